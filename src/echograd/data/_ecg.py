@@ -1,0 +1,76 @@
+"""The bundled ECG rhythm windows."""
+
+import importlib.resources
+import io
+
+import numpy as np
+
+from ._dataset import Dataset, Split
+
+_CLASSES = ("sinus rhythm", "atrial fibrillation", "bigeminy or trigeminy", "paced rhythm")
+_CHANNELS = ("MLII", "chest")
+SOURCE = (
+    "MIT-BIH Arrhythmia Database 1.0.0, PhysioNet, https://physionet.org/content/mitdb/1.0.0/ "
+    "(doi:10.13026/C2F305). Cite Moody and Mark, The impact of the MIT-BIH Arrhythmia Database, IEEE "
+    "Engineering in Medicine and Biology 20(3):45-50, 2001, and Goldberger et al., PhysioBank, "
+    "PhysioToolkit, and PhysioNet, Circulation 101(23):e215-e220, 2000."
+)
+LICENCE = "Open Data Commons Attribution License 1.0 (ODC-By), https://opendatacommons.org/licenses/by/1-0/"
+
+_DESCRIPTION = """\
+Windows of 10 s from half-hour two-lead ECG recordings, each wholly inside one annotated rhythm, in mV at
+90 Hz (band-pass 0.5-40 Hz, from 360 Hz). Split by patient: nobody is on two sides. Windows do not overlap; at
+most 20 of sinus rhythm and 60 of any other rhythm are from one patient. "Sinus rhythm" is what the annotators
+wrote as N: the beats in it need not be normal (ectopic beats, bundle branch block). Records 102 and 104 have
+no lead MLII and give V5 in its place. `groups` holds the patient, named after the first record.
+{counts}
+Few patients have some of the rhythms:
+{few}
+Recalls of these classes are those of a handful of people; they do not carry over to patients in general."""
+
+
+def load_ecg(name: str) -> Dataset:
+    """Unpack a bundled set: ``"ecg-rhythm"`` (four rhythms) or ``"ecg-afib"`` (two of them)."""
+    packed = importlib.resources.files("echograd.data").joinpath("_bundled", "ecg_rhythm.npz").read_bytes()
+    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+        signals = np.cumsum(arrays["differences"], axis=1, dtype=np.int32) * arrays["resolution"]
+        inputs = signals.astype(np.float32)
+        targets = arrays["labels"].astype(np.int32)
+        patients, records, side = arrays["patients"], arrays["records"], arrays["split"]
+        sample_rate = float(arrays["sample_rate"])
+    classes = 2 if name == "ecg-afib" else len(_CLASSES)
+
+    def chosen(number: int) -> np.ndarray:
+        return (side == number) & (targets < classes)
+
+    def split(number: int) -> Split:
+        here = chosen(number)
+        lengths = np.full(here.sum(), inputs.shape[1], dtype=np.int32)
+        return Split(inputs[here], targets[here], lengths, patients[here])
+
+    lines, few = [], []
+    for label in range(classes):
+        people = []
+        for number, title in enumerate(("train", "validation", "test")):
+            here = chosen(number) & (targets == label)
+            names, counts = np.unique(records[here], return_counts=True)
+            people.append(len(np.unique(patients[here])))
+            detail = ", ".join(f"{record}: {count}" for record, count in zip(names, counts, strict=True))
+            lines.append(f"- {_CLASSES[label]}, {title}: {here.sum()} windows (by record, {detail})")
+        if min(people) < 4:
+            few.append(
+                f"- {_CLASSES[label]}: {people[0]} in train, {people[1]} in validation, {people[2]} in test"
+            )
+    return Dataset(
+        name=name,
+        train=split(0),
+        validation=split(1),
+        test=split(2),
+        task="classification",
+        class_names=_CLASSES[:classes],
+        channel_names=_CHANNELS,
+        sample_rate=sample_rate,
+        description=_DESCRIPTION.format(counts="\n".join(lines), few="\n".join(few)),
+        source=SOURCE,
+        licence=LICENCE,
+    )
