@@ -1,0 +1,326 @@
+"""The one verb: solve."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from . import _tree
+from .boundary import AbstractBoundary, InitialValue
+from .gradients import AbstractGradient, AbstractSave, AllNodes, Echo, Problem
+from .gradients import retrace_error as _retrace_error
+from .gradients._save import SaveFunction
+from .integrators import AbstractIntegrator, Leapfrog, State, World
+from .systems import SeparableHamiltonian
+
+Save = AbstractSave | Callable[[Any, PyTree, PyTree], PyTree]
+Cost = Callable[[Any, PyTree, PyTree], Float[Array, ""]]
+
+
+class Trajectory(eqx.Module):
+    """What `solve` returns.
+
+    Attributes:
+        t: times of the kept nodes (of the final node with `FinalNode`).
+        q: coordinates at the kept nodes, on a new leading axis; with `FinalNode` or a function, at the final node only.
+        p: momenta, likewise.
+        cost: the running cost summed over all nodes 0..N; zero without one.
+        saved: with `save=function`, its values at every node on a new leading axis; else `None`.
+    """
+
+    t: Float[Array, "*nodes"]
+    q: PyTree
+    p: PyTree
+    cost: Float[Array, ""]
+    saved: PyTree = None
+
+
+def solve(
+    system: SeparableHamiltonian,
+    boundary: AbstractBoundary,
+    inputs: PyTree = None,
+    *,
+    dt: Any,
+    steps: int | None = None,
+    t0: Any = 0.0,
+    integrator: AbstractIntegrator | None = None,
+    gradient: AbstractGradient | None = None,
+    save: Save | None = None,
+    cost: Cost | None = None,
+    throw: bool = True,
+) -> Trajectory:
+    r"""Run a system from its boundary condition; the result is differentiable, by the gradient you choose.
+
+    The discrete trajectory is $z_{k+1} = \Phi_{dt}(z_k, u_k)$, $k = 0 \dots N-1$. Differentiate anything computed from
+    it with `jax.grad` or `equinox.filter_grad`, with respect to the system's array leaves, the boundary data, the
+    inputs, `dt`, `t0`, and arrays that `cost` and `save` hold or close over. Works under `jit`, `vmap` and inside any
+    JAX code; batch axes come from `vmap`.
+
+    Args:
+        system: the Hamiltonian; its array leaves are the parameters.
+        boundary: what the ends are held to, `InitialValue(q, p)`.
+        inputs: PyTree of arrays with a leading axis of N steps; entry k is held during step k and reaches
+            `potential` as `u`. `None` for an autonomous system.
+        dt: step length, in the time unit of the energies. Positive.
+        steps: number of steps N; may be left out when `inputs` tells it.
+        t0: time of node 0.
+        integrator: a self-adjoint scheme, `Leapfrog()` by default.
+        gradient: `Echo()` by default: exact, with memory that does not grow with N. `Backprop()` is the oracle.
+        save: `AllNodes()` by default, `FinalNode()`, `EveryNode(k)`, or a function `(t, q, p) -> PyTree` of each node,
+            whose values come back as `Trajectory.saved`.
+        cost: running cost `(t, q, p) -> scalar`, summed over nodes 0..N inside the loop, so that its gradient needs no
+            stored trajectory. It is a plain sum: multiply by `dt` for an integral.
+        throw: whether to measure, at run time, that step, trajectory and echo are sound, and raise where they are not.
+            `False` returns whatever comes out.
+
+    Returns:
+        `Trajectory(t, q, p, cost, saved)`.
+
+    Raises:
+        ValueError: for shapes, structures or numbers that do not fit together.
+        RuntimeError: (at run time, also under `jit`) if the step is unstable, the trajectory not finite, or the gradient
+            cannot be vouched for.
+
+    Source: arXiv 2506.06248 and 2506.05259.
+
+    Example:
+        ```python
+        sol = eg.solve(system, eg.InitialValue(q0, p0), dt=0.01, steps=1000)
+        energy = jax.vmap(lambda t, q, p: system(t, q, p, None))(sol.t, sol.q, sol.p)
+        ```
+    """
+    gradient = Echo() if gradient is None else gradient
+    if not isinstance(gradient, AbstractGradient):
+        raise TypeError(
+            f"solve: gradient={gradient!r} is not a gradient object. Pass Echo(), Backprop() or another one, with its "
+            "parentheses."
+        )
+    problem, z0 = initial_value_problem(
+        system, boundary, inputs, dt=dt, steps=steps, t0=t0, integrator=integrator, save=save, cost=cost,
+        throw=throw,
+    )
+    outcome = _run(gradient, problem, z0)
+
+    stride, n = problem.save.stride(problem.steps), problem.steps
+    if stride is None:
+        nodes = jnp.asarray(n, jnp.int32)
+    else:
+        nodes = jnp.arange(0, n + 1, stride, dtype=jnp.int32)
+    t = problem.world.t0 + nodes.astype(problem.world.h.dtype) * problem.world.h
+    if isinstance(problem.save, SaveFunction):
+        return Trajectory(t, *outcome.final, outcome.cost, outcome.saved)
+    return Trajectory(t, *(outcome.final if stride is None else outcome.saved), outcome.cost)
+
+
+@eqx.filter_jit
+def _run(gradient: AbstractGradient, problem: Problem, z0: State) -> Any:
+    return gradient.run(problem, stable(problem, z0) if problem.throw else z0)
+
+
+def retrace_error(
+    system: SeparableHamiltonian,
+    boundary: AbstractBoundary,
+    inputs: PyTree = None,
+    *,
+    dt: Any,
+    steps: int | None = None,
+    t0: Any = 0.0,
+    integrator: AbstractIntegrator | None = None,
+) -> Float[Array, ""]:
+    r"""Measure how exactly an echo retraces: run forward, flip the momenta, run again, flip, compare.
+
+    $$\max_i |z_{{\rm echo},i} - z_{0,i}| \,/\, \max_i |z_{0,i}|$$
+
+    with coordinates and momenta each on their own scale. Rounding alone gives about 1e-13 in float64 over moderate
+    times; chaos amplifies it. Every echo checks this number against its `retrace_tolerance`.
+
+    Args:
+        system: the Hamiltonian.
+        boundary: the initial value.
+        inputs: inputs with a leading axis of steps, or `None`.
+        dt: step length.
+        steps: number of steps, unless `inputs` tells it.
+        t0: time of node 0.
+        integrator: a self-adjoint scheme, `Leapfrog()` by default.
+
+    Returns:
+        The relative error, a scalar.
+
+    Example:
+        ```python
+        eg.retrace_error(system, eg.InitialValue(q0, p0), dt=0.01, steps=1000)  # 2e-14
+        ```
+    """
+    problem, z0 = initial_value_problem(
+        system, boundary, inputs, dt=dt, steps=steps, t0=t0, integrator=integrator, save=None, cost=None,
+        throw=True,
+    )
+    return _retrace_error(problem, z0)
+
+
+def initial_value_problem(
+    system: Any,
+    boundary: Any,
+    inputs: PyTree,
+    *,
+    dt: Any,
+    steps: int | None,
+    t0: Any,
+    integrator: AbstractIntegrator | None,
+    save: Save | None,
+    cost: Cost | None,
+    throw: bool,
+) -> tuple[Problem, State]:
+    """Return the checked problem and its initial state: one place for what `solve` and its relatives accept."""
+    if not isinstance(system, SeparableHamiltonian):
+        raise TypeError(
+            f"solve: the system is a {type(system).__name__}. Derive it from SeparableHamiltonian and pass an instance."
+        )
+    if not isinstance(boundary, InitialValue):
+        raise TypeError(
+            f"solve: the boundary is a {type(boundary).__name__}. Pass InitialValue(q, p) or InitialValue(q, v=v)."
+        )
+    integrator = Leapfrog() if integrator is None else integrator
+    if not isinstance(integrator, AbstractIntegrator):
+        raise TypeError(f"solve: integrator={integrator!r} is not an integrator. Pass Leapfrog(), with its parentheses.")
+
+    inputs = jax.tree.map(jnp.asarray, inputs)
+    n = _steps(inputs, steps)
+    q0, p0 = boundary.state(system, t0)
+    dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves((q0, p0))))
+    h, t0 = _scalar("dt", dt, dtype), _scalar("t0", t0, dtype)
+    h = eqx.error_if(
+        h, ~((h > 0) & jnp.isfinite(h)), "solve: dt must be a positive, finite step length. To run back in time, flip "
+        "the momenta and reverse the inputs."
+    )
+
+    if save is None:
+        save = AllNodes()
+    elif not isinstance(save, AbstractSave):
+        if not callable(save) or isinstance(save, type):
+            raise TypeError(
+                f"solve: save={save!r} is neither AllNodes(), FinalNode(), EveryNode(k) nor a function (t, q, p) -> PyTree."
+            )
+        save = SaveFunction(_hoisted(save, t0, q0, p0))
+    if cost is not None:
+        if not callable(cost):
+            raise TypeError(f"solve: cost={cost!r} is not a function (t, q, p) -> scalar.")
+        cost = _hoisted(cost, t0, q0, p0)
+
+    problem = Problem(World(system, inputs, h, t0), save, cost, integrator, n, throw)
+    q0, p0 = _promoted(problem, (q0, p0))
+    return problem, (q0, p0)
+
+
+def _steps(inputs: PyTree, steps: Any) -> int:
+    """Return the number of steps that `steps` and the leading axes of `inputs` agree on."""
+    lengths = {}
+    for path, x in jax.tree_util.tree_leaves_with_path(inputs):
+        if x.ndim == 0:
+            raise ValueError(
+                f"solve: inputs{jax.tree_util.keystr(path)} is a scalar. Inputs have a leading axis of steps, entry k being "
+                "held during step k. A constant belongs in the system, as a field."
+            )
+        lengths[f"inputs{jax.tree_util.keystr(path)}"] = x.shape[0]
+    if steps is not None:
+        if isinstance(steps, bool) or not hasattr(steps, "__index__"):
+            raise ValueError(f"solve: steps={steps!r} must be a Python integer: it sets the length of a compiled loop.")
+        lengths["steps"] = int(steps)
+    if not lengths:
+        raise ValueError("solve: give `steps`, the number of steps, or `inputs` with a leading axis of that length.")
+    if len(set(lengths.values())) > 1:
+        raise ValueError(
+            "solve: these disagree on the number of steps: " + ", ".join(f"{k} has {v}" for k, v in lengths.items()) +
+            ". Inputs have one entry per step."
+        )
+    n = next(iter(lengths.values()))
+    if n < 1:
+        raise ValueError(f"solve: the number of steps is {n}; at least 1 is needed.")
+    return n
+
+
+def _scalar(name: str, x: Any, dtype: Any) -> Float[Array, ""]:
+    x = jnp.asarray(x)
+    if x.shape != ():
+        raise ValueError(
+            f"solve: {name} is one number, and got shape {x.shape}. For a step of its own for every unit, scale the "
+            "energies of the units instead; for a batch use vmap."
+        )
+    return x.astype(dtype)
+
+
+def _hoisted(function: Any, t: Any, q: PyTree, p: PyTree) -> Any:
+    """Return `function` with the traced arrays it closes over turned into leaves, so that they get their gradients."""
+    if jax.tree.leaves(eqx.filter(function, eqx.is_array)):
+        return function
+    converted = eqx.filter_closure_convert(function, t, q, p)
+    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(converted))
+    return converted if traced else function
+
+
+def _promoted(problem: Problem, z0: State) -> State:
+    """Return `z0` in the dtypes that a step gives back, or say what does not fit."""
+    world, (q0, p0) = problem.world, z0
+    u0 = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), world.u)
+    system = world.system
+    for name, shape in (
+        ("kinetic(t, p)", eqx.filter_eval_shape(lambda: system.kinetic(world.t0, p0))),
+        ("potential(t, q, u)", eqx.filter_eval_shape(lambda u: system.potential(world.t0, q0, u), u0)),
+        *(
+            [("cost(t, q, p)", eqx.filter_eval_shape(lambda: problem.cost(world.t0, q0, p0)))]  # pyright: ignore
+            if problem.cost is not None
+            else []
+        ),
+    ):
+        if getattr(shape, "shape", ()) != () or not hasattr(shape, "dtype") and not isinstance(shape, int | float):
+            raise ValueError(
+                f"solve: {name} must return one number, and returned {shape}. Sum it over coordinates; for a batch "
+                "wrap solve in vmap."
+            )
+        if hasattr(shape, "dtype") and jnp.issubdtype(shape.dtype, jnp.complexfloating):
+            raise ValueError(f"solve: {name} returned a complex number; energies are real. Take its real part.")
+
+    after = eqx.filter_eval_shape(
+        lambda u: problem.integrator.step(World(system, u, world.h, world.t0), jnp.asarray(0, jnp.int32), z0), u0
+    )
+    return jax.tree.map(lambda x, y: x.astype(y.dtype), z0, after)
+
+
+def stable(problem: Problem, z0: State) -> State:
+    r"""Return `z0`, or raise at run time if the step is unstable for the linearised system there.
+
+    The squared frequencies of the oscillation about $z_0$ are the eigenvalues of $V''T''$. Power iteration gives the
+    Rayleigh quotient of a force $f$, $\langle w, V''w\rangle / \langle f, w\rangle$ with $w = T''f$: a lower bound of the
+    largest, so that what is refused is unstable for certain.
+    """
+    world, (q0, p0) = jax.lax.stop_gradient(eqx.filter((problem.world, z0), eqx.is_array))
+    world = eqx.combine(world, eqx.filter(problem.world, eqx.is_array, inverse=True))
+    u0 = _tree.take(world.u, 0)
+
+    def mobility(f: PyTree) -> PyTree:
+        return jax.jvp(jax.grad(lambda p: world.system.kinetic(world.t0, p)), (p0,), (f,))[1]
+
+    def stiffness(w: PyTree) -> PyTree:
+        return jax.jvp(jax.grad(lambda q: world.system.potential(world.t0, q, u0)), (q0,), (w,))[1]
+
+    def iterate(_: Any, f: PyTree) -> PyTree:
+        f = stiffness(mobility(f))
+        size = _tree.norm(f)
+        return _tree.scale(1 / jnp.where(size > 0, size, 1), f)
+
+    f = jax.lax.fori_loop(0, 24, iterate, _tree.spread(q0))
+    w = mobility(f)
+    weight = _tree.dot(f, w)
+    largest = jnp.where(weight > 0, _tree.dot(w, stiffness(w)) / jnp.where(weight > 0, weight, 1), 0)
+    limit = problem.integrator.stability_limit
+    return eqx.error_if(
+        z0,
+        world.h**2 * largest > limit * (1 + 1e-5),
+        f"solve: the step is unstable. About the initial state the fastest oscillation has (dt * frequency)^2 above "
+        f"{limit:.4g}, the limit of {type(problem.integrator).__name__}, so it would grow without bound. Shorten dt to "
+        "below sqrt(limit) / (highest angular frequency), or soften the stiffest part. If only the very start is that "
+        "stiff, throw=False runs all the same.",
+    )

@@ -1,0 +1,83 @@
+"""Algebra on PyTrees of arrays: the few vector-space operations that states and readings need."""
+
+import functools
+import operator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PyTree
+
+
+def add(a: PyTree, b: PyTree) -> PyTree:
+    """Return `a + b`, leaf by leaf."""
+    return jax.tree.map(operator.add, a, b)
+
+
+def subtract(a: PyTree, b: PyTree) -> PyTree:
+    """Return `a - b`, leaf by leaf."""
+    return jax.tree.map(operator.sub, a, b)
+
+
+def scale(s: Any, a: PyTree) -> PyTree:
+    """Return `s * a`, leaf by leaf, in the dtype of each leaf of `a`."""
+    return jax.tree.map(lambda x: jnp.asarray(s, x.dtype) * x, a)
+
+
+def negate(a: PyTree) -> PyTree:
+    """Return `-a`, leaf by leaf."""
+    return jax.tree.map(operator.neg, a)
+
+
+def zeros_like(a: PyTree) -> PyTree:
+    """Return zeros shaped like `a`, which may be made of arrays or of `jax.ShapeDtypeStruct`s."""
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), a)
+
+
+def dot(a: PyTree, b: PyTree) -> Float[Array, ""]:
+    """Return the Euclidean inner product of two trees of real arrays."""
+    return sum_of(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
+
+
+def sum_of(a: PyTree) -> Any:
+    """Return the sum of the (scalar) leaves of `a`."""
+    leaves = jax.tree.leaves(a)
+    return functools.reduce(operator.add, leaves) if leaves else jnp.zeros(())
+
+
+def norm(a: PyTree) -> Float[Array, ""]:
+    """Return the Euclidean norm of a tree of real arrays."""
+    return jnp.sqrt(dot(a, a))
+
+
+def max_abs(a: PyTree) -> Float[Array, ""]:
+    """Return the largest absolute value in a tree of arrays."""
+    leaves = [jnp.max(jnp.abs(x), initial=0) for x in jax.tree.leaves(a)]
+    return functools.reduce(jnp.maximum, leaves) if leaves else jnp.zeros(())
+
+
+def all_finite(a: PyTree) -> Bool[Array, ""]:
+    """Return whether no leaf of `a` holds a NaN or an infinity."""
+    leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(eqx.filter(a, eqx.is_inexact_array))]
+    return functools.reduce(jnp.logical_and, leaves) if leaves else jnp.asarray(True)
+
+
+def take(a: PyTree, index: Any) -> PyTree:
+    """Return entry `index` of the leading axis of every leaf."""
+    return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), a)
+
+
+def put(a: PyTree, index: Any, value: PyTree) -> PyTree:
+    """Return `a` with entry `index` of the leading axis of every leaf replaced, in place where possible."""
+    return jax.tree.map(lambda x, y: jax.lax.dynamic_update_index_in_dim(x, y, index, 0), a, value)
+
+
+def spread(a: PyTree, seed: int = 0) -> PyTree:
+    """Return fixed pseudo-random unit-scale numbers shaped like `a`: a probe direction without symmetry."""
+    leaves, treedef = jax.tree.flatten(a)
+    key = jax.random.key(seed)
+    draws = [
+        jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype) for i, x in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(treedef, draws)

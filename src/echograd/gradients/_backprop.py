@@ -1,0 +1,95 @@
+"""Backpropagation through time: the oracle beside everything."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from .. import _tree
+from ..integrators import State
+from ._base import AbstractGradient
+from ._problem import Outcome, Problem, finite, index
+
+
+class Backprop(AbstractGradient):
+    r"""Differentiate through every step (BPTT): exact, with memory that grows with the number of steps.
+
+    It runs the very same discrete map as every other gradient, so in float64 it is the number that all of them are
+    compared with.
+
+    Args:
+        checkpoints: `None` stores every step. An integer stores that many states along the way and recomputes the
+            steps between them: about $\sqrt N$ is best, memory $O(\text{checkpoints} + N/\text{checkpoints})$ for one
+            more forward pass.
+
+    Raises:
+        ValueError: if `checkpoints` is not a positive integer.
+
+    Source: P. Werbos, Proc. IEEE 78 (1990) 1550; A. Griewank, Optim. Methods Softw. 1 (1992) 35.
+
+    Example:
+        ```python
+        eg.solve(system, boundary, dt=0.01, steps=10_000, gradient=eg.Backprop(checkpoints=100))
+        ```
+    """
+
+    checkpoints: int | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        c = self.checkpoints
+        if c is not None and (not isinstance(c, int) or isinstance(c, bool) or c < 1):
+            raise ValueError(
+                f"Backprop(checkpoints={c!r}): give the number of stored states, an integer of at least 1, or None "
+                "to store every step."
+            )
+
+    def run(self, problem: Problem, z0: State) -> Outcome:
+        n = problem.steps
+        stride = problem.save.stride(n)
+
+        def advance(carry: Any, k: Int[Array, ""]) -> tuple[Any, None]:
+            z, cost = carry
+            z = problem.step(k, z)
+            return (z, cost + problem.running_cost(k + 1, z)), None
+
+        def block(carry: Any, j: Int[Array, ""]) -> Any:
+            """Observe a kept node, then run to the next one."""
+            seen = problem.observe(j * stride, carry[0])
+            if stride == 1:
+                return advance(carry, j)[0], seen
+            return self._scan(advance, carry, j * stride + jnp.arange(stride, dtype=jnp.int32), 1)[0], seen
+
+        carry = (z0, problem.running_cost(index(0), z0))
+        if stride is None:
+            (z, cost), _ = self._scan(advance, carry, jnp.arange(n, dtype=jnp.int32), self.checkpoints)
+            return finite(problem, Outcome(None, z, cost))
+
+        blocks = n // stride
+        carry, saved = self._scan(block, carry, jnp.arange(blocks, dtype=jnp.int32), self.checkpoints)
+        last = problem.observe(index(blocks * stride), carry[0])
+        saved = jax.tree.map(lambda xs, x: jnp.concatenate([xs, x[None]]), saved, last)
+        rest = jnp.arange(blocks * stride, n, dtype=jnp.int32)
+        (z, cost), _ = self._scan(advance, carry, rest, self.checkpoints)
+        return finite(problem, Outcome(saved, z, cost))
+
+    def _scan(self, body: Any, carry: Any, ks: Int[Array, " k"], segments: int | None) -> Any:
+        """Scan over node indices, checkpointed at the starts of `segments` equal parts."""
+        n = len(ks)
+        if self.checkpoints is None or segments is None or n < 2:
+            return jax.lax.scan(body, carry, ks)
+        segments = min(segments, n)
+        length = n // segments
+        whole = segments * length
+
+        @jax.checkpoint
+        def segment(carry: Any, ks: Int[Array, " k"]) -> Any:
+            return jax.lax.scan(body, carry, ks)
+
+        carry, ys = jax.lax.scan(segment, carry, ks[:whole].reshape(segments, length))
+        ys = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), ys)
+        if whole < n:
+            carry, tail = segment(carry, ks[whole:])
+            ys = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), ys, tail)
+        return carry, ys

@@ -1,0 +1,103 @@
+"""The initial-value problem that every gradient works on, and its free run."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from .. import _tree
+from ..integrators import AbstractIntegrator, State, World
+from ._save import AbstractSave
+
+
+class Problem(eqx.Module):
+    """A discrete initial-value problem without its initial state."""
+
+    world: World
+    save: AbstractSave
+    cost: Callable[..., Float[Array, ""]] | None
+    integrator: AbstractIntegrator = eqx.field(static=True)
+    steps: int = eqx.field(static=True)
+    throw: bool = eqx.field(static=True)
+
+    def step(self, k: Int[Array, ""], z: State) -> State:
+        """Advance the state from node `k` to node `k + 1`."""
+        return self.integrator.step(self.world.at(k), k, z)
+
+    def observe(self, k: Int[Array, ""], z: State) -> PyTree:
+        """Return what is kept of node `k`."""
+        return jax.tree.map(jnp.asarray, self.save.observe(self.world.time(k), *z))
+
+    def running_cost(self, k: Int[Array, ""], z: State) -> Float[Array, ""]:
+        """Return the running cost at node `k`."""
+        if self.cost is None:
+            return jnp.zeros((), self.world.h.dtype)
+        return jnp.asarray(self.cost(self.world.time(k), *z), self.world.h.dtype)
+
+
+class Outcome(eqx.Module):
+    """What a run leaves: the kept nodes (or `None`), the final state, and the summed running cost."""
+
+    saved: PyTree
+    final: State
+    cost: Float[Array, ""]
+
+
+def index(k: int) -> Int[Array, ""]:
+    """Return a node index as an array."""
+    return jnp.asarray(k, jnp.int32)
+
+
+def free_run(problem: Problem, z0: State) -> Outcome:
+    """Run the problem forward, keeping nothing but what `problem.save` asks for.
+
+    Kept nodes are written in place into one buffer, so the working memory is the buffer and two states. This loop is
+    never differentiated; `Backprop` has its own.
+    """
+    n = problem.steps
+    stride = problem.save.stride(n)
+
+    def advance(k: Int[Array, ""], carry: Any) -> Any:
+        z, cost = carry
+        z = problem.step(k, z)
+        return z, cost + problem.running_cost(k + 1, z)
+
+    start = (z0, problem.running_cost(index(0), z0))
+    if stride is None:
+        z, cost = jax.lax.fori_loop(0, n, advance, start)
+        return Outcome(None, z, cost)
+
+    blocks = n // stride
+    first = problem.observe(index(0), z0)
+    buffer = jax.tree.map(lambda x: jnp.zeros((blocks + 1, *jnp.shape(x)), jnp.result_type(x)), first)
+    buffer = _tree.put(buffer, 0, first)
+
+    def block(j: Int[Array, ""], carry: Any) -> Any:
+        run, buffer = carry
+        run = advance(j, run) if stride == 1 else jax.lax.fori_loop(j * stride, (j + 1) * stride, advance, run)
+        k = (j + 1) * stride
+        return run, _tree.put(buffer, j + 1, problem.observe(k, run[0]))
+
+    run, buffer = jax.lax.fori_loop(0, blocks, block, (start, buffer))
+    z, cost = jax.lax.fori_loop(blocks * stride, n, advance, run)
+    return Outcome(buffer, z, cost)
+
+
+def finite(problem: Problem, outcome: Outcome) -> Outcome:
+    """Return `outcome`, or raise at run time if the final state or the cost is not finite.
+
+    The check hangs on small arrays (the final state, the cost, the last kept node), never on the whole buffer.
+    """
+    if not problem.throw:
+        return outcome
+    last = jax.tree.map(lambda x: x[-1], outcome.saved)
+    final, cost, last = eqx.error_if(
+        (outcome.final, outcome.cost, last),
+        ~(_tree.all_finite(outcome.final) & jnp.isfinite(outcome.cost)),
+        "solve: the trajectory is not finite at its end. The step may be too long (halve dt), the system may run away "
+        "(an unbounded potential), or the parameters, inputs or initial state already hold a NaN or an infinity.",
+    )
+    return Outcome(jax.tree.map(lambda x, y: x.at[-1].set(y), outcome.saved, last), final, cost)

@@ -1,0 +1,111 @@
+"""The palindromic schemes, from their published coefficients."""
+
+from typing import ClassVar
+
+import equinox as eqx
+
+from ._splitting import AbstractSplitting, Substep, palindrome
+
+# Halves of the symmetric compositions of leapfrog, middle coefficient last.
+_COMPOSITIONS: dict[int, tuple[float, ...]] = {
+    4: (1.3512071919596578, -1.7024143839193153),
+    6: (
+        0.78451361047755726381949763,
+        0.23557321335935813368479318,
+        -1.17767998417887100694641568,
+        1.31518632068391121888424973,
+    ),
+    8: (
+        0.74167036435061295344822780,
+        -0.40910082580003159399730010,
+        0.19075471029623837995387626,
+        -0.57386247111608226665638773,
+        0.29906418130365592384446354,
+        0.33462491824529818378495798,
+        0.31529309239676659663205666,
+        -0.79688793935291635401978884,
+    ),
+}
+
+
+class Leapfrog(AbstractSplitting):
+    r"""Drift ½, kick 1, drift ½: second order, one force evaluation a step. The default.
+
+    $$q_{1/2} = q + \tfrac h2 T'(p), \quad p' = p - h V'(q_{1/2}), \quad q' = q_{1/2} + \tfrac h2 T'(p')$$
+
+    Also known as position Verlet. Source: E. Hairer, C. Lubich, G. Wanner, *Geometric Numerical Integration*,
+    2nd ed. (2006), eq. I.1.17 and section II.5; the step of the RHEL paper, arXiv 2506.05259.
+
+    Example:
+        ```python
+        eg.solve(system, boundary, dt=0.01, steps=100, integrator=eg.Leapfrog())
+        ```
+    """
+
+    order: ClassVar[int] = 2
+    substeps: tuple[Substep, ...] = eqx.field(
+        static=True, repr=False, default=palindrome((0.5, 1.0, 0.5), "drift"), init=False
+    )
+
+
+class VelocityVerlet(AbstractSplitting):
+    r"""Kick ½, drift 1, kick ½: second order, the mirror image of `Leapfrog`.
+
+    $$p_{1/2} = p - \tfrac h2 V'(q), \quad q' = q + h T'(p_{1/2}), \quad p' = p_{1/2} - \tfrac h2 V'(q')$$
+
+    Forces are evaluated at the nodes; two evaluations a step, because the input held during a step may jump between
+    steps. Source: E. Hairer, C. Lubich, G. Wanner, *Geometric Numerical Integration*, 2nd ed. (2006), eq. I.1.17.
+
+    Example:
+        ```python
+        eg.solve(system, boundary, dt=0.01, steps=100, integrator=eg.VelocityVerlet())
+        ```
+    """
+
+    order: ClassVar[int] = 2
+    substeps: tuple[Substep, ...] = eqx.field(
+        static=True, repr=False, default=palindrome((0.5, 1.0, 0.5), "kick"), init=False
+    )
+
+
+class Yoshida(AbstractSplitting):
+    r"""Symmetric composition of 3, 7 or 15 leapfrogs: order 4, 6 or 8.
+
+    $$\Phi = \Phi^{\rm leapfrog}_{\gamma_1 h} \circ \Phi^{\rm leapfrog}_{\gamma_2 h} \circ \dots
+    \circ \Phi^{\rm leapfrog}_{\gamma_1 h}$$
+
+    Inputs that change between steps are held during a whole step, also where a substep runs backwards.
+
+    Args:
+        order: 4, 6 or 8.
+
+    Raises:
+        ValueError: for another order.
+
+    Source: H. Yoshida, Phys. Lett. A 150 (1990) 262 (orders 4 and 6); M. Suzuki and K. Umeno (1993) for order 8, as
+    printed in Hairer, Lubich, Wanner, *Geometric Numerical Integration*, 2nd ed. (2006), eqs. V.3.10 and V.3.11.
+
+    Example:
+        ```python
+        eg.solve(system, boundary, dt=0.1, steps=100, integrator=eg.Yoshida(6))
+        ```
+    """
+
+    order: int = eqx.field(static=True)  # pyright: ignore[reportIncompatibleVariableOverride]
+    substeps: tuple[Substep, ...] = eqx.field(static=True, repr=False)
+
+    def __init__(self, order: int = 4):
+        if order not in _COMPOSITIONS:
+            raise ValueError(
+                f"Yoshida(order={order!r}): there are compositions of order 4, 6 and 8. "
+                "Use one of these, or Leapfrog() for order 2."
+            )
+        half = _COMPOSITIONS[order]
+        gamma = half + half[-2::-1]
+        drifts = [0.5 * gamma[0], *(0.5 * (a + b) for a, b in zip(gamma, gamma[1:], strict=False)), 0.5 * gamma[-1]]
+        lengths = [x for pair in zip(drifts, gamma, strict=False) for x in pair] + [drifts[-1]]
+        # Exact mirror images, so that reversal is not spoiled by the rounding of a sum.
+        n = len(lengths)
+        lengths = [lengths[min(i, n - 1 - i)] for i in range(n)]
+        self.order = order
+        self.substeps = palindrome(tuple(lengths), "drift")

@@ -1,0 +1,146 @@
+"""Splitting schemes: a palindrome of drifts and kicks, kept as data."""
+
+import functools
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from .. import _tree
+from ._base import AbstractIntegrator, State, World
+
+# Longer palindromes run their substeps in a loop instead of unrolled, which keeps compilation short.
+_UNROLL = 8
+
+
+class Substep(NamedTuple):
+    """A drift or a kick: its length and its clock reading, both in units of the step.
+
+    A drift moves the clock that kicks read and the reverse. With this convention every splitting scheme is an
+    ordinary splitting of the extended autonomous system $T(\tau, p) + V(\\sigma, q) + E_\\sigma + E_\tau$, so explicit
+    time costs it neither its order nor its self-adjointness.
+    """
+
+    kind: Literal["drift", "kick"]
+    length: float
+    clock: float
+
+
+def palindrome(lengths: tuple[float, ...], first: Literal["drift", "kick"]) -> tuple[Substep, ...]:
+    """Return the alternating substeps with these lengths, drifts and kicks each summing to one step."""
+    if lengths != lengths[::-1]:
+        raise ValueError(
+            f"The lengths {lengths} are not a palindrome, so the step is not its own adjoint and no echo retraces it. "
+            "Append the mirrored coefficients."
+        )
+    kinds: tuple[Literal["drift", "kick"], ...] = ("drift", "kick") if first == "drift" else ("kick", "drift")
+    clocks = {"drift": 0.0, "kick": 0.0}
+    substeps = []
+    for i, length in enumerate(lengths):
+        kind, other = kinds[i % 2], kinds[(i + 1) % 2]
+        substeps.append(Substep(kind, length, clocks[other]))
+        clocks[kind] += length
+    for kind, total in clocks.items():
+        if abs(total - 1) > 1e-13:
+            raise ValueError(f"The {kind}s of {lengths} add up to {total}, not to one step.")
+    return tuple(substeps)
+
+
+def drift_action(world: World, k: Any, p: PyTree, length: Any, clock: Any) -> Float[Array, ""]:
+    """Return the part of the discrete action that a drift contributes, at its frozen momentum."""
+    t = world.t0 + (k + clock) * world.h
+    return -(length * world.h) * world.system.kinetic(t, p)
+
+
+def kick_action(world: World, k: Any, q: PyTree, length: Any, clock: Any) -> Float[Array, ""]:
+    """Return the part of the discrete action that a kick contributes, at its frozen position."""
+    t = world.t0 + (k + clock) * world.h
+    return -(length * world.h) * world.system.potential(t, q, world.u)
+
+
+class AbstractSplitting(AbstractIntegrator):
+    r"""A composition of exact flows of $T$ (drifts) and $V$ (kicks) whose lengths are a palindrome."""
+
+    substeps: eqx.AbstractVar[tuple[Substep, ...]]
+
+    @property
+    def stability_limit(self) -> float:
+        return _stability_limit(self.substeps)
+
+    def step(self, world: World, k: Int[Array, ""], z: State) -> State:
+        k = k.astype(world.h.dtype)
+
+        def drift(z: State, length: Any, clock: Any) -> State:
+            q, p = z
+            return _tree.subtract(q, jax.grad(drift_action, 2)(world, k, p, length, clock)), p
+
+        def kick(z: State, length: Any, clock: Any) -> State:
+            q, p = z
+            return q, _tree.add(p, jax.grad(kick_action, 2)(world, k, q, length, clock))
+
+        return self._fold(drift, kick, z, self.substeps)
+
+    def echo_step(self, wanted: World, rest: World, k: Int[Array, ""], z: State) -> tuple[State, World]:
+        k = k.astype(eqx.combine(wanted, rest).h.dtype)
+
+        def read(action: Any, x: PyTree, length: Any, clock: Any) -> tuple[World, PyTree]:
+            def of(wanted: World, x: PyTree) -> Float[Array, ""]:
+                return action(eqx.combine(wanted, rest), k, x, length, clock)
+
+            return jax.grad(of, (0, 1))(wanted, x)
+
+        def drift(carry: Any, length: Any, clock: Any) -> Any:
+            (q, p), reading = carry
+            r, dp = read(drift_action, p, length, clock)
+            return (_tree.subtract(q, dp), p), _tree.add(reading, r)
+
+        def kick(carry: Any, length: Any, clock: Any) -> Any:
+            (q, p), reading = carry
+            r, dq = read(kick_action, q, length, clock)
+            return (q, _tree.add(p, dq)), _tree.add(reading, r)
+
+        # The mirrored palindrome: the same lengths, each substep at the clock reading it had on the way out.
+        return self._fold(drift, kick, (z, _tree.zeros_like(wanted)), self.substeps[::-1])
+
+    def _fold(self, drift: Any, kick: Any, carry: Any, substeps: tuple[Substep, ...]) -> Any:
+        """Take `carry` through the substeps."""
+        act = {"drift": drift, "kick": kick}
+        if len(substeps) <= _UNROLL:
+            for s in substeps:
+                carry = act[s.kind](carry, s.length, s.clock)
+            return carry
+
+        *pairs, last = substeps
+        first, second = substeps[0].kind, substeps[1].kind
+        dtype = jax.tree.leaves(carry)[0].dtype
+        table = jnp.asarray([(s.length, s.clock) for s in pairs], dtype).reshape(-1, 2, 2)
+
+        def body(carry: Any, row: Float[Array, "2 2"]) -> tuple[Any, None]:
+            carry = act[first](carry, row[0, 0], row[0, 1])
+            return act[second](carry, row[1, 0], row[1, 1]), None
+
+        carry, _ = jax.lax.scan(body, carry, table)
+        return act[last.kind](carry, last.length, last.clock)
+
+
+@functools.cache
+def _stability_limit(substeps: tuple[Substep, ...]) -> float:
+    """Return the first x = h²ω² at which the one-step matrix of an oscillator leaves |trace| ≤ 2."""
+
+    def half_trace(x: np.ndarray) -> np.ndarray:
+        m = np.broadcast_to(np.eye(2), (*x.shape, 2, 2)).copy()
+        for s in substeps:
+            factor = np.broadcast_to(np.eye(2), m.shape).copy()
+            if s.kind == "drift":
+                factor[..., 0, 1] = s.length
+            else:
+                factor[..., 1, 0] = -s.length * x
+            m = factor @ m
+        return np.abs(np.trace(m, axis1=-2, axis2=-1)) / 2
+
+    x = np.linspace(0, 16, 160_001)
+    outside = np.flatnonzero(half_trace(x) > 1 + 1e-9)
+    return float(x[outside[0] - 1]) if outside.size else float(x[-1])

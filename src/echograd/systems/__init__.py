@@ -1,0 +1,3 @@
+"""Systems: Hamiltonians to derive from."""
+
+from ._base import AbstractHamiltonian as AbstractHamiltonian, SeparableHamiltonian as SeparableHamiltonian
