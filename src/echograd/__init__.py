@@ -1,5 +1,6 @@
 """Gradients of whole trajectories, measured like a physicist, exact like backprop."""
 
+from . import nn as nn
 from ._solve import Trajectory as Trajectory, retrace_error as retrace_error, solve as solve
 from .boundary import InitialValue as InitialValue
 from .gradients import (

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from . import _tree
 from .boundary import AbstractBoundary, InitialValue
-from .gradients import AbstractGradient, AbstractSave, AllNodes, Echo, Problem
+from .gradients import AbstractGradient, AbstractSave, AllNodes, Echo, Problem, constant
 from .gradients import retrace_error as _retrace_error
 from .gradients._save import SaveFunction
 from .integrators import AbstractIntegrator, Leapfrog, State, World
@@ -102,7 +102,7 @@ def solve(
         system, boundary, inputs, dt=dt, steps=steps, t0=t0, integrator=integrator, save=save, cost=cost,
         throw=throw,
     )
-    outcome = _run(gradient, problem, z0)
+    outcome = _run(constant(gradient), problem, z0)
 
     stride, n = problem.save.stride(problem.steps), problem.steps
     if stride is None:

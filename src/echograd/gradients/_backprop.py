@@ -5,9 +5,8 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PyTree
 
-from .. import _tree
 from ..integrators import State
 from ._base import AbstractGradient
 from ._problem import Outcome, Problem, finite, index
@@ -59,37 +58,39 @@ class Backprop(AbstractGradient):
             seen = problem.observe(j * stride, carry[0])
             if stride == 1:
                 return advance(carry, j)[0], seen
-            return self._scan(advance, carry, j * stride + jnp.arange(stride, dtype=jnp.int32), 1)[0], seen
+            return checkpointed_scan(advance, carry, j * stride + jnp.arange(stride, dtype=jnp.int32), None)[0], seen
 
         carry = (z0, problem.running_cost(index(0), z0))
         if stride is None:
-            (z, cost), _ = self._scan(advance, carry, jnp.arange(n, dtype=jnp.int32), self.checkpoints)
+            (z, cost), _ = checkpointed_scan(advance, carry, jnp.arange(n, dtype=jnp.int32), self.checkpoints)
             return finite(problem, Outcome(None, z, cost))
 
         blocks = n // stride
-        carry, saved = self._scan(block, carry, jnp.arange(blocks, dtype=jnp.int32), self.checkpoints)
+        carry, saved = checkpointed_scan(block, carry, jnp.arange(blocks, dtype=jnp.int32), self.checkpoints)
         last = problem.observe(index(blocks * stride), carry[0])
         saved = jax.tree.map(lambda xs, x: jnp.concatenate([xs, x[None]]), saved, last)
         rest = jnp.arange(blocks * stride, n, dtype=jnp.int32)
-        (z, cost), _ = self._scan(advance, carry, rest, self.checkpoints)
+        (z, cost), _ = checkpointed_scan(advance, carry, rest, self.checkpoints)
         return finite(problem, Outcome(saved, z, cost))
 
-    def _scan(self, body: Any, carry: Any, ks: Int[Array, " k"], segments: int | None) -> Any:
-        """Scan over node indices, checkpointed at the starts of `segments` equal parts."""
-        n = len(ks)
-        if self.checkpoints is None or segments is None or n < 2:
-            return jax.lax.scan(body, carry, ks)
-        segments = min(segments, n)
-        length = n // segments
-        whole = segments * length
 
-        @jax.checkpoint
-        def segment(carry: Any, ks: Int[Array, " k"]) -> Any:
-            return jax.lax.scan(body, carry, ks)
+def checkpointed_scan(body: Any, carry: Any, xs: PyTree, segments: int | None) -> tuple[Any, Any]:
+    """Scan as `jax.lax.scan` does, storing only the carries at the starts of `segments` equal parts for the way back."""
+    n = jax.tree.leaves(xs)[0].shape[0]
+    if segments is None or n < 2:
+        return jax.lax.scan(body, carry, xs)
+    segments = min(segments, n)
+    length = n // segments
+    whole = segments * length
 
-        carry, ys = jax.lax.scan(segment, carry, ks[:whole].reshape(segments, length))
-        ys = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), ys)
-        if whole < n:
-            carry, tail = segment(carry, ks[whole:])
-            ys = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), ys, tail)
-        return carry, ys
+    @jax.checkpoint
+    def segment(carry: Any, xs: PyTree) -> Any:
+        return jax.lax.scan(body, carry, xs)
+
+    parts = jax.tree.map(lambda x: x[:whole].reshape(segments, length, *x.shape[1:]), xs)
+    carry, ys = jax.lax.scan(segment, carry, parts)
+    ys = jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), ys)
+    if whole < n:
+        carry, tail = segment(carry, jax.tree.map(lambda x: x[whole:], xs))
+        ys = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), ys, tail)
+    return carry, ys

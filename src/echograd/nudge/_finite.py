@@ -1,5 +1,6 @@
 """Finite nudges: runs at several strengths, combined with fixed weights."""
 
+import math
 from typing import Any, ClassVar, Literal
 
 import equinox as eqx
@@ -18,16 +19,16 @@ def _check_strength(name: str, beta: Any) -> Any:
         if beta != "auto":
             raise ValueError(f'{name}: beta is a number or "auto", and got {beta!r}.')
         return beta
+    why = f"{name}: beta must be finite and not zero: the estimate divides by it. Infinitesimal() is the limit of zero."
+    if isinstance(beta, int | float):
+        # A Python number stays one, so that a model that holds this nudge does not train its strength.
+        if beta == 0 or not math.isfinite(beta):
+            raise ValueError(f"{why} Got {beta!r}.")
+        return float(beta)
     beta = jnp.asarray(beta)
-    if not jnp.issubdtype(beta.dtype, jnp.floating):
-        beta = beta.astype(jnp.result_type(float))
     if beta.shape != ():
         raise ValueError(f"{name}: beta is one number, and got an array of shape {beta.shape}.")
-    return eqx.error_if(
-        beta,
-        (beta == 0) | ~jnp.isfinite(beta),
-        f"{name}: beta must be finite and not zero: the estimate divides by it. Infinitesimal() is the limit of zero.",
-    )
+    return eqx.error_if(beta, (beta == 0) | ~jnp.isfinite(beta), why)
 
 
 class AbstractFiniteNudge(AbstractNudge):

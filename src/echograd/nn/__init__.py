@@ -1,0 +1,10 @@
+"""Hamiltonian sequence models: recurrent units whose gradient is an echo, and stacks of them."""
+
+from ._hssm import HSSM as HSSM, HSSMBlock as HSSMBlock
+from ._norm import BatchNorm as BatchNorm, LayerNorm as LayerNorm
+from ._oscillators import (
+    LinearOscillators as LinearOscillators,
+    NonlinearOscillators as NonlinearOscillators,
+    log_cosh as log_cosh,
+)
+from ._units import AbstractHRU as AbstractHRU, LinearHRU as LinearHRU, NonlinearHRU as NonlinearHRU

@@ -1,0 +1,223 @@
+"""Hamiltonian recurrent units: banks of oscillators between a read-in and a read-out."""
+
+import abc
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..gradients import AbstractGradient, Echo
+from ..integrators import State
+from ..systems import SeparableHamiltonian
+from ._oscillators import LinearOscillators, NonlinearOscillators
+from ._sequence import advance, at_rest, transduce
+
+
+class AbstractHRU(eqx.Module):
+    r"""A Hamiltonian recurrent unit: $u_k = B x_k$ drives oscillators from rest, $y_k = C q_{k+1} + D x_k$.
+
+    Every oscillator has a trainable time step and a trainable rotation angle $w \in (0, \pi)$ per step. The stiffness
+    follows from both, $h^2 A = 4 \sin^2(w/2) < 4$, so that the unit is stable by construction.
+    """
+
+    read_in: eqx.AbstractVar[Float[Array, "channels units inputs"]]
+    read_out: eqx.AbstractVar[Float[Array, "outputs channels units"]]
+    feedthrough: eqx.AbstractVar[Float[Array, " outputs"] | None]
+    gradient: eqx.AbstractVar[AbstractGradient]
+
+    @property
+    @abc.abstractmethod
+    def system(self) -> SeparableHamiltonian:
+        """The Hamiltonian of the oscillators, with unit time step."""
+
+    def __call__(self, x: Float[Array, "steps inputs"]) -> Float[Array, "steps outputs"]:
+        """Return the outputs for a whole input sequence, oscillators starting at rest."""
+        inputs = self.read_in.shape[-1]
+        if x.ndim != 2 or x.shape[1] != inputs:
+            raise ValueError(
+                f"{type(self).__name__}: the input has shape {x.shape}, and (steps, {inputs}) is needed. "
+                "For a batch wrap the call in jax.vmap."
+            )
+        y = transduce(self.system, self.read_in, self.read_out, x, self.gradient)
+        return y if self.feedthrough is None else y + self.feedthrough[None] * x
+
+    def initial_state(self) -> State:
+        """Return oscillators at rest, to begin streaming with."""
+        return at_rest(self.read_in)
+
+    def step(self, state: State, u: Float[Array, " inputs"]) -> tuple[State, Float[Array, " outputs"]]:
+        """Take in one input and return the new state and the output: the streaming form of the call."""
+        state = advance(self.system, state, jnp.einsum("cui,i->cu", self.read_in, u))
+        y = jnp.einsum("ocu,cu->o", self.read_out, state[0])
+        return state, y if self.feedthrough is None else y + self.feedthrough * u
+
+
+def _check_sizes(name: str, **sizes: Any) -> None:
+    for key, value in sizes.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name}({key}={value!r}): sizes are integers of at least 1.")
+
+
+def _initial_angles(units: int, angles: tuple[float, float], key: PRNGKeyArray) -> Float[Array, " units"]:
+    """Return logits of rotation angles, log-uniform between the two bounds."""
+    low, high = angles
+    if not 0 < low <= high < math.pi:
+        raise ValueError(
+            f"angles={angles!r}: rotation angles per step lie between 0 and pi, the smaller one first."
+        )
+    w = jnp.exp(jax.random.uniform(key, (units,), minval=math.log(low), maxval=math.log(high)))
+    return jnp.log(w / (math.pi - w))
+
+
+def _projections(
+    inputs: int, outputs: int, units: int, channels: int, key: PRNGKeyArray
+) -> tuple[Float[Array, "channels units inputs"], Float[Array, "outputs channels units"], Array | None]:
+    """Return read-in, read-out and feedthrough with unit-variance sums."""
+    b, c, d = jax.random.split(key, 3)
+    read_in = jax.random.normal(b, (channels, units, inputs)) / math.sqrt(inputs)
+    read_out = jax.random.normal(c, (outputs, channels, units)) / math.sqrt(channels * units)
+    return read_in, read_out, jax.random.normal(d, (outputs,)) if inputs == outputs else None
+
+
+def half_chord(angle: Float[Array, " units"]) -> Float[Array, " units"]:
+    r"""Return $2\sin(w/2)$, the stable values of $h\sqrt{A}$, from the logit of $w/\pi$."""
+    return 2 * jnp.sin(math.pi / 2 * jax.nn.sigmoid(angle))
+
+
+class LinearHRU(AbstractHRU):
+    r"""Linear Hamiltonian recurrent unit: driven harmonic oscillators.
+
+    $$H = \tfrac12 |p|^2 + \tfrac12 q^{\sf T} A q - q^{\sf T} B x, \qquad A = (2\sin(w/2)/h)^2 \ge 0 \text{ diagonal}$$
+
+    Args:
+        inputs: number of input features.
+        outputs: number of output features.
+        units: number of oscillators.
+        complex: complex read-in and read-out: every oscillator has a real and an imaginary part.
+        angles: bounds of the initial rotation angles per step, log-uniform: angular frequency × sampling interval.
+        gradient: `Echo()` (default) or `Backprop()`.
+        key: random key.
+
+    Raises:
+        ValueError: for sizes below 1 or angles outside (0, π).
+
+    Source: G. Pourcel and M. Ernoult, arXiv 2506.05259, section 4; T. K. Rusch and D. Rus, arXiv 2410.03943.
+
+    Example:
+        ```python
+        unit = eg.nn.LinearHRU(3, 8, units=16, key=jax.random.key(0))
+        y = unit(jnp.ones((100, 3)))  # (100, 8)
+        ```
+    """
+
+    angle: Float[Array, " units"]
+    log_step: Float[Array, " units"]
+    read_in: Float[Array, "channels units inputs"]
+    read_out: Float[Array, "outputs channels units"]
+    feedthrough: Float[Array, " outputs"] | None
+    gradient: AbstractGradient
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        units: int = 64,
+        complex: bool = True,
+        angles: tuple[float, float] = (0.01, 2.0),
+        gradient: AbstractGradient | None = None,
+        key: PRNGKeyArray,
+    ):
+        _check_sizes("LinearHRU", inputs=inputs, outputs=outputs, units=units)
+        angle_key, key = jax.random.split(key)
+        self.angle = _initial_angles(units, angles, angle_key)
+        # A stiffness of 1 to begin with: the response to a drive is then of order w per step.
+        self.log_step = jnp.log(half_chord(self.angle))
+        self.read_in, self.read_out, self.feedthrough = _projections(inputs, outputs, units, 1 + complex, key)
+        self.gradient = Echo() if gradient is None else gradient
+
+    @property
+    def time_step(self) -> Float[Array, " units"]:
+        """The time step $h$ of every oscillator."""
+        return jnp.exp(self.log_step)
+
+    @property
+    def system(self) -> LinearOscillators:
+        """The Hamiltonian of the oscillators, with unit time step."""
+        h = self.time_step
+        return LinearOscillators(h, (half_chord(self.angle) / h) ** 2)
+
+
+class NonlinearHRU(AbstractHRU):
+    r"""Nonlinear Hamiltonian recurrent unit: driven oscillators with a saturating spring.
+
+    $$H = \tfrac12 |p|^2 + \tfrac12 \alpha |q|^2 + \textstyle\sum_i \log\cosh(a_i q_i + (Bx)_i + b_i) / a_i$$
+
+    The stiffest the spring gets is $\alpha + a$, and $h^2 (\alpha + a) = 4 \sin^2(w/2) < 4$; `balance` is the logit of the
+    share of $a$ in it, kept between 5 % and 95 % so that $a$ stays away from 0.
+
+    Args:
+        inputs: number of input features.
+        outputs: number of output features.
+        units: number of oscillators.
+        complex: complex read-in and read-out: every oscillator has a real and an imaginary part.
+        angles: bounds of the initial rotation angles per step, log-uniform.
+        gradient: `Echo()` (default) or `Backprop()`.
+        key: random key.
+
+    Raises:
+        ValueError: for sizes below 1 or angles outside (0, π).
+
+    Source: G. Pourcel and M. Ernoult, arXiv 2506.05259, section 4; T. K. Rusch and S. Mishra, arXiv 2103.05487.
+
+    Example:
+        ```python
+        unit = eg.nn.NonlinearHRU(3, 8, units=16, key=jax.random.key(0))
+        y = unit(jnp.ones((100, 3)))  # (100, 8)
+        ```
+    """
+
+    angle: Float[Array, " units"]
+    log_step: Float[Array, " units"]
+    balance: Float[Array, " units"]
+    bias: Float[Array, "channels units"]
+    read_in: Float[Array, "channels units inputs"]
+    read_out: Float[Array, "outputs channels units"]
+    feedthrough: Float[Array, " outputs"] | None
+    gradient: AbstractGradient
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        units: int = 64,
+        complex: bool = True,
+        angles: tuple[float, float] = (0.01, 2.0),
+        gradient: AbstractGradient | None = None,
+        key: PRNGKeyArray,
+    ):
+        _check_sizes("NonlinearHRU", inputs=inputs, outputs=outputs, units=units)
+        angle_key, balance_key, key = jax.random.split(key, 3)
+        self.angle = _initial_angles(units, angles, angle_key)
+        self.log_step = jnp.log(half_chord(self.angle))
+        self.balance = jax.random.uniform(balance_key, (units,), minval=-1, maxval=1)
+        self.bias = jnp.zeros((1 + complex, units))
+        self.read_in, self.read_out, self.feedthrough = _projections(inputs, outputs, units, 1 + complex, key)
+        self.gradient = Echo() if gradient is None else gradient
+
+    @property
+    def time_step(self) -> Float[Array, " units"]:
+        """The time step $h$ of every oscillator."""
+        return jnp.exp(self.log_step)
+
+    @property
+    def system(self) -> NonlinearOscillators:
+        """The Hamiltonian of the oscillators, with unit time step."""
+        h = self.time_step
+        total = (half_chord(self.angle) / h) ** 2
+        share = 0.05 + 0.9 * jax.nn.sigmoid(self.balance)
+        return NonlinearOscillators(h, (1 - share) * total, share * total, self.bias)
