@@ -40,7 +40,7 @@ OUTPUT = pathlib.Path(__file__).parents[1] / "src/echograd/data/_bundled/ecg_rhy
 # Order of the class indices. Every rhythm that is not here has too few patients to be on every side of a
 # split: atrial flutter has three, pre-excitation, second-degree block and sinus bradycardia one each.
 CLASSES = {"N": 0, "AFIB": 1, "B": 2, "T": 2, "P": 3}
-CAPS = (20, 60, 60, 60)  # windows per patient and class
+CAPS = (30, 100, 100, 60)  # windows per patient and class
 SPLIT = {
     "train": "101 102 106 107 109 112 114 115 116 118 122 200 201 202 203 205 207 209 220 221 230",
     "validation": "108 119 124 214 215 217 222 231",
@@ -100,7 +100,9 @@ def check_files(folder: pathlib.Path) -> None:
 
 def make(folder: pathlib.Path) -> dict[str, NDArray]:
     """Cut the windows of all records and pack them as arrays."""
-    lowpass = scipy.signal.firwin(289, 42.5, fs=RATE, window=("kaiser", 5.65))  # 60 dB, 5 Hz transition
+    taps = np.arange(-144, 145)
+    lowpass = np.sinc(2 * 42.5 / RATE * taps) * np.kaiser(taps.size, 5.65)  # 60 dB, 4.5 Hz of transition
+    lowpass /= lowpass.sum()
     highpass = scipy.signal.butter(2, 0.5, "highpass", fs=RATE, output="sos")
     size = SECONDS * RATE
     columns: dict[str, list] = collections.defaultdict(list)
@@ -133,8 +135,8 @@ def make(folder: pathlib.Path) -> dict[str, NDArray]:
     samples = np.stack(columns["samples"])
     return {
         "differences": np.diff(samples, axis=1, prepend=np.int16(0)),
-        "resolution": np.float64(RESOLUTION),
-        "sample_rate": np.float64(RATE / DECIMATION),
+        "resolution": np.asarray(RESOLUTION),
+        "sample_rate": np.asarray(RATE / DECIMATION),
         "labels": np.asarray(columns["labels"], np.int8),
         "records": np.asarray(columns["records"], np.int16),
         "patients": np.asarray(columns["patients"], np.int16),

@@ -4,6 +4,7 @@ from ._batches import Batch as Batch
 from ._batches import Batches as Batches
 from ._dataset import Dataset as Dataset
 from ._dataset import Split as Split
+from ._ecg import slope_envelope as slope_envelope
 from ._files import Cases as Cases
 from ._files import dataset_from_cases as dataset_from_cases
 from ._files import read_arff as read_arff

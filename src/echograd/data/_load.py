@@ -8,6 +8,7 @@ import pathlib
 from typing import Literal
 
 from ._dataset import Dataset, Task
+from ._ecg import NAMES as BUNDLED
 from ._ecg import load_ecg
 from ._files import Missing, dataset_from_cases, read_arff, read_ts, read_tsv
 from ._ppg import SUBJECTS, read_ppg_dalia
@@ -15,9 +16,9 @@ from ._store import data_folder, fetch, verify
 
 State = Literal["bundled", "cached", "missing"]
 
-_BUNDLED = ("ecg-rhythm", "ecg-afib")
 _PPG = "PPG-DaLiA"
 _PPG_URL = "https://archive.ics.uci.edu/static/public/495/ppg+dalia.zip"
+_ARCHIVE_URL = "https://www.timeseriesclassification.com/aeon-toolkit/{name}.zip"
 _READERS = {".ts": read_ts, ".tsv": read_tsv, ".arff": read_arff}
 _UEA = "UEA archive, https://www.timeseriesclassification.com. Cite Bagnall et al., arXiv:1811.00075, 2018."
 _UCR = (
@@ -90,7 +91,8 @@ def load(
 ) -> Dataset:
     """Load a data set by name, with the split it is published with.
 
-    ``"ecg-rhythm"`` and ``"ecg-afib"`` come with the package. Others are looked for in the data folder
+    ``"ecg-rhythm"`` and ``"ecg-afib"`` (two ECG leads), ``"ecg-rhythm-envelope"`` and ``"ecg-afib-envelope"``
+    (their beats only, see `slope_envelope`) come with the package. Others are looked for in the data folder
     (see `data_folder`) and downloaded into it if they are not there; any set of the UCR and UEA archives can
     be put there by hand, as ``NAME/NAME_TRAIN.ts`` and ``NAME/NAME_TEST.ts`` (or ``.tsv``, ``.arff``).
 
@@ -116,7 +118,7 @@ def load(
         dataset.train.inputs.shape  # (507, 900, 2)
         ```
     """
-    if name in _BUNDLED:
+    if name in BUNDLED:
         return load_ecg(name)
     folder = data_folder(root)
     read = read_ppg_dalia if name == _PPG else functools.partial(_read_archive, name, missing)
@@ -125,14 +127,14 @@ def load(
         verify(found)
         return read(found)
     if name != _PPG and name not in _KNOWN:
-        names = [*_BUNDLED, *_KNOWN, _PPG]
+        names = [*BUNDLED, *_KNOWN, _PPG]
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f"Did you mean {close[0]!r}? " if close else ""
         raise ValueError(
             f"no data set {name!r}. {hint}Known: {', '.join(names)}. Any other set of the UCR and UEA "
             f"archives works once {name}_TRAIN.ts and {name}_TEST.ts (or .tsv, .arff) are in {folder / name}."
         )
-    url = _PPG_URL if name == _PPG else f"https://www.timeseriesclassification.com/aeon-toolkit/{name}.zip"
+    url = _PPG_URL if name == _PPG else _ARCHIVE_URL.format(name=name)
     if name == _PPG:
         wanted = [{f"S{i}.pkl": f"S{i}/S{i}.pkl" for i in SUBJECTS}]
         by_hand = f"download {url}, unpack it, and put S1/S1.pkl to S15/S15.pkl into {folder / name}."
@@ -158,7 +160,7 @@ def available(root: str | os.PathLike | None = None) -> tuple[Entry, ...]:
     """
     folder = data_folder(root)
     entries = []
-    for name in _BUNDLED:
+    for name in BUNDLED:
         dataset = load_ecg(name)
         assert dataset.validation is not None
         cases = (len(dataset.train), len(dataset.validation), len(dataset.test))

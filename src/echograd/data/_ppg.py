@@ -137,7 +137,7 @@ def _read_subject(file: pathlib.Path) -> tuple[Float[np.ndarray, "steps 6"], Flo
         wrist = content["signal"]["wrist"]
         sensors = {name: np.asarray(wrist[name], dtype=np.float32) for name in _SENSORS}
         heart_rate = np.asarray(content["label"], dtype=np.float32).reshape(-1)
-    except (KeyError, TypeError, IndexError, EOFError, pickle.UnpicklingError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError, ValueError) as error:
         raise ValueError(f"{file}: not a subject's file of PPG-DaLiA, or cut short ({error!r}).") from error
     sensors = {name: values.reshape(len(values), -1) for name, values in sensors.items()}
     widths = {name: values.shape[1] for name, values in sensors.items()}
