@@ -1,0 +1,42 @@
+# Everything here sets itself up: python3 and make are all a fresh machine needs. `make` alone lists the targets.
+#
+#   make install PYTHON=path/to/python3.12     another interpreter than the newest one found
+#   make test PYTEST_ARGS="tests/nn -x"        arguments for pytest, in both precisions
+#   make bench BENCH_ARGS="--peer path/to/rhel"
+
+BIN := .venv/bin
+PYTHON ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+DEMO_ARGS ?=
+export PYTHON
+
+.PHONY: help install test lint demo bench constraints clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+install: ## make .venv, or bring it up to date
+	@sh scripts/install.sh
+
+test: lint ## lint, then all tests in float64 and again in float32
+	@ECHOGRAD_TEST_X64=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@ECHOGRAD_TEST_X64=0 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: install ## ruff's rules and formatting, types by pyright's rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/basedpyright
+
+demo: install ## learn heart rhythms by echoes and write a report, the main job
+	@$(BIN)/echograd demo $(DEMO_ARGS)
+
+bench: install ## time and memory of a training step, against published code with --peer
+	@$(BIN)/python benchmarks/training_step.py $(BENCH_ARGS)
+
+constraints: ## resolve constraints.txt anew; needs Python 3.11, 3.12 and 3.13
+	@sh scripts/refresh-constraints.sh
+
+clean: ## remove .venv, builds and caches; results in runs/ and demo/ stay
+	@rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
