@@ -46,7 +46,7 @@ class AbstractIntegrator(eqx.Module):
     derivatives with respect to parameters are the readings of an echo.
     """
 
-    order: eqx.AbstractClassVar[int]
+    order: eqx.AbstractVar[int]
 
     @property
     @abc.abstractmethod

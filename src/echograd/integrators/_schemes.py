@@ -43,9 +43,7 @@ class Leapfrog(AbstractSplitting):
     """
 
     order: ClassVar[int] = 2
-    substeps: tuple[Substep, ...] = eqx.field(
-        static=True, repr=False, default=palindrome((0.5, 1.0, 0.5), "drift"), init=False
-    )
+    substeps: ClassVar[tuple[Substep, ...]] = palindrome((0.5, 1.0, 0.5), "drift")
 
 
 class VelocityVerlet(AbstractSplitting):
@@ -63,9 +61,7 @@ class VelocityVerlet(AbstractSplitting):
     """
 
     order: ClassVar[int] = 2
-    substeps: tuple[Substep, ...] = eqx.field(
-        static=True, repr=False, default=palindrome((0.5, 1.0, 0.5), "kick"), init=False
-    )
+    substeps: ClassVar[tuple[Substep, ...]] = palindrome((0.5, 1.0, 0.5), "kick")
 
 
 class Yoshida(AbstractSplitting):
@@ -91,7 +87,7 @@ class Yoshida(AbstractSplitting):
         ```
     """
 
-    order: int = eqx.field(static=True)  # pyright: ignore[reportIncompatibleVariableOverride]
+    order: int = eqx.field(static=True)
     substeps: tuple[Substep, ...] = eqx.field(static=True, repr=False)
 
     def __init__(self, order: int = 4):

@@ -1,5 +1,6 @@
 """One pass of a recurrent unit over a sequence, and its echo."""
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -13,6 +14,8 @@ from ..integrators import Leapfrog, State, World
 from ..systems import SeparableHamiltonian
 
 _INTEGRATOR = Leapfrog()
+# Steps whose drives and positions are held at a time: enough for efficient matrix products, few enough for the cache.
+_BLOCK = 64
 
 Drive = Float[Array, "steps channels units"]
 ReadIn = Float[Array, "channels units inputs"]
@@ -45,17 +48,18 @@ def transduce(
 ) -> Float[Array, "steps outputs"]:
     r"""Return $y_k = C q_{k+1}$ for oscillators driven from rest by $u_k = B x_k$.
 
-    With an `Echo`, what is kept for the backward pass is the input `x` and the final state: the drive is computed again,
-    and the positions that the gradient of $C$ needs are those that the echo passes through.
+    With an `Echo`, what is kept for the backward pass is the input `x` and the final state. Drives and positions, which
+    are wide, live for one block of steps at a time, both ways: the drive is computed again, and the positions that the
+    gradient of $C$ needs are those that the echo passes through.
     """
     gradient = constant(gradient)
     if isinstance(gradient, Echo):
         return _echoed((system, read_in, read_out, x), gradient)
     if isinstance(gradient, Backprop):
-        return _read(read_out, _forward(system, _drive(read_in, x), gradient.checkpoints)[1])
-    raise TypeError(
-        f"A recurrent unit takes gradient=Echo(...) or Backprop(...), and got {gradient!r}."
-    )
+        body = functools.partial(_oscillate, system)
+        q = checkpointed_scan(body, at_rest(read_in), _drive(read_in, x), gradient.checkpoints)[1]
+        return _read(read_out, q)
+    raise TypeError(f"A recurrent unit takes gradient=Echo(...) or Backprop(...), and got {gradient!r}.")
 
 
 def _drive(read_in: ReadIn, x: Float[Array, "steps inputs"]) -> Drive:
@@ -66,78 +70,105 @@ def _read(read_out: ReadOut, q: Drive) -> Float[Array, "steps outputs"]:
     return jnp.einsum("ocu,lcu->lo", read_out, q)
 
 
+def _oscillate(system: SeparableHamiltonian, z: State, u: Any) -> tuple[State, Any]:
+    """Take one step, in the form that a scan wants; the positions are what comes out."""
+    z = advance(system, z, u)
+    return z, z[0]
+
+
+def _blockwise(body: Any, carry: Any, xs: PyTree, *, reverse: bool = False) -> tuple[Any, PyTree]:
+    """Scan over blocks of steps: `body` gets the rows of a block and returns as many rows."""
+    steps = jax.tree.leaves(xs)[0].shape[0]
+    length = _block_length(steps)
+    whole = steps // length * length
+
+    def blocks(carry: Any) -> tuple[Any, PyTree]:
+        rows = jax.tree.map(lambda x: x[:whole].reshape(-1, length, *x.shape[1:]), xs)
+        carry, ys = jax.lax.scan(body, carry, rows, reverse=reverse)
+        return carry, jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), ys)
+
+    if whole == steps:
+        return blocks(carry)
+    rest = jax.tree.map(lambda x: x[whole:], xs)
+    if reverse:
+        carry, tail = body(carry, rest)
+        carry, ys = blocks(carry)
+    else:
+        carry, ys = blocks(carry)
+        carry, tail = body(carry, rest)
+    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), ys, tail)
+
+
+def _block_length(steps: int) -> int:
+    """Return a block length that divides the steps if there is one of a good size, so that no shorter block is left."""
+    if steps <= _BLOCK:
+        return steps
+    return next((n for n in range(2 * _BLOCK, _BLOCK // 2, -1) if steps % n == 0), _BLOCK)
+
+
 def _forward(
-    system: SeparableHamiltonian, drive: Drive, checkpoints: int | None = None
-) -> tuple[State, Drive]:
-    """Return the final state and the positions after every step."""
+    system: SeparableHamiltonian, read_in: ReadIn, read_out: ReadOut, x: Float[Array, "steps inputs"]
+) -> tuple[State, Float[Array, "steps outputs"]]:
+    """Return the final state and the outputs."""
 
-    def body(z: State, u: Any) -> tuple[State, Any]:
-        z = advance(system, z, u)
-        return z, z[0]
+    def body(z: State, x: Any) -> tuple[State, Any]:
+        z, q = jax.lax.scan(functools.partial(_oscillate, system), z, _drive(read_in, x))
+        return z, _read(read_out, q)
 
-    zero = jnp.zeros(drive.shape[1:], drive.dtype)
-    return checkpointed_scan(body, (zero, zero), drive, checkpoints)
+    return _blockwise(body, at_rest(read_in), x)
 
 
 @eqx.filter_custom_vjp
 def _echoed(arguments: Any, echo: Echo) -> Float[Array, "steps outputs"]:
     del echo
-    system, read_in, read_out, x = arguments
-    return _read(read_out, _forward(system, _drive(read_in, x))[1])
+    return _forward(*arguments)[1]
 
 
 @_echoed.def_fwd
 def _echoed_forward(perturbed: Any, arguments: Any, echo: Echo) -> tuple[Any, State]:
     del perturbed, echo
-    system, read_in, read_out, x = arguments
-    final, q = _forward(system, _drive(read_in, x))
-    return _read(read_out, q), final
+    final, y = _forward(*arguments)
+    return y, final
 
 
 @_echoed.def_bwd
 def _echoed_backward(final: State, bar: Any, perturbed: Any, arguments: Any, echo: Echo) -> Any:
+    """Echo the unit: the cotangents of system, read-in, read-out and input from one nudged run back."""
     del perturbed
     system, read_in, read_out, x = arguments
-    drive = _drive(read_in, x)
-    bar_system, bar_drive, q = _echo(system, drive, jnp.einsum("lo,ocu->lcu", bar, read_out), final, echo)
-    return (
-        bar_system,
-        jnp.einsum("lcu,li->cui", bar_drive, x),
-        jnp.einsum("lo,lcu->ocu", bar, q),
-        jnp.einsum("lcu,cui->li", bar_drive, read_in),
-    )
-
-
-def _echo(
-    system: SeparableHamiltonian, drive: Drive, bar_q: Drive, final: State, echo: Echo
-) -> tuple[PyTree, Drive, Drive]:
-    """Return the cotangents of the system and of the drive, and the positions passed through again."""
-    nudge, steps = echo.nudge, drive.shape[0]
+    nudge, steps = echo.nudge, x.shape[0]
     params, static = eqx.partition(system, eqx.is_inexact_array)
     still = eqx.tree_at(lambda w: w.system, world(system, None), static)
-    nothing = World(params, None, None, None)  # pyright: ignore[reportArgumentType]
 
     start = (final[0], _tree.negate(final[1]))
-    load = jnp.sum(jnp.sqrt(jnp.sum(bar_q**2, (1, 2))))
+    load = jnp.linalg.norm(read_out) * jnp.sum(jnp.linalg.norm(bar, axis=1))
     beta = nudge.strength(start, load, steps)
 
-    def body(carry: Any, row: Any) -> tuple[Any, Any]:
+    def back(carry: Any, row: Any) -> tuple[Any, Any]:
+        """Nudge, step back, and read."""
         ensemble, total = carry
-        u, bar = row
+        u, bar_q = row
         q = nudge.retraced(ensemble)[0][0]
 
         def pushed(beta: Any, z: State) -> tuple[State, World]:
-            z = z[0], z[1] + beta * bar
-            wanted = eqx.tree_at(lambda w: w.u, nothing, u, is_leaf=lambda x: x is None)
+            z = z[0], z[1] + beta * bar_q
+            wanted = World(params, u, None, None)  # pyright: ignore[reportArgumentType]
             return _INTEGRATOR.echo_step(wanted, still, jnp.zeros((), jnp.int32), z)
 
         ensemble, reading = nudge.advance(beta, pushed, ensemble)
         return (ensemble, _tree.add(total, reading.system)), (reading.u, q)
 
-    carry = nudge.start(start), _tree.zeros_like(params)
-    (ensemble, total), (bar_drive, q) = jax.lax.scan(body, carry, (drive, bar_q), reverse=True)
-    total = nudge.check(total, beta, ensemble, load, steps)
-    return total, bar_drive, q
+    def block(carry: Any, rows: Any) -> tuple[Any, Any]:
+        run, bar_in, bar_out = carry
+        x, bar = rows
+        drive, bar_q = _drive(read_in, x), jnp.einsum("lo,ocu->lcu", bar, read_out)
+        run, (bar_u, q) = jax.lax.scan(back, run, (drive, bar_q), reverse=True)
+        bar_in += jnp.einsum("lcu,li->cui", bar_u, x)
+        bar_out += jnp.einsum("lo,lcu->ocu", bar, q)
+        return (run, bar_in, bar_out), jnp.einsum("lcu,cui->li", bar_u, read_in)
 
-
-__all__ = ["advance", "at_rest", "transduce", "world"]
+    carry = (nudge.start(start), _tree.zeros_like(params)), jnp.zeros_like(read_in), jnp.zeros_like(read_out)
+    carry, bar_x = _blockwise(block, carry, (x, bar), reverse=True)
+    ((ensemble, total), bar_in, bar_out) = carry
+    bars = nudge.check((total, bar_in, bar_out, bar_x), beta, ensemble, load, steps)
+    return bars

@@ -1,0 +1,144 @@
+"""State-space models: exact gradients through the stack, masks, streaming, norms, heads."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import echograd as eg
+
+
+def make(gradient=None, **options):
+    options = dict(hidden=5, units=4, blocks=2, dropout=0.0) | options
+    return eqx.nn.make_with_state(eg.nn.HSSM)(3, 2, gradient=gradient, key=jax.random.key(7), **options)
+
+
+def batched(model, state, x, mask, keys):
+    if any(isinstance(block.norm, eg.nn.BatchNorm) for block in model.blocks):
+
+        def run(x, mask, key):
+            return model(x, state, mask=mask, key=key)
+
+        return jax.vmap(run, axis_name="batch", out_axes=(0, None))(x, mask, keys)
+    return jax.vmap(lambda x, mask, key: model(x, mask=mask, key=key))(x, mask, keys), state
+
+
+@pytest.mark.float64_only
+@pytest.mark.parametrize(("unit", "norm"), [("linear", "batch"), ("nonlinear", "layer")])
+def test_the_echo_equals_backprop_for_every_leaf(unit, norm, new_key):
+    x = jax.random.normal(new_key(), (4, 30, 3))
+    mask = jnp.arange(30)[None] < jnp.asarray([30, 20, 11, 30])[:, None]
+    keys = jax.random.split(new_key(), 4)
+
+    @eqx.filter_jit
+    def gradient(model, state):
+        def loss(arguments):
+            model, x = arguments
+            logits, _ = batched(model, state, x, mask, keys)
+            return -jnp.sum(jax.nn.log_softmax(logits)[:, 0])
+
+        return eqx.filter_grad(loss)((model, x))
+
+    options = dict(unit=unit, norm=norm)
+    echo, exact = gradient(*make(eg.Echo(), **options)), gradient(*make(eg.Backprop(), **options))
+    errors = {
+        jax.tree_util.keystr(path): float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
+        for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(echo), jax.tree.leaves(exact), strict=True)
+    }
+    assert max(errors.values()) < 1e-9, errors
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_streaming_equals_the_sequence_form(norm, new_key):
+    model, state = make(norm=norm)
+    x = jax.random.normal(new_key(), (8, 20, 3))
+    if norm == "batch":  # let it see a batch first
+        _, state = batched(model, state, x, jnp.ones((8, 20), bool), None)
+    model = eqx.nn.inference_mode(model)
+    _, streamed = jax.lax.scan(lambda state, u: model.step(state, u), model.initial_state(state if norm == "batch" else None), x[0])
+    for steps in (1, 7, 20):
+        whole = model(x[0, :steps], state)[0] if norm == "batch" else model(x[0, :steps])
+        np.testing.assert_allclose(streamed[steps - 1], whole, rtol=1e-4, atol=1e-5)
+
+    model, _ = make(head="regression", every=5)
+    _, streamed = jax.lax.scan(lambda state, u: model.step(state, u), model.initial_state(), x[0])
+    logits = model(x[0])
+    assert logits.shape == (4, 2)
+    np.testing.assert_allclose(streamed[4::5], logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_masked_steps_make_no_difference(norm, new_key):
+    model, state = make(norm=norm)
+    x = jax.random.normal(new_key(), (3, 20, 3))
+    mask = jnp.arange(20)[None] < jnp.asarray([20, 12, 5])[:, None]
+    junk = jnp.where(mask[..., None], x, 1e3)
+    a, state_a = batched(model, state, x, mask, None)
+    b, state_b = batched(model, state, junk, mask, None)
+    np.testing.assert_array_equal(a, b)
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(state_a), jax.tree.leaves(state_b))
+    # And a mask does make a difference where steps are valid.
+    c, _ = batched(model, state, x, jnp.ones_like(mask), None)
+    assert jnp.max(jnp.abs(a[1:] - c[1:])) > 1e-4
+
+
+def test_batch_norm_normalises_over_batch_and_time(new_key):
+    norm, state = eqx.nn.make_with_state(eg.nn.BatchNorm)(3, momentum=0.5)
+    x = 5 + 2 * jax.random.normal(new_key(), (16, 40, 3))
+    y, state = jax.vmap(norm, in_axes=(0, None), out_axes=(0, None), axis_name="batch")(x, state)
+    np.testing.assert_allclose(jnp.mean(y, (0, 1)), 0, atol=1e-4)
+    np.testing.assert_allclose(jnp.std(y, (0, 1)), 1, rtol=1e-3)
+    # After one batch inference already uses its statistics, not a blend with the initial zeros.
+    y, _ = eqx.nn.inference_mode(norm)(x[0], state)
+    np.testing.assert_allclose(y, (x[0] - jnp.mean(x, (0, 1))[None]) / jnp.std(x, (0, 1))[None], rtol=1e-2, atol=1e-3)
+
+
+def test_dropout_needs_a_key_and_differs_between_examples(new_key):
+    model, _ = make(dropout=0.5)
+    x = jnp.ones((10, 3))
+    with pytest.raises(RuntimeError, match="key"):
+        model(x)
+    logits = jax.vmap(lambda key: model(x, key=key))(jax.random.split(new_key(), 4))
+    assert len({float(v) for v in logits[:, 0]}) == 4
+    assert eqx.nn.inference_mode(model)(x).shape == (2,)
+
+
+def test_a_model_survives_serialisation_and_repr(tmp_path):
+    model, state = make(norm="batch")
+    eqx.tree_serialise_leaves(tmp_path / "model.eqx", (model, state))
+    other = make(norm="batch")
+    loaded = eqx.tree_deserialise_leaves(tmp_path / "model.eqx", other)
+    for a, b in zip(jax.tree.leaves((model, state)), jax.tree.leaves(loaded), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert "LinearHRU" in repr(model)
+
+
+def test_the_strength_of_a_nudge_is_not_a_parameter():
+    model, _ = make(eg.Echo(eg.Symmetric(1e-3)))
+    plain, _ = make(eg.Echo())
+    assert len(jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))) == len(
+        jax.tree.leaves(eqx.filter(plain, eqx.is_inexact_array))
+    )
+
+
+def test_wrong_use_is_refused():
+    for options, message in (
+        (dict(unit="quadratic"), "choose one of 'linear', 'nonlinear'"),
+        (dict(norm="group"), "choose one of"),
+        (dict(head="ranking"), "choose one of"),
+        (dict(blocks=0), "blocks"),
+        (dict(dropout=1.5), "probability"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make(**options)
+    model, _ = make()
+    with pytest.raises(ValueError, match="steps, 3"):
+        model(jnp.ones((4, 2)))
+    with pytest.raises(ValueError, match="mask"):
+        model(jnp.ones((4, 3)), mask=jnp.ones(5, bool))
+    model, state = make(norm="batch")
+    with pytest.raises(ValueError, match="make_with_state"):
+        model(jnp.ones((4, 3)))
+    with pytest.raises(ValueError, match="batch axis"):
+        model(jnp.ones((4, 3)), state)
