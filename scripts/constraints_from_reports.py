@@ -1,7 +1,7 @@
 """Merge pip's installation reports, one per Python version, into the lines of constraints.txt.
 
-Usage: `python constraints_from_reports.py 3.11.json 3.12.json 3.13.json`, oldest Python first (refresh-constraints.sh
-calls it so). Only names and versions are kept: addresses and hashes differ from index to index.
+Usage: `python constraints_from_reports.py 3.11.json 3.12.json 3.13.json`, oldest Python first, as
+refresh-constraints.sh calls it. Only names and versions are kept: addresses and hashes differ by index.
 """
 
 import itertools
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 HEADER = """\
-# The versions `make install` gives: every dependency of echograd[dev], direct or not. Made by `make constraints`.
+# What `make install` gives: every dependency of echograd[dev], direct or not. Made by `make constraints`.
 """
 
 

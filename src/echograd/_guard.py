@@ -1,0 +1,71 @@
+"""Refuse to run on a jaxlib that returns wrong numbers in silence.
+
+jaxlib 0.10.2 compiles a vmapped matrix-vector product followed by a reduction wrongly on CPU: rows far
+into the batch get the values of others, from 16,385 rows in float64 and 32,769 in float32 (jax-ml/jax issue
+39103). A sequence is read in and summed up just so; no gradient computed there could be trusted.
+"""
+
+import functools
+import sys
+
+import jax
+import jax.numpy as jnp
+import jaxlib.version
+import numpy as np
+
+# 0.10.2 fails the reproducer; 0.10.0, 0.10.1 and 0.11.0 abort or hang on CPU (issues 39257 and 39264).
+FIRST_REFUSED, FIRST_MENDED = (0, 10), (0, 11, 1)
+
+# These have passed the reproducer. Others run it at import: about a second, and it starts JAX's backends.
+KNOWN_GOOD = frozenset({"0.9.2", "0.11.1", "0.12.0.1"})
+
+ROWS = 32_769  # the first float32 batch on which 0.10.2 goes wrong
+
+
+@functools.cache
+def reproduces_wrong_numbers() -> bool:
+    """Return whether this jaxlib shows the known miscompilation, by running it once per process.
+
+    Returns:
+        True if `jit` changes the values of Σⱼ (I x)ⱼ² over 32,769 rows x = (i, 0, 0), whose i-th is i².
+
+    Examples:
+        >>> reproduces_wrong_numbers()
+        False
+    """
+
+    @jax.jit
+    @jax.vmap
+    def squared_norm(row: jax.Array) -> jax.Array:
+        return jnp.sum((matrix @ row) ** 2)
+
+    index = np.arange(ROWS, dtype=np.float32)
+    # Compile-time evaluation, because echograd may be imported for the first time inside a traced function.
+    with jax.ensure_compile_time_eval():
+        matrix = jnp.eye(3, dtype=np.float32)
+        zeros = np.zeros_like(index)
+        rows = jnp.asarray(np.stack([index, zeros, zeros], axis=1))
+        computed = np.asarray(squared_norm(rows))
+    return not np.allclose(computed, index**2, rtol=1e-5, atol=0.0)
+
+
+def check_jaxlib() -> None:
+    """Raise if the installed jaxlib is one known to be broken, or is unknown and fails the reproducer.
+
+    Raises:
+        ImportError: with the command that installs a version that works.
+    """
+    version = jaxlib.version.__version__
+    if FIRST_REFUSED <= jaxlib.version.__version_info__ < FIRST_MENDED:
+        reason = "jaxlib 0.10.0 to 0.11.0 return wrong numbers in silence, crash or hang on CPU"
+    elif version not in KNOWN_GOOD and reproduces_wrong_numbers():
+        reason = "`jit` of a vmapped matrix-vector product followed by a sum returns wrong numbers here"
+    else:
+        return
+    # lineax 0.1.1 asks for jax>=0.10, which on Python 3.11 would bring the broken version back.
+    remedy = '"jax==0.12.0.1"' if sys.version_info >= (3, 12) else '"jax==0.9.2" "lineax==0.1.0"'
+    raise ImportError(
+        f"echograd refuses to run on jaxlib {version}.\n"
+        f"Why: {reason} (jax-ml/jax issue 39103), so no gradient could be trusted.\n"
+        f"Remedy: python -m pip install {remedy}"
+    )
