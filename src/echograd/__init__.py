@@ -5,6 +5,7 @@ from ._guard import check_jaxlib as _check_jaxlib
 _check_jaxlib()
 
 from . import nn as nn
+from ._check import GradientReport as GradientReport, check_gradients as check_gradients
 from ._solve import Trajectory as Trajectory, retrace_error as retrace_error, solve as solve
 from .boundary import InitialValue as InitialValue
 from .gradients import (
