@@ -274,7 +274,7 @@ def even_in_momentum(problem: Problem, z0: State) -> State:
 @eqx.filter_jit
 def retrace_error(problem: Problem, z0: State) -> Float[Array, ""]:
     """Return how far an un-nudged echo ends from the initial state, relative to it."""
-    z = jax.lax.fori_loop(0, problem.steps, problem.step, z0)
+    z = jax.lax.fori_loop(0, problem.steps, lambda k, z: problem.step(k, z), z0)
     z = (z[0], _tree.negate(z[1]))
     nothing = jax.tree.map(lambda _: None, problem.world)
 
