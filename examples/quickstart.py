@@ -62,6 +62,7 @@ print(f"retrace error: {eg.retrace_error(chain, start, dt=0.05, steps=2000):.1e}
 # %% [markdown]
 # ... and what it saves: the compiled working memory does not know how long the run was.
 
+
 # %%
 def working_memory(gradient, steps):
     def loss(stiffness):

@@ -55,9 +55,7 @@ def main() -> None:
     """Read the command line and write the file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("mitdb", type=pathlib.Path, help="folder with the MIT-BIH records")
-    parser.add_argument(
-        "--output", type=pathlib.Path, default=OUTPUT, help="file to write (default: %(default)s)"
-    )
+    parser.add_argument("--output", type=pathlib.Path, default=OUTPUT, help="file to write (default: %(default)s)")
     options = parser.parse_args()
     try:
         check_files(options.mitdb)
@@ -86,9 +84,7 @@ def check_files(folder: pathlib.Path) -> None:
     if not sums_file.is_file():
         print(f"no {sums_file}: the files are not checked against the published sums", file=sys.stderr)
         return
-    sums = {
-        name: digest for digest, name in (line.split() for line in sums_file.read_text().splitlines() if line)
-    }
+    sums = {name: digest for digest, name in (line.split() for line in sums_file.read_text().splitlines() if line)}
     for name in names:
         data = (folder / name).read_bytes()
         # Text files may have had their line ends changed on the way; the content counts.

@@ -40,8 +40,8 @@ class GradientReport:
 
     Attributes:
         rows: one dictionary for every candidate and parameter: `candidate` (its name), `parameter` (its path
-            in the tree), `relative_error`, `cosine`, `norm_ratio`, `reference_norm`, and `taylor_slope`, which
-            is `None` where it cannot be told.
+            in the tree), `relative_error`, `cosine`, `norm_ratio`, `reference_norm`, `taylor_slope`, which is
+            `None` where it cannot be told.
     """
 
     rows: list[Row]
@@ -208,9 +208,7 @@ def _directions(params: PyTree, key: PRNGKeyArray) -> list[PyTree]:
     return directions
 
 
-def _changes(
-    loss: Loss, gradient: AbstractGradient, params: PyTree, value: float, direction: PyTree
-) -> list[float]:
+def _changes(loss: Loss, gradient: AbstractGradient, params: PyTree, value: float, direction: PyTree) -> list[float]:
     """Return C(θ + h v) - C(θ) for all lengths, NaN where the loss cannot be evaluated."""
     changes = []
     for h in _LENGTHS:

@@ -10,8 +10,15 @@ from jaxtyping import Array, Float, PyTree
 
 from . import _tree
 from .boundary import AbstractBoundary, InitialValue
-from .gradients import AbstractGradient, AbstractSave, AllNodes, Echo, Problem, constant
-from .gradients import retrace_error as _retrace_error
+from .gradients import (
+    AbstractGradient,
+    AbstractSave,
+    AllNodes,
+    Echo,
+    Problem,
+    constant,
+    retrace_error as _retrace_error,
+)
 from .gradients._save import SaveFunction
 from .integrators import AbstractIntegrator, Leapfrog, State, World
 from .systems import SeparableHamiltonian
@@ -99,7 +106,15 @@ def solve(
             "parentheses."
         )
     problem, z0 = initial_value_problem(
-        system, boundary, inputs, dt=dt, steps=steps, t0=t0, integrator=integrator, save=save, cost=cost,
+        system,
+        boundary,
+        inputs,
+        dt=dt,
+        steps=steps,
+        t0=t0,
+        integrator=integrator,
+        save=save,
+        cost=cost,
         throw=throw,
     )
     outcome = _run(constant(gradient), problem, z0)
@@ -155,7 +170,15 @@ def retrace_error(
         ```
     """
     problem, z0 = initial_value_problem(
-        system, boundary, inputs, dt=dt, steps=steps, t0=t0, integrator=integrator, save=None, cost=None,
+        system,
+        boundary,
+        inputs,
+        dt=dt,
+        steps=steps,
+        t0=t0,
+        integrator=integrator,
+        save=None,
+        cost=None,
         throw=True,
     )
     return _retrace_error(problem, z0)
@@ -185,7 +208,9 @@ def initial_value_problem(
         )
     integrator = Leapfrog() if integrator is None else integrator
     if not isinstance(integrator, AbstractIntegrator):
-        raise TypeError(f"solve: integrator={integrator!r} is not an integrator. Pass Leapfrog(), with its parentheses.")
+        raise TypeError(
+            f"solve: integrator={integrator!r} is not an integrator. Pass Leapfrog(), with its parentheses."
+        )
 
     inputs = jax.tree.map(jnp.asarray, inputs)
     n = _steps(inputs, steps)
@@ -193,8 +218,10 @@ def initial_value_problem(
     dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves((q0, p0))))
     h, t0 = _scalar("dt", dt, dtype), _scalar("t0", t0, dtype)
     h = eqx.error_if(
-        h, ~((h > 0) & jnp.isfinite(h)), "solve: dt must be a positive, finite step length. To run back in time, flip "
-        "the momenta and reverse the inputs."
+        h,
+        ~((h > 0) & jnp.isfinite(h)),
+        "solve: dt must be a positive, finite step length. To run back in time, flip "
+        "the momenta and reverse the inputs.",
     )
 
     if save is None:
@@ -233,8 +260,9 @@ def _steps(inputs: PyTree, steps: Any) -> int:
         raise ValueError("solve: give `steps`, the number of steps, or `inputs` with a leading axis of that length.")
     if len(set(lengths.values())) > 1:
         raise ValueError(
-            "solve: these disagree on the number of steps: " + ", ".join(f"{k} has {v}" for k, v in lengths.items()) +
-            ". Inputs have one entry per step."
+            "solve: these disagree on the number of steps: "
+            + ", ".join(f"{k} has {v}" for k, v in lengths.items())
+            + ". Inputs have one entry per step."
         )
     n = next(iter(lengths.values()))
     if n < 1:
@@ -275,7 +303,7 @@ def _promoted(problem: Problem, z0: State) -> State:
             else []
         ),
     ):
-        if getattr(shape, "shape", ()) != () or not hasattr(shape, "dtype") and not isinstance(shape, int | float):
+        if getattr(shape, "shape", ()) != () or (not hasattr(shape, "dtype") and not isinstance(shape, int | float)):
             raise ValueError(
                 f"solve: {name} must return one number, and returned {shape}. Sum it over coordinates; for a batch "
                 "wrap solve in vmap."

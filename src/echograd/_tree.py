@@ -77,7 +77,5 @@ def spread(a: PyTree, seed: int = 0) -> PyTree:
     """Return fixed pseudo-random unit-scale numbers shaped like `a`: a probe direction without symmetry."""
     leaves, treedef = jax.tree.flatten(a)
     key = jax.random.key(seed)
-    draws = [
-        jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype) for i, x in enumerate(leaves)
-    ]
+    draws = [jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype) for i, x in enumerate(leaves)]
     return jax.tree.unflatten(treedef, draws)

@@ -17,9 +17,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 # Written so that this file does not match itself.
-REGISTRY = re.compile(
-    r"https?://[^\s)\"']*(?:/simp" + r"le\b|/pyp" + r"i\b|index-u" + r"rl|pythonhost" + r"ed)"
-)
+REGISTRY = re.compile(r"https?://[^\s)\"']*(?:/simp" + r"le\b|/pyp" + r"i\b|index-u" + r"rl|pythonhost" + r"ed)")
 MACHINE_PATH = re.compile(r"/(?:" + r"work|farm|tmp|root|home|Users)/[A-Za-z0-9_.]")
 
 
@@ -29,11 +27,7 @@ def tracked_texts():
         listing = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
         names = [name for name in listing.split("\0") if name]
     else:
-        names = [
-            str(path.relative_to(ROOT))
-            for folder in ("src", "tests")
-            for path in (ROOT / folder).rglob("*.py")
-        ]
+        names = [str(path.relative_to(ROOT)) for folder in ("src", "tests") for path in (ROOT / folder).rglob("*.py")]
     for name in names:
         path = ROOT / name
         if path.is_file():
@@ -92,18 +86,14 @@ def test_such_a_line_is_seen(pattern, text):
 
 def test_constraints_are_plain_pins():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
-    pin = re.compile(
-        r"[a-z0-9-]+==[\w.]+(; python_version (<|>=) '3\.\d+'( and python_version < '3\.\d+')?)?"
-    )
+    pin = re.compile(r"[a-z0-9-]+==[\w.]+(; python_version (<|>=) '3\.\d+'( and python_version < '3\.\d+')?)?")
     assert lines
     assert [line for line in lines if not pin.fullmatch(line)] == []
 
 
 def test_constraints_pin_every_direct_dependency():
     pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
-    requirements = PROJECT["dependencies"] + [
-        r for extra in PROJECT["optional-dependencies"].values() for r in extra
-    ]
+    requirements = PROJECT["dependencies"] + [r for extra in PROJECT["optional-dependencies"].values() for r in extra]
     names = {re.match(r"[A-Za-z0-9_-]+", requirement).group().lower() for requirement in requirements}
     assert names - {"echograd"} <= pinned
 

@@ -46,22 +46,16 @@ class Split:
                 f"{self.lengths.dtype}. `Split.from_series` converts."
             )
         if self.targets.dtype not in (np.int32, np.float32):
-            raise TypeError(
-                f"targets must be int32 (class indices) or float32 (regression), not {self.targets.dtype}."
-            )
+            raise TypeError(f"targets must be int32 (class indices) or float32 (regression), not {self.targets.dtype}.")
         if self.inputs.ndim != 3 or 0 in self.inputs.shape:
-            raise ValueError(
-                f"inputs must be (cases, length, channels), none of them 0, not {self.inputs.shape}."
-            )
+            raise ValueError(f"inputs must be (cases, length, channels), none of them 0, not {self.inputs.shape}.")
         cases, length, _ = self.inputs.shape
         columns = {"targets": self.targets, "lengths": self.lengths, "groups": self.groups}
         for name, column in columns.items():
             if column is not None and column.shape[:1] != (cases,):
                 raise ValueError(f"{cases} cases in inputs, but {name} has shape {column.shape}.")
         if self.lengths.ndim != 1 or self.lengths.min() < 1 or self.lengths.max() > length:
-            raise ValueError(
-                f"lengths must be (cases,) and from 1 to {length}; they go up to {self.lengths.max()}."
-            )
+            raise ValueError(f"lengths must be (cases,) and from 1 to {length}; they go up to {self.lengths.max()}.")
         if not np.isfinite(self.inputs).all():
             case, step, channel = np.argwhere(~np.isfinite(self.inputs))[0]
             raise ValueError(
@@ -70,9 +64,7 @@ class Split:
                 "the case out."
             )
         if not np.isfinite(self.targets).all():
-            raise ValueError(
-                f"the target of case {np.argwhere(~np.isfinite(self.targets))[0][0]} is not finite."
-            )
+            raise ValueError(f"the target of case {np.argwhere(~np.isfinite(self.targets))[0][0]} is not finite.")
         if not self.equal_length and np.any(self.inputs[~self.mask]):
             raise ValueError("inputs after a case's length must be 0: nothing may be hidden in the padding.")
 
@@ -187,15 +179,12 @@ class Dataset:
             where = f"{self.name}, {side}"
             if split.inputs.shape[1:] != (self.length, self.inputs_dim):
                 raise ValueError(
-                    f"{where}: cases of shape {split.inputs.shape[1:]}, but in train "
-                    f"{(self.length, self.inputs_dim)}."
+                    f"{where}: cases of shape {split.inputs.shape[1:]}, but in train {(self.length, self.inputs_dim)}."
                 )
             if split.targets.dtype != (np.int32 if self.task == "classification" else np.float32):
                 raise ValueError(f"{where}: {split.targets.dtype} targets do not fit {self.task}.")
             if split.targets.shape[1:] != self.train.targets.shape[1:]:
-                raise ValueError(
-                    f"{where}: targets of shape {split.targets.shape[1:]} differ from those of train."
-                )
+                raise ValueError(f"{where}: targets of shape {split.targets.shape[1:]} differ from those of train.")
             if self.task == "classification" and (
                 split.targets.ndim != 1 or split.targets.min() < 0 or split.targets.max() >= self.classes
             ):
@@ -308,9 +297,7 @@ class Dataset:
                 "training. Ask for another fraction, or give a validation split of your own."
             )
         everything = np.arange(len(self.train))
-        return self._with(
-            train=self.train.take(everything[~chosen]), validation=self.train.take(everything[chosen])
-        )
+        return self._with(train=self.train.take(everything[~chosen]), validation=self.train.take(everything[chosen]))
 
     def _with(self, **splits: Split) -> "Dataset":
         return dataclasses.replace(self, **splits)  # pyright: ignore[reportArgumentType]

@@ -1,5 +1,6 @@
 """The bundled ECG rhythm windows."""
 
+import functools
 import importlib.resources
 import io
 
@@ -23,12 +24,12 @@ Windows of 10 s from half-hour two-lead ECG recordings, each wholly inside one a
 90 Hz (band-pass 0.5-40 Hz, from 360 Hz). Split by patient: nobody is on two sides. Windows do not overlap; at
 most 30 of sinus rhythm, 60 of paced and 100 of any other rhythm are from one patient. "Sinus rhythm" is what
 the annotators wrote as N: the beats in it need not be normal (ectopic beats, bundle branch block). Records
-102 and 104 have no lead MLII and give V5 in its place. `groups` holds the patient, named after the first record.
+102 and 104 have no lead MLII and give V5 in its place. `groups` holds the patient, named after the first
+record.
 {counts}
 Few patients have some of the rhythms:
 {few}
 Recalls of these classes are those of a handful of people; they do not carry over to patients in general."""
-
 
 _ENVELOPE = """
 Inputs are not the leads but one channel at 45 Hz made from them, which shows when the heart beats and hides
@@ -61,9 +62,7 @@ def slope_envelope(
     if width < 2:
         raise ValueError(f"an average over 80 ms needs at least 25 Hz, not {sample_rate:g} Hz.")
     slope = np.abs(np.diff(signals, axis=1, prepend=signals[:, :1]))
-    total = np.cumsum(
-        np.pad(slope, ((0, 0), (width - width // 2, width // 2), (0, 0))), axis=1, dtype=np.float64
-    )
+    total = np.cumsum(np.pad(slope, ((0, 0), (width - width // 2, width // 2), (0, 0))), axis=1, dtype=np.float64)
     mean = (total[:, width:] - total[:, :-width])[:, ::2] / width
     spread = mean.std(axis=1, keepdims=True)
     if not spread.all():
@@ -74,13 +73,9 @@ def slope_envelope(
 
 def load_ecg(name: str) -> Dataset:
     """Unpack a bundled set: four rhythms or two of them, as leads or as envelope (see `NAMES`)."""
-    packed = importlib.resources.files("echograd.data").joinpath("_bundled", "ecg_rhythm.npz").read_bytes()
-    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-        signals = np.cumsum(arrays["differences"], axis=1, dtype=np.int32) * arrays["resolution"]
-        inputs = signals.astype(np.float32)
-        targets = arrays["labels"].astype(np.int32)
-        patients, records, side = arrays["patients"], arrays["records"], arrays["split"]
-        sample_rate = float(arrays["sample_rate"])
+    arrays = _unpack()
+    inputs, targets, sample_rate = arrays["inputs"], arrays["targets"], float(arrays["sample_rate"])
+    patients, records, side = arrays["patients"], arrays["records"], arrays["split"]
     channel_names, description = _CHANNELS, _DESCRIPTION
     if name.endswith("-envelope"):
         inputs = slope_envelope(inputs, sample_rate)
@@ -105,9 +100,7 @@ def load_ecg(name: str) -> Dataset:
             detail = ", ".join(f"{record}: {count}" for record, count in zip(names, counts, strict=True))
             lines.append(f"- {_CLASSES[label]}, {title}: {here.sum()} windows (by record, {detail})")
         if min(people) < 4:
-            few.append(
-                f"- {_CLASSES[label]}: {people[0]} in train, {people[1]} in validation, {people[2]} in test"
-            )
+            few.append(f"- {_CLASSES[label]}: {people[0]} in train, {people[1]} in validation, {people[2]} in test")
     return Dataset(
         name=name,
         train=split(0),
@@ -121,3 +114,13 @@ def load_ecg(name: str) -> Dataset:
         source=SOURCE,
         licence=LICENCE,
     )
+
+
+@functools.cache
+def _unpack() -> dict[str, np.ndarray]:
+    """Read the bundled file once; callers copy what they hand on."""
+    packed = importlib.resources.files("echograd.data").joinpath("_bundled", "ecg_rhythm.npz").read_bytes()
+    with np.load(io.BytesIO(packed), allow_pickle=False) as file:
+        arrays = dict(file)
+    signals = np.cumsum(arrays.pop("differences"), axis=1, dtype=np.int32) * arrays["resolution"]
+    return {**arrays, "inputs": signals.astype(np.float32), "targets": arrays["labels"].astype(np.int32)}

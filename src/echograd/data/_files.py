@@ -55,7 +55,7 @@ def read_ts(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
     class_names: tuple[str, ...] = ()
     has_target, regression, in_data = False, False, False
     series, labels = [], []
-    for number, line in _lines(path, comment="#"):
+    for number, line in _lines(path, comments=("#", "%")):
         where = f"{path}, line {number}"
         if not in_data:
             word, *rest = line.split()
@@ -70,9 +70,7 @@ def read_ts(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
                 class_names = tuple(rest[1:]) if has_target and not regression else ()
             if word == "@data":
                 if not has_target:
-                    raise ValueError(
-                        f"{path}: no class labels or targets (@classLabel or @targetLabel true)."
-                    )
+                    raise ValueError(f"{path}: no class labels or targets (@classLabel or @targetLabel true).")
                 in_data = True
             elif not word.startswith("@"):
                 raise ValueError(f"{where}: expected a header line that begins with @, found {line[:30]!r}.")
@@ -110,17 +108,15 @@ def read_tsv(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
         ValueError: the file is not of this format, with the line number; or values are missing.
     """
     path = pathlib.Path(path)
-    series, labels, widths = [], [], set()
+    series, labels, width = [], [], None
     for number, line in _lines(path):
         where = f"{path}, line {number}"
         label, *values = line.replace(",", " ").split()
         if not values:
             raise ValueError(f"{where}: a label and no values; this is not a file of the UCR archive.")
-        widths.add(len(values))
-        if len(widths) > 1:
-            raise ValueError(
-                f"{where}: {len(values)} values, the lines before have {min(widths)}. Cut short?"
-            )
+        width = width or len(values)
+        if len(values) != width:
+            raise ValueError(f"{where}: {len(values)} values, the first line has {width}. Cut short?")
         case = _trim(_numbers(values, where)[:, None], where)
         series.append(_fill(case, missing, where))
         labels.append(label)
@@ -149,7 +145,7 @@ def read_arff(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
     class_names: tuple[str, ...] = ()
     relational, regression, in_data = False, False, False
     series, labels = [], []
-    for number, line in _lines(path, comment="%"):
+    for number, line in _lines(path, comments=("%",)):
         where = f"{path}, line {number}"
         if not in_data:
             lowered = line.lower()
@@ -228,9 +224,7 @@ def dataset_from_cases(
             return Split.from_series(part.series, part.targets, length=length)
         unknown = sorted(set(part.labels) - set(index))
         if unknown:
-            raise ValueError(
-                f"{name}: classes {unknown} are in the test file but not among {list(class_names)}."
-            )
+            raise ValueError(f"{name}: classes {unknown} are in the test file but not among {list(class_names)}.")
         targets = np.array([index[label] for label in part.labels], dtype=np.int32)
         return Split.from_series(part.series, targets, length=length)
 
@@ -249,13 +243,13 @@ def dataset_from_cases(
     )
 
 
-def _lines(path: pathlib.Path, comment: str | None = None) -> Iterator[tuple[int, str]]:
+def _lines(path: pathlib.Path, comments: tuple[str, ...] = ()) -> Iterator[tuple[int, str]]:
     """Give the lines of a text file that are not blank or a comment, with their numbers."""
     # Some published files have a byte order mark or accents in another encoding in their comments.
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, start=1):
             line = line.strip()
-            if line and not (comment and line.startswith(comment)):
+            if line and not line.startswith(comments):
                 yield number, line
 
 
@@ -334,9 +328,7 @@ def _cases(
     names = tuple(_canonical(label) for label in labels)
     undeclared = sorted(set(names) - set(class_names))
     if class_names and undeclared:
-        raise ValueError(
-            f"{path}: cases of classes {undeclared}, which the header does not declare. Cut short?"
-        )
+        raise ValueError(f"{path}: cases of classes {undeclared}, which the header does not declare. Cut short?")
     return Cases(tuple(series), names, None, class_names)
 
 

@@ -8,8 +8,7 @@ import pathlib
 from typing import Literal
 
 from ._dataset import Dataset, Task
-from ._ecg import NAMES as BUNDLED
-from ._ecg import load_ecg
+from ._ecg import NAMES as BUNDLED, load_ecg
 from ._files import Missing, dataset_from_cases, read_arff, read_ts, read_tsv
 from ._ppg import SUBJECTS, read_ppg_dalia
 from ._store import data_folder, fetch, verify
@@ -143,9 +142,7 @@ def load(
         wanted = [{file: file for file in pair} for pair in files]
         by_hand = f"download {url}, unpack it, and put {files[0][0]} and {files[0][1]} into {folder / name}."
     if not download:
-        raise FileNotFoundError(
-            f"{name} is not in {folder}, and it is not to be downloaded. Instead: {by_hand}"
-        )
+        raise FileNotFoundError(f"{name} is not in {folder}, and it is not to be downloaded. Instead: {by_hand}")
     return fetch(url, folder / name, wanted, read, by_hand)
 
 
@@ -183,9 +180,7 @@ def available(root: str | os.PathLike | None = None) -> tuple[Entry, ...]:
         place = found or folder / name
         if known is not None:
             cases = (known.train, 0, known.test)
-            entry = Entry(
-                name, state, "classification", cases, known.length, known.channels, known.classes, place
-            )
+            entry = Entry(name, state, "classification", cases, known.length, known.channels, known.classes, place)
         elif name == _PPG:
             entry = Entry(name, state, "regression", None, 49_920, 6, 0, place)
         elif found is not None:

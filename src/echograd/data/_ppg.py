@@ -66,20 +66,14 @@ def read_ppg_dalia(
         ValueError: a file holds something else, or a recording is shorter than a window.
     """
     if length < _HOP or length % _HOP or stride < _HOP or stride % _HOP:
-        raise ValueError(
-            f"length and stride must be multiples of {_HOP} steps (2 s), not {length} and {stride}."
-        )
+        raise ValueError(f"length and stride must be multiples of {_HOP} steps (2 s), not {length} and {stride}.")
     if not 0 < held_out < len(subjects) / 2:
-        raise ValueError(
-            f"of {len(subjects)} subjects, {held_out} each for test and validation leave none to train."
-        )
+        raise ValueError(f"of {len(subjects)} subjects, {held_out} each for test and validation leave none to train.")
     folder = pathlib.Path(folder)
     files = {subject: folder / f"S{subject}" / f"S{subject}.pkl" for subject in subjects}
     missing = [str(file) for file in files.values() if not file.is_file()]
     if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(files)} files of PPG-DaLiA are missing: {', '.join(missing)}."
-        )
+        raise FileNotFoundError(f"{len(missing)} of {len(files)} files of PPG-DaLiA are missing: {', '.join(missing)}.")
     drawn = np.random.default_rng(seed).permutation(np.asarray(subjects))
     sides = {
         "test": np.sort(drawn[:held_out]),
@@ -104,9 +98,7 @@ def read_ppg_dalia(
                     groups.append(subject)
                     count += 1
             if count == 0:
-                raise ValueError(
-                    f"{files[int(subject)]}: {len(signal)} steps are too few for one window of {length}."
-                )
+                raise ValueError(f"{files[int(subject)]}: {len(signal)} steps are too few for one window of {length}.")
         stacked = np.stack(inputs)
         return Split(stacked, np.stack(targets), np.full(len(stacked), length, np.int32), np.asarray(groups))
 

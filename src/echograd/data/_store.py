@@ -90,9 +90,7 @@ def fetch(
             names = _extract(archive, scratch, alternatives)
         except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             reason = f"{type(error).__name__}: {error}"
-            raise ConnectionError(
-                f"{url} could not be fetched whole ({reason}). Instead: {by_hand}"
-            ) from error
+            raise ConnectionError(f"{url} could not be fetched whole ({reason}). Instead: {by_hand}") from error
         result = read(scratch)
         lines = [f"{_digest(scratch / name)}  {name}\n" for name in names]
         (scratch / _SUMS).write_text("".join(lines), encoding="utf-8")
@@ -121,9 +119,7 @@ def verify(folder: pathlib.Path) -> None:
             )
 
 
-def _extract(
-    archive: pathlib.Path, scratch: pathlib.Path, alternatives: Sequence[Mapping[str, str]]
-) -> list[str]:
+def _extract(archive: pathlib.Path, scratch: pathlib.Path, alternatives: Sequence[Mapping[str, str]]) -> list[str]:
     """Take the wanted files out of an archive, and give their new names."""
     with zipfile.ZipFile(archive) as opened:
         members = {pathlib.PurePosixPath(info.filename).name: info for info in opened.infolist()}

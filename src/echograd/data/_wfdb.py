@@ -115,9 +115,7 @@ def read_wfdb(path: str | pathlib.Path) -> Record:
     signals = len(signal_lines)
     data_file = header.parent / files.pop()
     raw = np.frombuffer(_read_bytes(data_file), dtype=np.uint8)
-    digital = (
-        _decode_212(raw) if formats == {"212"} else raw[: raw.size // 2 * 2].view("<i2").astype(np.int32)
-    )
+    digital = _decode_212(raw) if formats == {"212"} else raw[: raw.size // 2 * 2].view("<i2").astype(np.int32)
     length = int(fields[0][3]) if len(fields[0]) > 3 else digital.size // signals
     if digital.size < length * signals:
         raise ValueError(
@@ -217,7 +215,5 @@ def _with_suffix(path: str | pathlib.Path, suffix: str) -> pathlib.Path:
 
 def _read_bytes(file: pathlib.Path) -> bytes:
     if not file.is_file():
-        raise FileNotFoundError(
-            f"{file} is missing. A WFDB record needs its .hea, .dat and .atr side by side."
-        )
+        raise FileNotFoundError(f"{file} is missing. A WFDB record needs its .hea, .dat and .atr side by side.")
     return file.read_bytes()

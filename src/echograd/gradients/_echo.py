@@ -87,9 +87,7 @@ def _forward(perturbed: PyTree, arguments: tuple[Problem, State], echo: Echo) ->
 
 
 @_run.def_bwd
-def _backward(
-    residuals: Any, bar: Outcome, perturbed: PyTree, arguments: tuple[Problem, State], echo: Echo
-) -> PyTree:
+def _backward(residuals: Any, bar: Outcome, perturbed: PyTree, arguments: tuple[Problem, State], echo: Echo) -> PyTree:
     del perturbed  # the residuals hold it as plain booleans; this copy may have been traced
     problem, z0 = arguments
     final, perturbed = residuals
@@ -138,9 +136,7 @@ def echo_run(
 
         ensemble, (pushing, stepping) = nudge.advance(beta, pushed, ensemble)
         total = _tree.add(total, pushing)
-        total = eqx.tree_at(
-            lambda x: x.world, total, _tree.add(total.world, stepping.without_inputs())
-        )
+        total = eqx.tree_at(lambda x: x.world, total, _tree.add(total.world, stepping.without_inputs()))
         return ensemble, total, _tree.put(du, k, stepping.u)
 
     def back_to(low: Any, high: Any, carry: Any) -> Any:
@@ -154,6 +150,7 @@ def echo_run(
     carry = (ensemble, _tree.zeros_like(lasting), _tree.zeros_like(wanted.world.u))
 
     if bar.final is not None:
+
         def terminal(beta: Any, z: State) -> tuple[State, None]:
             def action(z: State) -> Float[Array, ""]:
                 return beta * _paired(bar.final, (z[0], _tree.negate(z[1])))
@@ -187,9 +184,7 @@ def echo_run(
     if problem.throw:
         bar_z0, total = _returned(echo, z0, (bar_z0, total), *nudge.retraced(ensemble))
         bar_z0, total = nudge.check((bar_z0, total), beta, ensemble, load, n)
-    total = eqx.tree_at(
-        lambda x: x.world.u, total, du, is_leaf=lambda x: x is None
-    )
+    total = eqx.tree_at(lambda x: x.world.u, total, du, is_leaf=lambda x: x is None)
     return total, bar_z0
 
 

@@ -65,9 +65,7 @@ def _initial_angles(units: int, angles: tuple[float, float], key: PRNGKeyArray) 
     """Return logits of rotation angles, log-uniform between the two bounds."""
     low, high = angles
     if not 0 < low <= high < math.pi:
-        raise ValueError(
-            f"angles={angles!r}: rotation angles per step lie between 0 and pi, the smaller one first."
-        )
+        raise ValueError(f"angles={angles!r}: rotation angles per step lie between 0 and pi, the smaller one first.")
     w = jnp.exp(jax.random.uniform(key, (units,), minval=math.log(low), maxval=math.log(high)))
     return jnp.log(w / (math.pi - w))
 

@@ -38,7 +38,5 @@ class AbstractNudge(eqx.Module):
         """Return the un-nudged state as well as the ensemble knows it, and one as far off as that may be wrong."""
 
     @abc.abstractmethod
-    def check(
-        self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int
-    ) -> Any:
+    def check(self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int) -> Any:
         """Return `x` unchanged, or raise at run time where the nudge is lost in rounding."""

@@ -76,9 +76,7 @@ class AbstractFiniteNudge(AbstractNudge):
         # Symmetric members average to the un-nudged state up to O(β²), less than they are apart.
         return jax.tree.map(lambda x: jnp.mean(x, 0), ensemble), jax.tree.map(lambda x: x[0], ensemble)
 
-    def check(
-        self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int
-    ) -> Any:
+    def check(self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int) -> Any:
         centre, _ = self.retraced(ensemble)
         noise = 4 * float(jnp.finfo(beta.dtype).eps) * max(steps, 1) ** 0.5
         spread = _tree.max_abs(jax.tree.map(lambda a, b: a - b[None], ensemble, centre))

@@ -39,7 +39,5 @@ class Infinitesimal(AbstractNudge):
     def retraced(self, ensemble: PyTree) -> tuple[PyTree, PyTree]:
         return ensemble[0], ensemble[0]
 
-    def check(
-        self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int
-    ) -> Any:
+    def check(self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int) -> Any:
         return x

@@ -1,0 +1,256 @@
+import numpy as np
+import pytest
+
+from echograd.data import dataset_from_cases, read_arff, read_ts, read_tsv
+
+TS = """\
+# A comment about the set.
+%# Another kind of comment, seen in published files.
+@problemName Toy
+@timeStamps false
+@missing false
+@univariate false
+@dimensions 2
+@equalLength {equal}
+@classLabel true walk run
+@data
+{data}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(text, name="toy.txt"):
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return _write
+
+
+def assert_series(cases, expected):
+    assert len(cases.series) == len(expected)
+    for case, values in zip(cases.series, expected, strict=True):
+        assert case.dtype == np.float32
+        np.testing.assert_array_equal(case, np.array(values, np.float32).T)
+
+
+class TestTs:
+    def test_several_channels(self, write):
+        cases = read_ts(write(TS.format(equal="true", data="1,2,3:4,5,6:run\n-1,-2.5,1e2:0,0,0:walk")))
+        assert_series(cases, [[[1, 2, 3], [4, 5, 6]], [[-1, -2.5, 100], [0, 0, 0]]])
+        assert cases.labels == ("run", "walk")
+        assert cases.class_names == ("walk", "run")
+        assert cases.targets is None
+
+    def test_unequal_lengths(self, write):
+        cases = read_ts(write(TS.format(equal="false", data="1,2,3:4,5,6:run\n7:8:walk")))
+        assert_series(cases, [[[1, 2, 3], [4, 5, 6]], [[7], [8]]])
+
+    def test_one_channel_and_windows_line_ends(self, tmp_path):
+        path = tmp_path / "toy.ts"
+        text = "@problemName Toy\n@univariate true\n@classLabel true 1 2\n@data\n0.5,1.5:1\n2.5,3.5:2\n"
+        path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+        assert_series(read_ts(path), [[[0.5, 1.5]], [[2.5, 3.5]]])
+
+    def test_real_targets(self, write):
+        text = "@problemName Toy\n@targetLabel true\n@data\n1,2:0.25\n3,4:-7\n"
+        cases = read_ts(write(text))
+        np.testing.assert_array_equal(cases.targets, np.array([[0.25], [-7]], np.float32), strict=True)
+        assert cases.labels is None
+
+    @pytest.mark.parametrize("mark", ["?", "NaN"])
+    def test_missing_values_are_refused_or_interpolated(self, write, mark):
+        path = write(TS.format(equal="true", data=f"1,2,3:4,5,6:run\n1,{mark},4:{mark},5,{mark}:walk"))
+        with pytest.raises(ValueError, match=r"line 12: 3 missing values, the first at step 0 of channel 1"):
+            read_ts(path)
+        cases = read_ts(path, missing="interpolate")
+        np.testing.assert_array_equal(cases.series[1], np.array([[1, 5], [2.5, 5], [4, 5]], np.float32))
+
+    def test_a_channel_without_values_cannot_be_interpolated(self, write):
+        path = write(TS.format(equal="true", data="1,2:?,?:run"))
+        with pytest.raises(ValueError, match="no value at all"):
+            read_ts(path, missing="interpolate")
+
+    def test_a_wrong_policy_is_refused(self, write):
+        with pytest.raises(ValueError, match="'error' or 'interpolate'"):
+            read_ts(write(TS.format(equal="true", data="1,2:3,4:run")), missing="zero")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "@problemName Toy\n@timeStamps true\n@classLabel true 1\n@data\n",
+            "@problemName Toy\n@classLabel true 1\n@data\n(0,1.5),(1,2.5):1\n",
+        ],
+    )
+    def test_time_stamps_are_refused(self, write, text):
+        with pytest.raises(NotImplementedError, match="time stamps"):
+            read_ts(write(text))
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            (TS.format(equal="true", data="1,2:3,4:run\n1,x:3,4:run"), r"line 12: 'x' is not a number"),
+            (TS.format(equal="true", data="1,2:3,4,5:run"), "line 11: channels of 2 to 3 steps"),
+            (TS.format(equal="true", data="1,2,3"), "line 11: no ':'"),
+            (TS.format(equal="true", data="1,2:3,4:swim"), r"classes \['swim'\]"),
+            (TS.format(equal="true", data="1,2:3,4:run\n1,2:run"), r"\[1, 2\] channels"),
+            (TS.format(equal="true", data=""), "no cases"),
+            ("@problemName Toy\n@classLabel true 1 2\n", "no @data"),
+            ("@problemName Toy\n@classLabel false\n@data\n1,2\n", "no class labels or targets"),
+            ("hello\n", "line 1: expected a header line"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, write, text, message):
+        with pytest.raises(ValueError, match=message):
+            read_ts(write(text))
+
+    def test_a_missing_file(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"nowhere\.ts"):
+            read_ts(tmp_path / "nowhere.ts")
+
+
+class TestTsv:
+    def test_label_first(self, write):
+        cases = read_tsv(write("2\t0.5\t-1.5e-1\n-1\t3\t4\n"))
+        assert_series(cases, [[[0.5, -0.15]], [[3, 4]]])
+        assert cases.labels == ("2", "-1")
+
+    def test_older_files_have_blanks_and_real_labels(self, write):
+        cases = read_tsv(write("  1.0000000e+00   5.0  6.0\n  2.0000000e+00   7.0  8.0\n"))
+        assert cases.labels == ("1", "2")
+        assert_series(cases, [[[5, 6]], [[7, 8]]])
+
+    def test_missing_values_at_the_end_mean_a_shorter_series(self, write):
+        assert_series(read_tsv(write("1\t1\t2\t3\n2\t4\tNaN\tNaN\n")), [[[1, 2, 3]], [[4]]])
+
+    def test_missing_values_within_are_refused_or_interpolated(self, write):
+        path = write("1\t1\t2\t3\n2\t4\tNaN\t8\n")
+        with pytest.raises(ValueError, match="line 2: 1 missing values, the first at step 1"):
+            read_tsv(path)
+        assert_series(read_tsv(path, missing="interpolate"), [[[1, 2, 3]], [[4, 6, 8]]])
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("1\t1\t2\n2\t3\n", "line 2: 1 values, the first line has 2"),
+            ("1\t1\t2\n2\n", "line 2: a label and no values"),
+            ("1\tNaN\tNaN\n", "line 1: all values are missing"),
+            ("1\t1\tabc\n", "'abc' is not a number"),
+            ("", "no cases"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, write, text, message):
+        with pytest.raises(ValueError, match=message):
+            read_tsv(write(text))
+
+
+RELATIONAL = """\
+%This is a comment
+@relation Toy
+
+@attribute relationalAtt relational
+@attribute att0 numeric
+@attribute att1 numeric
+@end relationalAtt
+@attribute activity {Standing,'Running fast'}
+
+@data
+'1.0,2.0\\n3.0,4.0',Standing
+"5.0,?\\n7.0,?",'Running fast'
+"""
+
+
+class TestArff:
+    def test_several_channels(self, write):
+        cases = read_arff(write(RELATIONAL))
+        assert_series(cases, [[[1, 2], [3, 4]], [[5], [7]]])
+        assert cases.labels == ("Standing", "Running fast")
+        assert cases.class_names == ("Standing", "Running fast")
+
+    def test_one_channel(self, write):
+        text = (
+            "@RELATION Toy\n@ATTRIBUTE att1 NUMERIC\n@ATTRIBUTE att2 NUMERIC\n@ATTRIBUTE target {-1, 1}\n"
+            "@DATA\n0.5,1.5,-1\n2.5,3.5,1\n"
+        )
+        cases = read_arff(write(text))
+        assert_series(cases, [[[0.5, 1.5]], [[2.5, 3.5]]])
+        assert cases.labels == ("-1", "1")
+        assert cases.class_names == ("-1", "1")
+
+    def test_a_numeric_class_is_a_regression_target(self, write):
+        text = "@relation t\n@attribute a numeric\n@attribute y numeric\n@data\n1,0.5\n2,0.75\n"
+        cases = read_arff(write(text))
+        np.testing.assert_array_equal(cases.targets, np.array([[0.5], [0.75]], np.float32), strict=True)
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ("'1.0,2.0\\n3.0,4.0',Standing", "'1.0,2.0\\n3.0", "line 11: expected a quoted block"),
+            ("3.0,4.0'", "3.0'", "channels of 1 to 2 steps"),
+            ("Standing\n", "Swimming\n", "does not declare"),
+            ("1.0,2.0", "1.0,?", "1 missing values"),
+            ("@data", "@end", "line 11: expected a header line"),
+        ],
+    )
+    def test_what_is_wrong_is_named(self, write, old, new, message):
+        with pytest.raises(ValueError, match=message):
+            read_arff(write(RELATIONAL.replace(old, new)))
+
+
+class TestDatasetFromCases:
+    def test_order_and_split_are_the_files(self, write):
+        # Equal rows, and rows that are not sorted: nothing may be merged, sorted or moved to the other side.
+        train = read_tsv(write("2\t9\t9\n1\t1\t1\n2\t9\t9\n10\t5\t5\n1\t0\t0\n", "train"))
+        test = read_tsv(write("10\t3\t3\n2\t9\t9\n", "test"))
+        dataset = dataset_from_cases("toy", train, test)
+        assert dataset.class_names == ("1", "2", "10")
+        np.testing.assert_array_equal(dataset.train.inputs[:, 0, 0], [9, 1, 9, 5, 0])
+        np.testing.assert_array_equal(dataset.train.targets, [1, 0, 1, 2, 0])
+        np.testing.assert_array_equal(dataset.test.inputs[:, 0, 0], [3, 9])
+        np.testing.assert_array_equal(dataset.test.targets, [2, 1])
+        assert dataset.validation is None
+
+    def test_class_numbers_do_not_depend_on_the_format(self, write):
+        ts = TS.replace("walk run", "2 1")
+        one = read_ts(write(ts.format(equal="true", data="1,2:3,4:1\n5,6:7,8:2"), "a"))
+        other = read_arff(
+            write(
+                RELATIONAL.replace("{Standing,'Running fast'}", "{1,2}")
+                .replace("Standing", "1")
+                .replace("'Running fast'", "2"),
+                "b",
+            )
+        )
+        assert dataset_from_cases("t", one, one).class_names == dataset_from_cases("t", other, other).class_names
+
+    def test_a_declared_class_without_cases_keeps_its_number(self, write):
+        train = read_ts(write(TS.format(equal="true", data="1,2:3,4:walk"), "a"))
+        test = read_ts(write(TS.format(equal="true", data="1,2:3,4:run"), "b"))
+        dataset = dataset_from_cases("toy", train, test)
+        assert dataset.class_names == ("run", "walk")
+        assert dataset.train.targets.tolist() == [1]
+
+    def test_the_longest_of_both_files_decides_the_length(self, write):
+        train = read_tsv(write("1\t1\t2\n2\t3\tNaN\n", "a"))
+        test = read_tsv(write("1\t1\t2\t3\n", "b"))
+        dataset = dataset_from_cases("toy", train, test)
+        assert dataset.train.inputs.shape == (2, 3, 1)
+        np.testing.assert_array_equal(dataset.train.lengths, [2, 1])
+
+    def test_a_class_only_in_the_test_file_is_refused(self, write):
+        train, test = read_tsv(write("1\t1\t2\n", "a")), read_tsv(write("3\t1\t2\n", "b"))
+        with pytest.raises(ValueError, match=r"classes \['3'\]"):
+            dataset_from_cases("toy", train, test)
+
+    def test_channels_must_agree(self, write):
+        train = read_tsv(write("1\t1\t2\n", "a"))
+        test = read_arff(write(RELATIONAL, "b"))
+        with pytest.raises(ValueError, match=r"\[1, 2\] channels"):
+            dataset_from_cases("toy", train, test)
+
+    def test_kinds_of_target_must_agree(self, write):
+        train = read_tsv(write("1\t1\t2\n", "a"))
+        test = read_ts(write("@problemName t\n@targetLabel true\n@data\n1,2:0.5\n", "b"))
+        with pytest.raises(ValueError, match="one file has class labels"):
+            dataset_from_cases("toy", train, test)

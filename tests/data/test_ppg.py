@@ -1,0 +1,210 @@
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from echograd.data import load, read_ppg_dalia
+
+SECONDS = 60
+
+
+def make_subject(folder, subject, seconds=SECONDS, protocol=2, change=None):
+    """Write a file like the published ones; every value tells its subject, sensor and time."""
+    time = {rate: np.arange(seconds * rate) / rate for rate in (4, 32, 64)}
+    content = {
+        "rpeaks": np.arange(5),
+        "signal": {
+            "chest": {"ECG": np.zeros((seconds * 700, 1))},
+            "wrist": {
+                "ACC": np.stack([time[32], time[32] + 1000, np.full(seconds * 32, subject)], axis=1),
+                "BVP": time[64][:, None],
+                "EDA": time[4][:, None],
+                "TEMP": time[4][:, None] + 30,
+            },
+        },
+        # The heart rate of the 8 s from 2n on is 100 subject + n.
+        "label": 100.0 * subject + np.arange((seconds - 8) // 2 + 1),
+        "activity": np.zeros((seconds * 4, 1)),
+        "questionnaire": {"WEIGHT": 78.0, "Gender": " m"},
+        "subject": f"S{subject}",
+    }
+    if change:
+        change(content)
+    path = folder / f"S{subject}" / f"S{subject}.pkl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for subject in range(1, 8):
+        make_subject(tmp_path, subject)
+    return tmp_path
+
+
+def read(folder, **options):
+    return read_ppg_dalia(folder, **{"subjects": range(1, 8), "length": 1280, "stride": 256, "held_out": 2, **options})
+
+
+def test_shapes_and_names(folder):
+    dataset = read(folder)
+    assert dataset.task == "regression"
+    assert (dataset.length, dataset.inputs_dim, dataset.sample_rate) == (1280, 6, 64.0)
+    assert dataset.train.targets.shape == (len(dataset.train), 10, 1)
+    # From 6 s on, two windows of 20 s fit side by side.
+    assert len(dataset.test) == len(dataset.validation) == 4
+    # In training one begins every 4 s: at 6, 10, ..., 38 s.
+    assert len(dataset.train) == 3 * 9
+
+
+def test_no_subject_is_on_two_sides(folder):
+    dataset = read(folder)
+    subjects = [set(split.groups.tolist()) for split in dataset.splits.values()]
+    assert [len(side) for side in subjects] == [3, 2, 2]
+    assert set.union(*subjects) == set(range(1, 8))
+
+
+def test_the_seed_draws_the_subjects(folder):
+    def test_subjects(seed):
+        return tuple(read(folder, seed=seed).test.groups.tolist())
+
+    assert test_subjects(0) == test_subjects(0)
+    assert len({test_subjects(seed) for seed in range(6)}) > 1
+
+
+def test_sensors_and_heart_rates_are_of_the_same_time(folder):
+    for split in read(folder).splits.values():
+        for inputs, targets, subject in zip(split.inputs, split.targets, split.groups, strict=True):
+            pulse_time = inputs[:, 3]
+            np.testing.assert_allclose(np.diff(pulse_time), 1 / 64, atol=1e-4)
+            np.testing.assert_array_equal(inputs[:, 2], subject)
+            # A slower sensor shows its latest sample, never a later one.
+            for channel, offset, rate in ((0, 0, 32), (1, 1000, 32), (4, 0, 4), (5, 30, 4)):
+                lag = pulse_time - (inputs[:, channel] - offset)
+                assert lag.min() > -1e-3
+                assert lag.max() < 1 / rate
+            # Output k is the heart rate of the 8 s that end 2 (k + 1) s into the window.
+            ends = pulse_time[0] + 2.0 * (np.arange(10) + 1)
+            np.testing.assert_allclose(targets[:, 0], 100 * subject + (ends - 8) / 2, atol=1e-3)
+
+
+def test_nothing_is_scaled_before_the_split(folder):
+    dataset = read(folder)
+    assert dataset.train.inputs.max() > 1000
+    # Scaling knows the training subjects only: their own numbers become mean 0 and deviation 1.
+    scaled = dataset.standardised(targets=True)
+    np.testing.assert_allclose(scaled.train.targets.mean(), 0.0, atol=1e-4)
+    assert abs(scaled.test.targets.mean()) > 0.1
+
+
+def test_windows_of_the_test_do_not_overlap(folder):
+    dataset = read(folder)
+    for subject in np.unique(dataset.test.groups):
+        starts = dataset.test.inputs[dataset.test.groups == subject, 0, 3]
+        assert (np.diff(np.sort(starts)) >= 20.0).all()
+
+
+def test_the_published_shape_is_the_default(tmp_path):
+    for subject in (1, 2, 3):
+        make_subject(tmp_path, subject, seconds=800)
+    dataset = read_ppg_dalia(tmp_path, subjects=(1, 2, 3), held_out=1)
+    assert dataset.train.inputs.shape[1:] == (49_920, 6)
+    assert dataset.train.targets.shape[1:] == (390, 1)
+
+
+def test_files_written_by_an_older_numpy(folder):
+    path = folder / "S3" / "S3.pkl"
+    data = path.read_bytes()
+    assert b"numpy._core.multiarray" in data
+    expected = read(folder)
+    path.write_bytes(data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    dataset = read(folder)
+    np.testing.assert_array_equal(dataset.train.inputs, expected.train.inputs)
+
+
+class Harmful:
+    def __init__(self, call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+def test_a_pickle_that_would_run_something_is_refused(folder, tmp_path):
+    trace = tmp_path / "trace"
+    for call in (
+        (os.mkdir, (str(trace),)),
+        (eval, (f"open({str(trace)!r}, 'w')",)),
+        (getattr, ("text", "upper")),
+    ):
+        make_subject(folder, 4, change=lambda content, call=call: content.update(extra=Harmful(call)))
+        with pytest.raises(ValueError, match="only numpy arrays"):
+            read(folder)
+        assert not trace.exists()
+
+
+def test_a_file_cut_short_is_refused(folder):
+    path = folder / "S5" / "S5.pkl"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=r"S5\.pkl: not a subject's file of PPG-DaLiA, or cut short"):
+        read(folder)
+
+
+def test_a_file_of_something_else_is_refused(folder):
+    make_subject(folder, 5, change=lambda content: content.pop("label"))
+    with pytest.raises(ValueError, match=r"S5\.pkl: not a subject's file"):
+        read(folder)
+
+
+def test_wrong_sensors_are_refused(folder):
+    def change(content):
+        content["signal"]["wrist"]["ACC"] = content["signal"]["wrist"]["ACC"][:, :2]
+
+    make_subject(folder, 5, change=change)
+    with pytest.raises(ValueError, match="columns"):
+        read(folder)
+
+
+def test_missing_values_are_refused(folder):
+    def change(content):
+        content["signal"]["wrist"]["BVP"][2000] = np.nan
+
+    for subject in range(1, 8):
+        make_subject(folder, subject, change=change)
+    with pytest.raises(ValueError, match="nan at step"):
+        read(folder)
+
+
+def test_a_recording_that_is_too_short_is_refused(folder):
+    make_subject(folder, 5, seconds=20)
+    with pytest.raises(ValueError, match="too few for one window"):
+        read(folder)
+
+
+def test_missing_subjects_are_named(folder):
+    (folder / "S6" / "S6.pkl").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of 7 files .*S6\.pkl"):
+        read(folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"length": 1000}, "multiples of 128"),
+        ({"stride": 0}, "multiples of 128"),
+        ({"held_out": 4}, "leave none"),
+    ],
+)
+def test_wrong_options_are_refused(folder, options, message):
+    with pytest.raises(ValueError, match=message):
+        read(folder, **options)
+
+
+def test_it_is_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("ECHOGRAD_DATA", str(tmp_path))
+    for subject in range(1, 16):
+        make_subject(tmp_path / "PPG_FieldStudy", subject, seconds=790)
+    dataset = load("PPG-DaLiA", download=False)
+    assert [len(np.unique(split.groups)) for split in dataset.splits.values()] == [9, 3, 3]

@@ -1,0 +1,120 @@
+import struct
+
+import numpy as np
+import pytest
+
+from echograd.data import read_wfdb, read_wfdb_annotations
+
+
+def pack_212(values):
+    """Pack integers as the format is described: two 12-bit numbers in three bytes."""
+    packed = bytearray()
+    values = [int(value) & 0xFFF for value in values]
+    for a, b in zip(values[::2], [*values[1::2], None] if len(values) % 2 else values[1::2], strict=True):
+        packed += bytes([a & 0xFF, (a >> 8) | ((b or 0) >> 8 << 4)])
+        if b is not None:
+            packed.append(b & 0xFF)
+    return bytes(packed)
+
+
+def annotation(code, interval):
+    return struct.pack("<H", code << 10 | interval)
+
+
+def note(text):
+    data = text.encode()
+    return annotation(63, len(data)) + data + b"\0" * (len(data) % 2)
+
+
+@pytest.fixture
+def record(tmp_path):
+    def _record(digital, fmt="212", gain="200", zero=1024, sums=None, length=None):
+        digital = np.asarray(digital)
+        data = pack_212(digital.reshape(-1)) if fmt == "212" else digital.astype("<i2").tobytes()
+        (tmp_path / "7.dat").write_bytes(data)
+        sums = digital.sum(axis=0) if sums is None else sums
+        lines = [f"7 {digital.shape[1]} 360 {length or len(digital)}"]
+        for i, total in enumerate(sums):
+            total = (int(total) + 32768) % 65536 - 32768
+            lines.append(f"7.dat {fmt} {gain} 11 {zero} {digital[0, i]} {total} 0 lead {i}")
+        (tmp_path / "7.hea").write_text("\r\n".join([*lines, "# 69 M", "# Aldomet"]) + "\r\n")
+        return tmp_path / "7"
+
+    return _record
+
+
+@pytest.mark.parametrize("fmt", ["212", "16"])
+@pytest.mark.parametrize("shape", [(500, 2), (501, 1), (8, 3)])
+def test_signals_come_back(record, fmt, shape):
+    digital = np.random.default_rng(0).integers(-2048, 2048, size=shape)
+    read = read_wfdb(record(digital, fmt))
+    np.testing.assert_allclose(read.signals, (digital - 1024) / 200, rtol=1e-12)
+    assert read.sample_rate == 360.0
+    assert read.channel_names == tuple(f"lead {i}" for i in range(shape[1]))
+    assert read.units == ("mV",) * shape[1]
+    assert read.comments == ("69 M", "Aldomet")
+    assert read.name == "7"
+
+
+def test_extreme_values_keep_their_sign(record):
+    digital = np.array([[-2048, 2047], [-1, 0], [1, -2047]])
+    np.testing.assert_array_equal(read_wfdb(record(digital, gain="1", zero=0)).signals, digital)
+
+
+def test_gain_baseline_and_unit(record):
+    read = read_wfdb(record([[100, 300]], gain="50(200)/uV"))
+    np.testing.assert_array_equal(read.signals, [[-2.0, 2.0]])
+    assert read.units == ("uV", "uV")
+
+
+def test_a_damaged_signal_is_noticed(record):
+    with pytest.raises(ValueError, match="signal 1 disagrees with the header's checksum"):
+        read_wfdb(record([[1, 2], [3, 4]], sums=[4, 7]))
+
+
+def test_a_signal_cut_short_is_noticed(record):
+    with pytest.raises(ValueError, match="2 samples where the header announces 900"):
+        read_wfdb(record([[1, 2], [3, 4]], length=900))
+
+
+def test_other_formats_are_refused(record, tmp_path):
+    path = record([[1, 2], [3, 4]])
+    header = tmp_path / "7.hea"
+    header.write_text(header.read_text().replace(" 212 ", " 310 "))
+    with pytest.raises(ValueError, match=r"\['310'\]"):
+        read_wfdb(path)
+
+
+def test_missing_files_are_named(record, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"8\.hea"):
+        read_wfdb(tmp_path / "8")
+    path = record([[1, 2]])
+    (tmp_path / "7.dat").unlink()
+    with pytest.raises(FileNotFoundError, match=r"7\.dat"):
+        read_wfdb(path)
+
+
+def test_annotations(tmp_path):
+    file = tmp_path / "7.atr"
+    file.write_bytes(
+        annotation(28, 18) + note("(N\0")  # rhythm at 18
+        + annotation(1, 59)  # normal beat at 77
+        + annotation(59, 0) + struct.pack("<HH", 1, 5) + annotation(5, 0)  # 65541 further: a premature beat
+        + annotation(61, 2) + annotation(62, 1)  # attributes of it, not annotations
+        + annotation(28, 100) + note("(AFIB")
+        + annotation(59, 0) + struct.pack("<HH", 0xFFFF, 0xFFF6) + annotation(14, 0)  # 10 back: noise
+        + annotation(0, 0)
+    )  # fmt: skip
+    read = read_wfdb_annotations(tmp_path / "7")
+    np.testing.assert_array_equal(read.samples, [18, 77, 65618, 65718, 65708])
+    np.testing.assert_array_equal(read.codes, [28, 1, 5, 28, 14])
+    np.testing.assert_array_equal(read.is_beat, [False, True, True, False, False])
+    assert read.rhythms(70_000) == [("N", 18, 65718), ("AFIB", 65718, 70_000)]
+
+
+@pytest.mark.parametrize("data", [b"", annotation(1, 50), annotation(28, 5) + annotation(63, 8) + b"(N"])
+def test_annotations_cut_short_are_noticed(tmp_path, data):
+    file = tmp_path / "7.atr"
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match="cut short"):
+        read_wfdb_annotations(file)

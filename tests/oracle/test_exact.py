@@ -1,0 +1,265 @@
+"""The echo equals backpropagation through the same discrete map, in everything, wherever it is used."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import echograd as eg
+from cases import chain, machine, mixed, worst
+
+pytestmark = pytest.mark.float64_only
+
+SAVES = {
+    "all": lambda point: eg.AllNodes(),
+    "final": lambda point: eg.FinalNode(),
+    "every 4th of 13": lambda point: eg.EveryNode(4),
+    "function": lambda point: (
+        lambda t, q, p: {
+            "x": jnp.sin(q["a"]) * t,
+            "y": point.closed_over * p["b"] ** 2,
+            "z": jnp.tanh(point.cost.weight * p["a"]),
+        }
+    ),
+}
+
+
+def loss(point, gradient, save="all", integrator=None, velocity=False, running=True):
+    def cost(t, q, p):
+        return point.cost(t, q, p) + jnp.sum(point.closed_over * jnp.cos(p["b"] * q["b"]))
+
+    start = eg.InitialValue(point.q, v=point.p) if velocity else eg.InitialValue(point.q, point.p)
+    sol = eg.solve(
+        point.system,
+        start,
+        point.inputs,
+        dt=point.dt,
+        t0=point.t0,
+        integrator=integrator,
+        gradient=gradient,
+        save=SAVES[save](point),
+        cost=cost if running else None,
+    )
+    return mixed((sol.q, sol.p, sol.saved, sol.t)) + sol.cost**2
+
+
+def compare(f, point, *gradients):
+    """Return the worst error of each gradient, from one compiled function."""
+
+    @eqx.filter_jit
+    def all_of(point):
+        return [eqx.filter_grad(f)(point, gradient) for gradient in (eg.Backprop(), *gradients)]
+
+    expected, *found = all_of(point)
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(expected))
+    return [worst(x, expected) for x in found]
+
+
+@pytest.mark.parametrize(
+    ("save", "integrator", "velocity"),
+    [
+        ("all", eg.Leapfrog(), False),
+        ("final", eg.VelocityVerlet(), False),
+        ("every 4th of 13", eg.Yoshida(4), False),
+        ("function", eg.Leapfrog(), True),
+        ("every 4th of 13", eg.Yoshida(6), False),
+        ("final", eg.Yoshida(8), False),
+    ],
+    ids=str,
+)
+def test_every_leaf(save, integrator, velocity):
+    point = machine()
+    if velocity:  # below the speed of light of the relativistic half
+        point = point._replace(p={"a": point.p["a"], "b": 0.4 * point.p["b"]})
+    arguments = {"save": save, "integrator": integrator, "velocity": velocity}
+    found = compare(lambda x, g: loss(x, g, **arguments), point, eg.Echo(), eg.Backprop(checkpoints=3))
+    assert max(found) < 1e-9
+
+
+def test_a_running_cost_alone_and_nodes_alone():
+    assert (
+        compare(lambda x, g: loss(x, g, running=False), machine()._replace(cost=None, closed_over=None), eg.Echo())[0]
+        < 1e-9
+    )
+
+    def of_cost(point, gradient):
+        sol = eg.solve(
+            point.system,
+            eg.InitialValue(point.q, point.p),
+            point.inputs,
+            dt=point.dt,
+            t0=point.t0,
+            gradient=gradient,
+            save=eg.FinalNode(),
+            cost=point.cost,
+        )
+        return sol.cost
+
+    assert compare(of_cost, machine()._replace(closed_over=None), eg.Echo())[0] < 1e-9
+
+
+def test_batches_either_way_round():
+    """vmap of grad and grad of vmap, over inputs, initial states, parameters and steps at once."""
+    points = [machine(seed=i)._replace(dt=jnp.asarray(0.1 + 0.02 * i)) for i in range(3)]
+    batch = jax.tree.map(lambda *x: jnp.stack(x), *points)
+
+    def total(batch, gradient):
+        return jnp.sum(jax.vmap(lambda point: loss(point, gradient, "final"))(batch))
+
+    @eqx.filter_jit
+    def gradients(batch):
+        return (
+            jax.grad(total)(batch, eg.Echo()),
+            jax.vmap(lambda point: jax.grad(loss)(point, eg.Echo(), "final"))(batch),
+            jax.vmap(lambda point: jax.grad(loss)(point, eg.Backprop(), "final"))(batch),
+        )
+
+    outside, inside, expected = gradients(batch)
+    assert worst(outside, expected) < 1e-9
+    assert worst(inside, expected) < 1e-9
+
+
+def test_shared_parameters_in_a_batch():
+    """vmap over states alone: the parameters' gradient is summed over the batch."""
+    point = chain()
+    starts = jnp.stack([point.q, 2 * point.q, -point.p])
+
+    def total(arguments, gradient):
+        system, starts, dt = arguments
+
+        def one(q):
+            sol = eg.solve(system, eg.InitialValue(q, point.p), point.inputs, dt=dt, gradient=gradient)
+            return mixed(sol.q)
+
+        return jnp.sum(jax.vmap(one)(starts))
+
+    assert compare(total, (point.system, starts, point.dt), eg.Echo())[0] < 1e-9
+
+
+def test_inside_a_network_two_solves_deep():
+    point = chain()
+    rng = np.random.default_rng(3)
+    read_in, read_out = jnp.asarray(rng.normal(size=3)), jnp.asarray(rng.normal(size=(4, 3)))
+
+    def network(arguments, gradient):
+        point, read_in, read_out = arguments
+        drive = jnp.tanh(point.inputs * read_in[0])
+        lower = eg.solve(point.system, eg.InitialValue(point.q, point.p), drive, dt=point.dt, gradient=gradient)
+        drive = jnp.tanh(lower.q[1:] @ read_in)
+        upper = eg.solve(
+            point.system,
+            eg.InitialValue(lower.p[-1], v=lower.q[-1]),
+            drive,
+            dt=point.dt,
+            gradient=gradient,
+            save=lambda t, q, p: read_out @ q,
+        )
+        return jax.nn.logsumexp(jnp.sum(upper.saved, 0)) + jnp.sum(upper.p**2)
+
+    assert compare(network, (point, read_in, read_out), eg.Echo())[0] < 1e-9
+
+
+@pytest.mark.parametrize("where", ["scan", "checkpoint", "cond", "while_free_map"])
+def test_inside_control_flow(where):
+    point = chain(5)
+
+    def step(point, gradient, q):
+        sol = eg.solve(
+            point.system,
+            eg.InitialValue(q, point.p),
+            point.inputs,
+            dt=point.dt,
+            gradient=gradient,
+            cost=lambda t, q, p: jnp.sum(point.p * q**2),
+            save=eg.FinalNode(),
+        )
+        return sol.q + 0.1 * sol.cost
+
+    def f(point, gradient):
+        if where == "scan":
+            q, _ = jax.lax.scan(lambda q, _: (step(point, gradient, q), None), point.q, None, length=3)
+        elif where == "checkpoint":
+            q = jax.checkpoint(lambda point, q: step(point, gradient, q))(point, point.q)
+        elif where == "cond":
+            q = jax.lax.cond(point.q[0] < 100, lambda q: step(point, gradient, q), lambda q: q, point.q)
+        else:
+            q = jnp.sum(jax.lax.map(lambda q: step(point, gradient, q), jnp.stack([point.q, point.p])), 0)
+        return mixed(q)
+
+    point = point._replace(t0=None)
+    assert compare(f, point, eg.Echo())[0] < 1e-9
+
+
+def test_without_jit():
+    point = chain(4)._replace(t0=None)
+
+    def f(point, gradient):
+        sol = eg.solve(
+            point.system,
+            eg.InitialValue(point.q, point.p),
+            point.inputs,
+            dt=point.dt,
+            gradient=gradient,
+            cost=lambda t, q, p: jnp.sum(point.p * q**2),
+        )
+        return mixed(sol.q) + sol.cost
+
+    expected, found = (eqx.filter_grad(f)(point, gradient) for gradient in (eg.Backprop(), eg.Echo()))
+    assert worst(found, expected) < 1e-9
+
+
+def test_one_step_and_leaves_that_nothing_depends_on():
+    point = machine(1)
+    extra = point._replace(inputs={**point.inputs, "unused": jnp.ones((1, 2))})
+
+    def f(point, gradient):
+        sol = eg.solve(point.system, eg.InitialValue(point.q, point.p), point.inputs, dt=point.dt, gradient=gradient)
+        return mixed(sol.q)
+
+    @eqx.filter_jit
+    def both(point):
+        return [eqx.filter_grad(f)(point, gradient) for gradient in (eg.Backprop(), eg.Echo())]
+
+    expected, found = both(extra)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(expected), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-14, err_msg=jax.tree_util.keystr(path))
+
+
+def test_against_a_loop_written_by_hand():
+    """Leapfrog in numpy, its own force, and central differences: nothing of echograd is in the oracle."""
+    point = chain(9)
+
+    def by_hand(mass, stiffness, q, p, u, h):
+        total = 0.0
+        for uk in u:
+            q = q + 0.5 * h * p / mass
+            stretch = np.diff(q)
+            force = -stiffness * q
+            force[:-1] += 0.6 * stretch
+            force[1:] -= 0.6 * stretch
+            force[0] += uk
+            p = p + h * force
+            q = q + 0.5 * h * p / mass
+            total += np.sum(np.sin(q) * p)
+        return total
+
+    def f(arguments, gradient=None):
+        mass, stiffness, q, p, u, h = arguments
+        system = eqx.tree_at(lambda s: (s.mass, s.stiffness), point.system, (mass, stiffness))
+        sol = eg.solve(system, eg.InitialValue(q, p), u, dt=h)
+        return jnp.sum((jnp.sin(sol.q) * sol.p)[1:])
+
+    arguments = [point.system.mass, point.system.stiffness, point.q, point.p, point.inputs, point.dt]
+    value, found = jax.value_and_grad(f)(arguments)
+    numbers = [np.asarray(x, float) for x in arguments]
+    np.testing.assert_allclose(value, by_hand(*numbers), rtol=1e-13)
+    eps = 1e-5
+    for i, x in enumerate(numbers):
+        for j in np.ndindex(x.shape):
+            up, down = x.copy(), x.copy()
+            up[j] += eps
+            down[j] -= eps
+            there = [by_hand(*numbers[:i], y, *numbers[i + 1 :]) for y in (up, down)]
+            slope = (there[0] - there[1]) / (2 * eps)
+            np.testing.assert_allclose(found[i][j], slope, rtol=1e-7, atol=1e-8)
