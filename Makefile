@@ -32,7 +32,7 @@ demo: install ## learn heart rhythms by echoes and write a report, the main job
 	@$(BIN)/echograd demo $(DEMO_ARGS)
 
 bench: install ## time and memory of a training step, against published code with --peer
-	@$(BIN)/python benchmarks/training_step.py $(BENCH_ARGS)
+	@$(BIN)/python benchmarks/hssm_step.py $(BENCH_ARGS)
 
 constraints: ## resolve constraints.txt anew; needs Python 3.11, 3.12 and 3.13
 	@sh scripts/refresh-constraints.sh

@@ -1,10 +1,11 @@
 """One training step of an HSSM at published shapes: echo, backprop, and the published RHEL code beside them.
 
-    python benchmarks/hssm_step.py [--shape scp1 worms] [--peer PATH] [--repeats 5] [--out benchmarks/results/hssm_step.json]
+    python benchmarks/hssm_step.py [--shape scp1 worms] [--peer PATH] [--repeats 5] [--out FILE.json]
 
-`PATH` is a clone of github.com/guillaumepourcel/rhel. Every contender runs in a process of its own, one after the other,
-so that peak resident memory is its own; all are timed in the same call. Random data, float32, Adam, batch norm, dropout
-0.05. Reported: compilation (tracing included), median step, peak resident memory, and compiled temporary memory.
+`PATH` is a clone of github.com/guillaumepourcel/rhel. Every contender runs in a process of its own, one after the
+other, so that peak resident memory is its own; all are timed in the same call. Random data, float32, Adam, batch norm,
+dropout 0.05. Reported: compilation (tracing included), median step, peak resident memory, and compiled temporary
+memory.
 """
 
 import argparse
@@ -20,9 +21,9 @@ from pathlib import Path
 
 # batch, length, inputs, hidden, units, blocks: as published for SelfRegulationSCP1 and EigenWorms
 SHAPES = {
-    "scp1": dict(batch=32, length=896, inputs=7, hidden=64, units=256, blocks=6),
-    "worms": dict(batch=4, length=17984, inputs=6, hidden=64, units=16, blocks=2),
-    "small": dict(batch=4, length=256, inputs=3, hidden=16, units=16, blocks=2),
+    "scp1": {"batch": 32, "length": 896, "inputs": 7, "hidden": 64, "units": 256, "blocks": 6},
+    "worms": {"batch": 4, "length": 17984, "inputs": 6, "hidden": 64, "units": 16, "blocks": 2},
+    "small": {"batch": 4, "length": 256, "inputs": 3, "hidden": 16, "units": 16, "blocks": 2},
 }
 OURS = ("echo", "backprop")
 PEERS = ("published RHEL", "published BPTT")
@@ -56,7 +57,7 @@ def main() -> None:
             print(render(rows[-1:], header=len(rows) == 1), flush=True)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(dict(machine=machine(), rows=rows), indent=1) + "\n")
+        arguments.out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
 
 
 def render(rows: list[dict], header: bool = True) -> str:
@@ -73,13 +74,13 @@ def render(rows: list[dict], header: bool = True) -> str:
 def machine() -> dict:
     import jax
 
-    return dict(
-        cores=os.cpu_count(),
-        processor=platform.machine(),
-        python=platform.python_version(),
-        jax=jax.__version__,
-        dtype="float32",
-    )
+    return {
+        "cores": os.cpu_count(),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "dtype": "float32",
+    }
 
 
 def measure(shape: str, contender: str, peer: Path | None, repeats: int) -> dict:

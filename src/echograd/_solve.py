@@ -88,8 +88,8 @@ def solve(
 
     Raises:
         ValueError: for shapes, structures or numbers that do not fit together.
-        RuntimeError: (at run time, also under `jit`) if the step is unstable, the trajectory not finite, or the gradient
-            cannot be vouched for.
+        RuntimeError: (at run time, also under `jit`) if the step is unstable, the trajectory not finite, or the
+            gradient cannot be vouched for.
 
     Source: arXiv 2506.06248 and 2506.05259.
 
@@ -120,10 +120,7 @@ def solve(
     outcome = _run(constant(gradient), problem, z0)
 
     stride, n = problem.save.stride(problem.steps), problem.steps
-    if stride is None:
-        nodes = jnp.asarray(n, jnp.int32)
-    else:
-        nodes = jnp.arange(0, n + 1, stride, dtype=jnp.int32)
+    nodes = jnp.asarray(n, jnp.int32) if stride is None else jnp.arange(0, n + 1, stride, dtype=jnp.int32)
     t = problem.world.t0 + nodes.astype(problem.world.h.dtype) * problem.world.h
     if isinstance(problem.save, SaveFunction):
         return Trajectory(t, *outcome.final, outcome.cost, outcome.saved)
@@ -229,7 +226,8 @@ def initial_value_problem(
     elif not isinstance(save, AbstractSave):
         if not callable(save) or isinstance(save, type):
             raise TypeError(
-                f"solve: save={save!r} is neither AllNodes(), FinalNode(), EveryNode(k) nor a function (t, q, p) -> PyTree."
+                f"solve: save={save!r} is neither AllNodes(), FinalNode(), EveryNode(k) nor a function "
+                "(t, q, p) -> PyTree."
             )
         save = SaveFunction(_hoisted(save, t0, q0, p0))
     if cost is not None:
@@ -248,8 +246,8 @@ def _steps(inputs: PyTree, steps: Any) -> int:
     for path, x in jax.tree_util.tree_leaves_with_path(inputs):
         if x.ndim == 0:
             raise ValueError(
-                f"solve: inputs{jax.tree_util.keystr(path)} is a scalar. Inputs have a leading axis of steps, entry k being "
-                "held during step k. A constant belongs in the system, as a field."
+                f"solve: inputs{jax.tree_util.keystr(path)} is a scalar. Inputs have a leading axis of steps, entry k "
+                "being held during step k. A constant belongs in the system, as a field."
             )
         lengths[f"inputs{jax.tree_util.keystr(path)}"] = x.shape[0]
     if steps is not None:
@@ -321,8 +319,8 @@ def stable(problem: Problem, z0: State) -> State:
     r"""Return `z0`, or raise at run time if the step is unstable for the linearised system there.
 
     The squared frequencies of the oscillation about $z_0$ are the eigenvalues of $V''T''$. Power iteration gives the
-    Rayleigh quotient of a force $f$, $\langle w, V''w\rangle / \langle f, w\rangle$ with $w = T''f$: a lower bound of the
-    largest, so that what is refused is unstable for certain.
+    Rayleigh quotient of a force $f$, $\langle w, V''w\rangle / \langle f, w\rangle$ with $w = T''f$: a lower bound of
+    the largest, so that what is refused is unstable for certain.
     """
     world, (q0, p0) = jax.lax.stop_gradient(eqx.filter((problem.world, z0), eqx.is_array))
     world = eqx.combine(world, eqx.filter(problem.world, eqx.is_array, inverse=True))

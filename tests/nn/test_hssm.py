@@ -10,7 +10,7 @@ import echograd as eg
 
 
 def make(gradient=None, **options):
-    options = dict(hidden=5, units=4, blocks=2, dropout=0.0) | options
+    options = {"hidden": 5, "units": 4, "blocks": 2, "dropout": 0.0} | options
     return eqx.nn.make_with_state(eg.nn.HSSM)(3, 2, gradient=gradient, key=jax.random.key(7), **options)
 
 
@@ -40,7 +40,7 @@ def test_the_echo_equals_backprop_for_every_leaf(unit, norm, new_key):
 
         return eqx.filter_grad(loss)((model, x))
 
-    options = dict(unit=unit, norm=norm)
+    options = {"unit": unit, "norm": norm}
     echo, exact = gradient(*make(eg.Echo(), **options)), gradient(*make(eg.Backprop(), **options))
     errors = {
         jax.tree_util.keystr(path): float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
@@ -126,11 +126,11 @@ def test_the_strength_of_a_nudge_is_not_a_parameter():
 
 def test_wrong_use_is_refused():
     for options, message in (
-        (dict(unit="quadratic"), "choose one of 'linear', 'nonlinear'"),
-        (dict(norm="group"), "choose one of"),
-        (dict(head="ranking"), "choose one of"),
-        (dict(blocks=0), "blocks"),
-        (dict(dropout=1.5), "probability"),
+        ({"unit": "quadratic"}, "choose one of 'linear', 'nonlinear'"),
+        ({"norm": "group"}, "choose one of"),
+        ({"head": "ranking"}, "choose one of"),
+        ({"blocks": 0}, "blocks"),
+        ({"dropout": 1.5}, "probability"),
     ):
         with pytest.raises(ValueError, match=message):
             make(**options)

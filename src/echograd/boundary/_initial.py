@@ -46,7 +46,8 @@ class InitialValue(AbstractBoundary):
         v: initial velocities instead of `p`, of the same structure and shapes as `q`.
 
     Raises:
-        ValueError: if both or neither of `p` and `v` are given, if structures or shapes differ, or if a leaf is complex.
+        ValueError: if both or neither of `p` and `v` are given, if structures or shapes differ, or if a leaf is
+        complex.
 
     Example:
         ```python
@@ -59,7 +60,7 @@ class InitialValue(AbstractBoundary):
     p: PyTree
     v: PyTree
 
-    def __init__(self, q: PyTree, p: PyTree = None, *, v: PyTree = None):
+    def __init__(self, q: PyTree, p: PyTree = None, *, v: PyTree = None) -> None:
         if (p is None) == (v is None):
             given = "neither" if p is None else "both"
             raise ValueError(

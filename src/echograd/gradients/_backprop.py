@@ -75,7 +75,7 @@ class Backprop(AbstractGradient):
 
 
 def checkpointed_scan(body: Any, carry: Any, xs: PyTree, segments: int | None) -> tuple[Any, Any]:
-    """Scan as `jax.lax.scan` does, storing only the carries at the starts of `segments` equal parts for the way back."""
+    """Scan as `jax.lax.scan` does, but store only the carries at the starts of `segments` equal parts."""
     n = jax.tree.leaves(xs)[0].shape[0]
     if segments is None or n < 2:
         return jax.lax.scan(body, carry, xs)

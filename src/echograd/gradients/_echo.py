@@ -36,8 +36,8 @@ class Echo(AbstractGradient):
             the echo ends and the initial state. A larger one raises: the echo ran along another path.
 
     Raises:
-        RuntimeError: (at run time) if the kinetic energy is not even in the momentum, if the echo does not return, or if
-            a finite nudge is lost in rounding.
+        RuntimeError: (at run time) if the kinetic energy is not even in the momentum, if the echo does not return, or
+            if a finite nudge is lost in rounding.
 
     Source: G. Pourcel and M. Ernoult, arXiv 2506.05259, eqs. 6-7 and Cor. A.7-A.8; arXiv 2506.06248.
 
@@ -54,7 +54,7 @@ class Echo(AbstractGradient):
     nudge: AbstractNudge
     retrace_tolerance: float = eqx.field(static=True)
 
-    def __init__(self, nudge: AbstractNudge | None = None, *, retrace_tolerance: float = 1e-3):
+    def __init__(self, nudge: AbstractNudge | None = None, *, retrace_tolerance: float = 1e-3) -> None:
         nudge = Infinitesimal() if nudge is None else nudge
         if not isinstance(nudge, AbstractNudge):
             raise TypeError(

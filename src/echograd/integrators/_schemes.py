@@ -1,5 +1,6 @@
 """The palindromic schemes, from their published coefficients."""
 
+import itertools
 from typing import ClassVar
 
 import equinox as eqx
@@ -90,7 +91,7 @@ class Yoshida(AbstractSplitting):
     order: int = eqx.field(static=True)
     substeps: tuple[Substep, ...] = eqx.field(static=True, repr=False)
 
-    def __init__(self, order: int = 4):
+    def __init__(self, order: int = 4) -> None:
         if order not in _COMPOSITIONS:
             raise ValueError(
                 f"Yoshida(order={order!r}): there are compositions of order 4, 6 and 8. "
@@ -98,7 +99,7 @@ class Yoshida(AbstractSplitting):
             )
         half = _COMPOSITIONS[order]
         gamma = half + half[-2::-1]
-        drifts = [0.5 * gamma[0], *(0.5 * (a + b) for a, b in zip(gamma, gamma[1:], strict=False)), 0.5 * gamma[-1]]
+        drifts = [0.5 * gamma[0], *(0.5 * (a + b) for a, b in itertools.pairwise(gamma)), 0.5 * gamma[-1]]
         lengths = [x for pair in zip(drifts, gamma, strict=False) for x in pair] + [drifts[-1]]
         # Exact mirror images, so that reversal is not spoiled by the rounding of a sum.
         n = len(lengths)

@@ -69,8 +69,9 @@ class Stream(eqx.Module):
 class HSSM(eqx.Module):
     r"""Hamiltonian state-space model: encoder, blocks of recurrent units, read-out.
 
-    One example at a time; a batch comes from `vmap`. Differentiated with `jax.grad` like any Equinox module, where every
-    unit's gradient is an echo: exact, from two passes through it, whatever the length and the number of parameters.
+    One example at a time; a batch comes from `vmap`. Differentiated with `jax.grad` like any Equinox module, where
+    every unit's gradient is an echo: exact, from two passes through it, whatever the length and the number of
+    parameters.
 
     Args:
         inputs: number of input channels.
@@ -84,8 +85,8 @@ class HSSM(eqx.Module):
         dropout: probability of dropping a feature, per step, in training.
         head: `"classification"` pools over the valid steps; `"regression"` reads out every `every`-th step.
         every: distance of the steps that the regression head reads out.
-        angles: bounds of the initial rotation angles per step of the oscillators (angular frequency × sampling interval).
-        gradient: `eg.Echo(...)` (default) or `eg.Backprop(...)` for every unit.
+        angles: bounds of the initial rotation angles per step of the oscillators (angular frequency × sampling
+        interval). gradient: `eg.Echo(...)` (default) or `eg.Backprop(...)` for every unit.
         key: random key.
 
     Raises:
@@ -124,10 +125,15 @@ class HSSM(eqx.Module):
         angles: tuple[float, float] = (0.01, 2.0),
         gradient: AbstractGradient | None = None,
         key: PRNGKeyArray,
-    ):
-        for name, size in dict(
-            inputs=inputs, outputs=outputs, hidden=hidden, units=units, blocks=blocks, every=every
-        ).items():
+    ) -> None:
+        for name, size in {
+            "inputs": inputs,
+            "outputs": outputs,
+            "hidden": hidden,
+            "units": units,
+            "blocks": blocks,
+            "every": every,
+        }.items():
             if not isinstance(size, int) or isinstance(size, bool) or size < 1:
                 raise ValueError(f"HSSM({name}={size!r}): sizes are integers of at least 1.")
         if not 0 <= dropout < 1:
@@ -185,8 +191,8 @@ class HSSM(eqx.Module):
             raise ValueError(f"HSSM: the mask has shape {mask.shape}, and the sequence {x.shape[0]} steps.")
         if state is None and any(isinstance(b.norm, BatchNorm) for b in self.blocks):
             raise ValueError(
-                'HSSM(norm="batch") needs its state: build it with `model, state = equinox.nn.make_with_state(HSSM)(...)` '
-                "and call `logits, state = model(x, state)`."
+                'HSSM(norm="batch") needs its state: build it with '
+                "`model, state = equinox.nn.make_with_state(HSSM)(...)` and call `logits, state = model(x, state)`."
             )
         with_state = state is not None
         keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))

@@ -25,7 +25,7 @@ class LayerNorm(eqx.Module):
     scale: Float[Array, " features"]
     shift: Float[Array, " features"]
 
-    def __init__(self, features: int):
+    def __init__(self, features: int) -> None:
         self.scale = jnp.ones(features)
         self.shift = jnp.zeros(features)
 
@@ -67,7 +67,9 @@ class BatchNorm(eqx.nn.StatefulLayer):
     momentum: float = eqx.field(static=True)
     inference: bool
 
-    def __init__(self, features: int, *, axis_name: str = "batch", momentum: float = 0.9, inference: bool = False):
+    def __init__(
+        self, features: int, *, axis_name: str = "batch", momentum: float = 0.9, inference: bool = False
+    ) -> None:
         self.scale = jnp.ones(features)
         self.shift = jnp.zeros(features)
         # Mean, variance, and how much of the initial guess is still in them.

@@ -57,7 +57,8 @@ class LinearOscillators(SeparableHamiltonian):
 class NonlinearOscillators(SeparableHamiltonian):
     r"""Driven oscillators with a saturating spring, each with a time step of its own.
 
-    $$H = \sum_i h_i \left( \tfrac12 p_i^2 + \tfrac12 \alpha_i q_i^2 + \tfrac1{a_i} \log\cosh(a_i q_i + u_i + b_i) \right)$$
+    $$H = \sum_i h_i \left( \tfrac12 p_i^2 + \tfrac12 \alpha_i q_i^2 + \tfrac1{a_i} \log\cosh(a_i q_i + u_i + b_i)
+    \right)$$
 
     Args:
         step: time steps $h$, shape (units,).

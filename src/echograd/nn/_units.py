@@ -128,7 +128,7 @@ class LinearHRU(AbstractHRU):
         angles: tuple[float, float] = (0.01, 2.0),
         gradient: AbstractGradient | None = None,
         key: PRNGKeyArray,
-    ):
+    ) -> None:
         _check_sizes("LinearHRU", inputs=inputs, outputs=outputs, units=units)
         angle_key, key = jax.random.split(key)
         self.angle = _initial_angles(units, angles, angle_key)
@@ -154,8 +154,8 @@ class NonlinearHRU(AbstractHRU):
 
     $$H = \tfrac12 |p|^2 + \tfrac12 \alpha |q|^2 + \textstyle\sum_i \log\cosh(a_i q_i + (Bx)_i + b_i) / a_i$$
 
-    The stiffest the spring gets is $\alpha + a$, and $h^2 (\alpha + a) = 4 \sin^2(w/2) < 4$; `balance` is the logit of the
-    share of $a$ in it, kept between 5 % and 95 % so that $a$ stays away from 0.
+    The stiffest the spring gets is $\alpha + a$, and $h^2 (\alpha + a) = 4 \sin^2(w/2) < 4$; `balance` is the logit of
+    the share of $a$ in it, kept between 5 % and 95 % so that $a$ stays away from 0.
 
     Args:
         inputs: number of input features.
@@ -197,7 +197,7 @@ class NonlinearHRU(AbstractHRU):
         angles: tuple[float, float] = (0.01, 2.0),
         gradient: AbstractGradient | None = None,
         key: PRNGKeyArray,
-    ):
+    ) -> None:
         _check_sizes("NonlinearHRU", inputs=inputs, outputs=outputs, units=units)
         angle_key, balance_key, key = jax.random.split(key, 3)
         self.angle = _initial_angles(units, angles, angle_key)

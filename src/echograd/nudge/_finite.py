@@ -32,7 +32,9 @@ def _check_strength(name: str, beta: Any) -> Any:
 
 
 class AbstractFiniteNudge(AbstractNudge):
-    r"""Runs at strengths $\beta n_i$ combined with weights $w_i$:
+    r"""Runs at several strengths of the nudge, combined with weights.
+
+    With strengths $\beta n_i$ and weights $w_i$,
 
     $$\frac{d f}{d\beta} \approx \frac1\beta \sum_i w_i f(\beta n_i), \quad \sum_i w_i = 0, \ \sum_i w_i n_i = 1.$$
 
@@ -121,7 +123,7 @@ class Symmetric(AbstractFiniteNudge):
     weights: ClassVar[tuple[float, ...]] = (0.5, -0.5)
     power: ClassVar[int] = 2
 
-    def __init__(self, beta: Strength = "auto"):
+    def __init__(self, beta: Strength = "auto") -> None:
         self.beta = _check_strength("Symmetric", beta)
 
 
@@ -148,5 +150,5 @@ class OneSided(AbstractFiniteNudge):
     weights: ClassVar[tuple[float, ...]] = (1.0, -1.0)
     power: ClassVar[int] = 1
 
-    def __init__(self, beta: Strength = "auto"):
+    def __init__(self, beta: Strength = "auto") -> None:
         self.beta = _check_strength("OneSided", beta)
