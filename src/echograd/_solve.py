@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from . import _tree
@@ -123,8 +124,10 @@ def solve(
     nodes = jnp.asarray(n, jnp.int32) if stride is None else jnp.arange(0, n + 1, stride, dtype=jnp.int32)
     t = problem.world.t0 + nodes.astype(problem.world.h.dtype) * problem.world.h
     if isinstance(problem.save, SaveFunction):
-        return Trajectory(t, *outcome.final, outcome.cost, outcome.saved)
-    return Trajectory(t, *(outcome.final if stride is None else outcome.saved), outcome.cost)
+        q, p = outcome.final
+        return Trajectory(t, q, p, outcome.cost, outcome.saved)
+    q, p = outcome.final if stride is None else outcome.saved
+    return Trajectory(t, q, p, outcome.cost)
 
 
 @eqx.filter_jit
@@ -283,7 +286,7 @@ def _hoisted(function: Any, t: Any, q: PyTree, p: PyTree) -> Any:
     if jax.tree.leaves(eqx.filter(function, eqx.is_array)):
         return function
     converted = eqx.filter_closure_convert(function, t, q, p)
-    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(converted))
+    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves(converted))
     return converted if traced else function
 
 
@@ -301,12 +304,13 @@ def _promoted(problem: Problem, z0: State) -> State:
             else []
         ),
     ):
-        if getattr(shape, "shape", ()) != () or (not hasattr(shape, "dtype") and not isinstance(shape, int | float)):
+        dtype = getattr(shape, "dtype", None)
+        if getattr(shape, "shape", ()) != () or (dtype is None and not isinstance(shape, int | float)):
             raise ValueError(
                 f"solve: {name} must return one number, and returned {shape}. Sum it over coordinates; for a batch "
                 "wrap solve in vmap."
             )
-        if hasattr(shape, "dtype") and jnp.issubdtype(shape.dtype, jnp.complexfloating):
+        if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
             raise ValueError(f"solve: {name} returned a complex number; energies are real. Take its real part.")
 
     after = eqx.filter_eval_shape(

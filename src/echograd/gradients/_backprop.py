@@ -53,17 +53,17 @@ class Backprop(AbstractGradient):
             z = problem.step(k, z)
             return (z, cost + problem.running_cost(k + 1, z)), None
 
+        carry = (z0, problem.running_cost(index(0), z0))
+        if stride is None:
+            (z, cost), _ = checkpointed_scan(advance, carry, jnp.arange(n, dtype=jnp.int32), self.checkpoints)
+            return finite(problem, Outcome(None, z, cost))
+
         def block(carry: Any, j: Int[Array, ""]) -> Any:
             """Observe a kept node, then run to the next one."""
             seen = problem.observe(j * stride, carry[0])
             if stride == 1:
                 return advance(carry, j)[0], seen
             return checkpointed_scan(advance, carry, j * stride + jnp.arange(stride, dtype=jnp.int32), None)[0], seen
-
-        carry = (z0, problem.running_cost(index(0), z0))
-        if stride is None:
-            (z, cost), _ = checkpointed_scan(advance, carry, jnp.arange(n, dtype=jnp.int32), self.checkpoints)
-            return finite(problem, Outcome(None, z, cost))
 
         blocks = n // stride
         carry, saved = checkpointed_scan(block, carry, jnp.arange(blocks, dtype=jnp.int32), self.checkpoints)
