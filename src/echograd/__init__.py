@@ -7,7 +7,18 @@ _check_jaxlib()
 from . import nn as nn
 from ._check import GradientReport as GradientReport, check_gradients as check_gradients
 from ._solve import Trajectory as Trajectory, retrace_error as retrace_error, solve as solve
-from .boundary import InitialValue as InitialValue
+from .boundary import (
+    FinalValue as FinalValue,
+    FixedEnds as FixedEnds,
+    FreeEnds as FreeEnds,
+    InitialValue as InitialValue,
+    LinearBoundary as LinearBoundary,
+    MixedEnds as MixedEnds,
+    Periodic as Periodic,
+    Robin as Robin,
+    defect as defect,
+    dual as dual,
+)
 from .gradients import (
     AllNodes as AllNodes,
     Backprop as Backprop,
@@ -15,6 +26,16 @@ from .gradients import (
     EveryNode as EveryNode,
     FinalNode as FinalNode,
 )
-from .integrators import Leapfrog as Leapfrog, VelocityVerlet as VelocityVerlet, Yoshida as Yoshida
+from .integrators import (
+    ImplicitMidpoint as ImplicitMidpoint,
+    Leapfrog as Leapfrog,
+    VelocityVerlet as VelocityVerlet,
+    Yoshida as Yoshida,
+)
 from .nudge import Infinitesimal as Infinitesimal, OneSided as OneSided, Symmetric as Symmetric
-from .systems import SeparableHamiltonian as SeparableHamiltonian
+from .systems import (
+    Hamiltonian as Hamiltonian,
+    Lagrangian as Lagrangian,
+    SeparableHamiltonian as SeparableHamiltonian,
+    legendre as legendre,
+)

@@ -10,7 +10,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from . import _tree
-from .boundary import AbstractBoundary, InitialValue
+from .boundary import AbstractBoundary, End, InitialValue
 from .gradients import (
     AbstractGradient,
     AbstractSave,
@@ -21,8 +21,8 @@ from .gradients import (
     retrace_error as _retrace_error,
 )
 from .gradients._save import SaveFunction
-from .integrators import AbstractIntegrator, Leapfrog, State, World
-from .systems import SeparableHamiltonian
+from .integrators import AbstractIntegrator, ImplicitMidpoint, Leapfrog, State, World
+from .systems import Hamiltonian, Lagrangian, SeparableHamiltonian, legendre
 
 Save = AbstractSave | Callable[[Any, PyTree, PyTree], PyTree]
 Cost = Callable[[Any, PyTree, PyTree], Float[Array, ""]]
@@ -47,7 +47,7 @@ class Trajectory(eqx.Module):
 
 
 def solve(
-    system: SeparableHamiltonian,
+    system: Hamiltonian | Lagrangian,
     boundary: AbstractBoundary,
     inputs: PyTree = None,
     *,
@@ -68,14 +68,15 @@ def solve(
     JAX code; batch axes come from `vmap`.
 
     Args:
-        system: the Hamiltonian; its array leaves are the parameters.
+        system: a Hamiltonian or a Lagrangian; its array leaves are the parameters.
         boundary: what the ends are held to, `InitialValue(q, p)`.
         inputs: PyTree of arrays with a leading axis of N steps; entry k is held during step k and reaches
             `potential` as `u`. `None` for an autonomous system.
         dt: step length, in the time unit of the energies. Positive.
         steps: number of steps N; may be left out when `inputs` tells it.
         t0: time of node 0.
-        integrator: a self-adjoint scheme, `Leapfrog()` by default.
+        integrator: a self-adjoint scheme; by default `Leapfrog()` for a `SeparableHamiltonian` and `ImplicitMidpoint()`
+            for everything else.
         gradient: `Echo()` by default: exact, with memory that does not grow with N. `Backprop()` is the oracle.
         save: `AllNodes()` by default, `FinalNode()`, `EveryNode(k)`, or a function `(t, q, p) -> PyTree` of each node,
             whose values come back as `Trajectory.saved`.
@@ -136,7 +137,7 @@ def _run(gradient: AbstractGradient, problem: Problem, z0: State) -> Any:
 
 
 def retrace_error(
-    system: SeparableHamiltonian,
+    system: Hamiltonian | Lagrangian,
     boundary: AbstractBoundary,
     inputs: PyTree = None,
     *,
@@ -198,25 +199,31 @@ def initial_value_problem(
     throw: bool,
 ) -> tuple[Problem, State]:
     """Return the checked problem and its initial state: one place for what `solve` and its relatives accept."""
-    if not isinstance(system, SeparableHamiltonian):
+    if isinstance(system, Lagrangian):
+        system = legendre(system)
+    if not isinstance(system, Hamiltonian):
         raise TypeError(
-            f"solve: the system is a {type(system).__name__}. Derive it from SeparableHamiltonian and pass an instance."
+            f"solve: the system is a {type(system).__name__}. Derive it from SeparableHamiltonian, Hamiltonian or "
+            "Lagrangian and pass an instance."
         )
     if not isinstance(boundary, InitialValue):
         raise TypeError(
             f"solve: the boundary is a {type(boundary).__name__}. Pass InitialValue(q, p) or InitialValue(q, v=v)."
         )
-    integrator = Leapfrog() if integrator is None else integrator
+    if integrator is None:
+        integrator = Leapfrog() if isinstance(system, SeparableHamiltonian) else ImplicitMidpoint()
     if not isinstance(integrator, AbstractIntegrator):
         raise TypeError(
             f"solve: integrator={integrator!r} is not an integrator. Pass Leapfrog(), with its parentheses."
         )
 
+    integrator.check(system)
+
     inputs = jax.tree.map(jnp.asarray, inputs)
     n = _steps(inputs, steps)
-    q0, p0 = boundary.state(system, t0)
-    dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves((q0, p0))))
+    dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves((boundary.q, boundary.p, boundary.v))))
     h, t0 = _scalar("dt", dt, dtype), _scalar("t0", t0, dtype)
+    q0, p0 = boundary.state(system, End(t0, _tree.take(inputs, 0)))
     h = eqx.error_if(
         h,
         ~((h > 0) & jnp.isfinite(h)),
@@ -296,8 +303,14 @@ def _promoted(problem: Problem, z0: State) -> State:
     u0 = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), world.u)
     system = world.system
     for name, shape in (
-        ("kinetic(t, p)", eqx.filter_eval_shape(lambda: system.kinetic(world.t0, p0))),
-        ("potential(t, q, u)", eqx.filter_eval_shape(lambda u: system.potential(world.t0, q0, u), u0)),
+        *(
+            (
+                ("kinetic(t, p)", eqx.filter_eval_shape(lambda: system.kinetic(world.t0, p0))),
+                ("potential(t, q, u)", eqx.filter_eval_shape(lambda u: system.potential(world.t0, q0, u), u0)),
+            )
+            if isinstance(system, SeparableHamiltonian)
+            else (("the energy", eqx.filter_eval_shape(lambda u: system(world.t0, q0, p0, u), u0)),)
+        ),
         *(
             [("cost(t, q, p)", eqx.filter_eval_shape(lambda: problem.cost(world.t0, q0, p0)))]  # pyright: ignore
             if problem.cost is not None
@@ -326,15 +339,18 @@ def stable(problem: Problem, z0: State) -> State:
     Rayleigh quotient of a force $f$, $\langle w, V''w\rangle / \langle f, w\rangle$ with $w = T''f$: a lower bound of
     the largest, so that what is refused is unstable for certain.
     """
+    limit = problem.integrator.stability_limit
     world, (q0, p0) = jax.lax.stop_gradient(eqx.filter((problem.world, z0), eqx.is_array))
     world = eqx.combine(world, eqx.filter(problem.world, eqx.is_array, inverse=True))
-    u0 = _tree.take(world.u, 0)
+    system, u0 = world.system, _tree.take(world.u, 0)
+    if not isinstance(system, SeparableHamiltonian) or limit == jnp.inf:
+        return z0
 
     def mobility(f: PyTree) -> PyTree:
-        return jax.jvp(jax.grad(lambda p: world.system.kinetic(world.t0, p)), (p0,), (f,))[1]
+        return jax.jvp(jax.grad(lambda p: system.kinetic(world.t0, p)), (p0,), (f,))[1]
 
     def stiffness(w: PyTree) -> PyTree:
-        return jax.jvp(jax.grad(lambda q: world.system.potential(world.t0, q, u0)), (q0,), (w,))[1]
+        return jax.jvp(jax.grad(lambda q: system.potential(world.t0, q, u0)), (q0,), (w,))[1]
 
     def iterate(_: Any, f: PyTree) -> PyTree:
         f = stiffness(mobility(f))
@@ -345,7 +361,6 @@ def stable(problem: Problem, z0: State) -> State:
     w = mobility(f)
     weight = _tree.dot(f, w)
     largest = jnp.where(weight > 0, _tree.dot(w, stiffness(w)) / jnp.where(weight > 0, weight, 1), 0)
-    limit = problem.integrator.stability_limit
     return eqx.error_if(
         z0,
         world.h**2 * largest > limit * (1 + 1e-5),

@@ -24,7 +24,7 @@ LAYERS = (
     {"gradients"},
     {"boundary", "integrators", "nudge"},
     {"systems"},
-    {"tree", "guard"},
+    {"tree", "root", "guard"},
 )
 DEPTH = {part: depth for depth, layer in enumerate(({"__init__", "__main__"}, *LAYERS)) for part in layer}
 

@@ -3,5 +3,6 @@
 from ._backprop import Backprop as Backprop, checkpointed_scan as checkpointed_scan
 from ._base import AbstractGradient as AbstractGradient, constant as constant
 from ._echo import Echo as Echo, retrace_error as retrace_error
+from ._nudged import nudged_run as nudged_run
 from ._problem import Outcome as Outcome, Problem as Problem
 from ._save import AbstractSave as AbstractSave, AllNodes as AllNodes, EveryNode as EveryNode, FinalNode as FinalNode

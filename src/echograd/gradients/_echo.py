@@ -5,13 +5,15 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .. import _tree
-from ..integrators import State, World
+from ..integrators import State, time_reversed
 from ..nudge import AbstractNudge, Infinitesimal
+from ..systems import Hamiltonian
 from ._base import AbstractGradient
-from ._problem import Outcome, Problem, finite, free_run, index
+from ._nudged import Response, distance, load_of, nudged_run
+from ._problem import Outcome, Problem, finite, free_run
 
 
 class Echo(AbstractGradient):
@@ -36,7 +38,7 @@ class Echo(AbstractGradient):
             the echo ends and the initial state. A larger one raises: the echo ran along another path.
 
     Raises:
-        RuntimeError: (at run time) if the kinetic energy is not even in the momentum, if the echo does not return, or
+        RuntimeError: (at run time) if the energy is not time-reversible, if the echo does not return, or
             if a finite nudge is lost in rounding.
 
     Source: G. Pourcel and M. Ernoult, arXiv 2506.05259, eqs. 6-7 and Cor. A.7-A.8; arXiv 2506.06248.
@@ -82,7 +84,7 @@ def _run(arguments: tuple[Problem, State], echo: Echo) -> Outcome:
 @_run.def_fwd
 def _forward(perturbed: PyTree, arguments: tuple[Problem, State], echo: Echo) -> tuple[Outcome, Any]:
     problem, z0 = arguments
-    outcome = finite(problem, free_run(problem, even_in_momentum(problem, z0) if problem.throw else z0))
+    outcome = finite(problem, free_run(problem, reversing(problem, z0) if problem.throw else z0))
     return outcome, (outcome.final, perturbed[0])
 
 
@@ -92,190 +94,90 @@ def _backward(residuals: Any, bar: Outcome, perturbed: PyTree, arguments: tuple[
     problem, z0 = arguments
     final, perturbed = residuals
     wanted, rest = eqx.partition(problem, jax.tree.map(bool, perturbed))
-    return echo_run(wanted, rest, z0, final, bar, echo)
+    response = nudged_run(wanted, rest, final, bar, echo.nudge, "echo", load_of(problem, z0, final, bar))
+    return vouched(problem, z0, response, echo)
 
 
-@eqx.filter_jit
-def echo_run(
-    wanted: Problem, rest: Problem, z0: State, final: State, bar: Outcome, echo: Echo
-) -> tuple[Problem, State]:
-    """Return the cotangents of the problem and of the initial state, from one nudged run back from `final`.
+def vouched(problem: Problem, z0: State, response: Response, echo: Echo) -> tuple[Problem, State]:
+    r"""Return the cotangents of the problem and of the state, $dC/dz_0 = (-d_\beta p_0, d_\beta q_0)$, checked."""
+    dq, dp = response.state
+    bars = response.readings, (_tree.negate(dp), dq)
+    if not problem.throw:
+        return bars
+    bars = _returned(bars, z0, response, echo.retrace_tolerance)
+    return echo.nudge.check(bars, response.beta, response.ensemble, response.load, problem.steps)
 
-    `wanted` and `rest` are the two halves of the problem: the leaves that are read, and the others. `bar` holds the
-    cotangents of the outcome, with `None` for what no loss depends on.
+
+def _returned(x: Any, z0: State, response: Response, tolerance: float) -> Any:
+    """Return `x`, or raise at run time if the run back ended elsewhere than at the initial state.
+
+    Where only nudged runs were made, as far as they are apart from their mean counts as their uncertainty.
     """
-    problem: Problem = eqx.combine(wanted, rest)
-    n, nudge, stride = problem.steps, echo.nudge, problem.save.stride(problem.steps)
-    # The inputs are read step by step; everything else is read into one running total.
-    lasting = eqx.tree_at(lambda x: x.world, wanted, wanted.world.without_inputs())
-
-    def push(k: Int[Array, ""], seen: PyTree, beta: Any, z: State) -> tuple[State, Problem]:
-        """Nudge node `k` by the action β (c̄ c + ⟨ȳ, observed⟩), reading that action too."""
-
-        def action(lasting: Problem, z: State) -> Float[Array, ""]:
-            now, q, p = eqx.combine(lasting, rest), z[0], _tree.negate(z[1])
-            total = jnp.zeros((), beta.dtype)
-            if bar.cost is not None and problem.cost is not None:
-                total += bar.cost * now.running_cost(k, (q, p))
-            if seen is not None:
-                total += _paired(seen, now.observe(k, (q, p)))
-            return beta * total
-
-        reading, (dq, dp) = jax.grad(action, (0, 1))(lasting, z)
-        # The momentum of the echo is flipped, so ∂/∂p of the trajectory is -∂/∂p here.
-        return (_tree.subtract(z[0], dp), _tree.add(z[1], dq)), reading
-
-    def back(k: Int[Array, ""], carry: Any, seen: PyTree = None) -> Any:
-        """Nudge node `k + 1` and step back to node `k`."""
-        ensemble, total, du = carry
-
-        def pushed(beta: Any, z: State) -> tuple[State, tuple[Problem, World]]:
-            z, pushing = push(k + 1, seen, beta, z)
-            z, stepping = problem.integrator.echo_step(wanted.world.at(k), rest.world.at(k), k, z)
-            return z, (pushing, stepping)
-
-        ensemble, (pushing, stepping) = nudge.advance(beta, pushed, ensemble)
-        total = _tree.add(total, pushing)
-        total = eqx.tree_at(lambda x: x.world, total, _tree.add(total.world, stepping.without_inputs()))
-        return ensemble, total, _tree.put(du, k, stepping.u)
-
-    def back_to(low: Any, high: Any, carry: Any) -> Any:
-        """Step back from node `high` to node `low` under the running cost alone."""
-        return jax.lax.fori_loop(low, high, lambda i, c: back(high - 1 - (i - low), c), carry)
-
-    load = _load(problem, z0, final, bar)
-    start = (final[0], _tree.negate(final[1]))
-    beta = nudge.strength(start, load, n)
-    ensemble = nudge.start(start)
-    carry = (ensemble, _tree.zeros_like(lasting), _tree.zeros_like(wanted.world.u))
-
-    if bar.final is not None:
-
-        def terminal(beta: Any, z: State) -> tuple[State, None]:
-            def action(z: State) -> Float[Array, ""]:
-                return beta * _paired(bar.final, (z[0], _tree.negate(z[1])))
-
-            dq, dp = jax.grad(action)(z)
-            return (_tree.subtract(z[0], dp), _tree.add(z[1], dq)), None
-
-        carry = (nudge.advance(beta, terminal, ensemble)[0], *carry[1:])
-
-    if stride is None or bar.saved is None:
-        first = None
-        carry = back_to(index(0), index(n), carry)
-    else:
-        blocks = n // stride
-        carry = back_to(index(blocks * stride), index(n), carry)
-
-        def block(i: Int[Array, ""], carry: Any) -> Any:
-            j = blocks - 1 - i
-            carry = back((j + 1) * stride - 1, carry, _tree.take(bar.saved, j + 1))
-            return carry if stride == 1 else back_to(j * stride, (j + 1) * stride - 1, carry)
-
-        carry = jax.lax.fori_loop(0, blocks, block, carry)
-        first = _tree.take(bar.saved, 0)
-
-    ensemble, total, du = carry
-    ensemble, pushing = nudge.advance(beta, lambda beta, z: push(index(0), first, beta, z), ensemble)
-    total = _tree.add(total, pushing)
-
-    response_q, response_p = nudge.response(beta, ensemble)
-    bar_z0 = (response_p, response_q)
-    if problem.throw:
-        bar_z0, total = _returned(echo, z0, (bar_z0, total), *nudge.retraced(ensemble))
-        bar_z0, total = nudge.check((bar_z0, total), beta, ensemble, load, n)
-    total = eqx.tree_at(lambda x: x.world.u, total, du, is_leaf=lambda x: x is None)
-    return total, bar_z0
-
-
-def _paired(bars: PyTree, values: PyTree) -> Float[Array, ""]:
-    """Return ⟨bars, values⟩ over the leaves that have a cotangent."""
-    return _tree.sum_of(
-        jax.tree.map(lambda b, v: None if b is None else jnp.sum(b * v), bars, values, is_leaf=lambda x: x is None)
-    )
-
-
-def _load(problem: Problem, z0: State, final: State, bar: Outcome) -> Float[Array, ""]:
-    """Return the total size of the nudges, ∑ₖ ‖∂C/∂zₖ‖; the running cost is gauged at the two ends."""
-    total = jnp.zeros((), problem.world.h.dtype)
-    if bar.final is not None:
-        total += _tree.norm(bar.final)
-    if bar.saved is not None:
-        rows = [jnp.sum(jnp.abs(x) ** 2, axis=tuple(range(1, x.ndim))) for x in jax.tree.leaves(bar.saved)]
-        total += jnp.sum(jnp.sqrt(_tree.sum_of(rows)))
-    if bar.cost is not None and problem.cost is not None:
-        ends = [(index(0), z0), (index(problem.steps), final)]
-        slopes = [_tree.norm(jax.grad(problem.running_cost, 1)(k, z)) for k, z in ends]
-        total += (problem.steps + 1) * jnp.abs(bar.cost) * jnp.maximum(*slopes)
-    return total
-
-
-def _returned(echo: Echo, z0: State, x: Any, ended: State, about: State) -> Any:
-    """Return `x`, or raise at run time if the echo ended elsewhere than at the initial state.
-
-    Where only nudged echoes were run, as far as they are apart from their mean counts as their uncertainty.
-    """
-    error = _distance(z0, (ended[0], _tree.negate(ended[1]))) - _distance(ended, about)
+    error = distance(z0, response.ended) - response.doubt
     return eqx.error_if(
         x,
-        ~(error <= echo.retrace_tolerance),
+        ~(error <= tolerance),
         "Echo: the echo did not return to the initial state, so it did not run along the path it should differentiate. "
-        f"The relative retrace error exceeds retrace_tolerance={echo.retrace_tolerance:g}. Likely causes: (a) the "
+        f"The relative retrace error exceeds retrace_tolerance={tolerance:g}. Likely causes: (a) the "
         "system is chaotic over this time and rounding grew: use float64 or fewer steps; (b) dt is too long; (c) the "
-        "energy is not even in the momentum; (d) a finite nudge that is too strong. Backprop() always applies.",
+        "energy is not time-reversible; (d) a finite nudge that is too strong. Backprop() always applies.",
     )
 
 
-def _distance(a: State, b: State) -> Float[Array, ""]:
-    """Return the largest distance of two states relative to the size of the first, coordinates and momenta apart.
+def reversible(problem: Problem, z0: State) -> Bool[Array, ""]:
+    r"""Return whether no sign was found that the system has no time reversal.
 
-    A part of the state that is zero is measured on the scale of the other.
+    With the mirror $\Pi$, the gradient of $H(t, \Pi q, -\Pi p, \Pi_u u) - H(t, q, p, u)$ must vanish. It is probed at
+    the initial state and at a state without any symmetry. The mirror must be an orthogonal involution.
     """
-    sizes = [_tree.max_abs(x) for x in a]
-    largest = jnp.maximum(*sizes)
-    largest = jnp.where(largest > 0, largest, 1)
-    errors = [
-        _tree.max_abs(_tree.subtract(x, y)) / jnp.where(size > 0, size, largest)
-        for x, y, size in zip(a, b, sizes, strict=True)
-    ]
-    return jnp.maximum(*errors)
+    system, t0, u0 = problem.world.system, problem.world.t0, _tree.take(problem.world.u, 0)
+    eps = 1e3 * float(jnp.finfo(problem.world.h.dtype).eps)
+    scale = jnp.maximum(*map(_tree.max_abs, z0))
+    scale = jnp.where(scale > 0, scale, 1)
+    probe = _tree.add(z0, _tree.scale(scale, _tree.spread(z0)))
 
+    def energy(z: State) -> Float[Array, ""]:
+        return system(t0, *z, u0)
 
-def even_in_momentum(problem: Problem, z0: State) -> State:
-    r"""Return `z0`, or raise at run time if the kinetic energy is not even in the momentum.
+    def energy_there(z: State) -> Float[Array, ""]:
+        return system(t0, *time_reversed(system, z), system.mirror_input(u0))
 
-    $\partial T/\partial p$ must be odd. It is probed at the initial momentum and at a momentum without any symmetry.
-    """
-    p0 = z0[1]
-    size = _tree.max_abs(p0)
-    probe = _tree.scale(jnp.where(size > 0, size, 1), _tree.spread(p0))
-    velocity = jax.grad(lambda p: problem.world.system.kinetic(problem.world.t0, p))
     odd = jnp.asarray(False)
-    for p in (p0, probe):
-        there, back = velocity(p), velocity(_tree.negate(p))
-        mismatch = _tree.max_abs(_tree.add(there, back))
-        tolerance = 1e3 * float(jnp.finfo(problem.world.h.dtype).eps)
-        # A probe outside the domain of T gives NaN, which compares false: no evidence.
-        odd |= mismatch > tolerance * _tree.max_abs(there)
+    for z in (z0, (z0[0], probe[1]), probe):
+        here, there = jax.grad(energy)(z), jax.grad(energy_there)(z)
+        # Forces and velocities on their own scales, so that a strong force cannot hide an odd kinetic energy. A probe
+        # outside the domain of the energy gives NaN, which compares false: no evidence.
+        for a, b in zip(here, there, strict=True):
+            odd |= _tree.max_abs(_tree.subtract(a, b)) > eps * _tree.max_abs(a)
+    if type(system).mirror is not Hamiltonian.mirror:
+        x, y = _tree.spread(z0[0], 1), _tree.spread(z0[0], 2)
+        twice = _tree.subtract(system.mirror(system.mirror(x)), x)
+        turned = _tree.dot(system.mirror(x), system.mirror(y)) - _tree.dot(x, y)
+        odd |= (_tree.max_abs(twice) > eps) | (jnp.abs(turned) > eps * _tree.norm(x) * _tree.norm(y))
+    return ~odd
+
+
+def reversing(problem: Problem, z0: State) -> State:
+    """Return `z0`, or raise at run time if the system has no time reversal."""
     return eqx.error_if(
         z0,
-        odd,
-        "Echo: the kinetic energy is not even in the momentum, T(t, -p) != T(t, p). Run forward from the flipped state "
-        "the machine would not retrace its path, and its readings would not be a gradient. Remove the part that is odd "
-        "in p (a drift or magnetic term), or use Backprop().",
+        ~reversible(problem, z0),
+        "Echo: the system is not time-reversible: its energy is not even in the momentum, H(t, q, -p, u) != H(t, q, p, "
+        "u). Run forward from the flipped state the machine would not retrace its path, and its readings would not be "
+        "a gradient. Remove the part that is odd in p (a drift or magnetic term), give the system the `mirror` under "
+        "which it is even (an orthogonal involution), or use Backprop(), or Glep(), which then runs the map backward.",
     )
 
 
 @eqx.filter_jit
 def retrace_error(problem: Problem, z0: State) -> Float[Array, ""]:
     """Return how far an un-nudged echo ends from the initial state, relative to it."""
-    z = jax.lax.fori_loop(0, problem.steps, lambda k, z: problem.step(k, z), z0)
-    z = (z[0], _tree.negate(z[1]))
-    nothing = jax.tree.map(lambda _: None, problem.world)
+    system, n = problem.world.system, problem.steps
+    z = jax.lax.fori_loop(0, n, lambda k, z: problem.step(k, z), z0)
 
     def back(i: Int[Array, ""], z: State) -> State:
-        k = problem.steps - 1 - i
-        return problem.integrator.echo_step(nothing.at(k), problem.world.at(k), k, z)[0]
+        k = n - 1 - i
+        return problem.integrator.step(problem.world.at(k), k, z, "echo")
 
-    q, p = jax.lax.fori_loop(0, problem.steps, back, z)
-    return _distance(z0, (q, _tree.negate(p)))
+    z = jax.lax.fori_loop(0, n, back, time_reversed(system, z))
+    return distance(z0, time_reversed(system, z))

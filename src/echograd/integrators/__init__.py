@@ -1,5 +1,13 @@
 """Self-adjoint (palindromic) integrators: the step maps that an echo can retrace."""
 
-from ._base import AbstractIntegrator as AbstractIntegrator, State as State, World as World
+from ._base import (
+    AbstractIntegrator as AbstractIntegrator,
+    Direction as Direction,
+    State as State,
+    World as World,
+    sign as sign,
+    time_reversed as time_reversed,
+)
+from ._midpoint import ImplicitMidpoint as ImplicitMidpoint
 from ._schemes import Leapfrog as Leapfrog, VelocityVerlet as VelocityVerlet, Yoshida as Yoshida
 from ._splitting import AbstractSplitting as AbstractSplitting

@@ -1,15 +1,20 @@
 """What an integrator does: advance a state by one step, and read the discrete action while doing so."""
 
 import abc
-from typing import Any
+from typing import Any, Literal
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
-from ..systems import SeparableHamiltonian
+from ..systems import Hamiltonian
 
 State = tuple[PyTree, PyTree]
+
+# How a step is taken: from node k to k + 1; back from node k + 1 to k by the inverse map; or back by the forward map,
+# on the time-reversed state: the echo.
+Direction = Literal["forward", "backward", "echo"]
 
 
 class World(eqx.Module):
@@ -20,7 +25,7 @@ class World(eqx.Module):
     problem `u` has a leading axis of steps; `at(k)` is the world of one step.
     """
 
-    system: SeparableHamiltonian
+    system: Hamiltonian
     u: Any
     h: Float[Array, ""]
     t0: Float[Array, ""]
@@ -33,16 +38,33 @@ class World(eqx.Module):
         """Return the part that is the same at every step."""
         return World(self.system, None, self.h, self.t0)
 
+    def seen(self, direction: Direction) -> "World":
+        """Return the world of one step as the machine has it in this direction: an echo has mirrored inputs."""
+        if direction != "echo":
+            return self
+        return World(self.system, self.system.mirror_input(self.u), self.h, self.t0)
+
     def time(self, k: Int[Array, ""]) -> Float[Array, ""]:
         """Return the time of node `k`."""
         return self.t0 + k.astype(self.h.dtype) * self.h
 
 
+def sign(direction: Direction) -> int:
+    """Return the sign of the time step: only the inverse map runs time backwards, an echo does not."""
+    return -1 if direction == "backward" else 1
+
+
+def time_reversed(system: Hamiltonian, z: State) -> State:
+    r"""Return $(\Pi q, -\Pi p)$: the state from which the machine runs back along its own path."""
+    q, p = z
+    return system.mirror(q), _tree.negate(system.mirror(p))
+
+
 class AbstractIntegrator(eqx.Module):
     r"""A self-adjoint, variational one-step map $\Phi_h$.
 
-    Self-adjoint: $\Phi_{-h} \circ \Phi_h = 1$, so that with a momentum flip $R$ and a kinetic energy even in the
-    momentum, $R\,\Phi_h\,R\,\Phi_h = 1$ and an echo retraces. Variational: the map comes from a discrete action, whose
+    Self-adjoint: $\Phi_{-h} \circ \Phi_h = 1$, so that with the time reversal $R$ of the system
+    $R\,\Phi_h\,R\,\Phi_h = 1$ and an echo retraces. Variational: the map comes from a discrete action, whose
     derivatives with respect to parameters are the readings of an echo.
     """
 
@@ -54,15 +76,24 @@ class AbstractIntegrator(eqx.Module):
         r"""Largest $h^2 \omega^2$ at which a harmonic oscillator stays bounded."""
 
     @abc.abstractmethod
-    def step(self, world: World, k: Int[Array, ""], z: State) -> State:
-        r"""Advance the state from node `k` to node `k + 1`."""
+    def check(self, system: Hamiltonian) -> None:
+        """Raise if the scheme is not made for the system."""
 
     @abc.abstractmethod
-    def echo_step(self, wanted: World, rest: World, k: Int[Array, ""], z: State) -> tuple[State, World]:
-        r"""Carry a momentum-flipped state from node `k + 1` back to node `k`, reading the action on the way.
+    def read(
+        self, wanted: World, rest: World, k: Int[Array, ""], z: State, direction: Direction = "forward"
+    ) -> tuple[State, World]:
+        r"""Take step `k` in a direction, reading the action on the way.
 
-        `wanted` and `rest` are the two halves of a `World` split by `equinox.partition`.
+        `wanted` and `rest` are the two halves of a `World` split by `equinox.partition`. Forward, the state is carried
+        from node `k` to node `k + 1`; backward and as an echo from `k + 1` to `k`, an echo's state being time-reversed.
 
         Returns:
-            The state, and the reading $r_k = \partial L_d / \partial(\cdot)$ for every leaf of `wanted`.
+            The state, and the reading $r_k = \partial L_d / \partial(\cdot)$ for every leaf of `wanted`, which is the
+            same in all directions.
         """
+
+    def step(self, world: World, k: Int[Array, ""], z: State, direction: Direction = "forward") -> State:
+        """Take step `k` in a direction without reading anything."""
+        nothing = jax.tree.map(lambda _: None, world)
+        return self.read(nothing, world, k, z, direction)[0]

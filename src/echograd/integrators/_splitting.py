@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
-from ._base import AbstractIntegrator, State, World
+from ..systems import Hamiltonian, SeparableHamiltonian
+from ._base import AbstractIntegrator, Direction, State, World, sign
 
 # Longer palindromes run their substeps in a loop instead of unrolled, which keeps compilation short.
 _UNROLL = 8
@@ -52,13 +53,13 @@ def palindrome(lengths: tuple[float, ...], first: Literal["drift", "kick"]) -> t
 def drift_action(world: World, k: Any, p: PyTree, length: Any, clock: Any) -> Float[Array, ""]:
     """Return the part of the discrete action that a drift contributes, at its frozen momentum."""
     t = world.t0 + (k + clock) * world.h
-    return -(length * world.h) * world.system.kinetic(t, p)
+    return -(length * world.h) * world.system.kinetic(t, p)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def kick_action(world: World, k: Any, q: PyTree, length: Any, clock: Any) -> Float[Array, ""]:
     """Return the part of the discrete action that a kick contributes, at its frozen position."""
     t = world.t0 + (k + clock) * world.h
-    return -(length * world.h) * world.system.potential(t, q, world.u)
+    return -(length * world.h) * world.system.potential(t, q, world.u)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class AbstractSplitting(AbstractIntegrator):
@@ -70,40 +71,39 @@ class AbstractSplitting(AbstractIntegrator):
     def stability_limit(self) -> float:
         return _stability_limit(self.substeps)
 
-    def step(self, world: World, k: Int[Array, ""], z: State) -> State:
-        k = k.astype(world.h.dtype)
+    def check(self, system: Hamiltonian) -> None:
+        if not isinstance(system, SeparableHamiltonian):
+            raise TypeError(
+                f"{type(self).__name__} splits the energy into T(p) and V(q), and {type(system).__name__} does not say "
+                "how: it is not a SeparableHamiltonian. Derive it from SeparableHamiltonian if its energy splits, or "
+                "pass integrator=ImplicitMidpoint()."
+            )
 
-        def drift(z: State, length: Any, clock: Any) -> State:
-            q, p = z
-            return _tree.subtract(q, jax.grad(drift_action, 2)(world, k, p, length, clock)), p
-
-        def kick(z: State, length: Any, clock: Any) -> State:
-            q, p = z
-            return q, _tree.add(p, jax.grad(kick_action, 2)(world, k, q, length, clock))
-
-        return self._fold(drift, kick, z, self.substeps)
-
-    def echo_step(self, wanted: World, rest: World, k: Int[Array, ""], z: State) -> tuple[State, World]:
+    def read(
+        self, wanted: World, rest: World, k: Int[Array, ""], z: State, direction: Direction = "forward"
+    ) -> tuple[State, World]:
         k = k.astype(eqx.combine(wanted, rest).h.dtype)
+        s = sign(direction)
 
-        def read(action: Any, x: PyTree, length: Any, clock: Any) -> tuple[World, PyTree]:
+        def slope(action: Any, x: PyTree, length: Any, clock: Any) -> tuple[World, PyTree]:
             def of(wanted: World, x: PyTree) -> Float[Array, ""]:
-                return action(eqx.combine(wanted, rest), k, x, length, clock)
+                return action(eqx.combine(wanted, rest).seen(direction), k, x, length, clock)
 
             return jax.grad(of, (0, 1))(wanted, x)
 
         def drift(carry: Any, length: Any, clock: Any) -> Any:
             (q, p), reading = carry
-            r, dp = read(drift_action, p, length, clock)
-            return (_tree.subtract(q, dp), p), _tree.add(reading, r)
+            r, dp = slope(drift_action, p, length, clock)
+            return (_tree.add(q, dp) if s < 0 else _tree.subtract(q, dp), p), _tree.add(reading, r)
 
         def kick(carry: Any, length: Any, clock: Any) -> Any:
             (q, p), reading = carry
-            r, dq = read(kick_action, q, length, clock)
-            return (q, _tree.add(p, dq)), _tree.add(reading, r)
+            r, dq = slope(kick_action, q, length, clock)
+            return (q, _tree.subtract(p, dq) if s < 0 else _tree.add(p, dq)), _tree.add(reading, r)
 
-        # The mirrored palindrome: the same lengths, each substep at the clock reading it had on the way out.
-        return self._fold(drift, kick, (z, _tree.zeros_like(wanted)), self.substeps[::-1])
+        # Back, the mirrored palindrome: the same lengths, each substep at the clock reading it had on the way out.
+        substeps = self.substeps if direction == "forward" else self.substeps[::-1]
+        return self._fold(drift, kick, (z, _tree.zeros_like(wanted)), substeps)
 
     def _fold(self, drift: Any, kick: Any, carry: Any, substeps: tuple[Substep, ...]) -> Any:
         """Take `carry` through the substeps."""

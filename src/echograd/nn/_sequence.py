@@ -153,7 +153,7 @@ def _echoed_backward(final: State, bar: Any, perturbed: Any, arguments: Any, ech
         def pushed(beta: Any, z: State) -> tuple[State, World]:
             z = z[0], z[1] + beta * bar_q
             wanted = World(params, u, None, None)  # pyright: ignore[reportArgumentType]
-            return _INTEGRATOR.echo_step(wanted, still, jnp.zeros((), jnp.int32), z)
+            return _INTEGRATOR.read(wanted, still, jnp.zeros((), jnp.int32), z, "echo")
 
         ensemble, reading = nudge.advance(beta, pushed, ensemble)
         return (ensemble, _tree.add(total, reading.system)), (reading.u, q)

@@ -1,4 +1,4 @@
-"""What a mechanical system is: a scalar energy of time, coordinates, momenta and inputs."""
+"""What a mechanical system is: a scalar energy, or a Lagrangian, of time, state and inputs."""
 
 import abc
 from typing import Any
@@ -9,19 +9,52 @@ from jaxtyping import Array, Float, PyTree
 Scalar = Float[Array, ""]
 
 
-class AbstractHamiltonian(eqx.Module):
+class AbstractSystem(eqx.Module):
+    r"""A mechanical system: the array leaves of the module are its trainable parameters $\theta$.
+
+    Time reversal is part of what a system is. It takes coordinates to $\Pi q$, inputs to $\Pi_u u$, and velocities and
+    momenta to $-\Pi v$ and $-\Pi p$, with an orthogonal involution $\Pi$, the *mirror*: by default the identity. A
+    charge in a magnetic field, say, runs back along the mirror image of its path only.
+    """
+
+    def mirror(self, q: PyTree) -> PyTree:
+        r"""Return $\Pi q$: linear, orthogonal and its own inverse. It acts on momenta just so."""
+        return q
+
+    def mirror_input(self, u: Any) -> Any:
+        r"""Return the mirrored input $\Pi_u u$; its own inverse."""
+        return u
+
+
+class Hamiltonian(AbstractSystem):
     r"""A system given by its energy $H(t, q, p, u; \theta)$.
 
-    The array leaves of the module are its trainable parameters $\theta$. The equations of motion are
-    $\dot q = \partial H / \partial p$ and $\dot p = -\partial H / \partial q$.
+    Write a subclass with `__call__`; its array fields are the trainable parameters. The equations of motion are
+    $\dot q = \partial H / \partial p$ and $\dot p = -\partial H / \partial q$. Where the energy splits into $T(t, p)$
+    and $V(t, q, u)$ derive from `SeparableHamiltonian`, which has explicit integrators.
+
+    An echo is possible if $H(t, \Pi q, -\Pi p, \Pi_u u) = H(t, q, p, u)$; see `mirror`. This is measured, not assumed.
+
+    Example:
+        ```python
+        class ChargeInField(eg.Hamiltonian):
+            field: Array
+
+            def __call__(self, t, q, p, u):
+                potential = 0.5 * self.field * jnp.array([-q[1], q[0]])
+                return 0.5 * jnp.sum((p - potential) ** 2) + jnp.sum(q**4)
+
+            def mirror(self, q):
+                return q * jnp.array([1.0, -1.0])
+        ```
     """
 
     @abc.abstractmethod
-    def __call__(self, t: Scalar, q: PyTree, p: PyTree, u: PyTree) -> Scalar:
-        """Return the energy."""
+    def __call__(self, t: Scalar, q: PyTree, p: PyTree, u: Any) -> Scalar:
+        """Return the energy; the input `u` is what is held during one step."""
 
 
-class SeparableHamiltonian(AbstractHamiltonian):
+class SeparableHamiltonian(Hamiltonian):
     r"""A system whose energy splits into kinetic and potential parts.
 
     $$H(t, q, p, u; \theta) = T(t, p; \theta) + V(t, q, u; \theta)$$
@@ -57,3 +90,26 @@ class SeparableHamiltonian(AbstractHamiltonian):
     def __call__(self, t: Scalar, q: PyTree, p: PyTree, u: Any) -> Scalar:
         """Return the energy $T + V$."""
         return self.kinetic(t, p) + self.potential(t, q, u)
+
+
+class Lagrangian(AbstractSystem):
+    r"""A system given by its Lagrangian $L(t, q, v, u; \theta)$.
+
+    Write a subclass with `__call__`; its array fields are the trainable parameters. The equations of motion are those
+    of Euler and Lagrange, $\frac{d}{dt} \frac{\partial L}{\partial v} = \frac{\partial L}{\partial q}$. `solve` takes
+    it as it is; the trajectory has momenta $p = \partial L/\partial v$ beside the coordinates. The mass matrix
+    $\partial^2 L/\partial v^2$ must not be singular.
+
+    Example:
+        ```python
+        class Pendulum(eg.Lagrangian):
+            length: Array
+
+            def __call__(self, t, q, v, u):
+                return 0.5 * (self.length * v) ** 2 + 9.81 * self.length * jnp.cos(q)
+        ```
+    """
+
+    @abc.abstractmethod
+    def __call__(self, t: Scalar, q: PyTree, v: PyTree, u: Any) -> Scalar:
+        """Return the Lagrangian; the input `u` is what is held during one step."""

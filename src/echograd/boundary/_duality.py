@@ -1,0 +1,112 @@
+r"""The symplectic algebra of boundary conditions: duals and defects.
+
+A boundary condition leaves the ends free to vary in a subspace $W$ of $\mathbb R^{4n}$, on which
+$\Omega = \omega_N - \omega_0$ is a symplectic form. Theorem 2 of this library: the boundary residual of a nudged
+problem vanishes, whatever the system, cost and parameters, exactly if its own variations lie in $W^\Omega$.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from ._base import AbstractBoundary, End, flat
+from ._ends import FixedEnds, FreeEnds, LinearBoundary, MixedEnds, Periodic
+from ._states import FinalValue, InitialValue
+
+
+def omega(n: int, dtype: Any) -> Float[Array, "4n 4n"]:
+    r"""Return the matrix of $\Omega = \omega_N - \omega_0$ on $(q_0, p_0, q_N, p_N)$.
+
+    $$\omega(\delta_1, \delta_2) = \delta_1 p \cdot \delta_2 q - \delta_2 p \cdot \delta_1 q$$
+    """
+    form = jnp.asarray([[0, -1], [1, 0]], dtype)
+    sides = jnp.asarray([[-1, 0], [0, 1]], dtype)
+    return jnp.kron(jnp.kron(sides, form), jnp.eye(n, dtype=dtype))
+
+
+def tangent(rows: Float[Array, "2n 4n"]) -> Float[Array, "4n 2n"]:
+    """Return an orthonormal basis of the variations that a condition leaves free."""
+    return jnp.linalg.svd(rows, full_matrices=True)[2][rows.shape[0] :].T
+
+
+def dual_rows(rows: Float[Array, "2n 4n"]) -> Float[Array, "2n 4n"]:
+    r"""Return orthonormal rows of the dual condition, $(\Omega N)^{\sf T}$ with $N$ a basis of the tangent space."""
+    return (omega(rows.shape[0] // 2, rows.dtype) @ tangent(rows)).T
+
+
+def _rows(boundary: AbstractBoundary, like: PyTree) -> Float[Array, "2n 4n"]:
+    """Return the rows of a condition; where it fits any number of coordinates and none is told, for one."""
+    if isinstance(boundary, InitialValue | FinalValue):
+        # A velocity prescribes the momentum by way of the energy, but which ends vary is the same.
+        boundary = type(boundary)(boundary.q, boundary.q)
+    like = boundary.structure() if like is None else like
+    like = jnp.zeros(1) if like is None else like
+    nowhere = End(0.0, None)
+    return boundary.rows(None, nowhere, nowhere, like)[0]  # pyright: ignore[reportArgumentType]
+
+
+def defect(boundary: AbstractBoundary, like: PyTree = None) -> Float[Array, ""]:
+    r"""Return how far a boundary condition is from being its own dual: $\|N^{\sf T} \Omega N\|_2$.
+
+    $N$ is an orthonormal basis of the variations $W$ that the condition leaves free. Zero means that $W$ is isotropic:
+    nudging under the same condition then leaves no boundary residual. One is the largest value, an initial value's.
+
+    Args:
+        boundary: the condition.
+        like: coordinates of the shape it is meant for, where it fits any (one coordinate if left out).
+
+    Returns:
+        A scalar between 0 and 1.
+
+    Source: theorem 2 of this library's documentation; the boundary residual of arXiv 2506.06248.
+
+    Example:
+        ```python
+        eg.defect(eg.FixedEnds(jnp.zeros(3), jnp.ones(3)))  # 0
+        eg.defect(eg.InitialValue(jnp.zeros(3), jnp.ones(3)))  # 1
+        ```
+    """
+    rows = _rows(boundary, like)
+    basis = tangent(rows)
+    return jnp.linalg.norm(basis.T @ omega(rows.shape[0] // 2, rows.dtype) @ basis, 2)
+
+
+def dual(boundary: AbstractBoundary, ends: tuple[Any, Any] | None = None, like: PyTree = None) -> AbstractBoundary:
+    r"""Return the condition under which the nudged trajectory leaves no boundary residual.
+
+    With $W$ the variations of the ends that `boundary` leaves free, those of the dual are
+    $W^\Omega = \{w : \Omega(w, w') = 0 \text{ for all } w' \in W\}$, about the ends of the free trajectory. It always
+    exists, is unique, and is its own inverse. The dual of an initial value is a final value; fixed, free, mixed and
+    periodic ends are their own.
+
+    Args:
+        boundary: the condition of the free problem.
+        ends: the free trajectory's end states `((q0, p0), (qN, pN))`. Without them a condition that is not its own dual
+            is returned as a homogeneous `LinearBoundary` on the *deviations* from the free trajectory.
+        like: coordinates of the shape it is meant for, where it fits any (one coordinate if left out).
+
+    Returns:
+        A boundary condition.
+
+    Raises:
+        ValueError: for a rank-deficient condition.
+
+    Source: theorem 2 of this library's documentation; "parametric final value problem" of arXiv 2506.06248.
+
+    Example:
+        ```python
+        eg.dual(eg.InitialValue(q, p), ends=((q, p), (qN, pN)))  # FinalValue(qN, pN)
+        ```
+    """
+    if isinstance(boundary, FixedEnds | FreeEnds | MixedEnds | Periodic):
+        return boundary
+    if ends is not None:
+        if isinstance(boundary, InitialValue):
+            return FinalValue(*ends[1])
+        if isinstance(boundary, FinalValue):
+            return InitialValue(*ends[0])
+        rows = dual_rows(_rows(boundary, ends[0][0] if like is None else like))
+        return LinearBoundary(rows, rows @ flat(ends))
+    rows = dual_rows(_rows(boundary, like))
+    return LinearBoundary(rows, jnp.zeros(rows.shape[0], rows.dtype))

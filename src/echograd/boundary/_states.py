@@ -1,0 +1,177 @@
+"""Conditions on the whole state at one end: causal inference, and its mirror image."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import lineax as lx
+import optimistix as optx
+from jaxtyping import Array, Float, PyTree
+
+from ..systems import Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
+from ._base import AbstractBoundary, End, as_arrays, flat, same_structure
+
+# Up to here the Legendre transform solves with a dense Cholesky factor, beyond it by conjugate gradients.
+_DENSE = 1024
+
+
+class AbstractStateValue(AbstractBoundary):
+    r"""The state at one end is given, as $(q, p)$ or as coordinates and a velocity."""
+
+    q: eqx.AbstractVar[PyTree]
+    p: eqx.AbstractVar[PyTree]
+    v: eqx.AbstractVar[PyTree]
+
+    def __check_init__(self) -> None:
+        name, other = ("p", self.p) if self.v is None else ("v", self.v)
+        same_structure(type(self).__name__, "q", self.q, name, other)
+
+    def structure(self) -> PyTree:
+        return self.q
+
+    def state(self, system: Hamiltonian, end: End) -> tuple[PyTree, PyTree]:
+        """Return the given state $(q, p)$; a velocity becomes a momentum by the energy at that end."""
+        p = self.p if self.v is None else momentum(system, end, self.q, self.v)
+        return self.q, p
+
+
+def _given(name: str, q: PyTree, p: PyTree, v: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+    if (p is None) == (v is None):
+        given = "neither" if p is None else "both"
+        raise ValueError(
+            f"{name} needs exactly one of `p` (momenta) and `v` (velocities), and got {given}. "
+            "For a state at rest pass v=jax.tree.map(jnp.zeros_like, q)."
+        )
+    p = None if p is None else as_arrays(name, "p", p)
+    v = None if v is None else as_arrays(name, "v", v)
+    return as_arrays(name, "q", q), p, v
+
+
+class InitialValue(AbstractStateValue):
+    r"""Start the trajectory from a given state $(q_0, p_0)$, or from coordinates and a velocity.
+
+    With `v`, the momentum is the one that moves at that velocity, $\partial H/\partial p\,(t_0, q_0, p_0) = v$: it then
+    depends on the kinetic parameters (a mass, say) and their gradient includes that dependence.
+
+    Its dual is a `FinalValue`: the nudged trajectory ends where the free one ends.
+
+    Args:
+        q: initial coordinates, any PyTree of real arrays.
+        p: initial momenta, of the same structure and shapes as `q`.
+        v: initial velocities instead of `p`, of the same structure and shapes as `q`.
+
+    Raises:
+        ValueError: if both or neither of `p` and `v` are given, if structures or shapes differ, or if a leaf is
+        complex.
+
+    Example:
+        ```python
+        eg.InitialValue(q=jnp.zeros(3), p=jnp.ones(3))
+        eg.InitialValue(q=jnp.zeros(3), v=jnp.ones(3))
+        ```
+    """
+
+    q: PyTree
+    p: PyTree
+    v: PyTree
+
+    def __init__(self, q: PyTree, p: PyTree = None, *, v: PyTree = None) -> None:
+        self.q, self.p, self.v = _given("InitialValue", q, p, v)
+
+    def rows(self, system: Hamiltonian, start: End, stop: End, like: PyTree) -> tuple[Array, Array]:
+        b = flat(self.state(system, start))
+        identity = jnp.eye(b.size, dtype=b.dtype)
+        return jnp.concatenate([identity, jnp.zeros_like(identity)], 1), b
+
+
+class FinalValue(AbstractStateValue):
+    r"""End the trajectory in a given state $(q_N, p_N)$, or with coordinates and a velocity: anti-causal inference.
+
+    Its dual is an `InitialValue`.
+
+    Args:
+        q: final coordinates, any PyTree of real arrays.
+        p: final momenta, of the same structure and shapes as `q`.
+        v: final velocities instead of `p`, of the same structure and shapes as `q`.
+
+    Raises:
+        ValueError: as for `InitialValue`.
+
+    Example:
+        ```python
+        eg.FinalValue(q=jnp.zeros(3), p=jnp.ones(3))
+        ```
+    """
+
+    q: PyTree
+    p: PyTree
+    v: PyTree
+
+    def __init__(self, q: PyTree, p: PyTree = None, *, v: PyTree = None) -> None:
+        self.q, self.p, self.v = _given("FinalValue", q, p, v)
+
+    def rows(self, system: Hamiltonian, start: End, stop: End, like: PyTree) -> tuple[Array, Array]:
+        b = flat(self.state(system, stop))
+        identity = jnp.eye(b.size, dtype=b.dtype)
+        return jnp.concatenate([jnp.zeros_like(identity), identity], 1), b
+
+
+def momentum(system: Hamiltonian, end: End, q: PyTree, v: PyTree) -> PyTree:
+    r"""Return the momentum that moves at velocity `v`: the inverse of $v = \partial H / \partial p$.
+
+    Explicit for a Lagrangian, $p = \partial L/\partial v$; else Newton's method on the energy, convex in the momentum,
+    one iteration where it is quadratic. Differentiable with respect to the system, the time, the coordinates and the
+    velocity by the implicit function theorem.
+
+    Args:
+        system: supplies the energy.
+        end: time and input at that end.
+        q: coordinates, a PyTree of real arrays.
+        v: velocities, likewise.
+
+    Returns:
+        Momenta with the structure of `v`.
+    """
+    if isinstance(system, LegendreHamiltonian):
+        return jax.grad(system.lagrangian, 2)(end.t, q, v, end.u)
+    flat, unravel = jax.flatten_util.ravel_pytree(v)
+    params, static = eqx.partition((system, end, q), eqx.is_inexact_array)
+
+    def residual(p: Float[Array, " n"], args: Any) -> Float[Array, " n"]:
+        params, flat = args
+        system, end, q = eqx.combine(params, static)
+
+        def energy(p: Float[Array, " n"]) -> Float[Array, ""]:
+            if isinstance(system, SeparableHamiltonian):
+                return system.kinetic(end.t, unravel(p))
+            return system(end.t, q, unravel(p), end.u)
+
+        return jax.grad(energy)(p) - flat
+
+    eps = float(jnp.finfo(flat.dtype).eps)
+    if flat.size <= _DENSE:
+        linear = lx.AutoLinearSolver(well_posed=True)
+    else:
+        linear = lx.CG(rtol=50 * eps, atol=50 * eps, max_steps=flat.size)
+    solution = optx.root_find(
+        residual,
+        optx.Newton(rtol=50 * eps, atol=50 * eps, linear_solver=linear),
+        flat,
+        args=(params, flat),
+        tags=frozenset({lx.positive_semidefinite_tag}),
+        adjoint=optx.ImplicitAdjoint(linear_solver=linear),
+        max_steps=64,
+        throw=False,
+    )
+    p = solution.value
+    off = jnp.abs(residual(p, (params, flat)))
+    tolerance = eps**0.5 * (1 + jnp.max(jnp.abs(flat)))
+    p = eqx.error_if(
+        p,
+        jnp.logical_not(jnp.all(off <= tolerance)),
+        "v=...: no momentum moves at the given velocity. The kinetic energy may be flat (a zero inverse "
+        "mass), bounded in its velocity (relativistic), or not convex. Give the momentum with `p=` instead.",
+    )
+    return unravel(p)

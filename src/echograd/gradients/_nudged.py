@@ -1,0 +1,167 @@
+"""The nudged run of a causal problem: forward, backward, or as an echo."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from .. import _tree
+from ..integrators import Direction, State, World, sign, time_reversed
+from ..nudge import AbstractNudge
+from ._problem import Outcome, Problem, index
+
+
+class Response(eqx.Module):
+    """What a nudged run leaves.
+
+    Attributes:
+        readings: d/dβ of the readings, in the tree of the problem, with `None` for what was not wanted.
+        state: d/dβ of the state at the far end, in forward time.
+        ended: the un-nudged state there as well as the ensemble knows it, in forward time.
+        doubt: how far off that may be.
+        beta: strength of the nudge.
+        load: total size of the nudges.
+        ensemble: the members at the far end.
+    """
+
+    readings: Problem
+    state: State
+    ended: State
+    doubt: Float[Array, ""]
+    beta: Float[Array, ""]
+    load: Float[Array, ""]
+    ensemble: PyTree
+
+
+@eqx.filter_jit
+def nudged_run(
+    wanted: Problem,
+    rest: Problem,
+    start: State,
+    bar: Outcome,
+    nudge: AbstractNudge,
+    direction: Direction,
+    load: Float[Array, ""],
+) -> Response:
+    r"""Run the problem once more from one end, nudged with strength β, and take d/dβ of what is read on the way.
+
+    The nudged energy is $H - \beta c$: passing node $k$ adds $\beta \bar y_k$ to the momentum and takes
+    $\beta \bar y^p_k$ from the coordinates; run backward, it undoes this. `start` is the free state at the end where
+    the run begins, in forward time: node 0 going forward, node N otherwise. `wanted` and `rest` are the two halves of
+    the problem: the leaves that are read, and the others. `bar` holds the cotangents of the outcome, with `None` for
+    what no loss depends on. Nothing is kept but the ensemble and the sums.
+    """
+    problem: Problem = eqx.combine(wanted, rest)
+    n, stride, forward = problem.steps, problem.save.stride(problem.steps), direction == "forward"
+    # The inputs are read step by step; everything else is read into one running total.
+    lasting = eqx.tree_at(lambda x: x.world, wanted, wanted.world.without_inputs())
+
+    def in_forward_time(z: State) -> State:
+        return time_reversed(problem.world.system, z) if direction == "echo" else z
+
+    def push(action: Any, lasting: Problem, z: State) -> tuple[State, Problem]:
+        """Add the kick of an action at one node, reading that action too."""
+        reading, (dq, dp) = jax.grad(action, (0, 1))(lasting, z)
+        if sign(direction) > 0:
+            return (_tree.subtract(z[0], dp), _tree.add(z[1], dq)), reading
+        return (_tree.add(z[0], dp), _tree.subtract(z[1], dq)), reading
+
+    def visit(k: Int[Array, ""], beta: Any, z: State) -> tuple[State, Problem]:
+        """Nudge node `k` by the action β (c̄ c + ⟨ȳ, observed⟩)."""
+        seen = None
+        if stride is not None and bar.saved is not None:
+            seen = _tree.take(bar.saved, k // stride)
+            if stride > 1:
+                kept = k % stride == 0
+                seen = jax.tree.map(lambda x: jnp.where(kept, x, jnp.zeros_like(x)), seen)
+
+        def action(lasting: Problem, z: State) -> Float[Array, ""]:
+            now, z = eqx.combine(lasting, rest), in_forward_time(z)
+            total = jnp.zeros((), beta.dtype)
+            if bar.cost is not None and problem.cost is not None:
+                total += bar.cost * now.running_cost(k, z)
+            if seen is not None:
+                total += paired(seen, now.observe(k, z))
+            return beta * total
+
+        return push(action, lasting, z)
+
+    def terminal(beta: Any, z: State) -> tuple[State, Problem]:
+        """Nudge node N by the cotangent of the final state."""
+
+        def action(lasting: Problem, z: State) -> Float[Array, ""]:
+            return beta * paired(bar.final, in_forward_time(z))
+
+        return push(action, lasting, z)
+
+    def advance(i: Int[Array, ""], carry: Any) -> Any:
+        """Nudge the node that the run has reached, and take the step that follows."""
+        ensemble, total, du = carry
+        node, k = (i, i) if forward else (n - i, n - 1 - i)
+
+        def pushed(beta: Any, z: State) -> tuple[State, tuple[Problem, World]]:
+            z, pushing = visit(node, beta, z)
+            z, stepping = problem.integrator.read(wanted.world.at(k), rest.world.at(k), k, z, direction)
+            return z, (pushing, stepping)
+
+        ensemble, (pushing, stepping) = nudge.advance(beta, pushed, ensemble)
+        total = _tree.add(total, pushing)
+        total = eqx.tree_at(lambda x: x.world, total, _tree.add(total.world, stepping.without_inputs()))
+        return ensemble, total, _tree.put(du, k, stepping.u)
+
+    start = in_forward_time(start)  # an involution: it goes both ways
+    beta = nudge.strength(start, load, n)
+    ensemble = nudge.start(start)
+    total = _tree.zeros_like(lasting)
+    if bar.final is not None and not forward:
+        ensemble, _ = nudge.advance(beta, terminal, ensemble)
+    carry = (ensemble, total, _tree.zeros_like(wanted.world.u))
+    ensemble, total, du = jax.lax.fori_loop(index(0), index(n), advance, carry)
+    last = index(n if forward else 0)
+    ensemble, pushing = nudge.advance(beta, lambda beta, z: visit(last, beta, z), ensemble)
+    if bar.final is not None and forward:
+        ensemble, _ = nudge.advance(beta, terminal, ensemble)
+
+    readings = eqx.tree_at(lambda x: x.world.u, _tree.add(total, pushing), du, is_leaf=lambda x: x is None)
+    ended, about = nudge.retraced(ensemble)
+    state = in_forward_time(nudge.response(beta, ensemble))
+    return Response(readings, state, in_forward_time(ended), distance(ended, about), beta, load, ensemble)
+
+
+def load_of(problem: Problem, first: State, last: State, bar: Outcome) -> Float[Array, ""]:
+    """Return the total size of the nudges, ∑ₖ ‖∂C/∂zₖ‖; the running cost is gauged at the two ends."""
+    total = jnp.zeros((), problem.world.h.dtype)
+    if bar.final is not None:
+        total += _tree.norm(bar.final)
+    if bar.saved is not None:
+        rows = [jnp.sum(jnp.abs(x) ** 2, axis=tuple(range(1, x.ndim))) for x in jax.tree.leaves(bar.saved)]
+        total += jnp.sum(jnp.sqrt(_tree.sum_of(rows)))
+    if bar.cost is not None and problem.cost is not None:
+        ends = [(index(0), first), (index(problem.steps), last)]
+        slopes = [_tree.norm(jax.grad(problem.running_cost, 1)(k, z)) for k, z in ends]
+        total += (problem.steps + 1) * jnp.abs(bar.cost) * jnp.maximum(*slopes)
+    return total
+
+
+def paired(bars: PyTree, values: PyTree) -> Float[Array, ""]:
+    """Return ⟨bars, values⟩ over the leaves that have a cotangent."""
+    return _tree.sum_of(
+        jax.tree.map(lambda b, v: None if b is None else jnp.sum(b * v), bars, values, is_leaf=lambda x: x is None)
+    )
+
+
+def distance(a: State, b: State) -> Float[Array, ""]:
+    """Return the largest distance of two states relative to the size of the first, coordinates and momenta apart.
+
+    A part of the state that is zero is measured on the scale of the other.
+    """
+    sizes = [_tree.max_abs(x) for x in a]
+    largest = jnp.maximum(*sizes)
+    largest = jnp.where(largest > 0, largest, 1)
+    errors = [
+        _tree.max_abs(_tree.subtract(x, y)) / jnp.where(size > 0, size, largest)
+        for x, y, size in zip(a, b, sizes, strict=True)
+    ]
+    return jnp.maximum(*errors)
