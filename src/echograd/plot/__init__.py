@@ -1,0 +1,31 @@
+"""Figures of what was learned and of how its gradient came about. Needs the extra `plot`.
+
+Every function draws on the axes it is given and returns them; nothing here knows of pyplot. `figure` makes a figure
+without it, `style` puts a block of code in the house style, and `png` turns a figure into bytes.
+
+Example:
+    ```python
+    from echograd import plot
+
+    with plot.style("dark"):
+        fig, axes = plot.figure(4.2, 2.8)
+        plot.confusion_matrix(axes, [[42, 3], [5, 17]], ["sinus rhythm", "atrial fibrillation"])
+        png = plot.png(fig)
+    ```
+"""
+
+try:
+    import matplotlib as _matplotlib  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        'echograd.plot draws with matplotlib, which is not installed. Get it with: pip install "echograd[plot]"'
+    ) from error
+
+from ._agreement import gradient_agreement as gradient_agreement
+from ._confusion import confusion_matrix as confusion_matrix
+from ._costs import CostRow as CostRow, costs as costs
+from ._curves import learning_curve as learning_curve
+from ._regression import predicted_against_true as predicted_against_true
+from ._retrace import departure as departure, echo_in_time as echo_in_time, echo_path as echo_path
+from ._signals import signal_with_prediction as signal_with_prediction
+from ._style import Theme as Theme, figure as figure, png as png, style as style

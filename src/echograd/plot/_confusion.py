@@ -1,0 +1,72 @@
+"""The confusion matrix."""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+from ._style import headed, theme
+
+
+def confusion_matrix(axes: Axes, counts: ArrayLike, classes: Sequence[str]) -> Axes:
+    """Draw how often cases of each class (rows) were taken for each class (columns).
+
+    A cell shows its share of the row, which shades it, and the number of cases. The diagonal holds the recalls.
+
+    Args:
+        axes: where to draw.
+        counts: shape (classes, classes); entry (i, j) counts the cases of class i that were taken for class j.
+        classes: the names.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: the numbers of rows, columns and names differ.
+    """
+    table = np.asarray(counts, float)
+    n = len(classes)
+    if table.shape != (n, n):
+        raise ValueError(f"confusion_matrix: {n} classes need a table of shape {(n, n)}, and got {table.shape}.")
+    colours = theme()
+    rows = table.sum(1, keepdims=True)
+    share = np.divide(table, rows, out=np.zeros_like(table), where=rows > 0)
+    axes.imshow(share, cmap=colours.scale, vmin=0, vmax=1)
+    size = 8.5 if n <= 6 else max(3.0, 8.5 * 6 / n)
+    if n <= 20:
+        for (i, j), value in np.ndenumerate(share):
+            dark = value > 0.5
+            colour = ("#ffffff" if dark else colours.ink) if table[i, j] else colours.muted
+            axes.text(
+                j,
+                i,
+                f"{100 * value:.0f} %\n{table[i, j]:.0f}" if n <= 6 else f"{100 * value:.0f}",
+                ha="center",
+                va="center",
+                color=colour,
+                size=size,
+                weight="bold" if i == j else "normal",
+                linespacing=1.35,
+            )
+    upright = n <= 4
+    names = [textwrap.fill(name, 13) for name in classes]
+    below = [textwrap.fill(name, 11) for name in classes] if upright else names
+    if upright:
+        # As many lines in every label, or they would not stand on one line.
+        lines = max(name.count("\n") for name in below)
+        below = [name + "\n " * (lines - name.count("\n")) for name in below]
+    axes.set_xticks(range(n), below, rotation=0 if upright else 90)
+    axes.set_yticks(range(n), names)
+    axes.tick_params(length=0, labelsize=min(8.0, size))
+    axes.spines[:].set_visible(False)
+    # White gaps between the cells.
+    edges = np.arange(n + 1) - 0.5
+    for edge in edges:
+        axes.axhline(edge, color=colours.paper, lw=2)
+        axes.axvline(edge, color=colours.paper, lw=2)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylim(edges[-1], edges[0])
+    headed(axes, "True class", "predicted class")
+    return axes

@@ -1,0 +1,94 @@
+"""What a gradient costs over the number of steps."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from ._style import headed, theme
+
+
+class CostRow(TypedDict):
+    """What one gradient costs at one number of steps.
+
+    Keys: `gradient`, a name; `steps`; `bytes`, compiled temporary memory; `seconds`, the median of repeats.
+    """
+
+    gradient: str
+    steps: int
+    bytes: int
+    seconds: float
+
+
+_HEADS = {"bytes": "Working memory", "seconds": "Time of a gradient"}
+
+
+def costs(axes: Axes, rows: Sequence[CostRow], quantity: Literal["bytes", "seconds"]) -> Axes:
+    """Draw memory or time of gradients over the number of steps, both axes logarithmic.
+
+    Args:
+        axes: where to draw.
+        rows: measurements.
+        quantity: which of them.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: there are no rows, or a number is not positive.
+    """
+    if not rows:
+        raise ValueError("costs: no rows.")
+    if not all(row[quantity] > 0 and row["steps"] > 0 for row in rows):
+        raise ValueError(f"costs: steps and {quantity} must be positive to be drawn on a logarithmic axis.")
+    colours = theme()
+    looks: dict[str, dict[str, Any]] = {
+        "echo": {"color": colours.echo, "marker": "o"},
+        "backprop": {"color": colours.backprop, "marker": "s", "ls": (0, (4, 1.5))},
+    }
+    others = iter([{"color": colours.nudge, "marker": "D"}, {"color": colours.ink, "marker": "^"}] * len(rows))
+    ends = []
+    for name in dict.fromkeys(row["gradient"] for row in rows):
+        points = sorted((row["steps"], row[quantity]) for row in rows if row["gradient"] == name)
+        x, y = np.asarray(points, float).T
+        look = looks.get(name) or next(others)
+        axes.plot(x, y, label=name)[0].set(**look)
+        ends.append((y[-1], x[-1], name, look["color"]))
+    below = -math.inf
+    for y, x, name, colour in sorted(ends):
+        # Names at the ends of the lines, each clear of the one below it: a decade is about 60 points high.
+        lift = max(0.0, below + 10 - 60 * math.log10(y))
+        below = 60 * math.log10(y) + lift
+        axes.annotate(name, (x, y), (6, lift), textcoords="offset points", color=colour, va="center")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    steps = sorted({row["steps"] for row in rows})
+    every = max(1, -(-len(steps) // 5))
+    axes.set_xticks(steps[::-every][::-1], [f"{n:,}" for n in steps[::-every][::-1]])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    low, high = min(row[quantity] for row in rows), max(row[quantity] for row in rows)
+    axes.set_ylim(low / 2, high * 2)
+    axes.yaxis.set_major_locator(LogLocator(numticks=5))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    form = _memory if quantity == "bytes" else _time
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
+    axes.grid(axis="y")
+    # Room for the names beside the last points.
+    axes.set_xlim(steps[0] / 1.2, steps[-1] * (steps[-1] / steps[0] * 1.2) ** 0.3 if len(steps) > 1 else steps[0] * 3)
+    headed(axes, _HEADS[quantity], "steps")
+    return axes
+
+
+def _memory(size: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"

@@ -1,0 +1,63 @@
+"""Learning curves."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from ._style import headed, theme
+
+_SIDES = {"train": "training", "validation": "validation"}
+
+
+def learning_curve(
+    axes: Axes,
+    history: Sequence[Mapping[str, Any]],
+    metric: str = "loss",
+    *,
+    best_epoch: int | None = None,
+    baseline: float | None = None,
+) -> Axes:
+    """Draw one metric over the epochs, on training and validation cases where both have it.
+
+    Args:
+        axes: where to draw.
+        history: one mapping for every epoch, `{"epoch": 1, "train": {"loss": 0.7}, "validation": {"loss": 0.6}}`.
+        metric: which number to draw.
+        best_epoch: epoch of the model that was kept, which is marked.
+        baseline: value of the metric without having learned anything, drawn as a level.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: no epoch has the metric.
+    """
+    colours = theme()
+    drawn = {}
+    for side, label in _SIDES.items():
+        points = [(row["epoch"], row[side][metric]) for row in history if metric in (row.get(side) or {})]
+        if points:
+            epochs, values = np.asarray(points, float).T
+            colour = colours.echo if side == "validation" else colours.backprop
+            axes.plot(epochs, values, color=colour, label=label, ls="-" if side == "validation" else (0, (4, 1.5)))
+            drawn[side] = (epochs, values)
+    if not drawn:
+        raise ValueError(f"learning_curve: no epoch of the history has {metric!r}.")
+    headed(axes, metric.replace("_", " ").capitalize(), "epoch")
+    axes.grid(axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if baseline is not None:
+        axes.axhline(baseline, color=colours.muted, lw=0.9, ls=(0, (1, 2)), label="majority class")
+    if best_epoch is not None:
+        epochs, values = drawn.get("validation", drawn.get("train"))  # pyright: ignore[reportGeneralTypeIssues]
+        if (here := epochs == best_epoch).any():
+            axes.plot(epochs[here], values[here], "o", color=colours.echo, mec=colours.paper, ms=7, label="kept")
+    finite = np.concatenate([values for _, values in drawn.values()])
+    finite = finite[np.isfinite(finite)]
+    if metric == "loss" and finite.size and finite.min() > 0 and finite.max() > 20 * finite.min():
+        axes.set_yscale("log")
+    axes.legend()
+    return axes

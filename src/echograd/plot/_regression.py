@@ -1,0 +1,40 @@
+"""Predictions of numbers."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+from ._style import headed, theme
+
+
+def predicted_against_true(axes: Axes, truth: ArrayLike, prediction: ArrayLike, *, unit: str = "") -> Axes:
+    """Draw predicted against true numbers, with the line on which they agree.
+
+    Args:
+        axes: where to draw.
+        truth: true numbers, any shape.
+        prediction: predicted ones, same shape.
+        unit: unit of both.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    x, y = np.asarray(truth, float), np.asarray(prediction, float)
+    if x.shape != y.shape:
+        raise ValueError(f"predicted_against_true: shapes {x.shape} and {y.shape} differ.")
+    colours = theme()
+    x, y = x.ravel(), y.ravel()
+    low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
+    room = 0.05 * (high - low) or 1.0
+    ends = (low - room, high + room)
+    axes.plot(ends, ends, color=colours.muted, lw=0.9, ls=(0, (4, 2)), label="agreement")
+    axes.plot(x, y, "o", color=colours.echo, ms=3, mew=0, alpha=max(0.15, min(0.8, 400 / x.size)), label="cases")
+    axes.set_xlim(ends)
+    axes.set_ylim(ends)
+    axes.set_aspect("equal")
+    axes.grid()
+    headed(axes, f"Predicted {unit}".strip(), f"true {unit}".strip())
+    return axes

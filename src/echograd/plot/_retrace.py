@@ -1,0 +1,139 @@
+"""An echo retracing a trajectory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib.patheffects as effects
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
+
+from ._style import headed, theme
+
+Path = Float[np.ndarray, "nodes 2"]
+
+
+def echo_path(
+    axes: Axes,
+    forward: Path,
+    echo: Path,
+    nudged: Path | None = None,
+    *,
+    potential: Callable[[Any, Any], Any] | None = None,
+    levels: Any = 10,
+) -> Axes:
+    """Draw a path in the plane, its echo on top of it, and a nudged echo that leaves it.
+
+    Args:
+        axes: where to draw.
+        forward: nodes 0..N of the free run, two coordinates or a coordinate and its momentum.
+        echo: nodes N..0 as the echo passes them.
+        nudged: likewise for an echo under a finite nudge.
+        potential: function of two coordinate arrays, drawn as contour lines.
+        levels: number of contours, or their values.
+
+    Returns:
+        The axes, without frame and at equal scales.
+    """
+    colours = theme()
+    forward, echo = np.asarray(forward), np.asarray(echo)
+    seen = np.concatenate([forward, echo] + ([] if nudged is None else [np.asarray(nudged)]))
+    low, high = seen.min(0), seen.max(0)
+    room = 0.08 * float((high - low).max()) or 1.0
+    if potential is not None:
+        wide = 3 * room
+        x, y = np.meshgrid(*(np.linspace(a - wide, b + wide, 240) for a, b in zip(low, high, strict=True)))
+        axes.contour(x, y, potential(x, y), levels=levels, colors=colours.rule, linewidths=0.7, zorder=0)
+    # The free run darkens as time goes on.
+    pieces = np.stack([forward[:-1], forward[1:]], 1)
+    shade = np.tile(to_rgba(colours.free), (len(pieces), 1))
+    shade[:, 3] = np.linspace(0.35, 1.0, len(pieces))
+    axes.add_collection(LineCollection(list(pieces), colors=shade, linewidths=4.5, capstyle="round"))
+    axes.plot([], [], color=colours.free, lw=4.5, label="forward")
+    axes.plot(*echo.T, color=colours.echo, lw=1.3, label="echo", zorder=3)
+    if nudged is not None:
+        axes.plot(*np.asarray(nudged).T, color=colours.nudge, lw=1.2, label="nudged echo", zorder=4)
+    for point, mark in ((forward[0], "start"), (forward[-1], "end")):
+        axes.plot(
+            *point, "o", ms=6.5, color=colours.ink if mark == "start" else colours.paper, mec=colours.ink, zorder=5
+        )
+        text = axes.annotate(mark, point, (7, 6), textcoords="offset points", size=8.5, zorder=6)
+        text.set_path_effects([effects.withStroke(linewidth=2.5, foreground=colours.paper)])
+    axes.set_xlim(low[0] - room, high[0] + room)
+    axes.set_ylim(low[1] - room, high[1] + room)
+    axes.set_aspect("equal")
+    axes.set_axis_off()
+    return axes
+
+
+def echo_in_time(
+    axes: Axes,
+    t: Float[np.ndarray, " nodes"],
+    forward: Float[np.ndarray, " nodes"],
+    echo: Float[np.ndarray, " nodes"],
+    nudged: Float[np.ndarray, " nodes"] | None = None,
+    *,
+    quantity: str = "Position of an oscillator",
+    unit: str = "seconds",
+) -> Axes:
+    """Draw a coordinate over time: the free run, the echo back over it, and a nudged echo that leaves it.
+
+    Args:
+        axes: where to draw.
+        t: times of nodes 0..N.
+        forward: the coordinate of the free run at these times.
+        echo: the coordinate of the echo, also in the order of nodes 0..N: what it had passed when it got there.
+        nudged: likewise under a finite nudge.
+        quantity: name of the coordinate.
+        unit: unit of time.
+
+    Returns:
+        The axes.
+    """
+    colours = theme()
+    axes.plot(t, forward, color=colours.free, lw=4.0, label="forward")
+    axes.plot(t, echo, color=colours.echo, lw=1.2, label="echo")
+    if nudged is not None:
+        axes.plot(t, nudged, color=colours.nudge, lw=1.0, label="nudged echo")
+    axes.margins(x=0.01)
+    axes.grid(axis="y")
+    headed(axes, quantity, unit)
+    # The legend stands above the curves, never on them.
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.2 * (high - low))
+    axes.legend(loc="upper right", ncols=3, columnspacing=1.2)
+    return axes
+
+
+def departure(
+    axes: Axes,
+    t: Float[np.ndarray, " nodes"],
+    echo: Float[np.ndarray, " nodes"],
+    nudged: Float[np.ndarray, " nodes"],
+    *,
+    unit: str = "seconds",
+) -> Axes:
+    """Draw how far an echo and a nudged echo are from the free run, on a logarithmic axis.
+
+    Args:
+        axes: where to draw.
+        t: times of nodes 0..N.
+        echo: distance of the un-nudged echo from the free run, in units of its size.
+        nudged: distance of the nudged echo.
+        unit: unit of time.
+
+    Returns:
+        The axes.
+    """
+    colours = theme()
+    for distance, colour, label in ((nudged, colours.nudge, "nudged echo"), (echo, colours.echo, "echo")):
+        values = np.asarray(distance, float)
+        axes.plot(t, np.where(values > 0, values, np.nan), color=colour, lw=1.2, label=label)
+    axes.set_yscale("log")
+    axes.margins(x=0.01)
+    axes.grid(axis="y")
+    headed(axes, "Distance from the forward run", unit)
+    axes.legend()
+    return axes
