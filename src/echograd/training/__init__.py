@@ -1,0 +1,11 @@
+"""Training of sequence models: a loop that resumes exactly, metrics, and runs kept in folders."""
+
+from ._config import Config as Config, Network as Network, Optimiser as Optimiser, ecg_recipe as ecg_recipe
+from ._fit import Progress as Progress, TrainingDiverged as TrainingDiverged, fit as fit
+from ._metrics import (
+    classification_metrics as classification_metrics,
+    confusion_matrix as confusion_matrix,
+    regression_metrics as regression_metrics,
+    scores_from_confusion as scores_from_confusion,
+)
+from ._run import Run as Run

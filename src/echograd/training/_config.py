@@ -1,0 +1,228 @@
+"""What a training run is made of, as plain values that go into a file beside the results."""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from ..gradients import AbstractGradient, Backprop, Echo
+from ..nudge import AbstractNudge, Infinitesimal, OneSided, Symmetric
+
+_T = TypeVar("_T")
+
+
+def _require(holds: bool, name: str, value: Any, remedy: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}={value!r}: {remedy}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Sizes and kinds of the layers of an `HSSM`.
+
+    Attributes:
+        hidden: width of the residual stream.
+        units: oscillators in a block.
+        blocks: number of blocks.
+        complex: complex read-in and read-out of the oscillators.
+        norm: normalisation in front of the oscillators, over features ("layer") or batch and time ("batch").
+        dropout: probability of dropping a feature in training.
+        angles: bounds of the initial rotation angles per step, between 0 and pi.
+    """
+
+    hidden: int = 32
+    units: int = 32
+    blocks: int = 2
+    complex: bool = True
+    norm: Literal["layer", "batch"] = "layer"
+    dropout: float = 0.1
+    angles: tuple[float, float] = (0.01, 2.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimiser:
+    """AdamW, its schedule, and the clipping of gradients.
+
+    Attributes:
+        learning_rate: the highest rate of the schedule.
+        schedule: after the warm-up, fall to 0 along a half cosine ("cosine") or stay ("constant").
+        warmup: share of all steps in which the rate rises from 0.
+        weight_decay: decay of weight matrices; constants of oscillators, biases and norms do not decay.
+        clip: the largest norm a gradient may have before it is scaled down, or None.
+    """
+
+    learning_rate: float = 3e-3
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        _require(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "it must be positive")
+        _require(0 <= self.warmup < 1, "warmup", self.warmup, "it is a share of the steps, at least 0 and below 1")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "it must be at least 0")
+        _require(self.clip is None or self.clip > 0, "clip", self.clip, "it must be positive, or None")
+        _require(self.schedule in ("cosine", "constant"), "schedule", self.schedule, "choose 'cosine' or 'constant'")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A training run: the same config, data and machine give the same numbers, bit for bit.
+
+    Attributes:
+        dataset: name of the data set.
+        model: kind of the oscillators.
+        gradient: how the oscillators are differentiated.
+        nudge: how an echo is nudged; only "infinitesimal" is exact.
+        beta: size of a finite nudge; None scales it to the cotangents.
+        network: sizes and kinds of the layers.
+        optimiser: AdamW, its schedule, and the clipping of gradients.
+        epochs: passes through the training cases.
+        batch_size: cases in a batch.
+        patience: epochs without a better validation score until training stops early; None never stops.
+        monitor: validation metric that the best model is chosen by; "auto" is balanced accuracy for
+            classification and the loss for regression.
+        class_weights: make every class count the same in the loss, however many cases it has.
+        standardise: scale channels (and regression targets) by mean and deviation of the training cases.
+        validation_fraction: share of the training cases to validate with, where a set has no validation cases.
+        seed: of the initial weights, the order of the cases, dropout and the validation cases.
+        precision: of all numbers in training.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    dataset: str
+    model: Literal["linear", "nonlinear"] = "linear"
+    gradient: Literal["echo", "backprop"] = "echo"
+    nudge: Literal["infinitesimal", "symmetric", "one-sided"] = "infinitesimal"
+    beta: float | None = None
+    network: Network = Network()
+    optimiser: Optimiser = Optimiser()
+    epochs: int = 30
+    batch_size: int = 32
+    patience: int | None = None
+    monitor: Literal["auto", "loss", "accuracy", "balanced_accuracy", "f1", "mse", "mae", "r2"] = "auto"
+    class_weights: bool = True
+    standardise: bool = True
+    validation_fraction: float = 0.2
+    seed: int = 0
+    precision: Literal["float32", "float64"] = "float32"
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "epochs", self.epochs, "train for at least one epoch")
+        _require(self.batch_size >= 1, "batch_size", self.batch_size, "a batch has at least one case")
+        _require(self.patience is None or self.patience >= 1, "patience", self.patience, "at least 1, or None")
+        _require(self.seed >= 0, "seed", self.seed, "it must not be negative")
+        _require(
+            self.beta is None or self.nudge != "infinitesimal", "beta", self.beta, "an infinitesimal nudge has no size"
+        )
+        _require(
+            self.nudge == "infinitesimal" or self.gradient == "echo", "nudge", self.nudge, "only an echo is nudged"
+        )
+        for name in ("model", "gradient", "nudge", "monitor", "precision"):
+            choices = typing.get_args(typing.get_type_hints(Config)[name])
+            value = getattr(self, name)
+            _require(value in choices, name, value, f"choose one of {', '.join(map(repr, choices))}")
+
+    def gradient_object(self) -> AbstractGradient:
+        """Return the gradient that the units of the model get."""
+        if self.gradient == "backprop":
+            return Backprop()
+        beta = "auto" if self.beta is None else self.beta
+        nudges: dict[str, AbstractNudge] = {
+            "infinitesimal": Infinitesimal(),
+            "symmetric": Symmetric(beta),
+            "one-sided": OneSided(beta),
+        }
+        return Echo(nudges[self.nudge])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested dictionaries of plain values, for a JSON file."""
+        return _plain(dataclasses.asdict(self))
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "Config":
+        """Make a config from nested dictionaries of plain values.
+
+        Args:
+            values: as `to_dict` returns them; what is left out has its default.
+
+        Raises:
+            ValueError: a key is unknown, or a value has the wrong type.
+        """
+        return _from_dict(Config, values, "")
+
+
+def _plain(value: Any) -> Any:
+    """Return the value as JSON gives it back: tuples are lists there."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(map(_plain, value)) if isinstance(value, tuple) else value
+
+
+def _from_dict(cls: type[_T], values: Mapping[str, Any], path: str) -> _T:
+    hints = typing.get_type_hints(cls)
+    made = {}
+    for key, value in values.items():
+        if key not in hints:
+            close = difflib.get_close_matches(key, hints, n=1)
+            hint = f" Did you mean {path + close[0]!r}?" if close else f" Known here: {', '.join(hints)}."
+            raise ValueError(f"there is no setting {path + key!r}.{hint}")
+        made[key] = _convert(hints[key], value, path + key)
+    missing = [
+        field.name
+        for field in dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
+        if field.default is dataclasses.MISSING and field.name not in made
+    ]
+    if missing:
+        raise ValueError(f"the setting {path + missing[0]!r} is missing, and it has no default.")
+    return cls(**made)
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    """Return a value of the type that the hint tells, or raise."""
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"the setting {path!r} is a group of settings, not {value!r}.")
+        return _from_dict(typing.cast(type, hint), value, path + ".")
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        fits = value in arguments
+    elif origin is types.UnionType:
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(arguments[0], value, path)
+    elif origin is tuple:
+        if not isinstance(value, list | tuple) or len(value) != len(arguments):
+            raise ValueError(f"the setting {path!r} has {len(arguments)} values, not {value!r}.")
+        return tuple(_convert(kind, item, path) for kind, item in zip(arguments, value, strict=True))
+    elif hint is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        value = float(value) if fits else value
+    else:
+        fits = type(value) is hint
+    if not fits:
+        wanted = f"one of {', '.join(map(repr, arguments))}" if origin is Literal else f"of type {hint.__name__}"
+        raise ValueError(f"the setting {path!r} is {value!r}, and must be {wanted}.")
+    return value
+
+
+def ecg_recipe(**changes: Any) -> Config:
+    """Return the config that learns the bundled ECG rhythms in about two minutes on two cores.
+
+    The inputs are beat envelopes (see `echograd.data.slope_envelope`). The settings were chosen on training and
+    validation patients alone.
+
+    Args:
+        changes: fields of `Config` to have other values.
+
+    Example:
+        ```python
+        run = fit(ecg_recipe(seed=1), out="runs/ecg")
+        ```
+    """
+    return dataclasses.replace(Config("ecg-rhythm-envelope", epochs=15), **changes)

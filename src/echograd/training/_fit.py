@@ -1,0 +1,412 @@
+"""The training loop: what is kept, what is exact, and where it stops."""
+
+import dataclasses
+import importlib.metadata
+import math
+import os
+import pathlib
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..data import Batches, Dataset, load
+from ._config import Config
+from ._files import append_line, finite, keep_lines, load_checkpoint, save_checkpoint, write_json
+from ._learner import Learner, Shapes, make_learner, on_device, predict, step_key, train_step
+from ._metrics import confusion_matrix, scores_from_confusion
+from ._run import (
+    BEST,
+    CONFIG,
+    LAST,
+    METRICS,
+    RESULTS,
+    Run,
+    baseline,
+    check_dataset,
+    class_weights,
+    fingerprint,
+    in_units,
+    precision,
+    prepare,
+    score,
+    with_validation,
+)
+
+# Metrics of which more is better.
+_RISING = ("accuracy", "balanced_accuracy", "f1", "r2")
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss or its gradient is no longer a number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a progress callback is told, after every step and at the end of every epoch.
+
+    Attributes:
+        epoch: number of the epoch, from 1.
+        epochs: number of epochs at most.
+        batch: steps done in this epoch.
+        batches: steps in an epoch.
+        loss: mean loss of this epoch so far.
+        record: at the end of the epoch its line of metrics, before that None.
+        best: at the end of the epoch, whether its model is the best so far.
+    """
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    loss: float
+    record: dict[str, Any] | None = None
+    best: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Snapshot:
+    """A run between two steps. Immutable, so that it is whole wherever an interrupt comes.
+
+    Attributes:
+        learner: the arrays.
+        epoch: epochs that have come to their end.
+        batch: steps done in the epoch that has not.
+        step: steps done in all.
+        cost: summed cost of the epoch so far.
+        count: what to divide it by.
+        slope: summed norms of the gradients of the epoch so far.
+        confusion: counts of the epoch so far.
+        best_epoch: the epoch whose model is the best so far; 0: none.
+        best_score: its score, more is better.
+        seconds: time spent in all.
+    """
+
+    learner: Learner
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    cost: float = 0.0
+    count: float = 0.0
+    slope: float = 0.0
+    confusion: tuple[tuple[int, ...], ...] = ()
+    best_epoch: int = 0
+    best_score: float | None = None
+    seconds: float = 0.0
+
+    def header(self) -> dict[str, Any]:
+        """Return everything but the arrays."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del fields["learner"]
+        return fields
+
+    @staticmethod
+    def read(path: pathlib.Path, like: Learner) -> "_Snapshot":
+        header, learner = load_checkpoint(path, like)
+        header.pop("format")
+        header["confusion"] = tuple(map(tuple, header["confusion"]))
+        return _Snapshot(learner, **header)
+
+
+def fit(
+    config: Config,
+    dataset: Dataset | None = None,
+    *,
+    out: str | os.PathLike,
+    resume: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    checkpoint_minutes: float = 5.0,
+) -> Run:
+    r"""Train an `HSSM` on a data set and keep everything in one folder.
+
+    The loss is the cross-entropy, or the mean squared error in units of the training targets' standard deviation;
+    with class weights $w_c = n / (C n_c)$ every class counts the same. After every epoch the model is scored on the
+    validation cases; the best one is kept, and scored on the test cases at the end.
+
+    Every step is a function of the config, the data and the step's number. So a run that was broken off (by Ctrl-C,
+    by `kill -9`, by a power cut) and resumed has the numbers of an unbroken run, bit for bit, on the same machine
+    with the same versions.
+
+    The folder holds `config.json` (the config, versions, and what the set was), `metrics.jsonl` (a line an epoch),
+    `last.eqx` and `best.eqx` (checkpoints, replaced atomically) and in the end `results.json`.
+
+    Args:
+        config: the run.
+        dataset: the set, in its own units; by default `echograd.data.load(config.dataset)`.
+        out: the folder; it must not exist, or be empty.
+        resume: go on with the run in the folder, which must have the same config and data.
+        progress: called with a `Progress` after every step and every epoch. Nothing is printed.
+        checkpoint_minutes: a checkpoint is also written within an epoch when the last one is older than this.
+
+    Returns:
+        The run, with its best model.
+
+    Raises:
+        FileExistsError: the folder holds a run or something else.
+        FileNotFoundError: there is nothing to resume.
+        ValueError: the run to resume has another config or other data, or the config does not fit the data.
+        TrainingDiverged: the loss is not a number. The last checkpoint stays.
+        OSError: a file cannot be written. The last checkpoint stays.
+        KeyboardInterrupt: after a checkpoint was written.
+
+    Example:
+        ```python
+        run = fit(ecg_recipe(), out="runs/ecg", progress=print)
+        run.results["test"]["balanced_accuracy"]
+        ```
+    """
+    folder = pathlib.Path(out)
+    if dataset is None:
+        dataset = load(config.dataset)
+    elif dataset.name != config.dataset:
+        raise ValueError(f"the config is for the set {config.dataset!r}, and {dataset.name!r} is given.")
+    with precision(config):
+        trainer = _Trainer(config, dataset, folder, progress, checkpoint_minutes)
+        _resume(trainer) if resume else _begin(trainer)
+        trainer.run()
+    return Run.open(folder, dataset)
+
+
+def _begin(trainer: "_Trainer") -> None:
+    """Make the folder, and refuse one that is there already."""
+    folder = trainer.folder
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        there = "a training run" if (folder / CONFIG).is_file() else "something else"
+        remedy = ", or resume=True (--resume) to go on with it" if there == "a training run" else ""
+        raise FileExistsError(f"{folder} holds {there}, which is not overwritten. Give another out= (--out){remedy}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / CONFIG, {**trainer.config.to_dict(), **trainer.about()})
+
+
+def _resume(trainer: "_Trainer") -> None:
+    """Put the trainer where the run in the folder was."""
+    folder = trainer.folder
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder} holds no training run to resume. Leave resume (--resume) out to begin one.")
+    run = Run.open(folder)
+    differing = _differences(run.config.to_dict(), trainer.config.to_dict())
+    if differing:
+        raise ValueError(
+            f"{folder} was begun with other settings, so it cannot be resumed with these: {'; '.join(differing)}. "
+            "Resume it with its own, or give another out= (--out)."
+        )
+    about = trainer.about()
+    check_dataset(trainer.dataset, run._data, folder)
+    changed = _differences(run.versions, about["versions"])
+    if changed:
+        warnings.warn(f"{folder} is resumed elsewhere ({'; '.join(changed)}): last digits may differ.", stacklevel=3)
+    if (folder / LAST).is_file():
+        trainer.snapshot = _Snapshot.read(folder / LAST, trainer.snapshot.learner)
+    # The line of an epoch is written before its checkpoint.
+    keep_lines(folder / METRICS, trainer.snapshot.epoch)
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:
+    found = []
+    for key in {**old, **new}:
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += _differences(a, b, f"{path}{key}.")
+        elif a != b:
+            found.append(f"{path}{key} is {a!r} there and {b!r} here")
+    return found
+
+
+class _Trainer:
+    """One call of `fit`."""
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        folder: pathlib.Path,
+        progress: Callable[[Progress], None] | None,
+        checkpoint_minutes: float,
+    ) -> None:
+        self.config, self.dataset, self.folder = config, dataset, folder
+        self.split_up = with_validation(dataset, config)
+        self.prepared = prepare(self.split_up, config)
+        self.shapes = Shapes.of(dataset)
+        self.monitor = config.monitor
+        if self.monitor == "auto":
+            self.monitor = "balanced_accuracy" if dataset.task == "classification" else "loss"
+        choices = {
+            "classification": ("loss", "accuracy", "balanced_accuracy", "f1"),
+            "regression": ("loss", "mse", "mae", "r2"),
+        }[dataset.task]
+        if self.monitor not in choices:
+            raise ValueError(f"monitor={self.monitor!r} for {dataset.task}: choose one of {', '.join(choices)}.")
+        self.batches = Batches(self.prepared.train, config.batch_size, seed=config.seed)
+        self.steps = config.epochs * len(self.batches)
+        dtype = jnp.float64 if config.precision == "float64" else jnp.float32
+        self.class_weights = jnp.asarray(class_weights(self.prepared, config), dtype)
+        self.snapshot = _Snapshot(make_learner(config, self.shapes, self.steps))
+        self.report = progress or (lambda _: None)
+        self.interval = 60 * checkpoint_minutes
+
+    def about(self) -> dict[str, Any]:
+        """Return what the config file says besides the config."""
+        device = jax.devices()[0]
+        return {
+            "versions": {
+                "echograd": importlib.metadata.version("echograd"),
+                "jax": jax.__version__,
+                "dtype": self.config.precision,
+                "device": f"{device.platform}: {device.device_kind}",
+            },
+            "data": {
+                "name": self.dataset.name,
+                "fingerprint": fingerprint(self.dataset),
+                "classes": list(self.dataset.class_names),
+                **dataclasses.asdict(self.shapes),
+            },
+        }
+
+    def run(self) -> None:
+        """Train to the end, from wherever the snapshot is."""
+        self.clock = time.monotonic()
+        self.saved = time.monotonic()
+        try:
+            if not (self.folder / LAST).is_file():
+                self.save()
+            while not self.done():
+                self.epoch()
+        except KeyboardInterrupt:
+            self.save()
+            raise
+        if not (self.folder / RESULTS).is_file():
+            self.finish()
+
+    def done(self) -> bool:
+        """Return whether all epochs are over, or the patience."""
+        now, patience = self.snapshot, self.config.patience
+        tired = patience is not None and now.epoch - max(now.best_epoch, 1) >= patience
+        return now.epoch >= self.config.epochs or tired
+
+    def epoch(self) -> None:
+        """Train to the end of the current epoch, score the model, and keep it."""
+        for batch in self.batches.epoch(self.snapshot.epoch, self.snapshot.batch):
+            self.snapshot = self.step(self.snapshot, batch)
+            self.tell()
+            if time.monotonic() - self.saved >= self.interval:
+                self.save()
+        now = self.snapshot
+        validation = self.scores("validation", now.learner)
+        train: dict[str, Any] = {"loss": now.cost / now.count, "gradient_norm": now.slope / now.batch}
+        if self.dataset.task == "classification":
+            train |= scores_from_confusion(np.asarray(now.confusion))
+        reached = validation[self.monitor] * (1 if self.monitor in _RISING else -1)
+        # A first model is kept even if its score is no number (R² where all targets are the same, say).
+        best = now.best_score is None or reached > now.best_score
+        epoch, seconds = now.epoch + 1, now.seconds + time.monotonic() - self.clock
+        self.clock = time.monotonic()
+        record = {
+            "epoch": epoch,
+            "step": now.step,
+            "seconds": round(seconds, 3),
+            "train": train,
+            "validation": {name: value for name, value in validation.items() if name != "confusion"},
+        }
+        after = _Snapshot(
+            now.learner,
+            epoch=epoch,
+            step=now.step,
+            best_epoch=epoch if best else now.best_epoch,
+            best_score=(reached if math.isfinite(reached) else None) if best else now.best_score,
+            seconds=seconds,
+        )
+        # Whatever comes between these writes: the epoch is trained again from the last checkpoint, to the same end.
+        if best:
+            header = {"epoch": epoch, "monitor": self.monitor, "score": finite(validation[self.monitor])}
+            save_checkpoint(self.folder / BEST, header, (now.learner.model, now.learner.state))
+        append_line(self.folder / METRICS, record)
+        self.save(after)
+        self.snapshot = after
+        self.report(Progress(epoch, self.config.epochs, now.batch, len(self.batches), train["loss"], record, best))
+
+    def step(self, now: _Snapshot, batch: Any) -> _Snapshot:
+        """Return the run one step further, or raise where the numbers end."""
+        where = f"step {now.step + 1} (epoch {now.epoch + 1}, batch {now.batch + 1})"
+        try:
+            learner, (cost, count, slope, outputs) = train_step(
+                self.config.optimiser,
+                self.shapes,
+                self.steps,
+                now.learner,
+                on_device(batch),
+                self.class_weights,
+                step_key(self.config, now.step),
+            )
+            cost, count, slope = float(cost), float(count), float(slope)
+        except eqx.EquinoxRuntimeError as error:
+            raise TrainingDiverged(self.diverged(where, str(error))) from error
+        if not math.isfinite(cost) or not math.isfinite(slope):
+            name, value = ("loss", cost) if not math.isfinite(cost) else ("norm of the gradient", slope)
+            raise TrainingDiverged(self.diverged(where, f"the {name} is {value}."))
+        confusion = now.confusion
+        if self.dataset.task == "classification":
+            valid = batch.weights > 0
+            predictions = np.asarray(outputs).argmax(1)
+            counts = confusion_matrix(batch.targets[valid], predictions[valid], self.dataset.classes)
+            total = counts + np.asarray(confusion) if confusion else counts
+            confusion = tuple(map(tuple, total.tolist()))
+        return dataclasses.replace(
+            now,
+            learner=learner,
+            batch=now.batch + 1,
+            step=now.step + 1,
+            cost=now.cost + cost,
+            count=now.count + count,
+            slope=now.slope + slope,
+            confusion=confusion,
+        )
+
+    def diverged(self, where: str, what: str) -> str:
+        rate = self.config.optimiser.learning_rate
+        return (
+            f"Training diverged at {where}: {what} The last checkpoint in {self.folder} is from before and stays; "
+            f"resuming it would end here again. Begin another run with a lower learning rate (it was {rate:g}), a "
+            "smaller optimiser.clip, a longer warm-up, or precision='float64'."
+        )
+
+    def tell(self) -> None:
+        now = self.snapshot
+        loss = now.cost / max(now.count, 1)
+        self.report(Progress(now.epoch + 1, self.config.epochs, now.batch, len(self.batches), loss))
+
+    def save(self, snapshot: _Snapshot | None = None) -> None:
+        """Write the checkpoint to go on from."""
+        now = self.snapshot if snapshot is None else snapshot
+        save_checkpoint(self.folder / LAST, now.header(), now.learner)
+        self.saved = time.monotonic()
+
+    def scores(self, name: str, learner: Any) -> dict[str, Any]:
+        """Return the metrics of a model on a split."""
+        split = self.prepared.splits[name]
+        outputs = predict(learner.model, learner.state, split, self.config.batch_size)
+        outputs = in_units(outputs, split, self.split_up, self.config)
+        return score(self.prepared, split, outputs, self.config, self.split_up)
+
+    def finish(self) -> None:
+        """Score the best model and write the results."""
+        learner = self.snapshot.learner
+        header, (model, state) = load_checkpoint(self.folder / BEST, (learner.model, learner.state))
+        best = Learner(model, state, None)
+        constant = "majority" if self.dataset.task == "classification" else "mean"
+        results = {
+            "best_epoch": header["epoch"],
+            "epochs": self.snapshot.epoch,
+            "seconds": round(self.snapshot.seconds, 3),
+            "parameters": sum(x.size for x in jax.tree.leaves(eqx.filter(model, eqx.is_inexact_array))),
+            "monitor": self.monitor,
+            "classes": list(self.dataset.class_names),
+            "test": self.scores("test", best),
+            "validation": self.scores("validation", best),
+            constant: baseline(self.prepared, self.prepared.test, self.config, self.split_up),
+        }
+        write_json(self.folder / RESULTS, results)

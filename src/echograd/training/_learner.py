@@ -1,0 +1,200 @@
+"""The compiled parts of training: one step, and one batch of predictions."""
+
+import dataclasses
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from ..data import Batch, Batches, Dataset, Split
+from ..nn import HSSM
+from ._config import Config, Optimiser
+
+try:
+    import optax
+except ModuleNotFoundError as error:
+    if error.name != "optax":
+        raise
+    raise ModuleNotFoundError("training needs optax: pip install 'echograd[train]'", name="optax") from None
+
+# Matrices, which weight decay makes smaller. The constants of oscillators are logits and logarithms: 0 is nothing
+# special to them.
+_DECAYED = ("weight", "read_in", "read_out")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+    """What a model must know of a data set.
+
+    Attributes:
+        task: classification or regression.
+        inputs: number of input channels.
+        outputs: number of classes or targets.
+        every: distance of the steps that have a target, or 0 if the whole case has one.
+    """
+
+    task: Literal["classification", "regression"]
+    inputs: int
+    outputs: int
+    every: int
+
+    @staticmethod
+    def of(dataset: Dataset) -> "Shapes":
+        """Return the shapes of a data set, or raise if a model cannot have them."""
+        if dataset.task == "classification":
+            return Shapes("classification", dataset.inputs_dim, dataset.classes, 0)
+        targets = dataset.train.targets.shape[1:]
+        if len(targets) <= 1:
+            return Shapes("regression", dataset.inputs_dim, targets[0] if targets else 1, 0)
+        if len(targets) > 2 or dataset.length // targets[0] < 1 or dataset.length % targets[0]:
+            raise ValueError(
+                f"{dataset.name}: regression targets of a case must be numbers of shape (), (outputs,) or (times, "
+                f"outputs) with a number of times that divides the {dataset.length} steps, not {targets}."
+            )
+        return Shapes("regression", dataset.inputs_dim, targets[1], dataset.length // targets[0])
+
+
+class Learner(eqx.Module):
+    """All arrays that training changes: parameters, statistics of batch norms, moments of the optimiser."""
+
+    model: HSSM
+    state: eqx.nn.State
+    moments: PyTree
+
+
+def make_model(config: Config, shapes: Shapes) -> tuple[HSSM, eqx.nn.State]:
+    """Return the model of a run before training, and the state of its norms."""
+    network = config.network
+    return eqx.nn.make_with_state(HSSM)(
+        shapes.inputs,
+        shapes.outputs,
+        hidden=network.hidden,
+        units=network.units,
+        blocks=network.blocks,
+        unit=config.model,
+        complex=network.complex,
+        norm=network.norm,
+        dropout=network.dropout,
+        head="regression" if shapes.every else "classification",  # the latter pools over the steps
+        every=max(shapes.every, 1),
+        angles=network.angles,
+        gradient=config.gradient_object(),
+        key=_key(config, "weights"),
+    )
+
+
+def make_learner(config: Config, shapes: Shapes, steps: int) -> Learner:
+    """Return the learner of a run before its first step."""
+    model, state = make_model(config, shapes)
+    return Learner(model, state, _transformation(config.optimiser, steps).init(eqx.filter(model, eqx.is_inexact_array)))
+
+
+def step_key(config: Config, step: int) -> PRNGKeyArray:
+    """Return the random key of a step's dropout."""
+    return jax.random.fold_in(_key(config, "dropout"), step)
+
+
+def _key(config: Config, purpose: Literal["weights", "dropout"]) -> PRNGKeyArray:
+    return jax.random.fold_in(jax.random.key(config.seed), ("weights", "dropout").index(purpose))
+
+
+def _transformation(optimiser: Optimiser, steps: int) -> optax.GradientTransformation:
+    warmup = round(optimiser.warmup * steps)
+    if optimiser.schedule == "cosine":
+        after = optax.cosine_decay_schedule(optimiser.learning_rate, max(steps - warmup, 1))
+    else:
+        after = optax.constant_schedule(optimiser.learning_rate)
+    rise = optax.linear_schedule(optimiser.learning_rate / (warmup + 1), optimiser.learning_rate, warmup)
+    rate = optax.join_schedules([rise, after], [warmup]) if warmup else after
+    adam = optax.adamw(rate, weight_decay=optimiser.weight_decay, mask=_decays)
+    return adam if optimiser.clip is None else optax.chain(optax.clip_by_global_norm(optimiser.clip), adam)
+
+
+def _decays(params: PyTree) -> PyTree:
+    return jax.tree_util.tree_map_with_path(lambda path, _: getattr(path[-1], "name", None) in _DECAYED, params)
+
+
+def _costs(
+    shapes: Shapes, outputs: Array, batch: Batch, class_weights: Float[Array, " classes"]
+) -> tuple[Array, Array]:
+    """Return the summed cost of a batch, and what to divide it by for a mean."""
+    counts = jnp.asarray(batch.weights, outputs.dtype)
+    if shapes.task == "classification":
+        log_probability = jax.nn.log_softmax(outputs)
+        surprise = -jnp.take_along_axis(log_probability, batch.targets[:, None], axis=1)[:, 0]
+        # Class weights average to 1 over the training cases, so the mean is over cases, not over weights.
+        return jnp.sum(class_weights[batch.targets] * counts * surprise), jnp.sum(counts)
+    if shapes.every:
+        valid = batch.mask[:, shapes.every - 1 :: shapes.every].astype(outputs.dtype)
+        counts = counts[:, None, None] * valid[:, :, None]
+    else:
+        counts = counts[:, None]
+    targets = jnp.asarray(batch.targets, outputs.dtype).reshape(outputs.shape)
+    counts = jnp.broadcast_to(counts, outputs.shape)
+    return jnp.sum(counts * (outputs - targets) ** 2), jnp.sum(counts)
+
+
+def _apply(
+    model: HSSM, state: eqx.nn.State, batch: Batch, keys: PRNGKeyArray | None
+) -> tuple[Float[Array, "batch ..."], eqx.nn.State]:
+    """Run the model on a batch; cases that only fill it up have no valid step, so that no batch norm sees them."""
+    mask = batch.mask & (batch.weights > 0)[:, None]
+    inputs = jnp.asarray(batch.inputs, model.decoder.weight.dtype)
+    key_axis = None if keys is None else 0
+    return jax.vmap(
+        lambda x, mask, key: model(x, state, mask=mask, key=key),
+        in_axes=(0, 0, key_axis),
+        out_axes=(0, None),
+        axis_name="batch",
+    )(inputs, mask, keys)
+
+
+@eqx.filter_jit
+def train_step(
+    optimiser: Optimiser,
+    shapes: Shapes,
+    steps: int,
+    learner: Learner,
+    batch: Batch,
+    class_weights: Float[Array, " classes"],
+    key: PRNGKeyArray,
+) -> tuple[Learner, tuple[Array, Array, Array, Array]]:
+    """Return the learner after one step, and cost, count, norm of the gradient and outputs of the batch."""
+
+    def cost(model: HSSM) -> Any:
+        keys = jax.random.split(key, batch.inputs.shape[0])
+        outputs, state = _apply(model, learner.state, batch, keys)
+        total, count = _costs(shapes, outputs, batch, class_weights)
+        return total / jnp.maximum(count, 1), (total, count, outputs, state)
+
+    (_, (total, count, outputs, state)), gradient = eqx.filter_value_and_grad(cost, has_aux=True)(learner.model)
+    params = eqx.filter(learner.model, eqx.is_inexact_array)
+    # optax mixes integers and floats, which users may have forbidden.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, moments = _transformation(optimiser, steps).update(gradient, learner.moments, params)
+    learner = Learner(eqx.apply_updates(learner.model, updates), state, moments)
+    return learner, (total, count, optax.tree.norm(gradient), outputs)
+
+
+@eqx.filter_jit
+def _outputs(model: HSSM, state: eqx.nn.State, batch: Batch) -> Float[Array, "batch ..."]:
+    return _apply(eqx.nn.inference_mode(model), state, batch, None)[0]
+
+
+def on_device(batch: Batch, place: Any = None) -> Batch:
+    """Return the batch with device arrays, split over devices where a sharding says so."""
+    return Batch(*(jax.device_put(column, place) for column in batch))
+
+
+def predict(
+    model: HSSM, state: eqx.nn.State, split: Split, batch_size: int, place: Any = None
+) -> Float[np.ndarray, "cases ..."]:
+    """Return the outputs for every case of a split, batch by batch."""
+    found = []
+    for batch in Batches(split, batch_size, shuffle=False).epoch(0):
+        outputs = np.asarray(_outputs(model, state, on_device(batch, place)))
+        found.append(outputs[batch.weights > 0])
+    return np.concatenate(found)

@@ -1,0 +1,380 @@
+"""Runs: exact resume, whole files, refusals, early stopping, and what is learned."""
+
+import dataclasses
+import json
+import resource
+
+import jax
+import numpy as np
+import pytest
+
+import echograd as eg
+from echograd.training import Config, Network, Optimiser, Run, TrainingDiverged, fit
+from waves import SMALL, smaller, sums, waves
+
+DATA = waves()
+
+
+class Killed(BaseException):
+    """What `kill -9` is to a test: nothing catches it, and nothing is saved on the way out."""
+
+
+class After:
+    """A progress callback that ends the run after some calls."""
+
+    def __init__(self, calls, how):
+        self.left, self.how = calls, how
+
+    def __call__(self, progress):
+        self.left -= 1
+        if self.left < 0:
+            raise self.how
+
+
+def numbers(folder):
+    """Everything that must not depend on interruptions: metrics but for the time, results, and all arrays."""
+    history = [
+        {key: value for key, value in record.items() if key != "seconds"} for record in Run.open(folder).history()
+    ]
+    results = json.loads((folder / "results.json").read_text())
+    del results["seconds"]
+    arrays = [(folder / name).read_bytes().split(b"\n", 1)[1] for name in ("last.eqx", "best.eqx")]
+    return history, results, arrays
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    fit(SMALL, DATA, out=folder)
+    return folder
+
+
+def test_what_a_run_leaves(unbroken):
+    run = Run.open(unbroken, DATA)
+    assert run.config == SMALL
+    assert run.versions.keys() == {"echograd", "jax", "dtype", "device"}
+    history = run.history()
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    assert [record["step"] for record in history] == [3, 6, 9]
+    assert history[0]["train"].keys() >= {"loss", "accuracy", "balanced_accuracy", "f1"}
+    assert history[0]["validation"].keys() == {"loss", "accuracy", "balanced_accuracy", "f1"}
+    results = run.results
+    assert results["classes"] == ["slow", "fast"]
+    assert np.sum(results["test"]["confusion"]) == 10
+    assert results["majority"]["balanced_accuracy"] == 0.5
+    assert results["majority"].keys() == results["test"].keys()
+    best = max(history, key=lambda record: (record["validation"]["balanced_accuracy"], -record["epoch"]))
+    assert results["best_epoch"] == best["epoch"]
+    for key, value in best["validation"].items():
+        assert results["validation"][key] == value
+    assert run.evaluate("test") == results["test"]
+    logits = run.predict("test")
+    assert logits.shape == (10, 2)
+    assert np.mean(logits.argmax(1) == DATA.test.targets) == results["test"]["accuracy"]
+    assert run.finished
+    assert "finished" in repr(run)
+    with pytest.raises(ValueError, match="choose one of train, validation, test"):
+        run.predict("tests")
+
+
+def test_the_same_config_gives_the_same_numbers(unbroken, tmp_path):
+    fit(SMALL, DATA, out=tmp_path / "again")
+    assert numbers(tmp_path / "again") == numbers(unbroken)
+    fit(smaller(seed=1), DATA, out=tmp_path / "other")
+    assert numbers(tmp_path / "other") != numbers(unbroken)
+
+
+# One call a step and one at the end of an epoch of three: 1 and 5 are within an epoch, 4 and 8 at an end.
+@pytest.mark.parametrize("calls", [0, 1, 4, 5, 8, 11])
+@pytest.mark.parametrize("minutes", [0.0, 5.0])
+def test_a_killed_run_resumes_exactly(unbroken, tmp_path, calls, minutes):
+    with pytest.raises(Killed):
+        fit(SMALL, DATA, out=tmp_path / "run", progress=After(calls, Killed), checkpoint_minutes=minutes)
+    assert not Run.open(tmp_path / "run").finished
+    fit(SMALL, DATA, out=tmp_path / "run", resume=True)
+    assert numbers(tmp_path / "run") == numbers(unbroken)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(unbroken, tmp_path):
+    steps = []
+    for calls in (5, 2):
+        with pytest.raises(KeyboardInterrupt):
+            fit(SMALL, DATA, out=tmp_path / "run", resume=calls == 2, progress=After(calls, KeyboardInterrupt))
+    fit(SMALL, DATA, out=tmp_path / "run", resume=True, progress=lambda p: steps.append((p.epoch, p.batch)))
+    assert numbers(tmp_path / "run") == numbers(unbroken)
+    # Two steps and an epoch's end more were done: nothing is done twice.
+    assert steps[0] == (3, 2)
+
+
+def test_a_run_killed_between_its_files_resumes_exactly(unbroken, tmp_path):
+    """An epoch writes the best model, its line of metrics and the checkpoint; death may come in between."""
+    from echograd.training import _fit
+
+    for name in ("append_line", "save_checkpoint", "write_json"):
+        for count in range(1, 5):
+            folder = tmp_path / f"{name}-{count}"
+            real, calls = getattr(_fit, name), []
+
+            def deadly(*arguments, real=real, calls=calls, count=count):
+                calls.append(None)
+                if len(calls) == count:
+                    raise Killed
+                return real(*arguments)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(_fit, name, deadly)
+                try:
+                    fit(SMALL, DATA, out=folder)
+                except Killed:
+                    pass
+                else:
+                    assert len(calls) < count
+                    continue
+            fit(SMALL, DATA, out=folder, resume=(folder / "config.json").is_file())
+            assert numbers(folder) == numbers(unbroken), (name, count)
+
+
+def test_a_torn_line_of_metrics_is_mended(unbroken, tmp_path):
+    with pytest.raises(Killed):
+        fit(SMALL, DATA, out=tmp_path / "run", progress=After(5, Killed))
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "st')
+    assert len(Run.open(tmp_path / "run").history()) == 1
+    fit(SMALL, DATA, out=tmp_path / "run", resume=True)
+    assert numbers(tmp_path / "run") == numbers(unbroken)
+
+
+def test_a_full_disk_leaves_the_checkpoint_as_it_was(unbroken, tmp_path):
+    """A limit on the size of files stands for a full disk: writes fail half-way, with an OSError."""
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        fit(SMALL, DATA, out=folder, progress=After(5, Killed))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before["last.eqx"]) // 2, hard))
+    try:
+        with pytest.raises(OSError, match=r"last\.eqx could not be written.*is intact.*resume"):
+            fit(SMALL, DATA, out=folder, resume=True, checkpoint_minutes=0.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    fit(SMALL, DATA, out=folder, resume=True)
+    assert numbers(folder) == numbers(unbroken)
+
+
+def test_an_existing_folder_is_not_overwritten(unbroken, tmp_path):
+    before = numbers(unbroken)
+    with pytest.raises(FileExistsError, match=r"a training run.*--out.*--resume"):
+        fit(SMALL, DATA, out=unbroken)
+    assert numbers(unbroken) == before
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="something else"):
+        fit(SMALL, DATA, out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_resuming_something_else_is_refused(unbroken, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no training run to resume"):
+        fit(SMALL, DATA, out=tmp_path / "nothing", resume=True)
+    with pytest.raises(ValueError, match=r"optimiser\.learning_rate is 0\.01 there and 0\.02 here"):
+        fit(smaller(optimiser=Optimiser(learning_rate=2e-2)), DATA, out=unbroken, resume=True)
+    with pytest.raises(ValueError, match="other cases"):
+        fit(SMALL, waves(seed=1), out=unbroken, resume=True)
+    with pytest.raises(ValueError, match="other cases"):
+        Run.open(unbroken, waves(seed=1))
+    before = numbers(unbroken)
+    assert fit(SMALL, DATA, out=unbroken, resume=True).results == Run.open(unbroken).results
+    assert numbers(unbroken) == before
+
+
+def test_a_changed_version_is_told(tmp_path):
+    with pytest.raises(Killed):
+        fit(SMALL, DATA, out=tmp_path / "run", progress=After(0, Killed))
+    path = tmp_path / "run" / "config.json"
+    path.write_text(path.read_text().replace(jax.__version__, "0.0.1"))
+    with pytest.warns(UserWarning, match=r"jax is '0\.0\.1' there"):
+        fit(SMALL, DATA, out=tmp_path / "run", resume=True)
+
+
+def test_nothing_recompiles(tmp_path):
+    """Neither in later epochs, nor in the ragged last batch, nor after resuming."""
+    compiled = []
+
+    def count(name, seconds, **_):
+        if name == "/jax/core/compile/backend_compile_duration":
+            compiled.append(seconds)
+
+    after = []
+    config = smaller(batch_size=7)
+    jax.monitoring.register_event_duration_secs_listener(count)
+    try:
+        with pytest.raises(Killed):
+            fit(
+                config,
+                DATA,
+                out=tmp_path / "run",
+                progress=lambda p: after.append(len(compiled)) if p.epoch < 3 else After(0, Killed)(p),
+            )
+        assert after[0] > 0
+        # The first epoch compiles the step and, at its end, the predictions.
+        assert len(set(after[:3])) == 1
+        assert len(set(after[3:])) == 1
+        fit(config, DATA, out=tmp_path / "run", resume=True)
+        assert len(compiled) <= after[-1] + 1, "more than the results' own programs"
+    finally:
+        jax.monitoring.unregister_event_duration_listener(count)
+
+
+def test_training_stops_when_patience_ends(tmp_path):
+    config = smaller(epochs=12, patience=2)
+    history = fit(config, DATA, out=tmp_path / "run").history()
+    best = max(history, key=lambda record: (record["validation"]["balanced_accuracy"], -record["epoch"]))
+    assert len(history) == min(12, best["epoch"] + 2) < 12
+
+
+def test_a_nan_stops_training_and_leaves_the_last_checkpoint(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(Killed):
+        fit(smaller(epochs=4), DATA, out=folder, progress=After(4, Killed))
+    good = (folder / "last.eqx").read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        from echograd.training import _fit
+
+        real = _fit.on_device
+
+        def broken(batch, *place):
+            return real(batch._replace(inputs=batch.inputs * np.float32(np.nan)), *place)
+
+        patch.setattr(_fit, "on_device", broken)
+        with pytest.raises(TrainingDiverged, match=r"step 4 \(epoch 2, batch 1\).*learning rate \(it was 0\.01\)"):
+            fit(smaller(epochs=4), DATA, out=folder, resume=True)
+    assert (folder / "last.eqx").read_bytes() == good
+
+
+def test_echo_and_backprop_train_alike(tmp_path):
+    """Whole runs by either gradient agree to rounding, and do not with a finite nudge."""
+    losses = {}
+    for gradient in ("echo", "backprop"):
+        config = smaller(model="nonlinear", gradient=gradient, precision="float64")
+        history = fit(config, DATA, out=tmp_path / gradient).history()
+        losses[gradient] = [record["train"]["loss"] for record in history]
+    np.testing.assert_allclose(losses["echo"], losses["backprop"], rtol=1e-9)
+    run = fit(
+        smaller(model="nonlinear", nudge="one-sided", beta=0.1, precision="float64"), DATA, out=tmp_path / "finite"
+    )
+    assert isinstance(run.model.blocks[0].unit.gradient.nudge, eg.OneSided)
+    assert abs(run.history()[-1]["train"]["loss"] / losses["echo"][-1] - 1) > 1e-8
+
+
+def test_precision_is_the_runs_own(tmp_path, unbroken):
+    """A run has its precision whatever is set outside, and leaves that as it was."""
+    before = jax.numpy.zeros(1).dtype
+    run = fit(smaller(model="nonlinear", gradient="backprop", precision="float64"), DATA, out=tmp_path / "double")
+    assert jax.numpy.zeros(1).dtype == before
+    assert run.model.encoder.weight.dtype == "float64"
+    assert run.predict("test").dtype == "float64"
+    assert Run.open(unbroken).model.encoder.weight.dtype == "float32"
+
+
+def test_batch_norm_keeps_its_statistics(tmp_path):
+    config = smaller(network=Network(hidden=4, units=3, blocks=1, norm="batch"), epochs=2)
+    fit(config, DATA, out=tmp_path / "a")
+    with pytest.raises(Killed):
+        fit(config, DATA, out=tmp_path / "b", progress=After(5, Killed), checkpoint_minutes=0.0)
+    fit(config, DATA, out=tmp_path / "b", resume=True)
+    assert numbers(tmp_path / "a") == numbers(tmp_path / "b")
+    statistics = jax.tree.leaves(Run.open(tmp_path / "a").state)
+    assert any(np.any(np.asarray(leaf)) for leaf in statistics)
+
+
+def test_a_rare_class_is_learned(tmp_path):
+    """One case in eight is of the class; the majority baseline is right in seven of eight and learns nothing."""
+    data = waves((64, 32, 64), rare=1 / 8, equal=True)
+    config = Config(
+        "waves",
+        network=Network(hidden=8, units=8, blocks=1, dropout=0.0),
+        optimiser=Optimiser(learning_rate=2e-2),
+        epochs=8,
+        batch_size=16,
+    )
+    results = fit(config, data, out=tmp_path / "run").results
+    assert results["majority"]["accuracy"] == 7 / 8
+    assert results["majority"]["balanced_accuracy"] == 0.5
+    assert results["test"]["balanced_accuracy"] > 0.9
+
+
+def test_class_weights_make_rare_cases_count(tmp_path):
+    """The first epoch's loss of an untrained model: with weights it is the mean of the classes' means."""
+    losses = {}
+    for weights in (True, False):
+        config = smaller(class_weights=weights, epochs=1, optimiser=Optimiser(learning_rate=1e-12, warmup=0.0))
+        run = fit(config, DATA, out=tmp_path / str(weights))
+        losses[weights] = run.history()[0]["validation"]["loss"]
+        logits, targets = run.predict("validation").astype(float), DATA.validation.targets
+        surprise = np.log(np.exp(logits).sum(1)) - logits[np.arange(12), targets]
+    by_class = [surprise[targets == label].mean() for label in (0, 1)]
+    counts, train = np.bincount(targets), np.bincount(DATA.train.targets)
+    share = counts / train  # not the same fractions as in training, so not exactly a half each
+    assert losses[False] == pytest.approx(surprise.mean(), rel=1e-5)
+    assert losses[True] == pytest.approx(share @ by_class / share.sum(), rel=1e-5)
+    assert abs(losses[True] - losses[False]) > 1e-4
+
+
+@pytest.mark.parametrize("times", [None, 4])
+def test_regression(tmp_path, times):
+    data = sums(times=times, cases=40)
+    config = smaller(epochs=25, optimiser=Optimiser(learning_rate=3e-2), network=Network(hidden=8, units=8, blocks=1))
+    run = fit(config, data, out=tmp_path / "run")
+    results = run.results
+    assert results["test"]["r2"] > 0.5 > 0.1 > results["mean"]["r2"]
+    predictions = run.predict("test")
+    assert predictions.shape == data.test.targets.shape
+    assert results["test"]["mse"] == pytest.approx(np.mean((predictions - data.test.targets) ** 2), rel=1e-4)
+    best = min(run.history(), key=lambda record: record["validation"]["loss"])
+    assert results["best_epoch"] == best["epoch"]
+
+
+def test_a_set_without_validation_gets_one(tmp_path):
+    data = dataclasses.replace(DATA, validation=None)
+    run = fit(smaller(epochs=1, validation_fraction=0.4), data, out=tmp_path / "run")
+    assert len(run.dataset.validation) + len(run.dataset.train) == 21
+    assert len(run.dataset.validation) == pytest.approx(8, abs=1)
+    assert len(run.predict("validation")) == len(run.dataset.validation)
+
+
+def test_a_config_survives_its_file():
+    config = smaller(network=Network(angles=(0.1, 0.5)), patience=3, nudge="one-sided", beta=1e-3)
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert Config.from_dict({"dataset": "x"}) == Config("x")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "'dataset' is missing"),
+        ({"dataset": "x", "epoch": 3}, "Did you mean 'epochs'"),
+        ({"dataset": "x", "network": {"hiden": 3}}, "no setting 'network.hiden'. Did you mean 'network.hidden'"),
+        ({"dataset": "x", "epochs": 3.5}, "'epochs' is 3.5, and must be of type int"),
+        ({"dataset": "x", "epochs": True}, "must be of type int"),
+        ({"dataset": "x", "epochs": 0}, "epochs=0: train for at least one epoch"),
+        ({"dataset": "x", "model": "cubic"}, "must be one of 'linear', 'nonlinear'"),
+        ({"dataset": "x", "network": 3}, "a group of settings"),
+        ({"dataset": "x", "network": {"angles": [0.1]}}, "2 values"),
+        ({"dataset": "x", "optimiser": {"learning_rate": -1}}, "must be positive"),
+        ({"dataset": "x", "beta": 0.1}, "infinitesimal nudge has no size"),
+        ({"dataset": "x", "gradient": "backprop", "nudge": "symmetric"}, "only an echo is nudged"),
+    ],
+)
+def test_a_wrong_config_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Config.from_dict(values)
+
+
+def test_a_config_that_does_not_fit_the_data_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="monitor='r2' for classification"):
+        fit(smaller(monitor="r2"), DATA, out=tmp_path / "run")
+    with pytest.raises(ValueError, match="for the set 'elsewhere'"):
+        fit(smaller(dataset="elsewhere"), DATA, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(FileNotFoundError, match="no training run"):
+        Run.open(tmp_path)
