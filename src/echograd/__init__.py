@@ -4,7 +4,7 @@ from ._guard import check_jaxlib as _check_jaxlib
 
 _check_jaxlib()
 
-from . import nn as nn
+from . import nn as nn, systems as systems
 from ._check import GradientReport as GradientReport, check_gradients as check_gradients
 from ._solve import Trajectory as Trajectory, retrace_error as retrace_error, solve as solve
 from .boundary import (

@@ -1,4 +1,4 @@
-"""Systems: Hamiltonians and Lagrangians to derive from."""
+"""Systems: Hamiltonians and Lagrangians to derive from, and a zoo of ready ones."""
 
 from ._base import (
     AbstractSystem as AbstractSystem,
@@ -6,8 +6,19 @@ from ._base import (
     Lagrangian as Lagrangian,
     SeparableHamiltonian as SeparableHamiltonian,
 )
+from ._charge import ChargedParticle as ChargedParticle
+from ._circuits import LCLadder as LCLadder
+from ._fields import SineGordon as SineGordon, WaveField as WaveField
+from ._fput import FPUTChain as FPUTChain
+from ._gravity import Kepler as Kepler, NBody as NBody
 from ._legendre import (
     LegendreHamiltonian as LegendreHamiltonian,
     LegendreLagrangian as LegendreLagrangian,
     legendre as legendre,
+)
+from ._networks import DuffingNetwork as DuffingNetwork, OscillatorNetwork as OscillatorNetwork
+from ._pendulums import (
+    DoublePendulum as DoublePendulum,
+    PendulumChain as PendulumChain,
+    SphericalPendulum as SphericalPendulum,
 )

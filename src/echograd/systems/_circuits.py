@@ -1,0 +1,48 @@
+"""Circuits without loss."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ._base import Scalar, SeparableHamiltonian
+from ._parameter import parameter, work
+
+
+class LCLadder(SeparableHamiltonian):
+    r"""A ladder of capacitors to ground, neighbouring nodes joined by coils: a transmission line.
+
+    $$H = \sum_{i=1}^n \frac{Q_i^2}{2 C_i} + \sum_{i=1}^{n-1} \frac{(\Phi_{i+1} - \Phi_i)^2}{2 L_i} - u\,\Phi_1$$
+
+    Coordinates are the node fluxes $\Phi$ (time integrals of the voltages), momenta the charges $Q$ on the capacitors.
+    Units: microfarad, microhenry, microsecond; then microweber, microcoulomb, volt, ampere and microjoule.
+
+    Args:
+        capacitance: $C$, one number or shape (n,).
+        inductance: $L$, one number or shape (n - 1,).
+
+    The input `u`, if there is one, is the current fed into the first node, a scalar.
+
+    Source: U. Vool and M. Devoret, Int. J. Circuit Theory Appl. 45 (2017) 897, section 2.
+
+    Example:
+        ```python
+        line = eg.systems.LCLadder(capacitance=0.01)
+        sol = eg.solve(line, eg.InitialValue(*line.start(n=32)), dt=0.02, steps=500)
+        voltage = sol.p / line.capacitance
+        ```
+    """
+
+    capacitance: Float[Array, "..."] = parameter(1.0)
+    inductance: Float[Array, "..."] = parameter(1.0)
+
+    def kinetic(self, t: Scalar, p: Float[Array, " n"]) -> Scalar:
+        return 0.5 * jnp.sum(p**2 / self.capacitance)
+
+    def potential(self, t: Scalar, q: Float[Array, " n"], u: Any) -> Scalar:
+        return 0.5 * jnp.sum((q[1:] - q[:-1]) ** 2 / self.inductance) - work(q[0], u)
+
+    def start(self, n: int = 16) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """Return a ladder of `n` nodes, the first few of them charged."""
+        charge = jnp.exp(-((jnp.arange(n, dtype=self.capacitance.dtype) / 3) ** 2))
+        return jnp.zeros_like(charge), charge

@@ -1,0 +1,54 @@
+"""The chain of Fermi, Pasta, Ulam and Tsingou."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ._base import Scalar, SeparableHamiltonian
+from ._parameter import parameter, stretches, work
+
+
+class FPUTChain(SeparableHamiltonian):
+    r"""Masses between two walls on springs that are not quite linear: the chain of Fermi, Pasta, Ulam and Tsingou.
+
+    $$H = \sum_{i=1}^n \frac{p_i^2}{2m}
+    + \sum_{i=0}^n \Bigl[\frac k2 r_i^2 + \frac\alpha3 r_i^3 + \frac\beta4 r_i^4\Bigr] - u \cdot q$$
+
+    with the stretches $r_i = q_{i+1} - q_i$ and the walls $q_0 = q_{n+1} = 0$.
+
+    Units: any consistent ones; by default those in which mass and stiffness are 1.
+
+    Args:
+        mass: $m$, one number or shape (n,).
+        stiffness: $k$, one number or shape (n + 1,).
+        alpha: the cubic term, likewise.
+        beta: the quartic term, likewise.
+
+    The input `u`, if there is one, is the force on every mass, shape (n,).
+
+    Source: E. Fermi, J. Pasta, S. Ulam (with M. Tsingou), Los Alamos report LA-1940 (1955).
+
+    Example:
+        ```python
+        chain = eg.systems.FPUTChain()
+        sol = eg.solve(chain, eg.InitialValue(*chain.start(n=32)), dt=0.1, steps=1000)
+        ```
+    """
+
+    mass: Float[Array, "..."] = parameter(1.0)
+    stiffness: Float[Array, "..."] = parameter(1.0)
+    alpha: Float[Array, "..."] = parameter(0.25)
+    beta: Float[Array, "..."] = parameter(0.0)
+
+    def kinetic(self, t: Scalar, p: Float[Array, " n"]) -> Scalar:
+        return 0.5 * jnp.sum(p**2 / self.mass)
+
+    def potential(self, t: Scalar, q: Float[Array, " n"], u: Any) -> Scalar:
+        r = stretches(q)
+        return jnp.sum(r**2 * (self.stiffness / 2 + r * (self.alpha / 3 + r * (self.beta / 4)))) - work(q, u)
+
+    def start(self, n: int = 32, amplitude: float = 1.0) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """Return `n` masses at rest in the shape of the slowest mode: where the recurrence was seen."""
+        q = amplitude * jnp.sin(jnp.pi * jnp.arange(1, n + 1, dtype=self.mass.dtype) / (n + 1))
+        return q, jnp.zeros_like(q)

@@ -1,0 +1,129 @@
+"""Pendulums: many coupled ones, a double one, and one that swings on a sphere."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ._base import Lagrangian, Scalar, SeparableHamiltonian
+from ._parameter import parameter, work
+
+
+class PendulumChain(SeparableHamiltonian):
+    r"""Pendulums on one axle, neighbours coupled by torsion springs; both ends are free.
+
+    $$H = \sum_i \frac{p_i^2}{2 m l^2} + m g l\,(1 - \cos q_i) + \sum_i \frac\kappa2 (q_{i+1} - q_i)^2 - u \cdot q$$
+
+    Angles $q$ in rad from hanging down. Units: SI; the defaults make every pendulum one of 1 m and 1 kg.
+
+    Args:
+        mass: $m$ in kg, one number or shape (n,).
+        length: $l$ in m, likewise.
+        coupling: $\kappa$ in N m/rad, one number or shape (n - 1,).
+        gravity: $g$ in m/s².
+
+    The input `u`, if there is one, is the torque on every pendulum in N m, shape (n,).
+
+    Source: A. C. Scott, Am. J. Phys. 37 (1969) 52.
+
+    Example:
+        ```python
+        chain = eg.systems.PendulumChain(coupling=5.0)
+        sol = eg.solve(chain, eg.InitialValue(*chain.start(n=16)), dt=0.01, steps=1000)
+        ```
+    """
+
+    mass: Float[Array, "..."] = parameter(1.0)
+    length: Float[Array, "..."] = parameter(1.0)
+    coupling: Float[Array, "..."] = parameter(10.0)
+    gravity: Scalar = parameter(9.81)
+
+    def kinetic(self, t: Scalar, p: Float[Array, " n"]) -> Scalar:
+        return 0.5 * jnp.sum(p**2 / (self.mass * self.length**2))
+
+    def potential(self, t: Scalar, q: Float[Array, " n"], u: Any) -> Scalar:
+        twist = q[1:] - q[:-1]
+        weight = self.mass * self.gravity * self.length
+        return jnp.sum(weight * (1 - jnp.cos(q))) + 0.5 * jnp.sum(self.coupling * twist**2) - work(q, u)
+
+    def start(self, n: int = 16, angle: float = 1.0) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """Return `n` pendulums at rest, the first one lifted by `angle` and the others less and less."""
+        q = angle * jnp.exp(-jnp.arange(n, dtype=self.mass.dtype) / 3)
+        return q, jnp.zeros_like(q)
+
+
+class DoublePendulum(Lagrangian):
+    r"""A pendulum hanging from a pendulum: the smallest chaotic machine that swings.
+
+    $$L = \tfrac12 (m_1 + m_2) l_1^2 v_1^2 + \tfrac12 m_2 l_2^2 v_2^2 + m_2 l_1 l_2 v_1 v_2 \cos(q_1 - q_2)
+    + (m_1 + m_2) g l_1 \cos q_1 + m_2 g l_2 \cos q_2$$
+
+    Angles $q$ in rad, both from hanging down. Units: SI.
+
+    Args:
+        mass: $(m_1, m_2)$ in kg.
+        length: $(l_1, l_2)$ in m.
+        gravity: $g$ in m/s².
+
+    Source: L. D. Landau and E. M. Lifshitz, *Mechanics*, section 5, problem 1.
+
+    Example:
+        ```python
+        pendulum = eg.systems.DoublePendulum()
+        q, v = pendulum.start()
+        sol = eg.solve(pendulum, eg.InitialValue(q, v=v), dt=0.01, steps=200)
+        ```
+    """
+
+    mass: Float[Array, "2"] = parameter((1.0, 1.0))
+    length: Float[Array, "2"] = parameter((1.0, 1.0))
+    gravity: Scalar = parameter(9.81)
+
+    def __call__(self, t: Scalar, q: Float[Array, "2"], v: Float[Array, "2"], u: Any) -> Scalar:
+        (_, lower), (l1, l2) = self.mass, self.length
+        carried = jnp.array([1.0, 0.0], q.dtype) * lower + self.mass
+        swing = 0.5 * jnp.sum(carried * (self.length * v) ** 2)
+        together = lower * l1 * l2 * v[0] * v[1] * jnp.cos(q[0] - q[1])
+        return swing + together + self.gravity * jnp.sum(carried * self.length * jnp.cos(q))
+
+    def start(self) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
+        """Return angles and angular velocities: lifted to a side, at rest."""
+        q = jnp.asarray([1.0, 1.5], self.mass.dtype)
+        return q, jnp.zeros_like(q)
+
+
+class SphericalPendulum(Lagrangian):
+    r"""A pendulum that may swing in any direction.
+
+    $$L = \tfrac12 m l^2 (\dot\theta^2 + \sin^2\theta\,\dot\varphi^2) + m g l \cos\theta$$
+
+    Coordinates $q = (\theta, \varphi)$ in rad, $\theta$ from hanging down; they are singular at $\theta = 0$ and
+    $\pi$, which a pendulum with angular momentum about the vertical never reaches. Units: SI.
+
+    Args:
+        mass: $m$ in kg.
+        length: $l$ in m.
+        gravity: $g$ in m/s².
+
+    Source: L. D. Landau and E. M. Lifshitz, *Mechanics*, section 14, problem 1.
+
+    Example:
+        ```python
+        pendulum = eg.systems.SphericalPendulum(length=2.0)
+        q, v = pendulum.start()
+        sol = eg.solve(pendulum, eg.InitialValue(q, v=v), dt=0.01, steps=200)
+        ```
+    """
+
+    mass: Scalar = parameter(1.0)
+    length: Scalar = parameter(1.0)
+    gravity: Scalar = parameter(9.81)
+
+    def __call__(self, t: Scalar, q: Float[Array, "2"], v: Float[Array, "2"], u: Any) -> Scalar:
+        around = jnp.sin(q[0]) * v[1]
+        swing = 0.5 * self.mass * self.length**2 * (v[0] ** 2 + around**2)
+        return swing + self.mass * self.gravity * self.length * jnp.cos(q[0])
+
+    def start(self) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
+        """Return angles and angular velocities: at 1 rad, pushed sideways."""
+        return jnp.asarray([1.0, 0.0], self.mass.dtype), jnp.asarray([0.0, 2.0], self.mass.dtype)

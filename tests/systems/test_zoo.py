@@ -1,0 +1,231 @@
+"""Every ready-made system: its physics, its echo, and that it is a pytree like any other."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import echograd as eg
+from cases import mixed, worst
+
+STEPS = 40
+
+
+class Specimen(NamedTuple):
+    """A system small enough for a test, a start without symmetry, and a step that resolves it."""
+
+    system: Any
+    start: Any
+    dt: float
+    u: Any = None
+
+
+def specimens():
+    systems = eg.systems
+    ripple = jnp.cos(jnp.arange(8.0))
+    speed = 1 + 0.2 * jnp.cos(jnp.arange(30.0)).reshape(5, 6)
+    return {
+        "FPUTChain": Specimen(systems.FPUTChain(beta=0.1), lambda s: s.start(n=8), 0.2, ripple),
+        "PendulumChain": Specimen(systems.PendulumChain(), lambda s: s.start(n=8), 0.03, ripple),
+        "DoublePendulum": Specimen(systems.DoublePendulum(), lambda s: s.start(), 0.02),
+        "SphericalPendulum": Specimen(systems.SphericalPendulum(), lambda s: s.start(), 0.03),
+        "Kepler": Specimen(systems.Kepler(), lambda s: s.start(), 0.05),
+        "NBody": Specimen(systems.NBody(mass=jnp.asarray([0.3, 0.2, 0.4, 0.1])), lambda s: s.start(), 0.1),
+        "OscillatorNetwork": Specimen(systems.OscillatorNetwork(), lambda s: s.start(), 0.2, jnp.asarray(0.3)),
+        "DuffingNetwork": Specimen(systems.DuffingNetwork(), lambda s: s.start(), 0.15, ripple),
+        "ChargedParticle": Specimen(systems.ChargedParticle(), lambda s: s.start(), 0.1),
+        "SineGordon": Specimen(systems.SineGordon(), lambda s: s.start(n=8), 0.05, ripple),
+        "WaveField": Specimen(systems.WaveField(speed), lambda s: s.start(), 0.2, 0.1 * speed),
+        "LCLadder": Specimen(systems.LCLadder(), lambda s: s.start(n=8), 0.2, jnp.asarray(0.3)),
+    }
+
+
+ZOO = specimens()
+
+
+@pytest.fixture(scope="module", params=ZOO, ids=str)
+def specimen(request):
+    return ZOO[request.param]
+
+
+def boundary(system, start):
+    first, second = start(system)
+    if isinstance(system, eg.Lagrangian):
+        return eg.InitialValue(first, v=second)
+    return eg.InitialValue(first, second)
+
+
+def held(u):
+    """Return the input `u` at every step, or no inputs."""
+    return None if u is None else jnp.broadcast_to(u, (STEPS, *u.shape))
+
+
+def test_the_zoo_is_all_here():
+    bases = ("AbstractSystem", "Hamiltonian", "Lagrangian", "SeparableHamiltonian")
+    ready = {
+        name
+        for name, value in vars(eg.systems).items()
+        if isinstance(value, type) and name not in bases and not name.startswith("Legendre")
+    }
+    assert ready == set(ZOO)
+
+
+@pytest.mark.float64_only
+def test_energy_reversal_and_gradient(specimen):
+    """Energy errors fall as dt², the path is retraced, and the echo is the gradient; all from one program."""
+    system, start, dt, u = specimen
+    energy = eg.legendre(system) if isinstance(system, eg.Lagrangian) else system
+
+    def loss(arguments, dt, gradient):
+        system, inputs = arguments
+        sol = eg.solve(system, boundary(system, start), inputs, dt=dt, steps=STEPS, gradient=gradient)
+        energies = jax.vmap(lambda t, q, p: energy(t, q, p, u))(sol.t, sol.q, sol.p)
+        return mixed((sol.q[STEPS // 2], sol.q[-1], sol.p[-1])), energies
+
+    @eqx.filter_jit
+    def everything(system, dts):
+        def each(dt):
+            arguments = system, held(u)
+            expected, _ = eqx.filter_grad(loss, has_aux=True)(arguments, dt, eg.Backprop())
+            return expected, *eqx.filter_grad(loss, has_aux=True)(arguments, dt, eg.Echo(retrace_tolerance=1e-11))
+
+        return jax.vmap(each)(dts)
+
+    expected, found, energies = everything(system, jnp.asarray([dt, dt / 2]))
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(expected))
+    assert worst(found, expected) < 1e-9
+    coarse, fine = energies[0, : STEPS // 2 + 1], energies[1]
+    error = [float(jnp.max(jnp.abs(e - e[0]))) for e in (coarse, fine)]
+    size = float(jnp.max(jnp.abs(energies)))
+    if isinstance(system, eg.systems.ChargedParticle):  # quadratic, and the midpoint rule conserves such energies
+        assert max(error) < 1e-13 * size
+    else:
+        assert 1e-9 * size < error[0] < 0.05 * size
+        assert np.log2(error[0] / error[1]) == pytest.approx(2, abs=0.15)
+
+
+def test_it_is_a_pytree_of_trainable_arrays(specimen, tmp_path):
+    system = specimen.system
+    leaves, treedef = jax.tree.flatten(system)
+    assert leaves
+    assert all(eqx.is_inexact_array(x) and not x.weak_type for x in leaves)
+    same = jax.tree.unflatten(treedef, leaves)
+    assert eqx.tree_equal(same, system)
+    assert repr(system).startswith(type(system).__name__ + "(")
+    eqx.tree_serialise_leaves(tmp_path / "system.eqx", system)
+    blank = jax.tree.map(jnp.zeros_like, system)
+    assert eqx.tree_equal(eqx.tree_deserialise_leaves(tmp_path / "system.eqx", blank), system)
+
+
+def test_the_defaults_are_ready_to_run(specimen):
+    system = type(specimen.system)()
+    first, second = system.start()
+    assert first.shape == second.shape
+    assert first.dtype == second.dtype == jnp.result_type(float)
+    slope = jax.grad(system, (1, 2))(jnp.zeros(()), first, second, None)
+    assert np.all(np.isfinite(slope))
+    assert np.any(slope)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        type(specimen.system)(colour=1.0)
+
+
+def run(system, dt, steps, *state):
+    return eg.solve(system, eg.InitialValue(*state), dt=dt, steps=steps, save=eg.FinalNode(), throw=False)
+
+
+@pytest.mark.float64_only
+def test_what_is_known_of_them():
+    """One fact of each that a wrong energy would miss."""
+    systems = eg.systems
+
+    # Kepler's third law: 2π for a semi-major axis of 1, whatever the eccentricity.
+    q, p = systems.Kepler().start(0.4)
+    sol = run(systems.Kepler(), 2 * jnp.pi / 4000, 4000, q, p)
+    np.testing.assert_allclose(sol.q, q, atol=1e-4)
+
+    # A kink moves at its velocity and keeps its shape.
+    field = systems.SineGordon(spacing=0.1)
+    sol = run(field, 0.05, 160, *field.start(200, 0.5))
+    centre = float(jnp.interp(jnp.pi, sol.q, 0.1 * jnp.arange(200.0)))
+    assert centre == pytest.approx(0.1 * 50 + 0.5 * 8, abs=0.02)
+
+    # The standing waves of a uniform medium between walls; a quarter of a period takes it to zero.
+    pond = systems.WaveField(2 * jnp.ones((9, 7)), spacing=0.5)
+    shape = jnp.outer(jnp.sin(jnp.pi * jnp.arange(1.0, 10.0) / 10), jnp.sin(jnp.pi * jnp.arange(1.0, 8.0) / 8))
+    rate = 2 * 2 / 0.5 * np.sqrt(np.sin(np.pi / 20) ** 2 + np.sin(np.pi / 16) ** 2)
+    sol = run(pond, np.pi / 2 / rate / 400, 400, shape, jnp.zeros_like(shape))
+    np.testing.assert_allclose(sol.q, 0, atol=1e-4)
+
+    # A linear FPUT chain and an LC ladder by their dispersion; a pendulum chain in step, as one pendulum.
+    chain = systems.FPUTChain(alpha=0.0, stiffness=3.0, mass=2.0)
+    q, p = chain.start(9)
+    sol = run(chain, np.pi / 2 / (2 * np.sqrt(1.5) * np.sin(np.pi / 20)) / 400, 400, q, p)
+    np.testing.assert_allclose(sol.q, 0, atol=1e-4)
+    ladder = systems.LCLadder(capacitance=2.0, inductance=3.0)
+    charge = jnp.cos(jnp.pi * (jnp.arange(8.0) + 0.5) / 8)
+    sol = run(ladder, np.pi / 2 / (2 / np.sqrt(6) * np.sin(np.pi / 16)) / 400, 400, jnp.zeros(8), charge)
+    np.testing.assert_allclose(sol.p, 0, atol=1e-4)
+    pendulums = systems.PendulumChain(length=2.0, mass=3.0)
+    small = 1e-3 * jnp.ones(3)
+    sol = run(pendulums, np.pi / 2 * np.sqrt(2 / 9.81) / 400, 400, small, 0 * small)
+    np.testing.assert_allclose(sol.q, 0, atol=1e-8)
+
+    # Nothing pushes a cluster from outside, and two bodies far apart attract as Newton says.
+    cluster = systems.NBody()
+    q, p = cluster.start()
+    np.testing.assert_allclose(jnp.sum(jax.grad(cluster.potential, 1)(0.0, q, None), 0), 0, atol=1e-14)
+    np.testing.assert_allclose(jnp.sum(p, 0), 0, atol=1e-14)
+    pair = systems.NBody(mass=(2.0, 3.0), softening=1e-6)
+    force = -jax.grad(pair.potential, 1)(0.0, jnp.asarray([[0.0, 0.0], [10.0, 0.0]]), None)
+    np.testing.assert_allclose(force, [[0.06, 0.0], [-0.06, 0.0]], atol=1e-12)
+
+    # A charge turns at eB/m, clockwise for positive numbers.
+    charge = systems.ChargedParticle(mass=2.0, charge=3.0, field=0.5, trap=0.0)
+    sol = run(charge, 2 * jnp.pi / 0.75 / 4 / 400, 400, jnp.zeros(2), jnp.asarray([0.0, 2.0]))
+    np.testing.assert_allclose(sol.q, [1 / 0.75, 1 / 0.75], atol=1e-4)
+
+    # A spherical pendulum at the right rate goes round in a circle: nothing lifts it.
+    sphere, rate = systems.SphericalPendulum(length=2.0), np.sqrt(9.81 / 2 / np.cos(1.0))
+    lift = jax.grad(sphere, 1)(0.0, jnp.asarray([1.0, 0.0]), jnp.asarray([0.0, rate]), None)
+    np.testing.assert_allclose(lift, 0, atol=1e-12)
+
+    # A double pendulum has the energies of its two masses, seen in the plane.
+    double = systems.DoublePendulum(mass=(1.5, 0.5), length=(2.0, 0.7))
+
+    def places(q):
+        arms = jnp.asarray([[2.0], [0.7]]) * jnp.stack([jnp.sin(q), -jnp.cos(q)], 1)
+        return jnp.cumsum(arms, 0)
+
+    q, v = jnp.asarray([0.4, -1.1]), jnp.asarray([0.3, 2.0])
+    x, velocity = jax.jvp(places, (q,), (v,))
+    mass = jnp.asarray([1.5, 0.5])
+    expected = 0.5 * jnp.sum(mass * jnp.sum(velocity**2, 1)) - 9.81 * jnp.sum(mass * x[:, 1])
+    np.testing.assert_allclose(double(0.0, q, v, None), expected, rtol=1e-14)
+
+    # Springs of a network as a matrix: the same force.
+    toy, rng = systems.OscillatorNetwork(), np.random.default_rng(0)
+    q, bonds = rng.normal(size=6), np.zeros((6, 6))
+    bonds[np.triu_indices(6, 1)] = toy.bonds
+    bonds += bonds.T
+    force = -toy.stiffness * q - bonds.sum(1) * q + bonds @ q
+    np.testing.assert_allclose(-jax.grad(toy.potential, 1)(0.0, jnp.asarray(q), None), force, atol=1e-12)
+    duffing = systems.DuffingNetwork(stiffness=toy.stiffness, hardening=0.5, coupling=bonds)
+    np.testing.assert_allclose(
+        -jax.grad(duffing.potential, 1)(0.0, jnp.asarray(q), None), force - 0.5 * q**3, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: eg.systems.OscillatorNetwork(bonds=jnp.ones(3)), "6 masses have 15 pairs"),
+        (lambda: eg.systems.DuffingNetwork(coupling=jnp.ones(3)), "square matrix"),
+        (lambda: eg.systems.WaveField(speed=jnp.ones(3)), "one number per cell"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
