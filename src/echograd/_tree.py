@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree
 
 
@@ -79,3 +80,8 @@ def spread(a: PyTree, seed: int = 0) -> PyTree:
     key = jax.random.key(seed)
     draws = [jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype) for i, x in enumerate(leaves)]
     return jax.tree.unflatten(treedef, draws)
+
+
+def complexified(dtype: Any) -> np.dtype:
+    """Return the complex dtype of the precision of a floating-point one."""
+    return np.result_type(dtype, np.complex64)

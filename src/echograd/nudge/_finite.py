@@ -1,5 +1,6 @@
 """Finite nudges: runs at several strengths, combined with fixed weights."""
 
+import abc
 import math
 from typing import Any, ClassVar, Literal
 
@@ -14,12 +15,15 @@ from ._base import AbstractNudge, Pushed
 Strength = float | Float[Array, ""] | Literal["auto"]
 
 
-def _check_strength(name: str, beta: Any) -> Any:
+def check_strength(name: str, beta: Any, what: str = "beta") -> Any:
+    """Return the strength of a nudge as it is kept: a Python float, an array, or "auto"."""
     if isinstance(beta, str):
         if beta != "auto":
-            raise ValueError(f'{name}: beta is a number or "auto", and got {beta!r}.')
+            raise ValueError(f'{name}: {what} is a number or "auto", and got {beta!r}.')
         return beta
-    why = f"{name}: beta must be finite and not zero: the estimate divides by it. Infinitesimal() is the limit of zero."
+    why = (
+        f"{name}: {what} must be finite and not zero: the estimate divides by it. Infinitesimal() is the limit of zero."
+    )
     if isinstance(beta, int | float):
         # A Python number stays one, so that a model that holds this nudge does not train its strength.
         if beta == 0 or not math.isfinite(beta):
@@ -27,8 +31,21 @@ def _check_strength(name: str, beta: Any) -> Any:
         return float(beta)
     beta = jnp.asarray(beta)
     if beta.shape != ():
-        raise ValueError(f"{name}: beta is one number, and got an array of shape {beta.shape}.")
+        raise ValueError(f"{name}: {what} is one number, and got an array of shape {beta.shape}.")
     return eqx.error_if(beta, (beta == 0) | ~jnp.isfinite(beta), why)
+
+
+def balanced_strength(z: PyTree, load: Float[Array, ""], noise: Any, power: int) -> Float[Array, ""]:
+    r"""Return the strength at which the truncation error $\delta^{power}$ and the noise error noise/δ are alike.
+
+    δ is the size of the response relative to that of the state `z`, and `noise` that of the noise.
+    """
+    dtype = jax.tree.leaves(z)[0].dtype
+    delta = jnp.asarray(noise, dtype) ** (1 / (power + 1))
+    size = _tree.norm(z)
+    size = jnp.where(size > 0, size, jnp.ones_like(size))
+    # Without any nudge every strength gives the same zero.
+    return jnp.where(load > 0, delta * size / jnp.where(load > 0, load, 1), 1).astype(dtype)
 
 
 class AbstractFiniteNudge(AbstractNudge):
@@ -36,52 +53,57 @@ class AbstractFiniteNudge(AbstractNudge):
 
     With strengths $\beta n_i$ and weights $w_i$,
 
-    $$\frac{d f}{d\beta} \approx \frac1\beta \sum_i w_i f(\beta n_i), \quad \sum_i w_i = 0, \ \sum_i w_i n_i = 1.$$
+    $$\frac{d f}{d\beta} \approx \frac1\beta\, {\rm Re} \sum_i w_i f(\beta n_i), \quad
+    {\rm Re} \sum_i w_i = 0, \ {\rm Re} \sum_i w_i n_i = 1.$$
 
     All members of the ensemble advance together, and their readings are combined at every step, so what is
-    subtracted are neighbouring numbers and not long sums.
+    subtracted are neighbouring numbers and not long sums. Where a node is complex, the members are: a node then
+    stands for its conjugate too, which would only give the conjugate run.
     """
 
     beta: eqx.AbstractVar[Any]
-    nodes: eqx.AbstractClassVar[tuple[float, ...]]
-    weights: eqx.AbstractClassVar[tuple[float, ...]]
+    nodes: eqx.AbstractVar[tuple[Any, ...]]
+    weights: eqx.AbstractVar[tuple[Any, ...]]
     # The error falls as β to this power.
-    power: eqx.AbstractClassVar[int]
+    power: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def error(self) -> AbstractNudge:
+        r"""Return the nudge that reads, in the place of $d/d\beta$, an estimate of the error that this one makes.
+
+        It runs at a few strengths more, which give the next order; the difference is what this nudge leaves out. A
+        gradient taken with it is the estimated error of the gradient, parameter by parameter, with its sign.
+        """
 
     def strength(self, z: PyTree, load: Float[Array, ""], steps: int) -> Float[Array, ""]:
         dtype = jax.tree.leaves(z)[0].dtype
         if not isinstance(self.beta, str):
             return jnp.asarray(self.beta).astype(dtype)
-        # Balance the truncation error δ^power against the rounding error noise/δ, δ the relative size of the response.
-        noise = float(jnp.finfo(dtype).eps) * max(steps, 1) ** 0.5
-        delta = noise ** (1 / (self.power + 1))
-        size = _tree.norm(z)
-        size = jnp.where(size > 0, size, jnp.ones_like(size))
-        # Without any nudge every strength gives the same zero.
-        return jnp.where(load > 0, delta * size / jnp.where(load > 0, load, 1), 1).astype(dtype)
+        return balanced_strength(z, load, float(jnp.finfo(dtype).eps) * max(steps, 1) ** 0.5, self.power)
 
     def start(self, z: PyTree) -> PyTree:
-        return jax.tree.map(lambda x: jnp.broadcast_to(x, (len(self.nodes), *x.shape)), z)
+        return jax.tree.map(lambda x: jnp.broadcast_to(self._typed(x), (len(self.nodes), *x.shape)), z)
 
     def advance(self, beta: Float[Array, ""], pushed: Pushed, ensemble: PyTree) -> tuple[PyTree, PyTree]:
-        strengths = beta * jnp.asarray(self.nodes, beta.dtype)
-        ensemble, readings = jax.vmap(pushed)(strengths, ensemble)
-        return ensemble, self._combine(beta, readings)
+        beta_i = self._typed(beta)
+        ensemble, readings = jax.vmap(pushed)(beta_i * jnp.asarray(self.nodes, beta_i.dtype), ensemble)
+        return ensemble, self._combined(beta, readings, self.weights)
 
     def response(self, beta: Float[Array, ""], ensemble: PyTree) -> PyTree:
-        return self._combine(beta, ensemble)
+        return self._combined(beta, ensemble, self.weights)
 
     def retraced(self, ensemble: PyTree) -> tuple[PyTree, PyTree]:
         if 0.0 in self.nodes:
-            free = jax.tree.map(lambda x: x[self.nodes.index(0.0)], ensemble)
+            free = jax.tree.map(lambda x: x[self.nodes.index(0.0)].real, ensemble)
             return free, free
         # Symmetric members average to the un-nudged state up to O(β²), less than they are apart.
-        return jax.tree.map(lambda x: jnp.mean(x, 0), ensemble), jax.tree.map(lambda x: x[0], ensemble)
+        centre = jax.tree.map(lambda x: jnp.mean(x.real, 0), ensemble)
+        return centre, jax.tree.map(lambda c, x: c + jnp.abs(x[0] - c.astype(x.dtype)), centre, ensemble)
 
     def check(self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int) -> Any:
         centre, _ = self.retraced(ensemble)
         noise = 4 * float(jnp.finfo(beta.dtype).eps) * max(steps, 1) ** 0.5
-        spread = _tree.max_abs(jax.tree.map(lambda a, b: a - b[None], ensemble, centre))
+        spread = _tree.max_abs(jax.tree.map(lambda a, b: a - b[None].astype(a.dtype), ensemble, centre))
         lost = (load > 0) & (spread < noise * _tree.max_abs(centre))
         return eqx.error_if(
             x,
@@ -91,12 +113,43 @@ class AbstractFiniteNudge(AbstractNudge):
             'beta="auto" (which scales it to the cotangents), use float64, or use Infinitesimal().',
         )
 
-    def _combine(self, beta: Float[Array, ""], members: PyTree) -> PyTree:
+    @property
+    def _complex(self) -> bool:
+        return any(isinstance(node, complex) for node in self.nodes)
+
+    def _typed(self, x: Array) -> Array:
+        """Return `x` complex if the members are."""
+        return x.astype(_tree.complexified(x.dtype)) if self._complex else x
+
+    def _combined(self, beta: Float[Array, ""], members: PyTree, weights: tuple[Any, ...]) -> PyTree:
         def combine(x: Array) -> Array:
-            weights = jnp.asarray(self.weights, x.dtype) / beta.astype(x.dtype)
-            return jnp.tensordot(weights, x, 1)
+            x = self._typed(x)
+            total = jnp.tensordot(jnp.asarray(weights, x.dtype), x, 1).real
+            return total / beta.astype(total.dtype)
 
         return jax.tree.map(combine, members)
+
+
+class Stencil(AbstractFiniteNudge):
+    """Nodes and weights given outright: what the published schemes use to estimate their own error."""
+
+    beta: Any
+    nodes: tuple[Any, ...] = eqx.field(static=True)
+    weights: tuple[Any, ...] = eqx.field(static=True)
+    power: int = eqx.field(static=True)
+
+    def error(self) -> AbstractNudge:
+        raise NotImplementedError("An estimate of an error has no estimate of its own error.")
+
+
+def central_weights(nodes: tuple[float, ...]) -> tuple[float, ...]:
+    r"""Return the weights of $f(n_j) - f(-n_j)$ that give $f'(0)$ exactly for odd polynomials of degree < 2 len.
+
+    $w_j = \frac{1}{2 n_j} \prod_{i \ne j} n_i^2 / (n_i^2 - n_j^2)$: Richardson's extrapolation of symmetric differences.
+    """
+    return tuple(
+        math.prod(a**2 / (a**2 - n**2) for i, a in enumerate(nodes) if i != j) / (2 * n) for j, n in enumerate(nodes)
+    )
 
 
 class Symmetric(AbstractFiniteNudge):
@@ -124,7 +177,10 @@ class Symmetric(AbstractFiniteNudge):
     power: ClassVar[int] = 2
 
     def __init__(self, beta: Strength = "auto") -> None:
-        self.beta = _check_strength("Symmetric", beta)
+        self.beta = check_strength("Symmetric", beta)
+
+    def error(self) -> AbstractNudge:
+        return _central_error(self.beta, (1.0,))
 
 
 class OneSided(AbstractFiniteNudge):
@@ -151,4 +207,71 @@ class OneSided(AbstractFiniteNudge):
     power: ClassVar[int] = 1
 
     def __init__(self, beta: Strength = "auto") -> None:
-        self.beta = _check_strength("OneSided", beta)
+        self.beta = check_strength("OneSided", beta)
+
+    def error(self) -> AbstractNudge:
+        # One-sided less symmetric: half the second difference.
+        return Stencil(self.beta, (1.0, -1.0, 0.0), (0.5, 0.5, -1.0), self.power)
+
+
+class Richardson(AbstractFiniteNudge):
+    r"""Symmetric nudges at $\pm\beta j/m$, $j = 1 \dots m$, extrapolated to zero: error $O(\beta^{order})$, $m = order/2$.
+
+    $$\frac{df}{d\beta} \approx \sum_j c_j \frac{f(\beta n_j) - f(-\beta n_j)}{2 \beta n_j}, \quad n_j = \frac jm, \quad
+    c_j = \prod_{i \ne j} \frac{n_i^2}{n_i^2 - n_j^2}$$
+
+    Real nudges only, so a physical machine can do it; `order` echoes. Equally spaced strengths make the most of noisy
+    readings: the weights of the closest ones stay small.
+
+    Args:
+        beta: the largest strength, or `"auto"` (see `Symmetric`).
+        order: an even number of at least 4; order 2 is `Symmetric(beta)`.
+
+    Raises:
+        ValueError: if `beta` is another string or not a scalar, or `order` is not even or below 4.
+        RuntimeError: (at run time) if the nudge is zero, not finite, or lost in rounding.
+
+    Source: L. F. Richardson, Phil. Trans. R. Soc. A 226 (1927) 299; B. Fornberg, Math. Comp. 51 (1988) 699, table 1.
+
+    Example:
+        ```python
+        eg.solve(system, boundary, dt=0.01, steps=100, gradient=eg.Echo(eg.Richardson(1e-2, order=4)))
+        ```
+    """
+
+    beta: Any
+    power: int = eqx.field(static=True)
+
+    def __init__(self, beta: Strength = "auto", order: int = 4) -> None:
+        if isinstance(order, bool) or not isinstance(order, int) or order < 4 or order % 2:
+            raise ValueError(
+                f"Richardson(order={order!r}): the order is an even number of at least 4, because what is extrapolated "
+                "are symmetric pairs. For order 2 use Symmetric(beta)."
+            )
+        self.beta = check_strength("Richardson", beta)
+        self.power = order
+
+    @property
+    def nodes(self) -> tuple[float, ...]:
+        return (*self._half, *(-n for n in self._half))
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        half = central_weights(self._half)
+        return (*half, *(-w for w in half))
+
+    @property
+    def _half(self) -> tuple[float, ...]:
+        m = self.power // 2
+        return tuple(j / m for j in range(1, m + 1))
+
+    def error(self) -> AbstractNudge:
+        return _central_error(self.beta, self._half)
+
+
+def _central_error(beta: Any, half: tuple[float, ...]) -> Stencil:
+    """Return what symmetric nudges at these strengths leave out, as told by one more pair amid the closest one."""
+    more = (*half, 0.5 * min(half))
+    change = [w - v for w, v in zip((*central_weights(half), 0.0), central_weights(more), strict=True)]
+    nodes, weights = (*more, *(-n for n in more)), (*change, *(-w for w in change))
+    return Stencil(beta, nodes, weights, 2 * len(half))

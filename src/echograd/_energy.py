@@ -1,0 +1,108 @@
+"""Derivatives of energies at a state, which a complex nudge makes complex."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from . import _tree
+
+# On a complex number none of these is the restriction of a differentiable function of a complex variable.
+_NOT_HOLOMORPHIC = frozenset(
+    [
+        "abs",
+        "real",
+        "imag",
+        "conj",
+        "sign",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "eq",
+        "ne",
+        "max",
+        "min",
+        "clamp",
+        "sort",
+        "reduce_max",
+        "reduce_min",
+        "argmax",
+        "argmin",
+        "cummax",
+        "cummin",
+        "is_finite",
+        "reduce_precision",
+    ]
+) - {"reduce_precision"}
+
+
+def derivatives(action: Callable[[Any, Any], Array], wanted: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
+    r"""Return $\partial A/\partial(\text{wanted})$ and $\partial A/\partial x$ of a scalar `action(wanted, x)`.
+
+    Where `x` is complex the action is taken for a holomorphic function of it, with the real arrays `wanted` as its
+    parameters; both derivatives are then complex, and mean what they would for a real `x`.
+
+    Raises:
+        TypeError: if `x` is complex and the action is not written as a holomorphic function of it.
+    """
+    if not _is_complex(x):
+        return jax.grad(action, (0, 1))(wanted, x)
+
+    dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves(x)))
+
+    def value(wanted: Any, x: Any) -> Array:
+        # Real parameters meet the complex state: the one promotion that is meant, also where others are forbidden.
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.asarray(action(wanted, x)).astype(dtype)
+
+    _check_holomorphic(lambda x: value(wanted, x), x)
+    # JAX pulls a cotangent c of a complex number back to a real one as Re(c f'), and to a complex one as c f'.
+    _, pull = jax.vjp(value, wanted, x)
+    real, slope = pull(jnp.asarray(1, dtype))
+    imaginary, _ = pull(jnp.asarray(-1j, dtype))
+    return jax.tree.map(jax.lax.complex, real, imaginary), slope
+
+
+def no_reading(wanted: PyTree, x: PyTree) -> PyTree:
+    """Return the zero that readings of `wanted` at `x` add up from."""
+    zeros = _tree.zeros_like(wanted)
+    return jax.tree.map(lambda r: r.astype(_tree.complexified(r.dtype)), zeros) if _is_complex(x) else zeros
+
+
+def _is_complex(x: PyTree) -> bool:
+    return any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(x))
+
+
+def _check_holomorphic(value: Callable[[Any], Array], x: PyTree) -> None:
+    remedy = (
+        "Holomorphic() needs energies and costs that are holomorphic functions of the state: write them with "
+        "polynomials, exp, sin, tanh, sqrt and the like, x**2 for abs(x)**2 and sum(a * b) for vdot(a, b), without "
+        "conditions on the state. Or use Richardson(beta, order), which nudges with real numbers, or Infinitesimal()."
+    )
+    try:
+        jaxpr = jax.make_jaxpr(value)(x)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"An energy or cost refuses a complex state: {error}\n{remedy}") from error
+    found = sorted(set(_offenders(jaxpr.jaxpr)))
+    if found:
+        raise TypeError(f"An energy or cost is not holomorphic: it takes {', '.join(found)} of the state. {remedy}")
+
+
+def _offenders(jaxpr: Any) -> Iterator[str]:
+    """Yield the names of the primitives that act on complex numbers as no holomorphic function does."""
+    for equation in jaxpr.eqns:
+        operands = (getattr(v.aval, "dtype", None) for v in equation.invars)
+        if equation.primitive.name in _NOT_HOLOMORPHIC and any(
+            jnp.issubdtype(d, jnp.complexfloating) for d in operands if d is not None
+        ):
+            yield equation.primitive.name
+        for parameter in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")
+        ):
+            if hasattr(parameter, "jaxpr"):
+                parameter = parameter.jaxpr
+            if hasattr(parameter, "eqns"):
+                yield from _offenders(parameter)

@@ -1,0 +1,82 @@
+"""Readings through a noisy instrument."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from .. import _tree
+from ._base import AbstractNudge, Pushed
+from ._finite import AbstractFiniteNudge, balanced_strength
+
+
+class Noisy(AbstractNudge):
+    r"""A finite nudge whose readings see every state through additive Gaussian noise.
+
+    The echo itself runs undisturbed; what is *read* of it, at every step and of every member, is
+    $r(z + \sigma \xi)$ with independent $\xi \sim \mathcal N(0, 1)$ per coordinate and momentum, and so is the final
+    state. The difference of readings divides by $\beta$, and so the noise: its error falls as $\sigma/\beta$ where
+    truncation grows as a power of $\beta$. `nudge_sweep` shows the two.
+
+    Args:
+        nudge: the finite nudge that is read; with `beta="auto"` its strength is balanced against this noise.
+        scale: standard deviation $\sigma$ of the noise, in the units of the state.
+        key: random key. The same key gives the same noise.
+
+    Raises:
+        TypeError: for a nudge that is not finite: infinitesimal readings would have infinite variance.
+
+    Example:
+        ```python
+        eg.Echo(eg.Noisy(eg.Symmetric(0.1), 1e-3, jax.random.key(0)))
+        ```
+    """
+
+    nudge: AbstractFiniteNudge
+    scale: Any
+    key: PRNGKeyArray
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.nudge, AbstractFiniteNudge):
+            raise TypeError(
+                f"Noisy(nudge={self.nudge!r}): only a finite nudge can be read with noise, such as Symmetric(beta); the "
+                "variance of an infinitesimal difference of noisy readings is infinite."
+            )
+
+    def strength(self, z: PyTree, load: Float[Array, ""], steps: int) -> Float[Array, ""]:
+        if not isinstance(self.nudge.beta, str):
+            return self.nudge.strength(z, load, steps)
+        size, count = _tree.norm(z), sum(x.size for x in jax.tree.leaves(z))
+        rounding = float(jnp.finfo(size.dtype).eps) * max(steps, 1) ** 0.5
+        noise = jnp.asarray(self.scale, size.dtype) * count**0.5 / jnp.where(size > 0, size, 1)
+        return balanced_strength(z, load, jnp.maximum(noise, rounding), self.nudge.power)
+
+    def start(self, z: PyTree) -> PyTree:
+        return self.nudge.start(z), self.key
+
+    def advance(self, beta: Float[Array, ""], pushed: Pushed, ensemble: PyTree) -> tuple[PyTree, PyTree]:
+        members, key = ensemble
+        key, now = jax.random.split(key)
+        after, _ = self.nudge.advance(beta, pushed, members)
+        _, reading = self.nudge.advance(beta, pushed, self._seen(members, now))
+        return (after, key), reading
+
+    def response(self, beta: Float[Array, ""], ensemble: PyTree) -> PyTree:
+        members, key = ensemble
+        return self.nudge.response(beta, self._seen(members, key))
+
+    def retraced(self, ensemble: PyTree) -> tuple[PyTree, PyTree]:
+        return self.nudge.retraced(ensemble[0])
+
+    def check(self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int) -> Any:
+        return self.nudge.check(x, beta, ensemble[0], load, steps)
+
+    def _seen(self, members: PyTree, key: PRNGKeyArray) -> PyTree:
+        leaves, treedef = jax.tree.flatten(members)
+        keys = jax.random.split(key, len(leaves))
+        seen = [
+            x + jnp.asarray(self.scale, x.dtype) * jax.random.normal(k, x.shape, x.dtype)
+            for k, x in zip(keys, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(treedef, seen)
