@@ -7,6 +7,7 @@ _check_jaxlib()
 from . import nn as nn, systems as systems
 from ._check import GradientReport as GradientReport, check_gradients as check_gradients
 from ._solve import Trajectory as Trajectory, retrace_error as retrace_error, solve as solve
+from ._sweep import NudgeSweep as NudgeSweep, nudge_sweep as nudge_sweep
 from .boundary import (
     FinalValue as FinalValue,
     FixedEnds as FixedEnds,
@@ -32,7 +33,14 @@ from .integrators import (
     VelocityVerlet as VelocityVerlet,
     Yoshida as Yoshida,
 )
-from .nudge import Infinitesimal as Infinitesimal, OneSided as OneSided, Symmetric as Symmetric
+from .nudge import (
+    Holomorphic as Holomorphic,
+    Infinitesimal as Infinitesimal,
+    Noisy as Noisy,
+    OneSided as OneSided,
+    Richardson as Richardson,
+    Symmetric as Symmetric,
+)
 from .systems import (
     Hamiltonian as Hamiltonian,
     Lagrangian as Lagrangian,

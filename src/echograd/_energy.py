@@ -10,33 +10,10 @@ from jaxtyping import Array, PyTree
 from . import _tree
 
 # On a complex number none of these is the restriction of a differentiable function of a complex variable.
-_NOT_HOLOMORPHIC = frozenset(
-    [
-        "abs",
-        "real",
-        "imag",
-        "conj",
-        "sign",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "eq",
-        "ne",
-        "max",
-        "min",
-        "clamp",
-        "sort",
-        "reduce_max",
-        "reduce_min",
-        "argmax",
-        "argmin",
-        "cummax",
-        "cummin",
-        "is_finite",
-        "reduce_precision",
-    ]
-) - {"reduce_precision"}
+_NOT_HOLOMORPHIC = {"abs", "real", "imag", "conj", "sign", "is_finite"} | {
+    *("lt", "le", "gt", "ge", "eq", "ne", "max", "min", "clamp", "sort"),
+    *("reduce_max", "reduce_min", "argmax", "argmin", "cummax", "cummin"),
+}
 
 
 def derivatives(action: Callable[[Any, Any], Array], wanted: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
@@ -94,15 +71,16 @@ def _check_holomorphic(value: Callable[[Any], Array], x: PyTree) -> None:
 def _offenders(jaxpr: Any) -> Iterator[str]:
     """Yield the names of the primitives that act on complex numbers as no holomorphic function does."""
     for equation in jaxpr.eqns:
-        operands = (getattr(v.aval, "dtype", None) for v in equation.invars)
+        operands = [getattr(v.aval, "dtype", None) for v in equation.invars]
         if equation.primitive.name in _NOT_HOLOMORPHIC and any(
-            jnp.issubdtype(d, jnp.complexfloating) for d in operands if d is not None
+            d is not None and jnp.issubdtype(d, jnp.complexfloating) for d in operands
         ):
             yield equation.primitive.name
-        for parameter in jax.tree.leaves(
-            list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns") or hasattr(p, "jaxpr")
-        ):
-            if hasattr(parameter, "jaxpr"):
-                parameter = parameter.jaxpr
-            if hasattr(parameter, "eqns"):
-                yield from _offenders(parameter)
+        # The bodies of loops, branches and compiled functions; a closed one holds the open one.
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
+            if _is_jaxpr(inner):
+                yield from _offenders(getattr(inner, "jaxpr", inner))
+
+
+def _is_jaxpr(x: Any) -> bool:
+    return hasattr(x, "eqns") or hasattr(x, "jaxpr")

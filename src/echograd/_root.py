@@ -28,7 +28,7 @@ def root(f: Callable[[Vector], Vector], guess: Vector) -> Vector:
     """
 
     def solve(f: Callable[[Vector], Vector], x: Vector) -> Vector:
-        eps = jnp.finfo(x.dtype).eps
+        eps, real = jnp.finfo(x.dtype).eps, x.real.dtype
 
         def unfinished(carry: Any) -> Any:
             x, size, before, i = carry
@@ -38,14 +38,18 @@ def root(f: Callable[[Vector], Vector], guess: Vector) -> Vector:
 
         def update(carry: Any) -> Any:
             x, size, _, i = carry
-            dx = jnp.linalg.solve(jax.jacfwd(f)(x), f(x))
+            dx = jnp.linalg.solve(_jacobian(f, x), f(x))
             return x - dx, jnp.max(jnp.abs(dx)), size, i + 1
 
-        start = (x, jnp.asarray(jnp.inf, x.dtype), jnp.asarray(jnp.inf, x.dtype), 0)
+        start = (x, jnp.asarray(jnp.inf, real), jnp.asarray(jnp.inf, real), 0)
         x, size, _, _ = jax.lax.while_loop(unfinished, update, start)
         return jnp.where(size <= jnp.sqrt(eps) * (1 + jnp.max(jnp.abs(x))), x, jnp.nan)
 
     def tangent_solve(g: Callable[[Vector], Vector], y: Vector) -> Vector:
-        return jnp.linalg.solve(jax.jacfwd(g)(y), y)
+        return jnp.linalg.solve(_jacobian(g, y), y)
 
     return jax.lax.custom_root(f, guess, solve, tangent_solve)
+
+
+def _jacobian(f: Callable[[Vector], Vector], x: Vector) -> Float[Array, "n n"]:
+    return jax.jacfwd(f, holomorphic=jnp.iscomplexobj(x))(x)

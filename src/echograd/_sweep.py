@@ -20,7 +20,7 @@ Loss = Callable[[Any, AbstractGradient], Float[Array, ""]]
 class SweepRow(TypedDict):
     """What one strength of the nudge gives, all relative to the norm of the exact gradient."""
 
-    beta: float | Literal["auto"]
+    beta: float | str
     error: float
     bias: float
     deviation: float
@@ -162,10 +162,12 @@ def _row(
             found = _gradient(loss, params, Echo(scheme))[None]
         else:
             found = _noisy_gradients(loss, params, scheme, jnp.asarray(noise, exact.dtype), keys)
-        estimate = norm(scheme.error())
+        # Truncation alone, but at the strength that an automatic choice takes against this noise.
+        error = scheme.error()
+        estimate = norm(error if keys is None else Noisy(error, jnp.asarray(noise, exact.dtype), keys[0], quiet=True))
         leak = norm(scheme.leak()) if isinstance(scheme, Holomorphic) and scheme.power > 2 else None
-    except eqx.EquinoxRuntimeError as error:
-        reason = str(error).split("equinox.EquinoxRuntimeError: ")[-1].split("\n\n")[0].strip()
+    except eqx.EquinoxRuntimeError as refusal:
+        reason = str(refusal).split("equinox.EquinoxRuntimeError: ")[-1].split("\n\n")[0].strip()
         nan = math.nan
         return SweepRow(beta=name, error=nan, bias=nan, deviation=nan, estimate=nan, leak=None, refused=reason)
     mean = found.mean(0)
@@ -173,8 +175,8 @@ def _row(
     variance = float(np.sum((found - mean) ** 2)) / (count - 1) if count > 1 else 0.0
     # What the noise leaves in the mean is no bias.
     bias = float(np.sum((mean - exact) ** 2)) - variance / count
-    error = float(np.sum((found - exact) ** 2)) / count
-    numbers = [float(np.sqrt(max(x, 0.0)) / size) for x in (error, bias, variance)]
+    square = float(np.sum((found - exact) ** 2)) / count
+    numbers = [float(np.sqrt(max(x, 0.0)) / size) for x in (square, bias, variance)]
     return SweepRow(
         beta=name, error=numbers[0], bias=numbers[1], deviation=numbers[2], estimate=estimate, leak=leak, refused=None
     )

@@ -19,11 +19,12 @@ LAYERS = (
     {"cli", "report"},
     {"training", "data", "plot"},
     {"nn", "device"},
-    {"audit", "check"},
+    {"audit", "check", "sweep"},
     {"solve"},
     {"gradients"},
     {"boundary", "integrators", "nudge"},
     {"systems"},
+    {"energy"},
     {"tree", "root", "guard"},
 )
 DEPTH = {part: depth for depth, layer in enumerate(({"__init__", "__main__"}, *LAYERS)) for part in layer}

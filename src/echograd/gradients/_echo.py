@@ -33,7 +33,8 @@ class Echo(AbstractGradient):
     kept for the echo, with the inputs and the incoming cotangents. Reverse mode only.
 
     Args:
-        nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)` or `OneSided(beta)`.
+        nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)`, `OneSided(beta)`,
+            `Richardson(beta, order)` or `Holomorphic(radius, points)`.
         retrace_tolerance: largest accepted distance, relative to the size of the initial state, between the state where
             the echo ends and the initial state. A larger one raises: the echo ran along another path.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
+from .._energy import derivatives
 from ..integrators import Direction, State, World, sign, time_reversed
 from ..nudge import AbstractNudge
 from ._problem import Outcome, Problem, index
@@ -63,7 +64,7 @@ def nudged_run(
 
     def push(action: Any, lasting: Problem, z: State) -> tuple[State, Problem]:
         """Add the kick of an action at one node, reading that action too."""
-        reading, (dq, dp) = jax.grad(action, (0, 1))(lasting, z)
+        reading, (dq, dp) = derivatives(action, lasting, z)
         if sign(direction) > 0:
             return (_tree.subtract(z[0], dp), _tree.add(z[1], dq)), reading
         return (_tree.add(z[0], dp), _tree.subtract(z[1], dq)), reading

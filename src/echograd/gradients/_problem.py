@@ -35,7 +35,8 @@ class Problem(eqx.Module):
         """Return the running cost at node `k`."""
         if self.cost is None:
             return jnp.zeros((), self.world.h.dtype)
-        return jnp.asarray(self.cost(self.world.time(k), *z), self.world.h.dtype)
+        cost = jnp.asarray(self.cost(self.world.time(k), *z))
+        return cost if jnp.iscomplexobj(cost) else cost.astype(self.world.h.dtype)
 
 
 class Outcome(eqx.Module):

@@ -4,11 +4,11 @@ import math
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.flatten_util
 from jaxtyping import Array, Float, Int
 
 from .. import _tree
+from .._energy import derivatives
 from .._root import root
 from ..systems import Hamiltonian
 from ._base import AbstractIntegrator, Direction, State, World, sign
@@ -56,11 +56,11 @@ class ImplicitMidpoint(AbstractIntegrator):
 
         def half_step(z: State) -> State:
             """Return half of what the flow adds to the state, at the midpoint `z`."""
-            dq, dp = jax.grad(action, 1)(wanted, z)
+            _, (dq, dp) = derivatives(action, wanted, z)
             return _tree.scale(-0.5 * sign(direction), dp), _tree.scale(0.5 * sign(direction), dq)
 
         def residual(x: Any) -> Any:
             return x - flat - jax.flatten_util.ravel_pytree(half_step(unravel(x)))[0]
 
         middle = unravel(root(residual, flat))
-        return _tree.add(z, _tree.scale(2, half_step(middle))), jax.grad(action)(wanted, middle)
+        return _tree.add(z, _tree.scale(2, half_step(middle))), derivatives(action, wanted, middle)[0]

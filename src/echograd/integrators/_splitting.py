@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
+from .._energy import derivatives, no_reading
 from ..systems import Hamiltonian, SeparableHamiltonian
 from ._base import AbstractIntegrator, Direction, State, World, sign
 
@@ -89,7 +90,7 @@ class AbstractSplitting(AbstractIntegrator):
             def of(wanted: World, x: PyTree) -> Float[Array, ""]:
                 return action(eqx.combine(wanted, rest).seen(direction), k, x, length, clock)
 
-            return jax.grad(of, (0, 1))(wanted, x)
+            return derivatives(of, wanted, x)
 
         def drift(carry: Any, length: Any, clock: Any) -> Any:
             (q, p), reading = carry
@@ -103,7 +104,7 @@ class AbstractSplitting(AbstractIntegrator):
 
         # Back, the mirrored palindrome: the same lengths, each substep at the clock reading it had on the way out.
         substeps = self.substeps if direction == "forward" else self.substeps[::-1]
-        return self._fold(drift, kick, (z, _tree.zeros_like(wanted)), substeps)
+        return self._fold(drift, kick, (z, no_reading(wanted, z)), substeps)
 
     def _fold(self, drift: Any, kick: Any, carry: Any, substeps: tuple[Substep, ...]) -> Any:
         """Take `carry` through the substeps."""
@@ -115,7 +116,7 @@ class AbstractSplitting(AbstractIntegrator):
 
         *pairs, last = substeps
         first, second = substeps[0].kind, substeps[1].kind
-        dtype = jax.tree.leaves(carry)[0].dtype
+        dtype = jax.tree.leaves(carry)[0].real.dtype
         table = jnp.asarray([(s.length, s.clock) for s in pairs], dtype).reshape(-1, 2, 2)
 
         def body(carry: Any, row: Float[Array, "2 2"]) -> tuple[Any, None]:

@@ -68,7 +68,7 @@ class AbstractFiniteNudge(AbstractNudge):
     power: eqx.AbstractVar[int]
 
     @abc.abstractmethod
-    def error(self) -> AbstractNudge:
+    def error(self) -> "AbstractFiniteNudge":
         r"""Return the nudge that reads, in the place of $d/d\beta$, an estimate of the error that this one makes.
 
         It runs at a few strengths more, which give the next order; the difference is what this nudge leaves out. A
@@ -138,14 +138,14 @@ class Stencil(AbstractFiniteNudge):
     weights: tuple[Any, ...] = eqx.field(static=True)
     power: int = eqx.field(static=True)
 
-    def error(self) -> AbstractNudge:
+    def error(self) -> "AbstractFiniteNudge":
         raise NotImplementedError("An estimate of an error has no estimate of its own error.")
 
 
 def central_weights(nodes: tuple[float, ...]) -> tuple[float, ...]:
     r"""Return the weights of $f(n_j) - f(-n_j)$ that give $f'(0)$ exactly for odd polynomials of degree < 2 len.
 
-    $w_j = \frac{1}{2 n_j} \prod_{i \ne j} n_i^2 / (n_i^2 - n_j^2)$: Richardson's extrapolation of symmetric differences.
+    $w_j = \frac{1}{2 n_j} \prod_{i \ne j} n_i^2 / (n_i^2 - n_j^2)$: symmetric differences, extrapolated to zero.
     """
     return tuple(
         math.prod(a**2 / (a**2 - n**2) for i, a in enumerate(nodes) if i != j) / (2 * n) for j, n in enumerate(nodes)
@@ -179,7 +179,7 @@ class Symmetric(AbstractFiniteNudge):
     def __init__(self, beta: Strength = "auto") -> None:
         self.beta = check_strength("Symmetric", beta)
 
-    def error(self) -> AbstractNudge:
+    def error(self) -> "AbstractFiniteNudge":
         return _central_error(self.beta, (1.0,))
 
 
@@ -209,13 +209,13 @@ class OneSided(AbstractFiniteNudge):
     def __init__(self, beta: Strength = "auto") -> None:
         self.beta = check_strength("OneSided", beta)
 
-    def error(self) -> AbstractNudge:
+    def error(self) -> "AbstractFiniteNudge":
         # One-sided less symmetric: half the second difference.
         return Stencil(self.beta, (1.0, -1.0, 0.0), (0.5, 0.5, -1.0), self.power)
 
 
 class Richardson(AbstractFiniteNudge):
-    r"""Symmetric nudges at $\pm\beta j/m$, $j = 1 \dots m$, extrapolated to zero: error $O(\beta^{order})$, $m = order/2$.
+    r"""Symmetric nudges at $m$ = `order`/2 strengths, extrapolated to zero: error $O(\beta^{order})$.
 
     $$\frac{df}{d\beta} \approx \sum_j c_j \frac{f(\beta n_j) - f(-\beta n_j)}{2 \beta n_j}, \quad n_j = \frac jm, \quad
     c_j = \prod_{i \ne j} \frac{n_i^2}{n_i^2 - n_j^2}$$
@@ -265,7 +265,7 @@ class Richardson(AbstractFiniteNudge):
         m = self.power // 2
         return tuple(j / m for j in range(1, m + 1))
 
-    def error(self) -> AbstractNudge:
+    def error(self) -> "AbstractFiniteNudge":
         return _central_error(self.beta, self._half)
 
 

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .. import _tree
-from ._base import AbstractNudge
 from ._finite import AbstractFiniteNudge, Stencil, Strength, check_strength
 
 # Above this the response of the final state is not that of a holomorphic function well inside its disc.
@@ -34,9 +33,9 @@ class Holomorphic(AbstractFiniteNudge):
     $i r$, the complex-step derivative: nothing is subtracted, so that $r$ may be as small as 1e-20 and the result is
     exact to rounding.
 
-    The energies and costs must be holomorphic in the state: polynomials, `exp`, `sin`, `tanh`, `sqrt` are; `abs`, `max`,
-    `sign`, `real`, `conj`, `where` on a condition on the state, and what is built of them, are not and are refused. The
-    circle must stay inside the branch that the free trajectory is on. What tells is the *imaginary leak*
+    The energies and costs must be holomorphic in the state: polynomials, `exp`, `sin`, `tanh`, `sqrt` are; `abs`,
+    `max`, `sign`, `real`, `conj`, `where` on a condition on the state, and what is built of them, are not and are
+    refused. The circle must stay inside the branch that the free trajectory is on. What tells is the *imaginary leak*
 
     $$\ell = |a_{-1}| / |a_1|, \quad a_m = \frac{1}{M r} \sum_k f(r e^{i\varphi_k})\, e^{-i m \varphi_k},$$
 
@@ -83,7 +82,7 @@ class Holomorphic(AbstractFiniteNudge):
     def weights(self) -> tuple[complex, ...]:
         return tuple(2 / self.power * n.conjugate() for n in self.nodes)
 
-    def leak(self) -> AbstractNudge:
+    def leak(self) -> AbstractFiniteNudge:
         """Return the nudge that reads the response against the nudge, $a_{-1}$, in the place of $d/dβ$.
 
         Its gradient over that of this nudge, in norm, is the imaginary leak of a parameter.
@@ -99,7 +98,7 @@ class Holomorphic(AbstractFiniteNudge):
     def _against(self) -> tuple[complex, ...]:
         return tuple(w.conjugate() for w in self.weights)
 
-    def error(self) -> AbstractNudge:
+    def error(self) -> AbstractFiniteNudge:
         # The points half-way between make the same error with the other sign.
         m = self.power
         between = tuple(_unit(2 * math.pi * k / m) for k in range(m // 2 + 1))

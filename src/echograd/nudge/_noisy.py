@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
@@ -23,6 +24,7 @@ class Noisy(AbstractNudge):
         nudge: the finite nudge that is read; with `beta="auto"` its strength is balanced against this noise.
         scale: standard deviation $\sigma$ of the noise, in the units of the state.
         key: random key. The same key gives the same noise.
+        quiet: read without the noise after all, at the strength that it would call for.
 
     Raises:
         TypeError: for a nudge that is not finite: infinitesimal readings would have infinite variance.
@@ -36,12 +38,13 @@ class Noisy(AbstractNudge):
     nudge: AbstractFiniteNudge
     scale: Any
     key: PRNGKeyArray
+    quiet: bool = eqx.field(static=True, default=False, kw_only=True)
 
     def __check_init__(self) -> None:
         if not isinstance(self.nudge, AbstractFiniteNudge):
             raise TypeError(
-                f"Noisy(nudge={self.nudge!r}): only a finite nudge can be read with noise, such as Symmetric(beta); the "
-                "variance of an infinitesimal difference of noisy readings is infinite."
+                f"Noisy(nudge={self.nudge!r}): only a finite nudge can be read with noise, such as Symmetric(beta); "
+                "the variance of an infinitesimal difference of noisy readings is infinite."
             )
 
     def strength(self, z: PyTree, load: Float[Array, ""], steps: int) -> Float[Array, ""]:
@@ -73,10 +76,11 @@ class Noisy(AbstractNudge):
         return self.nudge.check(x, beta, ensemble[0], load, steps)
 
     def _seen(self, members: PyTree, key: PRNGKeyArray) -> PyTree:
+        if self.quiet:
+            return members
         leaves, treedef = jax.tree.flatten(members)
-        keys = jax.random.split(key, len(leaves))
         seen = [
-            x + jnp.asarray(self.scale, x.dtype) * jax.random.normal(k, x.shape, x.dtype)
-            for k, x in zip(keys, leaves, strict=True)
+            x + jnp.asarray(self.scale, x.dtype) * jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
+            for i, x in enumerate(leaves)
         ]
         return jax.tree.unflatten(treedef, seen)

@@ -1,0 +1,221 @@
+"""Finite nudges: the order of each, what it says of its own error, and what it refuses."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import echograd as eg
+from cases import Cost, machine, mixed
+
+STEPS = 40
+
+
+class Cubic(eg.SeparableHamiltonian):
+    """A chain with cubic forces."""
+
+    stiffness: jax.Array
+    cubic: jax.Array
+
+    def kinetic(self, t, p):
+        return 0.5 * jnp.sum(p**2)
+
+    def potential(self, t, q, u):
+        stretch = jnp.diff(q, prepend=0.0, append=0.0)
+        return jnp.sum(0.5 * self.stiffness * stretch**2 + 0.25 * self.cubic * stretch**4) - u * q[0]
+
+
+def arguments(system=Cubic):
+    rng = np.random.default_rng(0)
+    start = [jnp.asarray(0.6 * rng.normal(size=6)) for _ in range(2)]
+    return (
+        system(jnp.asarray(1 + 0.1 * rng.normal(size=7)), jnp.full(7, 0.3)),
+        *start,
+        jnp.asarray(rng.normal(size=STEPS)),
+    )
+
+
+def loss(args, gradient):
+    system, q, p, u = args
+    sol = eg.solve(
+        system,
+        eg.InitialValue(q, p),
+        u,
+        dt=0.08,
+        gradient=gradient,
+        save=eg.EveryNode(STEPS // 4),
+        cost=lambda t, q, p: 2e-3 * jnp.sum(q**2 * p**2),
+    )
+    return jnp.sum(jnp.sin(sol.q[-1])) + 0.3 * jnp.sum(sol.p[2] ** 2) + sol.cost
+
+
+@eqx.filter_jit
+def gradient_of(loss, args, gradient):
+    found = eqx.filter_grad(loss)(args, gradient)
+    return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(found)])
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return gradient_of(loss, arguments(), eg.Backprop())
+
+
+def error(nudge, exact, args=None, loss=loss):
+    found = gradient_of(loss, arguments() if args is None else args, eg.Echo(nudge))
+    return float(jnp.linalg.norm(found - exact) / jnp.linalg.norm(exact))
+
+
+SCHEMES = {
+    "order 4": (lambda b: eg.Richardson(b, 4), 4, 0.2),
+    "order 6": (lambda b: eg.Richardson(b, 6), 6, 0.2),
+    "4 points": (lambda b: eg.Holomorphic(b, 4), 4, 0.1),
+    "8 points": (lambda b: eg.Holomorphic(b, 8), 8, 0.2),
+}
+
+
+@pytest.mark.float64_only
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_error_has_its_order_and_the_nudge_knows_it(scheme, exact):
+    make, order, beta = SCHEMES[scheme]
+    wide, narrow = (error(make(jnp.asarray(b)), exact) for b in (beta, beta / 2))
+    assert 1e-13 < narrow < wide < 0.1
+    assert math.log2(wide / narrow) == pytest.approx(order, abs=0.15)
+    told = gradient_of(loss, arguments(), eg.Echo(make(jnp.asarray(beta)).error()))
+    made = gradient_of(loss, arguments(), eg.Echo(make(jnp.asarray(beta)))) - exact
+    assert float(jnp.linalg.norm(told - made) / jnp.linalg.norm(made)) < 0.25
+
+
+@pytest.mark.float64_only
+def test_what_points_and_pairs_buy(exact):
+    """Where two nudges err by 1e-3, four points err by a few 1e-6, four real nudges by 1e-6, eight points by 1e-9."""
+    radius = jnp.asarray(0.06)
+    four = error(eg.Holomorphic(radius, 4), exact)
+    real = error(eg.Richardson(radius, 4), exact)
+    assert 5e-4 < error(eg.Symmetric(radius), exact) < 2e-3
+    assert 1e-6 < four < 1e-5
+    assert 2e-7 < real < 2e-6
+    assert error(eg.Holomorphic(radius, 8), exact) < 1e-9
+    # Both leave out the same fifth derivative: with nodes 1/2 and 1 it counts a quarter.
+    assert four / real == pytest.approx(4, rel=0.05)
+
+
+@pytest.mark.float64_only
+def test_the_complex_step_has_no_smallest_radius(exact):
+    assert error(eg.Holomorphic(1e-20, 2), exact) < 1e-12
+    with pytest.raises(eqx.EquinoxRuntimeError, match="lost in rounding"):
+        error(eg.Symmetric(1e-20), exact)
+
+
+def test_an_automatic_strength_gains_digits_with_the_order():
+    tolerance = {"float64": (1e-10, 1e-12), "float32": (2e-3, 2e-4)}[str(jnp.zeros(()).dtype)]
+    exact = gradient_of(loss, arguments(), eg.Backprop())
+    for nudge, limit in zip((eg.Richardson(), eg.Holomorphic()), tolerance, strict=True):
+        found = error(nudge, exact)
+        told = float(jnp.linalg.norm(gradient_of(loss, arguments(), eg.Echo(nudge.error())) / jnp.linalg.norm(exact)))
+        assert found < limit, nudge
+        assert told < 10 * limit, nudge
+        assert found < 20 * told, nudge
+
+
+@pytest.mark.float64_only
+@pytest.mark.parametrize("integrator", [eg.Yoshida(6), eg.ImplicitMidpoint()], ids=str)
+def test_complex_echoes_of_every_kind_of_integrator(integrator):
+    """A PyTree state, explicit time, a relativistic kinetic energy, inputs, a cost on nodes and one along the run."""
+    point = machine(7)
+    point = point._replace(cost=Cost(0.1 * point.cost.weight), closed_over=None)
+
+    def of(point, gradient):
+        sol = eg.solve(
+            point.system,
+            eg.InitialValue(point.q, point.p),
+            point.inputs,
+            dt=point.dt,
+            t0=point.t0,
+            integrator=integrator,
+            gradient=gradient,
+            save=lambda t, q, p: jnp.tanh(q["b"]) * t,
+            cost=point.cost,
+        )
+        return 0.1 * mixed((sol.q, sol.p, sol.saved)) + sol.cost
+
+    exact = gradient_of(of, point, eg.Backprop())
+    assert error(eg.Holomorphic(1e-2, 8), exact, point, of) < 1e-9
+
+
+def with_term(term):
+    class Other(Cubic):
+        def potential(self, t, q, u):
+            return Cubic.potential(self, t, q, u) + term(q)
+
+    return Other
+
+
+@pytest.mark.parametrize(
+    ("term", "complaint"),
+    [
+        (lambda q: jnp.sum(jnp.abs(q) ** 3), "takes abs of the state"),
+        (lambda q: jnp.sum(jnp.where(q > 0, q**2, 0 * q)), "of the state"),
+        (lambda q: jnp.sum(jax.nn.relu(q) ** 2), "takes max of the state"),
+        (lambda q: jnp.sum(q.real**2), "takes real of the state"),
+        (lambda q: jnp.vdot(q, q).real, "conj, real of the state"),
+        (lambda q: jnp.sum(jax.lax.map(lambda x: jnp.abs(x) ** 2, q)), "takes abs of the state"),
+        (lambda q: jnp.sum(jax.scipy.special.erf(q)), "refuses a complex state: erf does not accept"),
+    ],
+)
+def test_an_energy_that_is_not_holomorphic_is_refused(term, complaint):
+    args = arguments(with_term(term))
+    with pytest.raises(TypeError, match=complaint) as refusal:
+        eqx.filter_grad(loss)(args, eg.Echo(eg.Holomorphic(0.1)))
+    assert "Richardson" in str(refusal.value)
+
+
+@pytest.mark.float64_only
+def test_what_is_refused_would_be_wrong(monkeypatch):
+    """Without the refusal |q|³ gives another gradient, and the leak shows it."""
+    args = arguments(with_term(lambda q: 0.5 * jnp.sum(jnp.abs(q) ** 3)))
+    exact = gradient_of(loss, args, eg.Backprop())
+    assert error(eg.Richardson(1e-3, 4), exact, args) < 1e-6
+    monkeypatch.setattr("echograd._energy._check_holomorphic", lambda value, x: None)
+    found = jnp.inf
+    with pytest.raises(eqx.EquinoxRuntimeError, match="imaginary leak"):
+        found = error(eg.Holomorphic(1e-3, 4), exact, args)
+    assert found > 1e-2
+
+
+@pytest.mark.float64_only
+def test_the_leak_falls_with_the_radius_and_is_refused_where_it_is_large(exact):
+    """An order less than the error in the number of points that the radius is raised to: two powers."""
+    norms = [
+        float(jnp.linalg.norm(gradient_of(loss, arguments(), eg.Echo(eg.Holomorphic(jnp.asarray(r), 4).leak()))))
+        for r in (0.05, 0.025)
+    ]
+    assert math.log2(norms[0] / norms[1]) == pytest.approx(2, abs=0.15)
+    assert norms[0] < 0.05 * float(jnp.linalg.norm(exact))
+    with pytest.raises(eqx.EquinoxRuntimeError, match=r"leak is above|did not return"):
+        error(eg.Holomorphic(3.0, 4), exact)
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: eg.Richardson(0.1, 2), "Symmetric"),
+        (lambda: eg.Richardson(0.1, 5), "even number of at least 4"),
+        (lambda: eg.Richardson(0.0, 4), "finite and not zero"),
+        (lambda: eg.Richardson("big", 4), '"auto"'),
+        (lambda: eg.Holomorphic(0.1, 3), "conjugate pairs"),
+        (lambda: eg.Holomorphic(0.1, 0), "even and at least 2"),
+        (lambda: eg.Holomorphic(math.inf), "radius must be finite"),
+        (lambda: eg.Holomorphic(0.1, 2).leak(), "two points"),
+    ],
+)
+def test_misuse_is_refused_at_once(make, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        make()
+
+
+def test_infinitesimal_readings_cannot_be_noisy():
+    with pytest.raises(TypeError, match="finite nudge"):
+        eg.Noisy(eg.Infinitesimal(), 1e-3, jax.random.key(0))
