@@ -1,11 +1,12 @@
 """Small data sets and configs that the tests of training share."""
 
 import dataclasses
+import json
 
 import numpy as np
 
 from echograd.data import Dataset, Split
-from echograd.training import Config, Network, Optimiser
+from echograd.training import Config, Network, Optimiser, Run
 
 SMALL = Config(
     "waves",
@@ -60,3 +61,14 @@ def sums(*, times=None, cases=20, seed=0):
 def smaller(**changes):
     """Return the small config with changes."""
     return dataclasses.replace(SMALL, **changes)
+
+
+def numbers(folder):
+    """Everything that must not depend on interruptions: metrics but for the time, results, and all arrays."""
+    history = [
+        {key: value for key, value in record.items() if key != "seconds"} for record in Run.open(folder).history()
+    ]
+    results = json.loads((folder / "results.json").read_text())
+    del results["seconds"]
+    arrays = [(folder / name).read_bytes().split(b"\n", 1)[1] for name in ("last.eqx", "best.eqx")]
+    return history, results, arrays

@@ -10,7 +10,7 @@ import pytest
 
 import echograd as eg
 from echograd.training import Config, Network, Optimiser, Run, TrainingDiverged, fit
-from waves import SMALL, smaller, sums, waves
+from waves import SMALL, numbers, smaller, sums, waves
 
 DATA = waves()
 
@@ -29,17 +29,6 @@ class After:
         self.left -= 1
         if self.left < 0:
             raise self.how
-
-
-def numbers(folder):
-    """Everything that must not depend on interruptions: metrics but for the time, results, and all arrays."""
-    history = [
-        {key: value for key, value in record.items() if key != "seconds"} for record in Run.open(folder).history()
-    ]
-    results = json.loads((folder / "results.json").read_text())
-    del results["seconds"]
-    arrays = [(folder / name).read_bytes().split(b"\n", 1)[1] for name in ("last.eqx", "best.eqx")]
-    return history, results, arrays
 
 
 @pytest.fixture(scope="module")

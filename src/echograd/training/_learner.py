@@ -184,6 +184,50 @@ def _outputs(model: HSSM, state: eqx.nn.State, batch: Batch) -> Float[Array, "ba
     return _apply(eqx.nn.inference_mode(model), state, batch, None)[0]
 
 
+def initial_model(config: Config, dataset: Dataset) -> tuple[HSSM, eqx.nn.State]:
+    """Return the model that `fit` begins with, and the state of its norms.
+
+    Args:
+        config: the run.
+        dataset: what it is for.
+
+    Example:
+        ```python
+        model, state = initial_model(ecg_recipe(), load("ecg-rhythm-envelope"))
+        ```
+    """
+    return make_model(config, Shapes.of(dataset))
+
+
+def batch_loss(
+    dataset: Dataset,
+    model: HSSM,
+    state: eqx.nn.State,
+    batch: Batch,
+    class_weights: Float[Array, " classes"] | None = None,
+) -> Float[Array, ""]:
+    """Return the mean loss of a batch as `fit` minimises it, but without dropout and with the norms as in inference.
+
+    Args:
+        dataset: where the batch is from.
+        model: the model.
+        state: the state of its norms.
+        batch: cases of one of its splits.
+        class_weights: weights of the classes; `None`: all 1.
+
+    Example:
+        ```python
+        batch = Batches(dataset.train, 8).batch(0, 0)
+        gradient = eqx.filter_grad(lambda model: batch_loss(dataset, model, state, batch))(model)
+        ```
+    """
+    outputs, _ = _apply(eqx.nn.inference_mode(model), state, on_device(batch), None)
+    if class_weights is None:
+        class_weights = jnp.ones(max(dataset.classes, 1), outputs.dtype)
+    total, count = _costs(Shapes.of(dataset), outputs, batch, class_weights)
+    return total / jnp.maximum(count, 1)
+
+
 def on_device(batch: Batch, place: Any = None) -> Batch:
     """Return the batch with device arrays, split over devices where a sharding says so."""
     return Batch(*(jax.device_put(column, place) for column in batch))

@@ -1,0 +1,172 @@
+"""`echograd check`: hold echo gradients against backprop, parameter by parameter."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import tyro
+from jaxtyping import Array, Float
+
+from .._check import GradientReport, check_gradients
+from .._solve import solve
+from ..boundary import InitialValue
+from ..data import Batches, load
+from ..gradients import AbstractGradient
+from ..systems import SeparableHamiltonian
+from ..training import Config, Network, batch_loss, initial_model
+from ._main import FAILED
+from ._tables import console, plain_table
+
+_TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """Hold echo gradients against backprop, parameter by parameter: of a chain of masses, and of a model on real data.
+
+    An exact gradient has an error of rounding size, and a Taylor slope of 2. The exit code is 1 if the error of a
+    parameter's gradient is larger than the tolerance; errors of finite nudges are shown and not judged.
+
+    Attributes:
+        dataset: data set that the model gets a batch of.
+        model: kind of the oscillators.
+        nudge: how the echo is nudged; only "infinitesimal" is exact.
+        beta: size of a finite nudge; None scales it to the cotangents.
+        precision: of all numbers.
+        tolerance: the largest relative error that passes; None: 1e-9 in float64, 1e-3 in float32.
+        hidden: width of the model.
+        units: oscillators in a block.
+        blocks: blocks of the model.
+        cases: cases in the batch.
+        steps: steps in the chain's trajectory.
+        taylor: run the Taylor test.
+        seed: of initial weights, data and directions.
+    """
+
+    dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[DATASET]")] = "ecg-rhythm-envelope"
+    model: Literal["linear", "nonlinear"] = "linear"
+    nudge: Literal["infinitesimal", "symmetric", "one-sided"] = "infinitesimal"
+    beta: float | None = None
+    precision: Literal["float32", "float64"] = "float64"
+    tolerance: float | None = None
+    hidden: int = 8
+    units: int = 8
+    blocks: int = 2
+    cases: int = 4
+    steps: int = 1000
+    taylor: bool = True
+    seed: int = 0
+
+
+class Chain(SeparableHamiltonian):
+    r"""Masses between springs that harden, driven at one end.
+
+    $$H = \sum_i \frac{p_i^2}{2 m_i} + \sum_i k_i \left( \tfrac12 d_i^2 + \tfrac14 d_i^4 \right) - u q_1, \qquad
+    d_i = q_{i+1} - q_i$$
+
+    Args:
+        mass: $m$, shape (masses,).
+        stiffness: $k$, shape (masses + 1,); the outer springs are tied to walls.
+    """
+
+    mass: Float[Array, " masses"]
+    stiffness: Float[Array, " springs"]
+
+    def kinetic(self, t: Any, p: Float[Array, " masses"]) -> Float[Array, ""]:
+        return jnp.sum(p**2 / (2 * self.mass))
+
+    def potential(self, t: Any, q: Float[Array, " masses"], u: Float[Array, ""]) -> Float[Array, ""]:
+        d = jnp.diff(jnp.pad(q, 1))
+        return jnp.sum(self.stiffness * (d**2 / 2 + d**4 / 4)) - u * q[0]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command."""
+    command = tyro.cli(Check, args=argv, prog="echograd check")
+    tolerance = _TOLERANCE[command.precision] if command.tolerance is None else command.tolerance
+    if not 0 < tolerance < math.inf:
+        raise ValueError(f"tolerance={tolerance:g}: it must be positive.")
+    out, failed = console(), False
+    with jax.enable_x64(command.precision == "float64"):
+        config = Config(
+            command.dataset,
+            model=command.model,
+            nudge=command.nudge,
+            beta=command.beta,
+            network=Network(hidden=command.hidden, units=command.units, blocks=command.blocks),
+            precision=command.precision,
+            seed=command.seed,
+        )
+        for title, check in (("a driven chain", _chain), ("a model", _model)):
+            title, report = check(command, config)
+            out.print(f"\n{title}: the {command.nudge} echo against backprop, {command.precision}")
+            out.print(_table(report))
+            exact = command.nudge == "infinitesimal"
+            good = report.ok(tolerance)
+            verdict = "it passes" if good else "IT IS TOO LARGE"
+            if not exact:
+                verdict = "not judged, because a finite nudge is not exact"
+            elif not good and command.precision == "float32":
+                verdict += " (rounding grows along the way back; float64 tells whether it is that)"
+            out.print(f"Largest relative error {report.worst:.1e}, tolerance {tolerance:.0e}: {verdict}.")
+            failed |= exact and not good
+    return FAILED if failed else 0
+
+
+def _chain(command: Check, config: Config) -> tuple[str, GradientReport]:
+    """Check the gradients of a Hamiltonian with respect to its constants, initial state, inputs and time step."""
+    masses = 8
+    key = jax.random.key(config.seed)
+    mass, stiffness, q, p, u = (
+        jax.random.normal(k, (n,)) for k, n in zip(jax.random.split(key, 5), (8, 9, 8, 8, command.steps), strict=True)
+    )
+    params = {
+        "system": Chain(jnp.exp(0.3 * mass), jnp.exp(0.3 * stiffness)),
+        "start": InitialValue(0.3 * q, 0.3 * p),
+        "inputs": 0.3 * u,
+        "dt": jnp.asarray(0.02),
+    }
+
+    def loss(params: Any, gradient: AbstractGradient) -> Array:
+        trajectory = solve(
+            params["system"], params["start"], params["inputs"], dt=params["dt"], steps=command.steps, gradient=gradient
+        )
+        return jnp.mean((trajectory.q - 0.1) ** 2)
+
+    title = f"A chain of {masses} masses, {command.steps} steps"
+    return title, check_gradients(loss, params, {command.nudge: config.gradient_object()}, taylor=command.taylor)
+
+
+def _model(command: Check, config: Config) -> tuple[str, GradientReport]:
+    """Check the gradients of an HSSM on a batch of real cases."""
+    dataset = load(config.dataset)
+    dataset = dataset.standardised(targets=dataset.task == "regression")
+    batch = Batches(dataset.train, command.cases, seed=config.seed).batch(0, 0)
+    model, state = initial_model(config, dataset)
+
+    def loss(model: Any, gradient: AbstractGradient) -> Array:
+        units = [gradient] * len(model.blocks)
+        model = eqx.tree_at(lambda model: [block.unit.gradient for block in model.blocks], model, units)
+        return batch_loss(dataset, model, state, batch)
+
+    # The strength of a nudge is an array, and no parameter.
+    nudged = config.gradient_object()
+    exact = dataclasses.replace(config, nudge="infinitesimal", beta=None).gradient_object()
+    model = eqx.tree_at(lambda m: [b.unit.gradient for b in m.blocks], model, [exact] * config.network.blocks)
+    title = f"HSSM of {config.network.blocks} {config.model} blocks on {command.cases} cases of {config.dataset}"
+    return title, check_gradients(loss, model, {command.nudge: nudged}, taylor=command.taylor)
+
+
+def _table(report: GradientReport) -> Any:
+    table = plain_table("parameter", "relative error", "cosine", "norm ratio", "norm", "Taylor slope")
+    for row in report.rows:
+        slope = "-" if row["taylor_slope"] is None else f"{row['taylor_slope']:.2f}"
+        error, norm = f"{row['relative_error']:.1e}", f"{row['reference_norm']:.2e}"
+        # Square brackets in a path are not rich's markup.
+        path = row["parameter"].replace("[", r"\[")
+        table.add_row(path, error, f"{row['cosine']:.9f}", f"{row['norm_ratio']:.9f}", norm, slope)
+    return table

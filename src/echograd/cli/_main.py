@@ -1,0 +1,103 @@
+"""Finds the command, runs it, and turns what goes wrong into one message and an exit code."""
+
+import difflib
+import importlib
+import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+
+import equinox as eqx
+
+# A command is a private module of this package with a function `main(argv) -> exit code`, which is imported when it is
+# wanted and not before.
+COMMANDS = {
+    "train": ("_train", "train a model on a data set, or go on with a run"),
+    "evaluate": ("_evaluate", "score the best model of a run"),
+    "datasets": ("_datasets", "list the known data sets, and where their files go"),
+    "check": ("_check", "hold echo gradients against backprop, parameter by parameter"),
+}
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+# What the library raises on purpose, with a message that says what, why, and the remedy. Anything else is a fault of
+# ours and keeps its traceback.
+_MEANT = (ValueError, OSError, RuntimeError, ModuleNotFoundError)
+
+_EXTRAS = {"optax": "train", "tyro": "train", "rich": "train", "matplotlib": "plot"}
+
+_TRACEBACK = "ECHOGRAD_TRACEBACK"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command of `echograd`.
+
+    Args:
+        argv: the command and its arguments; by default those of the process.
+
+    Returns:
+        The exit code: 0; 1 if the command failed; 2 if it was used wrongly; 130 if it was interrupted.
+
+    Example:
+        ```python
+        main(["datasets"])
+        ```
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else USAGE
+    if arguments[0] == "--version":
+        print(f"echograd {importlib.metadata.version('echograd')}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean `echograd {close[0]}`?" if close else ""
+        print(f"echograd: there is no command {name!r}.{hint}\n\n{_usage()}", file=sys.stderr)
+        return USAGE
+    try:
+        return importlib.import_module(f".{COMMANDS[name][0]}", __package__).main(rest)
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as stop:  # of the parser
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else FAILED
+    except BrokenPipeError:
+        # Whoever read the output has closed it, as `head` does. Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except _MEANT as error:
+        if os.environ.get(_TRACEBACK):
+            raise
+        print(f"echograd {name}: {_message(error)}", file=sys.stderr)
+        return FAILED
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name.ljust(width)}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: echograd COMMAND ...",
+            "",
+            "Gradients of whole trajectories, measured like a physicist, exact like backprop.",
+            "",
+            *lines,
+            "",
+            "`echograd COMMAND --help` tells more. `echograd --version` tells the version.",
+            f"With {_TRACEBACK}=1 in the environment errors come with their traceback.",
+        ]
+    )
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        package = error.name.partition(".")[0]
+        if package in _EXTRAS:
+            return f"this command needs {package}: pip install 'echograd[{_EXTRAS[package]}]'"
+    if isinstance(error, eqx.EquinoxRuntimeError):
+        return str(error).strip().splitlines()[0]
+    if isinstance(error, OSError) and error.filename is None and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

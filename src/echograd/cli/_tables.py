@@ -1,0 +1,56 @@
+"""Tables of results, for people."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+TITLES = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "macro F1",
+    "mse": "MSE",
+    "mae": "MAE",
+    "r2": "R²",
+}
+
+
+def plain_table(*columns: str, left: int = 1) -> Table:
+    """Return an empty table whose first columns are texts and whose others are numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i < left else "right", overflow="fold")
+    return table
+
+
+def number(value: float | None) -> str:
+    """Return three digits of a metric."""
+    return "-" if value is None else f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
+
+
+def metrics_table(rows: dict[str, dict[str, Any]]) -> Table:
+    """Return a table with one row of metrics for every name."""
+    names = [name for name in TITLES if any(name in row for row in rows.values())]
+    table = plain_table("", *(TITLES[name] for name in names))
+    for title, row in rows.items():
+        table.add_row(title, *(number(row.get(name)) for name in names))
+    return table
+
+
+def confusion_table(confusion: Iterable[Sequence[int]], classes: Sequence[str]) -> Table:
+    """Return a confusion matrix with recalls."""
+    table = plain_table("is, and is taken for →", *classes, "recall")
+    for i, (name, row) in enumerate(zip(classes, confusion, strict=True)):
+        cases = sum(row)
+        counts = [f"[bold]{count}[/]" if i == j else str(count) for j, count in enumerate(row)]
+        table.add_row(name, *counts, f"{row[i] / cases:.0%}" if cases else "-")
+    return table
+
+
+def console() -> Console:
+    """Return a console that does not break lines where the output goes into a file."""
+    out = Console(highlight=False, soft_wrap=False)
+    return out if out.is_terminal else Console(highlight=False, width=160)

@@ -1,0 +1,170 @@
+"""`echograd train`: train a model on a data set, or go on with a run."""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ..data import load
+from ..training import Config, Progress, Run, fit
+from ._main import INTERRUPTED
+from ._tables import confusion_table, console, metrics_table
+
+# What `config.json` of a run holds besides its config.
+_ABOUT = ("versions", "data")
+
+
+@dataclasses.dataclass(frozen=True)
+class Train(Config):
+    """Train a state-space model of oscillators on a data set, by echoes or by backprop.
+
+    The run goes into a folder: its settings, a line of metrics an epoch, checkpoints, and the results of the best model
+    on cases it has not seen. Ctrl-C, a crash or a full disk cost nothing: the same command with --resume goes on, and
+    ends with the numbers of an unbroken run.
+
+    Attributes:
+        dataset: name of the data set; `echograd datasets` lists them.
+        out: folder of the run; by default runs/DATASET-MODEL-GRADIENT-seedSEED.
+        resume: go on with the run in the folder, with its settings.
+        config: JSON file with settings, a run's config.json for instance; other options go before it.
+        checkpoint_minutes: write a checkpoint at least this often within an epoch.
+        quiet: print the results only.
+    """
+
+    dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
+    out: pathlib.Path | None = None
+    resume: bool = False
+    config: pathlib.Path | None = None
+    checkpoint_minutes: float = 5.0
+    quiet: bool = False
+
+    def plain(self) -> Config:
+        """Return what is the run's own, without what is this command's."""
+        return Config(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Config)})
+
+    def folder(self) -> pathlib.Path:
+        """Return the folder of the run."""
+        name = f"{self.dataset}-{self.model}-{self.gradient}-seed{self.seed}"
+        return pathlib.Path("runs") / name if self.out is None else self.out
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--out", type=pathlib.Path)
+    first.add_argument("--config", type=pathlib.Path)
+    first.add_argument("--resume", action="store_true")
+    known, _ = first.parse_known_args(argv)
+    if known.resume and known.out is not None:
+        command = _parse(argv, _run_config(known.out))
+    else:
+        command = _parse(argv, None if known.config is None else _file_config(known.config))
+        if command.resume:
+            command = _parse(argv, _run_config(command.folder()))
+    return _train(command)
+
+
+def _parse(argv: Sequence[str], default: Config | None) -> Train:
+    options: dict[str, Any] = {"args": argv, "prog": "echograd train", "config": (tyro.conf.OmitArgPrefixes,)}
+    if default is not None:
+        fields = {field.name: getattr(default, field.name) for field in dataclasses.fields(Config)}
+        options["default"] = Train(**fields)
+    return tyro.cli(Train, **options)
+
+
+def _run_config(folder: pathlib.Path) -> Config:
+    try:
+        return Run.open(folder).config
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder} holds no training run to resume. Leave --resume out to begin one.") from None
+
+
+def _file_config(path: pathlib.Path) -> Config:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Config.from_dict({key: value for key, value in values.items() if key not in _ABOUT})
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise ValueError(f"{path} holds no settings in JSON ({error}).") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _train(command: Train) -> int:
+    out, folder = console(), command.folder()
+    dataset = load(command.dataset)
+    show = _Show(out, command)
+    try:
+        with show:
+            run = fit(
+                command.plain(),
+                dataset,
+                out=folder,
+                resume=command.resume,
+                progress=show,
+                checkpoint_minutes=command.checkpoint_minutes,
+            )
+    except KeyboardInterrupt:
+        print(f"Interrupted. Go on with: echograd train --resume --out {folder}", file=sys.stderr)
+        return INTERRUPTED
+    results(out, run)
+    return 0
+
+
+def results(out: Console, run: Run) -> None:
+    """Print what came out of a finished run."""
+    found = run.results
+    constant = "majority" if "majority" in found else "mean"
+    rows = {f"best model, epoch {found['best_epoch']}": found["test"], f"{constant} baseline": found[constant]}
+    out.print(f"\nOn the {len(run.dataset.test)} test cases:")
+    out.print(metrics_table(rows))
+    if found["classes"]:
+        out.print(confusion_table(found["test"]["confusion"], found["classes"]))
+    out.print(f"{found['parameters']:,} parameters, {found['seconds']:.0f} s of training. All of it is in {run.folder}")
+
+
+class _Show:
+    """Shows a run: a line an epoch, and below them a bar where there is a terminal."""
+
+    def __init__(self, out: Console, command: Train) -> None:
+        self.out, self.command = out, command
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), "left", TimeRemainingColumn())
+        self.bar = Bar(*columns, console=out, transient=True, disable=command.quiet or not out.is_terminal)
+        self.task = self.bar.add_task("compiling", total=None)
+        self.headed = False
+
+    def __enter__(self) -> "_Show":
+        if not self.command.quiet:
+            c = self.command
+            what = f"{c.model} oscillators, {c.gradient} gradients, {c.precision}, seed {c.seed}"
+            self.out.print(f"{c.dataset}: {what} → {c.folder()}")
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.bar.stop()
+
+    def __call__(self, now: Progress) -> None:
+        done = (now.epoch - 1) * now.batches + now.batch
+        text = f"epoch {now.epoch}/{now.epochs}, loss {now.loss:.3f}"
+        self.bar.update(self.task, description=text, completed=done, total=now.epochs * now.batches)
+        if now.record is not None and not self.command.quiet:
+            self.line(now, now.record)
+
+    def line(self, now: Progress, record: dict[str, Any]) -> None:
+        validation = record["validation"]
+        names = ("loss", "balanced_accuracy", "f1") if "f1" in validation else ("loss", "mae", "r2")
+        if not self.headed:
+            titles = {"loss": "loss", "balanced_accuracy": "bal. acc.", "f1": "F1", "mae": "MAE", "r2": "R²"}
+            heads = "".join(titles[name].rjust(11) for name in names)
+            self.out.print(f"{'':8}{'training':>11}  validation\n{'epoch':>8}{'loss':>11}{heads}{'seconds':>11}")
+            self.headed = True
+        numbers = "".join(f"{validation[name]:11.3f}" for name in names)
+        mark = "  best" if now.best else ""
+        self.out.print(f"{now.epoch:8}{record['train']['loss']:11.3f}{numbers}{record['seconds']:11.1f}{mark}")

@@ -1,0 +1,242 @@
+"""The command line: each command, its exit codes, and what it says when something is wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from echograd import GradientReport
+from echograd.cli import main
+from echograd.data import available
+from echograd.training import Run
+from waves import numbers, waves
+
+SIZES = ["--hidden", "4", "--units", "3", "--blocks", "1", "--epochs", "2", "--batch-size", "8"]
+
+
+def write_ts(path, split):
+    """Write cases in the format of the UEA archive."""
+    lines = ["@problemName Waves", "@univariate false", "@dimensions 2", "@equalLength true", "@seriesLength 24"]
+    lines += ["@classLabel true slow fast", "@data"]
+    for case, target in zip(split.inputs, split.targets, strict=True):
+        channels = [",".join(f"{value:.6g}" for value in channel) for channel in case.T]
+        lines.append(":".join([*channels, ("slow", "fast")[target]]))
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory):
+    """A data folder with one small set in it, and a working folder."""
+    root = tmp_path_factory.mktemp("cli")
+    data = waves((24, 8, 16), rare=0.4, equal=True)
+    (root / "data" / "Waves").mkdir(parents=True)
+    write_ts(root / "data" / "Waves" / "Waves_TRAIN.ts", data.train)
+    write_ts(root / "data" / "Waves" / "Waves_TEST.ts", data.test)
+    before = os.getcwd()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ECHOGRAD_DATA", str(root / "data"))
+        os.chdir(root)
+        yield root
+        os.chdir(before)
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    assert main(["train", "Waves", *SIZES]) == 0
+    return folder / "runs" / "Waves-linear-echo-seed0"
+
+
+def test_train_keeps_a_run_and_tells_about_it(folder, run, capsys):
+    assert main(["train", "Waves", *SIZES, "--out", str(folder / "told")]) == 0
+    said = capsys.readouterr().out
+    for word in ("epoch", "best", "On the 16 test cases", "balanced accuracy", "majority baseline", "recall", "slow"):
+        assert word in said
+    assert Run.open(run).config.network.hidden == 4
+    assert Run.open(run).history()[-1]["epoch"] == 2
+    assert main(["train", "Waves", *SIZES, "--quiet", "--out", str(folder / "quiet")]) == 0
+    assert "epoch" not in capsys.readouterr().out.split("On the 16")[0]
+
+
+def test_evaluate_says_what_the_results_say(run, capsys):
+    assert main(["evaluate", str(run), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["test"] == Run.open(run).results["test"]
+    assert main(["evaluate", str(run), "--split", "validation"]) == 0
+    said = capsys.readouterr().out
+    assert "validation cases" in said
+    assert "recall" in said
+    assert main(["evaluate", str(run.parent / "nothing")]) == 1
+    assert capsys.readouterr().err.startswith("echograd evaluate: ")
+
+
+def test_a_run_is_not_overwritten(run, capsys):
+    assert main(["train", "Waves", *SIZES]) == 1
+    said = capsys.readouterr().err
+    assert "not overwritten" in said
+    assert "--resume" in said
+    assert "Traceback" not in said
+    assert said.count("\n") == 1
+
+
+def test_resuming_takes_the_settings_of_the_run(run, capsys):
+    before = Run.open(run).results
+    assert main(["train", "--resume", "--out", str(run)]) == 0
+    assert main(["train", "Waves", "--resume"]) == 0
+    assert Run.open(run).results == before
+    capsys.readouterr()
+    assert main(["train", "--resume", "--out", str(run), "--epochs", "3"]) == 1
+    assert "epochs is 2 there and 3 here" in capsys.readouterr().err
+    assert main(["train", "--resume", "--out", str(run.parent / "nothing")]) == 1
+    assert "Leave --resume out" in capsys.readouterr().err
+
+
+def test_settings_come_from_a_file(folder, run, capsys):
+    command = ["train", "--config", str(run / "config.json"), "--epochs", "1", "--out", str(folder / "from-file")]
+    assert main([*command, "--quiet"]) == 0
+    config = Run.open(folder / "from-file").config
+    assert (config.network.hidden, config.epochs, config.dataset) == (4, 1, "Waves")
+    (folder / "bad.json").write_text('{"dataset": "Waves", "epoch": 1}')
+    assert main(["train", "--config", str(folder / "bad.json")]) == 1
+    assert "Did you mean 'epochs'" in capsys.readouterr().err
+    (folder / "worse.json").write_text("epochs: 1")
+    assert main(["train", "--config", str(folder / "worse.json")]) == 1
+    assert "no settings in JSON" in capsys.readouterr().err
+
+
+def test_interrupted_and_killed_processes_resume_exactly(folder):
+    """One process gets Ctrl-C and one `kill -9`, somewhere in the middle; resumed, both end like an unbroken run."""
+    command = ["train", "Waves", *SIZES, "--epochs", "60", "--quiet"]
+    assert main([*command, "--out", str(folder / "unbroken")]) == 0
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
+        out = folder / f"broken-{code}"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "echograd.cli", *command, "--out", str(out)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        deadline = time.monotonic() + 120
+        while not (out / "metrics.jsonl").is_file() or len(Run.open(out).history()) < 3:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == code, said
+        assert not Run.open(out).finished
+        if number == signal.SIGINT:
+            assert said.strip().endswith(f"Go on with: echograd train --resume --out {out}")
+        assert main(["train", "--resume", "--out", str(out), "--quiet"]) == 0
+        assert numbers(out) == numbers(folder / "unbroken")
+
+
+def test_datasets_lists_what_is_known(folder, capsys):
+    assert main(["datasets"]) == 0
+    said = capsys.readouterr().out
+    for entry in available():
+        assert entry.name in said
+    assert "cached" in said
+    assert str(folder / "data") in said.replace("\n", "")
+    assert main(["datasets", "ecg-afib-envelope"]) == 0
+    assert "ODC-By" in capsys.readouterr().out
+    assert main(["datasets", "FordA"]) == 0
+    assert "FordA_TRAIN.ts" in capsys.readouterr().out
+    assert main(["datasets", "nope"]) == 1
+
+
+SMALL_CHECK = ["check", "Waves", "--hidden", "3", "--units", "2", "--blocks", "1", "--steps", "20", "--no-taylor"]
+
+
+def test_check_passes_exact_gradients_and_fails_wrong_ones(capsys):
+    assert main(SMALL_CHECK) == 0
+    said = capsys.readouterr().out
+    for word in ("dt", "inputs", "start", "system", "unit.angle", "decoder.weight", "cosine", "it passes"):
+        assert word in said
+    assert "TOO LARGE" not in said
+    # Rounding is larger than no error at all.
+    assert main([*SMALL_CHECK, "--tolerance", "1e-20"]) == 1
+    assert "TOO LARGE" in capsys.readouterr().out
+    assert main([*SMALL_CHECK, "--tolerance", "-1"]) == 1
+
+
+@pytest.mark.parametrize("error", [1e-3, float("nan")])
+def test_the_verdict_of_check(error, monkeypatch, capsys):
+    from echograd.cli import _check
+
+    row = {"candidate": "echo", "parameter": "x", "relative_error": error, "cosine": 1.0, "norm_ratio": 1.0}
+    report = GradientReport([{**row, "reference_norm": 1.0, "taylor_slope": None}])
+    monkeypatch.setattr(_check, "check_gradients", lambda *_, **__: report)
+    assert main(SMALL_CHECK) == 1
+    assert main([*SMALL_CHECK, "--tolerance", "1e-2"]) == (0 if error < 1e-2 else 1)
+    assert main([*SMALL_CHECK, "--nudge", "one-sided"]) == 0
+    assert "not judged" in capsys.readouterr().out
+
+
+def test_wrong_use_is_told(capsys):
+    assert main([]) == 2
+    assert "usage: echograd" in capsys.readouterr().err
+    assert main(["--help"]) == 0
+    assert "usage: echograd" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert main(["trian"]) == 2
+    assert "Did you mean `echograd train`" in capsys.readouterr().err
+    assert main(["train"]) == 2
+    assert main(["train", "Waves", "--model", "cubic"]) == 2
+    assert main(["train", "Waves", "--epochs", "0"]) == 2
+    assert "at least one epoch" in capsys.readouterr().err
+    assert main(["train", "nope"]) == 1
+    assert main(["train", "--help"]) == 0
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch, capsys):
+    from echograd.cli import _datasets
+
+    def broken():
+        raise KeyError("bug")
+
+    monkeypatch.setattr(_datasets, "available", broken)
+    with pytest.raises(KeyError):
+        main(["datasets"])
+
+    def refused():
+        raise ValueError("what, why, remedy")
+
+    monkeypatch.setattr(_datasets, "available", refused)
+    assert main(["datasets"]) == 1
+    assert capsys.readouterr().err == "echograd datasets: what, why, remedy\n"
+    monkeypatch.setenv("ECHOGRAD_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="remedy"):
+        main(["datasets"])
+
+
+@pytest.mark.parametrize("extra", ["tyro", "rich", "optax"])
+def test_a_missing_extra_is_told_in_one_line(extra):
+    program = (
+        f"import sys; sys.modules[{extra!r}] = None; from echograd.cli import main; sys.exit(main(['train', 'x']))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert done.stderr == f"echograd train: this command needs {extra}: pip install 'echograd[train]'\n"
+
+
+def test_head_may_close_the_output():
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = f"{sys.executable} -m echograd.cli datasets ecg-rhythm | head -1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.startswith("ecg-rhythm: classification, 900 steps")
+    assert done.stderr == ""
+
+
+def test_predictions_are_those_of_the_run(run):
+    """The set was read from files by name, and is read again."""
+    logits = Run.open(run).predict("test")
+    assert logits.shape == (16, 2)
+    assert np.isfinite(logits).all()
