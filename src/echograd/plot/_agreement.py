@@ -64,7 +64,7 @@ def gradient_agreement(
                 va="top",
                 ha="right" if leftwards else "left",
             )
-    axes.set_yticks(range(len(parameters)), parameters)
+    axes.set_yticks(range(len(parameters)), parameters, parse_math=False)
     axes.set_ylim(len(parameters) - 0.4, -1.6)
     axes.tick_params(axis="y", length=0, labelsize=7)
     axes.spines["left"].set_visible(False)

@@ -37,8 +37,8 @@ def confusion_matrix(axes: Axes, counts: ArrayLike, classes: Sequence[str]) -> A
     size = 8.5 if n <= 6 else max(3.0, 8.5 * 6 / n)
     if n <= 20:
         for (i, j), value in np.ndenumerate(share):
-            dark = value > 0.5
-            colour = ("#ffffff" if dark else colours.ink) if table[i, j] else colours.muted
+            # What reads better on the deep end of the scale; both themes have white letters there.
+            colour = ("#ffffff" if value > 0.65 else colours.ink) if table[i, j] else colours.muted
             axes.text(
                 j,
                 i,
@@ -51,14 +51,14 @@ def confusion_matrix(axes: Axes, counts: ArrayLike, classes: Sequence[str]) -> A
                 linespacing=1.35,
             )
     upright = n <= 4
-    names = [textwrap.fill(name, 13) for name in classes]
-    below = [textwrap.fill(name, 11) for name in classes] if upright else names
+    names = [textwrap.fill(name, 13, break_long_words=False) for name in classes]
+    below = [textwrap.fill(name, 11, break_long_words=False) for name in classes] if upright else names
     if upright:
         # As many lines in every label, or they would not stand on one line.
         lines = max(name.count("\n") for name in below)
         below = [name + "\n " * (lines - name.count("\n")) for name in below]
-    axes.set_xticks(range(n), below, rotation=0 if upright else 90)
-    axes.set_yticks(range(n), names)
+    axes.set_xticks(range(n), below, rotation=0 if upright else 90, parse_math=False)
+    axes.set_yticks(range(n), names, parse_math=False)
     axes.tick_params(length=0, labelsize=min(8.0, size))
     axes.spines[:].set_visible(False)
     # White gaps between the cells.

@@ -71,7 +71,7 @@ def costs(axes: Axes, rows: Sequence[CostRow], quantity: Literal["bytes", "secon
     axes.xaxis.set_minor_formatter(NullFormatter())
     low, high = min(row[quantity] for row in rows), max(row[quantity] for row in rows)
     axes.set_ylim(low / 2, high * 2)
-    axes.yaxis.set_major_locator(LogLocator(numticks=5))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,), numticks=6))
     axes.yaxis.set_minor_formatter(NullFormatter())
     form = _memory if quantity == "bytes" else _time
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))

@@ -50,7 +50,8 @@ def learning_curve(
     axes.grid(axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if baseline is not None:
-        axes.axhline(baseline, color=colours.muted, lw=0.9, ls=(0, (1, 2)), label="majority class")
+        ends = [min(x[0] for x, _ in drawn.values()), max(x[-1] for x, _ in drawn.values())]
+        axes.plot(ends, [baseline] * 2, color=colours.muted, lw=0.9, ls=(0, (1, 2)), label="majority class")
     if best_epoch is not None:
         epochs, values = drawn.get("validation", drawn.get("train"))  # pyright: ignore[reportGeneralTypeIssues]
         if (here := epochs == best_epoch).any():

@@ -23,6 +23,7 @@ def echo_path(
     *,
     potential: Callable[[Any, Any], Any] | None = None,
     levels: Any = 10,
+    equal: bool = True,
 ) -> Axes:
     """Draw a path in the plane, its echo on top of it, and a nudged echo that leaves it.
 
@@ -33,18 +34,19 @@ def echo_path(
         nudged: likewise for an echo under a finite nudge.
         potential: function of two coordinate arrays, drawn as contour lines.
         levels: number of contours, or their values.
+        equal: whether both coordinates have the same scale.
 
     Returns:
-        The axes, without frame and at equal scales.
+        The axes, without frame.
     """
     colours = theme()
     forward, echo = np.asarray(forward), np.asarray(echo)
     seen = np.concatenate([forward, echo] + ([] if nudged is None else [np.asarray(nudged)]))
     low, high = seen.min(0), seen.max(0)
-    room = 0.08 * float((high - low).max()) or 1.0
+    room = 0.08 * (np.full(2, (high - low).max()) if equal else high - low)
+    room = np.where(room > 0, room, 1.0)
     if potential is not None:
-        wide = 3 * room
-        x, y = np.meshgrid(*(np.linspace(a - wide, b + wide, 240) for a, b in zip(low, high, strict=True)))
+        x, y = np.meshgrid(*np.linspace(low - 3 * room, high + 3 * room, 240).T)
         axes.contour(x, y, potential(x, y), levels=levels, colors=colours.rule, linewidths=0.7, zorder=0)
     # The free run darkens as time goes on.
     pieces = np.stack([forward[:-1], forward[1:]], 1)
@@ -61,9 +63,9 @@ def echo_path(
         )
         text = axes.annotate(mark, point, (7, 6), textcoords="offset points", size=8.5, zorder=6)
         text.set_path_effects([effects.withStroke(linewidth=2.5, foreground=colours.paper)])
-    axes.set_xlim(low[0] - room, high[0] + room)
-    axes.set_ylim(low[1] - room, high[1] + room)
-    axes.set_aspect("equal")
+    axes.set_xlim(low[0] - room[0], high[0] + room[0])
+    axes.set_ylim(low[1] - room[1], high[1] + room[1])
+    axes.set_aspect("equal" if equal else "auto")
     axes.set_axis_off()
     return axes
 

@@ -54,7 +54,7 @@ def signal_with_prediction(
         axes.plot(t, x + base, color=colours.ink if i == 0 else colours.muted, lw=0.9 if i == 0 else 0.8)
         if channel_names and shown.shape[1] > 1:
             axes.annotate(
-                channel_names[i],
+                str(channel_names[i]),
                 (1, float(np.median(x)) + base),
                 (3, 0),
                 xycoords=axes.get_yaxis_transform(),
@@ -68,11 +68,11 @@ def signal_with_prediction(
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("seconds" if sample_rate else "steps")
-    axes.set_title(truth)
+    axes.set_title(truth, parse_math=False)
     mark = {True: "✓ ", False: "✗ ", None: ""}[right]
     odds = "" if probability is None else f", {_percent(probability)}"
     colour = {True: colours.echo, False: colours.nudge, None: colours.ink}[right]
-    axes.set_title(f"{mark}{prediction}{odds}", loc="right", color=colour)
+    axes.set_title(f"{mark}{prediction}{odds}", loc="right", color=colour, parse_math=False)
     return axes
 
 

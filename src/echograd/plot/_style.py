@@ -16,6 +16,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from PIL import Image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,9 +132,13 @@ def figure(width: float, height: float, *, rows: int = 1, columns: int = 1, **gr
 
 
 def png(fig: Figure, *, dpi: int = 200) -> bytes:
-    """Return a figure as a PNG file, with its background."""
-    file = io.BytesIO()
-    fig.savefig(file, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    """Return a figure as a small PNG file: its background included, its colours reduced to 256."""
+    drawn, file = io.BytesIO(), io.BytesIO()
+    fig.savefig(drawn, format="png", dpi=dpi)
+    image = Image.open(drawn).convert("RGB")
+    image.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+        file, format="png", optimize=True, dpi=(dpi, dpi)
+    )
     return file.getvalue()
 
 

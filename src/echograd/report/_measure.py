@@ -1,0 +1,337 @@
+"""What a report measures anew on a model: gradients, an echo that retraces, memory and time."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from .. import _tree
+from .._check import GradientReport, check_gradients
+from .._solve import solve
+from ..boundary import InitialValue
+from ..data import Split
+from ..gradients import AbstractGradient, Backprop, Echo, FinalNode
+from ..integrators import Leapfrog, State, World
+from ..nn import HSSM
+from ..plot import CostRow
+from ..systems import SeparableHamiltonian
+
+GRADIENTS: dict[str, AbstractGradient] = {"echo": Echo(), "backprop": Backprop()}
+
+Oscillations = Float[Array, "steps channels units"]
+
+# How long one gradient may be timed.
+_SECONDS = 1.5
+
+
+class Subject(eqx.Module):
+    """A model, and cases to differentiate its loss on.
+
+    Args:
+        model: the model.
+        state: of its batch norms.
+        inputs: as the model sees them, shape (cases, steps, channels).
+        mask: which steps are valid, or `None`: all.
+        targets: class indices, or numbers.
+    """
+
+    model: HSSM
+    state: Any
+    inputs: Float[Array, "cases steps channels"]
+    mask: Any
+    targets: Any
+
+    @staticmethod
+    def of(model: HSSM, state: Any, split: Split, cases: int, steps: int | None = None) -> "Subject":
+        """Take cases evenly spread over a split, cut to their first steps."""
+        index = np.unique(np.linspace(0, len(split) - 1, cases).round().astype(int))
+        few = split.take(index)
+        mask = None if few.equal_length else jnp.asarray(few.mask[:, :steps])
+        dtype = model.decoder.weight.dtype
+        targets = few.targets if few.targets.dtype == np.int32 else few.targets.astype(dtype)
+        inputs = jnp.asarray(few.inputs[:, :steps].astype(dtype))
+        if inputs.shape[1] < few.inputs.shape[1] and targets.ndim > 1:
+            targets = targets[:, : inputs.shape[1] // model.every]
+        return Subject(eqx.nn.inference_mode(model), state, inputs, mask, jnp.asarray(targets))
+
+    def stretched(self, steps: int) -> "Subject":
+        """Return the same cases at another length, cut or repeated."""
+        times = -(-steps // self.inputs.shape[1])
+
+        def stretch(x: Array) -> Array:
+            return jnp.tile(x, (1, times, *[1] * (x.ndim - 2)))[:, :steps]
+
+        targets = self.targets
+        if self.model.head == "regression":
+            targets = jnp.tile(targets, (1, times, 1))[:, : steps // self.model.every]
+        mask = None if self.mask is None else stretch(self.mask)
+        return Subject(self.model, self.state, stretch(self.inputs), mask, targets)
+
+    def in_double_precision(self) -> "Subject":
+        """Return the same numbers as float64; call it where these are enabled."""
+        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64) if eqx.is_inexact_array(x) else x, self)
+
+    def loss(self, model: HSSM, gradient: AbstractGradient) -> Float[Array, ""]:
+        """Return the mean loss of the cases, every unit of the model differentiated by `gradient`."""
+        model = eqx.tree_at(lambda m: [b.unit.gradient for b in m.blocks], model, [gradient] * len(model.blocks))
+
+        def run(x: Array, mask: Any) -> Array:
+            y = model(x, self.state, mask=mask)
+            return y if self.state is None else y[0]
+
+        in_axes = (0, None if self.mask is None else 0)
+        outputs = jax.vmap(run, in_axes=in_axes, axis_name="batch")(self.inputs, self.mask)
+        if jnp.issubdtype(self.targets.dtype, jnp.integer):
+            chosen = jnp.take_along_axis(jax.nn.log_softmax(outputs), self.targets[:, None], 1)
+            return -jnp.mean(chosen)
+        return jnp.mean((outputs - self.targets.reshape(outputs.shape)) ** 2)
+
+
+def check_model(subject: Subject) -> GradientReport:
+    """Compare echo and backprop on the model, in float64 whatever it was trained in."""
+    with jax.enable_x64(True):
+        subject = subject.in_double_precision()
+        return check_gradients(subject.loss, subject.model)
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrace:
+    """One oscillator of a model on one case: the free run, its echo, and a nudged echo, all in the order of time.
+
+    Attributes:
+        steps: node indices 0..N.
+        unit: which oscillator.
+        forward: position and momentum, shape (nodes, 2).
+        echo: likewise, as the echo passed (with the momentum turned round again).
+        nudged: likewise, of the echo under a nudge that is strong enough to be seen.
+        echo_error: distance of the echo from the free run over all oscillators, relative to the size of the run.
+        nudged_error: likewise, of the nudged echo.
+        beta: strength of the nudge.
+    """
+
+    steps: np.ndarray
+    unit: int
+    forward: np.ndarray
+    echo: np.ndarray
+    nudged: np.ndarray
+    echo_error: np.ndarray
+    nudged_error: np.ndarray
+    beta: float
+
+
+def retrace(subject: Subject, case: int = 0, shift: float = 0.6) -> Retrace:
+    """Run the oscillators of the first block on one case, and then back: freely, and nudged by the loss.
+
+    Args:
+        subject: the model and its cases.
+        case: which case.
+        shift: how far the nudge is to drive the oscillator that is shown, in units of its standard deviation.
+    """
+    model = subject.model
+    valid = subject.inputs.shape[1] if subject.mask is None else int(subject.mask[case].sum())
+    unit = model.blocks[0].unit
+    drive, force = _drive_and_force(model, subject.state, subject.inputs[case, :valid], subject.targets[case])
+    forward = _forth(unit.system, drive)
+    echo, response = _back_and_response(unit.system, drive, force, forward)
+
+    # Shown is one that the loss moves far for its size, that has a say in the output, and whose swings can be followed.
+    q = np.asarray(forward[0][:, 0])
+    spread = q.std(0)
+    moved = np.abs(np.asarray(response[0][:, 0])).max(0) / np.maximum(spread, np.finfo(q.dtype).tiny)
+    say = spread * np.linalg.norm(np.asarray(unit.read_out[:, 0]), axis=0)
+    swings = np.count_nonzero(np.diff(np.signbit(q - q.mean(0)), axis=0), axis=0)
+    eligible = (say >= np.median(say)) & (swings <= max(40, swings.min()))
+    chosen = int(np.argmax(np.where(eligible if eligible.any() else True, moved, -1)))
+    beta = shift / moved[chosen] if moved[chosen] > 0 else 0.0
+    nudged = _back(unit.system, drive, force, forward, jnp.asarray(beta, drive.dtype))
+
+    def shown(z: State) -> np.ndarray:
+        return np.stack([np.asarray(x[:, 0, chosen]) for x in z], 1)
+
+    def distance(z: State) -> np.ndarray:
+        rows = [np.sum(np.asarray(a - b) ** 2, (1, 2)) for a, b in zip(z, forward, strict=True)]
+        size = [np.sum(np.asarray(b) ** 2, (1, 2)).mean() for b in forward]
+        return np.sqrt(sum(rows) / sum(size))
+
+    return Retrace(
+        steps=np.arange(valid + 1),
+        unit=chosen,
+        forward=shown(forward),
+        echo=shown(echo),
+        nudged=shown(nudged),
+        echo_error=distance(echo),
+        nudged_error=distance(nudged),
+        beta=float(beta),
+    )
+
+
+@eqx.filter_jit
+def _drive_and_force(
+    model: HSSM, state: Any, x: Float[Array, "steps channels"], target: Array
+) -> tuple[Oscillations, Oscillations]:
+    """Return what drives the oscillators of the first block, and the slope of the loss in their positions."""
+    block = model.blocks[0]
+    features = jax.vmap(model.encoder)(x)
+    normed, _ = block.norm(features, state)
+
+    def loss(y: Array) -> Array:
+        x = block.mix(features, y, None)
+        for other in model.blocks[1:]:
+            x, _ = other(x, state)
+        if model.head == "classification":
+            outputs = model.decoder(jnp.mean(x, 0))
+        else:
+            outputs = jax.vmap(model.decoder)(x[model.every - 1 :: model.every])
+        if jnp.issubdtype(target.dtype, jnp.integer):
+            return -jax.nn.log_softmax(outputs)[target]
+        return jnp.mean((outputs.ravel() - target.ravel()[: outputs.size]) ** 2)
+
+    slope = jax.grad(loss)(block.unit(normed))
+    drive = jnp.einsum("li,cui->lcu", normed, block.unit.read_in)
+    return drive, jnp.einsum("lo,ocu->lcu", slope, block.unit.read_out)
+
+
+def _step(system: SeparableHamiltonian, z: State, u: Float[Array, "channels units"]) -> State:
+    world = World(system, u, jnp.ones((), u.dtype), jnp.zeros((), u.dtype))
+    return Leapfrog().step(world, jnp.zeros((), jnp.int32), z)
+
+
+@eqx.filter_jit
+def _forth(system: SeparableHamiltonian, drive: Oscillations) -> State:
+    """Return all nodes of the free run from rest."""
+
+    def advance(z: State, u: Array) -> tuple[State, State]:
+        z = _step(system, z, u)
+        return z, z
+
+    rest = jnp.zeros(drive.shape[1:], drive.dtype), jnp.zeros(drive.shape[1:], drive.dtype)
+    _, later = jax.lax.scan(advance, rest, drive)
+    return jax.tree.map(lambda first, later: jnp.concatenate([first[None], later]), rest, later)
+
+
+@eqx.filter_jit
+def _back(
+    system: SeparableHamiltonian, drive: Oscillations, force: Oscillations, forward: State, beta: Float[Array, ""]
+) -> State:
+    """Return all nodes of an echo from the end of the free run, its momenta turned round to compare them."""
+
+    def advance(z: State, row: tuple[Array, Array]) -> tuple[State, State]:
+        u, push = row
+        z = _step(system, (z[0], z[1] + beta * push), u)
+        return z, z
+
+    end = forward[0][-1], -forward[1][-1]
+    _, earlier = jax.lax.scan(advance, end, (drive, force), reverse=True)
+    q, p = jax.tree.map(lambda earlier, end: jnp.concatenate([earlier, end[None]]), earlier, end)
+    return q, -p
+
+
+@eqx.filter_jit
+def _back_and_response(
+    system: SeparableHamiltonian, drive: Oscillations, force: Oscillations, forward: State
+) -> tuple[State, State]:
+    """Return the un-nudged echo, and how it changes with the strength of the nudge."""
+    zero, one = jnp.zeros((), drive.dtype), jnp.ones((), drive.dtype)
+    return jax.jvp(lambda beta: _back(system, drive, force, forward, beta), (zero,), (one,))
+
+
+def measure(
+    loss_of: Callable[[int], Callable[[Any, AbstractGradient], Float[Array, ""]]],
+    params: Any,
+    steps: Sequence[int],
+    gradients: Mapping[str, AbstractGradient] | None = None,
+    repeats: int = 15,
+) -> list[CostRow]:
+    """Measure memory and time of gradients of a loss at several numbers of steps.
+
+    Memory is what the compiled program allocates besides its arguments and results. Time is the median of repeats, in
+    which the gradients take turns; a gradient that takes long is repeated less.
+
+    Args:
+        loss_of: function that gives, for a number of steps, a loss `(params, gradient) -> scalar`.
+        params: PyTree whose floating-point arrays are differentiated.
+        steps: numbers of steps.
+        gradients: gradient objects by name; echo and backprop by default.
+        repeats: number of timed repeats, at least 3 where time is short.
+
+    Returns:
+        One row for every number of steps and gradient.
+    """
+    gradients = GRADIENTS if gradients is None else gradients
+    gradient_of: Any = eqx.filter_jit(lambda loss, gradient, params: eqx.filter_grad(loss)(params, gradient))
+    rows = []
+    for n in steps:
+        compiled, loss = {}, loss_of(n)
+        for name, gradient in gradients.items():
+            compiled[name] = gradient_of.lower(loss, gradient, params).compile()
+        times: dict[str, list[float]] = {name: [] for name in compiled}
+        begun = time.perf_counter()
+        for i in range(repeats + 1):
+            for name, program in compiled.items():
+                start = time.perf_counter()
+                jax.block_until_ready(program(loss, gradients[name], params))
+                # The first call counts as warming up.
+                if i:
+                    times[name].append(time.perf_counter() - start)
+            if i >= 3 and time.perf_counter() - begun > _SECONDS * len(compiled):
+                break
+        for name, program in compiled.items():
+            size = program.compiled.memory_analysis().temp_size_in_bytes
+            rows.append(CostRow(gradient=name, steps=n, bytes=size, seconds=statistics.median(times[name])))
+    return rows
+
+
+def model_costs(subject: Subject, steps: Sequence[int]) -> list[CostRow]:
+    """Measure a gradient of the training loss with respect to the whole model."""
+    subjects = {n: subject.stretched(n) for n in steps}
+
+    def loss_of(n: int) -> Any:
+        # A bound method of a module: the cases are arguments of the program, not constants that the compiler may fold.
+        return subjects[n].loss
+
+    return measure(loss_of, subject.model, steps)
+
+
+class _Undriven(SeparableHamiltonian):
+    """Oscillators under a drive that does not change."""
+
+    system: SeparableHamiltonian
+    drive: Float[Array, "channels units"]
+
+    def kinetic(self, t: Any, p: Any) -> Float[Array, ""]:
+        return self.system.kinetic(t, p)
+
+    def potential(self, t: Any, q: Any, u: Any) -> Float[Array, ""]:
+        return self.system.potential(t, q, self.drive)
+
+
+def oscillator_costs(subject: Subject, steps: Sequence[int]) -> list[CostRow]:
+    """Measure a gradient of the mean squared position of one block's oscillators, running freely."""
+    unit = subject.model.blocks[0].unit
+    system = _Undriven(unit.system, jnp.zeros(unit.read_in.shape[:2], unit.read_in.dtype))
+    q = _tree.spread(system.drive)
+
+    def loss_of(n: int) -> Any:
+        def loss(system: _Undriven, gradient: AbstractGradient) -> Float[Array, ""]:
+            start = InitialValue(q, jnp.zeros_like(q))
+            sol = solve(
+                system,
+                start,
+                dt=1.0,
+                steps=n,
+                gradient=gradient,
+                save=FinalNode(),
+                cost=lambda t, q, p: jnp.sum(q**2) / n,
+            )
+            return sol.cost
+
+        return loss
+
+    return measure(loss_of, system, steps)
