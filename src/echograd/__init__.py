@@ -6,6 +6,7 @@ _check_jaxlib()
 
 from . import nn as nn, systems as systems
 from ._check import GradientReport as GradientReport, check_gradients as check_gradients
+from ._equilibrium import equilibrium as equilibrium
 from ._solve import Trajectory as Trajectory, retrace_error as retrace_error, solve as solve
 from ._sweep import NudgeSweep as NudgeSweep, nudge_sweep as nudge_sweep
 from .boundary import (
@@ -21,11 +22,13 @@ from .boundary import (
     dual as dual,
 )
 from .gradients import (
+    EP as EP,
     AllNodes as AllNodes,
     Backprop as Backprop,
     Echo as Echo,
     EveryNode as EveryNode,
     FinalNode as FinalNode,
+    Implicit as Implicit,
 )
 from .integrators import (
     ImplicitMidpoint as ImplicitMidpoint,
@@ -40,6 +43,12 @@ from .nudge import (
     OneSided as OneSided,
     Richardson as Richardson,
     Symmetric as Symmetric,
+)
+from .relaxation import (
+    Equilibrium as Equilibrium,
+    LayerwiseRelaxation as LayerwiseRelaxation,
+    Newton as Newton,
+    Relaxation as Relaxation,
 )
 from .systems import (
     Hamiltonian as Hamiltonian,

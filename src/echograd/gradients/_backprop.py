@@ -8,11 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from ..integrators import State
+from ..relaxation import AbstractRelaxation, Equilibrium, Landscape, resting
 from ._base import AbstractGradient
 from ._problem import Outcome, Problem, finite, index
+from ._static import AbstractStaticGradient
 
 
-class Backprop(AbstractGradient):
+class Backprop(AbstractGradient, AbstractStaticGradient):
     r"""Differentiate through every step (BPTT): exact, with memory that grows with the number of steps.
 
     It runs the very same discrete map as every other gradient, so in float64 it is the number that all of them are
@@ -72,6 +74,15 @@ class Backprop(AbstractGradient):
         rest = jnp.arange(blocks * stride, n, dtype=jnp.int32)
         (z, cost), _ = checkpointed_scan(advance, carry, rest, self.checkpoints)
         return finite(problem, Outcome(saved, z, cost))
+
+    def relax(self, landscape: Landscape, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
+        def scan(body: Any, carry: Any, xs: PyTree) -> tuple[Any, Any]:
+            return checkpointed_scan(body, carry, xs, self.checkpoints)
+
+        found = relaxation.unroll(landscape, start, scan)
+        tolerance = relaxation.tolerance_for(found.residual.dtype)
+        state = resting(found.state, found, tolerance, landscape.throw, "the state")
+        return Equilibrium(state, found.energy, found.residual, found.steps, found.converged)
 
 
 def checkpointed_scan(body: Any, carry: Any, xs: PyTree, segments: int | None) -> tuple[Any, Any]:

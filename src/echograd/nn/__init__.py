@@ -1,5 +1,6 @@
 """Hamiltonian sequence models: recurrent units whose gradient is an echo, and stacks of them."""
 
+from ._hopfield import HopfieldNet as HopfieldNet
 from ._hssm import HSSM as HSSM, HSSMBlock as HSSMBlock
 from ._norm import BatchNorm as BatchNorm, LayerNorm as LayerNorm
 from ._oscillators import (
@@ -7,4 +8,5 @@ from ._oscillators import (
     NonlinearOscillators as NonlinearOscillators,
     log_cosh as log_cosh,
 )
+from ._resistive import ResistiveNet as ResistiveNet
 from ._units import AbstractHRU as AbstractHRU, LinearHRU as LinearHRU, NonlinearHRU as NonlinearHRU

@@ -1,0 +1,119 @@
+"""The static limit: states of rest, and equilibrium propagation."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import Array, Float, PyTree
+
+from .gradients import EP, AbstractStaticGradient, constant
+from .relaxation import AbstractRelaxation, Equilibrium, Landscape, Relaxation
+
+Energy = Callable[[PyTree, PyTree], Float[Array, ""]]
+
+
+def equilibrium(
+    energy: Energy,
+    x0: PyTree,
+    inputs: PyTree = None,
+    *,
+    gradient: AbstractStaticGradient | None = None,
+    solver: AbstractRelaxation | None = None,
+    bounds: tuple[float, float] | None = None,
+    throw: bool = True,
+) -> Equilibrium:
+    r"""Relax a state to where an energy is stationary; the result is differentiable, by the gradient you choose.
+
+    $$\frac{\partial E}{\partial s}(s, u; \theta) = 0, \quad {\rm low} \le s \le {\rm high}$$
+
+    Differentiate anything computed from the state with `jax.grad` or `equinox.filter_grad`, with respect to the
+    energy's array leaves, the inputs, and arrays that the energy closes over. Works under `jit`, `vmap` and inside any
+    JAX code. A batch may also be one state: energies of copies that do not interact add up, and their gradients are
+    then summed without ever being formed one by one.
+
+    Args:
+        energy: `(s, u) -> scalar`, an `equinox.Module` whose array leaves are the parameters, or a function.
+        x0: where the relaxation starts, a PyTree of real arrays.
+        inputs: what reaches the energy as `u`, a PyTree of arrays, or `None`.
+        gradient: `EP()` by default, equilibrium propagation with an infinitesimal nudge. `Implicit()` is the implicit
+            function theorem; `Backprop()` differentiates all of the solver's `max_steps` moves, which is the oracle
+            for a fixed number of steps and tends to the others as they grow.
+        solver: `Relaxation()` by default; `LayerwiseRelaxation()` for layered states, `Newton()` for small ones.
+        bounds: `(low, high)`, a box for every coordinate, as clipped ("hard sigmoid") units have; infinities are
+            allowed. A coordinate that its force presses against a bound stays there and does not respond.
+        throw: whether to measure, at run time, that states are at rest and the gradient can be vouched for, and raise
+            where not. `False` returns whatever comes out, a truncated relaxation too.
+
+    Returns:
+        `Equilibrium(state, energy, residual, steps, converged)`.
+
+    Raises:
+        TypeError: if the energy, gradient or solver is something else.
+        ValueError: if the energy is not one real number, or the state not real, or the box empty.
+        RuntimeError: (at run time, also under `jit`) if the state did not come to rest, or the gradient cannot be
+            vouched for.
+
+    Source: B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11 (2017) 24.
+
+    Example:
+        ```python
+        def energy(s, u):
+            return 0.5 * jnp.sum(s**2) - jnp.tanh(s) @ weights @ jnp.tanh(s) - u @ s
+
+        found = eg.equilibrium(energy, jnp.zeros(3), u)
+        ```
+    """
+    gradient = EP() if gradient is None else gradient
+    solver = Relaxation() if solver is None else solver
+    if not isinstance(gradient, AbstractStaticGradient):
+        raise TypeError(
+            f"equilibrium: gradient={gradient!r} does not differentiate states of rest. Pass EP(nudge), Implicit() or "
+            "Backprop(), with its parentheses; Echo() is for trajectories."
+        )
+    if not isinstance(solver, AbstractRelaxation):
+        raise TypeError(f"equilibrium: solver={solver!r} is none. Pass Relaxation() or another, with its parentheses.")
+    if not callable(energy) or isinstance(energy, type):
+        raise TypeError(f"equilibrium: energy={energy!r} is not a function (s, u) -> scalar. Pass an instance.")
+    if bounds is not None:
+        low, high = map(float, bounds)
+        if not low < high:
+            raise ValueError(f"equilibrium: bounds={bounds!r} leave no room; give (low, high) with low < high.")
+        bounds = None if (low, high) == (-math.inf, math.inf) else (low, high)
+
+    inputs = jax.tree.map(jnp.asarray, inputs)
+    x0 = jax.tree.map(jnp.asarray, x0)
+    for path, x in jax.tree_util.tree_leaves_with_path(x0):
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(
+                f"equilibrium: x0{jax.tree_util.keystr(path)} has dtype {x.dtype}. States are real floating-point "
+                "arrays; split a complex coordinate into its parts."
+            )
+    if not jax.tree.leaves(x0):
+        raise ValueError("equilibrium: x0 holds no array, so there is nothing to relax.")
+    value = eqx.filter_eval_shape(energy, x0, inputs)
+    if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ValueError(
+            f"equilibrium: the energy must return one real number, and returned {value}. A vector field is not an "
+            "energy: write the scalar it is the slope of, summed over coordinates; for a batch sum the energies of its "
+            "members or wrap equilibrium in vmap."
+        )
+    landscape = Landscape(_hoisted(energy, x0, inputs), inputs, None, bounds, throw)
+    return _relax(constant(gradient), landscape, x0, solver)
+
+
+@eqx.filter_jit
+def _relax(gradient: Any, landscape: Landscape, x0: PyTree, solver: AbstractRelaxation) -> Equilibrium:
+    return gradient.relax(landscape, x0, solver)
+
+
+def _hoisted(function: Any, *arguments: Any) -> Any:
+    """Return `function` with the traced arrays it closes over turned into leaves, so that they get their gradients."""
+    if jax.tree.leaves(eqx.filter(function, eqx.is_array)):
+        return function
+    converted = eqx.filter_closure_convert(function, *arguments)
+    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves(converted))
+    return converted if traced else function

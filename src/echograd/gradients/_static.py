@@ -1,0 +1,178 @@
+"""Gradients of equilibria: what differentiating a state of rest means."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .. import _tree
+from .._energy import derivatives
+from ..nudge import AbstractNudge, Infinitesimal
+from ..relaxation import AbstractRelaxation, Equilibrium, Landscape, only, rest, resting, symmetric
+
+
+class AbstractStaticGradient(eqx.Module):
+    """Relaxes a state; differentiating the result is this object's business."""
+
+    @abc.abstractmethod
+    def relax(self, landscape: Landscape, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
+        """Return the equilibrium found from `start`, differentiable in `landscape`."""
+
+
+class Implicit(AbstractStaticGradient):
+    r"""Differentiate the condition of rest (the implicit function theorem): exact, one linear solve.
+
+    $\partial E/\partial s = 0$ along the equilibrium gives $\frac{ds}{d\theta} = -(E_{ss})^{-1} E_{s\theta}$. Either
+    mode, any order. It is what every equilibrium propagation is compared with, and what a machine cannot do.
+
+    Raises:
+        RuntimeError: (at run time) if the state is not at rest or the linear system is singular.
+
+    Source: L. Almeida (1987) and F. Pineda (1987), recurrent backpropagation.
+
+    Example:
+        ```python
+        eg.equilibrium(energy, x0, gradient=eg.Implicit())
+        ```
+    """
+
+    def relax(self, landscape: Landscape, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
+        found = rest(landscape, start=jax.lax.stop_gradient(start), relaxation=relaxation)
+        return _vouched(landscape, found, relaxation)
+
+
+class EP(AbstractStaticGradient):
+    r"""Equilibrium propagation: relax freely, nudge, relax again, and compare what the energy says of the parameters.
+
+    The cotangent $\bar c = \partial C/\partial s$ of the state of rest tilts the energy, $E - \beta \langle \bar c, s
+    \rangle$, and the equilibrium $s_\beta$ found from the free one gives
+
+    $$\frac{dC}{d\theta} = -\frac{d}{d\beta} \frac{\partial E}{\partial \theta}(s_\beta, u; \theta) \Big|_{\beta = 0}$$
+
+    for parameters and inputs alike: the gradient at the fixed point, that of `Implicit()`. It is the static limit of
+    Lagrangian equilibrium propagation, $L = -E$, where nothing moves and no boundary is left to leave a residual. The
+    derivative with respect to the initial state is zero: an equilibrium has forgotten it. Reverse mode only.
+
+    Args:
+        nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), the linear response of the equilibrium, exact to
+            rounding; `Symmetric(beta)` or `OneSided(beta)`, second and third relaxations as a machine makes them. A
+            finite nudge must leave the state in the basin of the free equilibrium; in a box, units that the nudge
+            brings to or from a bound add to its error. `"auto"` takes the tolerance of the solver for the noise.
+
+    Raises:
+        RuntimeError: (at run time) if a relaxation does not come to rest, if the derivative of the force is not
+            symmetric, or if a finite nudge is lost in what the tolerance leaves open.
+
+    Source: B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11 (2017) 24, eq. 9; A. Laborieux et al., Front.
+    Neurosci. 15 (2021) 633674, for symmetric nudges.
+
+    Example:
+        ```python
+        def loss(energy):
+            return jnp.sum((eg.equilibrium(energy, x0, gradient=eg.EP(eg.Symmetric(1e-3))).state - target) ** 2)
+
+        gradient = eqx.filter_grad(loss)(energy)
+        ```
+    """
+
+    nudge: AbstractNudge
+
+    def __init__(self, nudge: AbstractNudge | None = None) -> None:
+        nudge = Infinitesimal() if nudge is None else nudge
+        if not isinstance(nudge, AbstractNudge):
+            raise TypeError(
+                f"EP(nudge={nudge!r}): a nudge is an object such as Infinitesimal(), Symmetric(beta) or "
+                f"OneSided(beta). For a number write Symmetric({nudge!r})."
+            )
+        self.nudge = nudge
+
+    def relax(self, landscape: Landscape, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
+        found = _relax(landscape, jax.lax.stop_gradient(start), self, relaxation)
+        # The energy is stationary in the state, so that only what it depends on otherwise counts.
+        energy = landscape.value(jax.lax.stop_gradient(found.state))
+        return Equilibrium(found.state, energy, found.residual, found.steps, found.converged)
+
+
+def _vouched(landscape: Landscape, found: Equilibrium, relaxation: AbstractRelaxation) -> Equilibrium:
+    """Return what was found, or raise at run time if it is not at rest."""
+    tolerance = relaxation.tolerance_for(found.residual.dtype)
+    state = resting(found.state, found, tolerance, landscape.throw, "the state")
+    residual = jax.lax.stop_gradient(found.residual)
+    return Equilibrium(state, found.energy, residual, found.steps, found.converged)
+
+
+@eqx.filter_custom_vjp
+def _relax(landscape: Landscape, start: PyTree, ep: EP, relaxation: AbstractRelaxation) -> Equilibrium:
+    del ep
+    return _vouched(landscape, relaxation.relax(landscape, start), relaxation)
+
+
+@_relax.def_fwd
+def _forward(
+    perturbed: PyTree, landscape: Landscape, start: PyTree, ep: EP, relaxation: AbstractRelaxation
+) -> tuple[Equilibrium, Any]:
+    found = _relax(landscape, start, ep, relaxation)
+    state = symmetric(landscape, found.state, found.state, "EP") if landscape.throw else found.state
+    found = Equilibrium(state, found.energy, found.residual, found.steps, found.converged)
+    return found, (state, perturbed)
+
+
+@_relax.def_bwd
+def _backward(
+    residuals: Any,
+    bar: Equilibrium,
+    perturbed: PyTree,
+    landscape: Landscape,
+    start: PyTree,
+    ep: EP,
+    relaxation: AbstractRelaxation,
+) -> PyTree:
+    del perturbed, start  # the residuals hold the former as plain booleans; this copy may have been traced
+    state, perturbed = residuals
+    wanted, rest_of_it = eqx.partition(landscape, jax.tree.map(bool, perturbed))
+    cotangent = jax.tree.map(
+        lambda s, b: jnp.zeros_like(s) if b is None else b, state, bar.state, is_leaf=lambda x: x is None
+    )
+    return nudged_rest(wanted, rest_of_it, state, cotangent, ep.nudge, relaxation)
+
+
+@eqx.filter_jit
+def nudged_rest(
+    wanted: Landscape,
+    rest_of_it: Landscape,
+    state: PyTree,
+    cotangent: PyTree,
+    nudge: AbstractNudge,
+    relaxation: AbstractRelaxation,
+) -> Landscape:
+    r"""Return $-\frac{d}{d\beta} \partial E/\partial\theta$ for the leaves of `wanted`, by relaxing from `state`."""
+    landscape: Landscape = eqx.combine(wanted, rest_of_it)
+    dtype = jax.tree.leaves(state)[0].dtype
+    tolerance = relaxation.tolerance_for(dtype)
+    # The tolerance sets how well a state of rest is known. Nudges count in steps: those whose rounding piles up to it.
+    steps = max(1, round((tolerance / float(jnp.finfo(dtype).eps)) ** 2))
+    beta = nudge.strength(state, _tree.norm(cotangent), steps)
+
+    def pushed(beta: Float[Array, ""], s: PyTree) -> tuple[PyTree, Landscape]:
+        tilted = landscape.loaded(jax.tree.map(lambda c: _times(beta, c), cotangent))
+        found = rest(tilted, start=jax.lax.stop_gradient(s), relaxation=relaxation)
+        s = resting(found.state, found, tolerance, landscape.throw, "a nudged state")
+
+        def action(wanted: Landscape, s: PyTree) -> Array:
+            return -eqx.combine(wanted, rest_of_it).value(s)
+
+        return s, derivatives(action, wanted, s)[0]
+
+    ensemble, total = nudge.advance(beta, pushed, nudge.start(state))
+    # Where bounds hold all that is pushed, nothing moves and nothing is lost.
+    moving = _tree.norm(only(landscape.free(state, landscape.force(state)), cotangent))
+    return nudge.check(total, beta, ensemble, moving, steps) if landscape.throw else total
+
+
+def _times(beta: Array, c: Array) -> Array:
+    """Return `beta * c` in the precision of `c`, complex if the strength is."""
+    dtype = _tree.complexified(c.dtype) if jnp.iscomplexobj(beta) else c.dtype
+    return beta.astype(dtype) * c.astype(dtype)

@@ -1,0 +1,116 @@
+"""Layered Hopfield networks: the standard models of equilibrium propagation."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._equilibrium import equilibrium
+from ..gradients import AbstractStaticGradient
+from ..relaxation import AbstractRelaxation, Equilibrium, LayerwiseRelaxation, Relaxation
+
+Layers = tuple[Float[Array, "..."], ...]
+
+
+class HopfieldNet(eqx.Module):
+    r"""A deep Hopfield network: layers of units coupled to their neighbours by symmetric weights.
+
+    $$E(s, u) = \sum_{l=1}^{L} \Bigl( \tfrac12 |s_l|^2 - \rho(s_{l-1})^T W_l\, \rho(s_l) - b_l^T \rho(s_l) \Bigr),
+    \quad \rho(s_0) = u$$
+
+    With `"hard-sigmoid"` units $\rho(s) = {\rm clip}(s, 0, 1)$ and the state is kept in the box $[0, 1]$, where
+    $\rho(s) = s$; with `"tanh"` units $\rho = \tanh$, smooth and without a box. The network is an energy: pass it to
+    `equilibrium`, or call `rest`. The derivative of the energy by a weight is the product of the activities that it
+    couples, so that equilibrium propagation is local.
+
+    States are tuples of one array a layer, inputs one array; all may have the same leading axes for a batch, whose
+    energies are summed.
+
+    Args:
+        sizes: numbers of units, from the inputs to the outputs.
+        activation: `"hard-sigmoid"` or `"tanh"`.
+        key: random key; weights are uniform in $\pm\sqrt{6 / (n_{l-1} + n_l)}$, biases zero.
+
+    Raises:
+        ValueError: if there are fewer than two sizes, a size is not positive, or the activation is unknown.
+
+    Source: B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11 (2017) 24, eq. 1; J. Hopfield, PNAS 81
+    (1984) 3088.
+
+    Example:
+        ```python
+        net = eg.nn.HopfieldNet([784, 512, 10], key=jax.random.key(0))
+        scores = net.rest(images, gradient=eg.EP(eg.Symmetric(0.1))).state[-1]
+        ```
+    """
+
+    weights: tuple[Float[Array, "below above"], ...]
+    biases: tuple[Float[Array, " units"], ...]
+    activation: Literal["hard-sigmoid", "tanh"] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: Literal["hard-sigmoid", "tanh"] = "hard-sigmoid",
+        *,
+        key: PRNGKeyArray,
+    ) -> None:
+        if len(sizes) < 2 or any(n < 1 for n in sizes):
+            raise ValueError(f"HopfieldNet(sizes={sizes!r}): give the numbers of inputs and of units of every layer.")
+        if activation not in ("hard-sigmoid", "tanh"):
+            raise ValueError(f'HopfieldNet(activation={activation!r}): units are "hard-sigmoid" or "tanh".')
+        pairs = list(itertools.pairwise(sizes))
+        limits = [(6 / (below + above)) ** 0.5 for below, above in pairs]
+        self.weights = tuple(
+            jax.random.uniform(k, pair, minval=-a, maxval=a)
+            for k, pair, a in zip(jax.random.split(key, len(pairs)), pairs, limits, strict=True)
+        )
+        self.biases = tuple(jnp.zeros(n) for n in sizes[1:])
+        self.activation = activation
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The box that the state is kept in."""
+        return (0.0, 1.0) if self.activation == "hard-sigmoid" else None
+
+    def activity(self, s: Layers) -> Layers:
+        """Return ρ(s), layer by layer."""
+        return s if self.activation == "hard-sigmoid" else tuple(map(jnp.tanh, s))
+
+    def __call__(self, s: Layers, u: Float[Array, "*batch inputs"]) -> Float[Array, ""]:
+        """Return the energy, summed over leading axes."""
+        active = self.activity(s)
+        total = jnp.zeros((), s[0].dtype)
+        for x, below, above, w, b in zip(s, (u, *active[:-1]), active, self.weights, self.biases, strict=True):
+            total = total + 0.5 * jnp.sum(x**2) - jnp.sum((below @ w) * above) - jnp.sum(above @ b)
+        return total
+
+    def start(self, u: Float[Array, "*batch inputs"]) -> Layers:
+        """Return the state in which all units are off."""
+        return tuple(jnp.zeros((*u.shape[:-1], b.size), b.dtype) for b in self.biases)
+
+    def rest(
+        self,
+        u: Float[Array, "*batch inputs"],
+        *,
+        start: Layers | None = None,
+        gradient: AbstractStaticGradient | None = None,
+        solver: AbstractRelaxation | None = None,
+        throw: bool = True,
+    ) -> Equilibrium:
+        """Return the equilibrium under inputs `u`; see `equilibrium` for the other arguments.
+
+        It starts with all units off, unless `start` is given. Hard-sigmoid layers relax by `LayerwiseRelaxation()`,
+        which takes one layer after another to its minimum.
+        """
+        inputs = self.weights[0].shape[0]
+        if u.shape[-1:] != (inputs,):
+            raise ValueError(f"HopfieldNet: {inputs} inputs are expected on the last axis, and got shape {u.shape}.")
+        if solver is None:
+            solver = LayerwiseRelaxation() if self.activation == "hard-sigmoid" else Relaxation()
+        start = self.start(u) if start is None else start
+        return equilibrium(self, start, u, gradient=gradient, solver=solver, bounds=self.bounds, throw=throw)

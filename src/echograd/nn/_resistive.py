@@ -1,0 +1,119 @@
+"""Nonlinear resistive networks: circuits that compute by settling."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Pairs = tuple[tuple[int, int], ...]
+
+
+class ResistiveNet(eqx.Module):
+    r"""A circuit of resistors and diodes between nodes, some of which are held at given voltages.
+
+    The node voltages settle where the co-content is least, which is Kirchhoff's current law at every free node:
+
+    $$E(v) = \sum_{(i, j)} \tfrac12 g_{ij} (v_i - v_j)^2 + \sum_{(a, c)} \Phi(v_a - v_c), \quad
+    \Phi(V) = I_0 \bigl( V_T (e^{V/V_T} - 1) - V \bigr)$$
+
+    The slope of Φ is Shockley's current $I_0 (e^{V/V_T} - 1)$; above `knee` thermal voltages the current goes on along
+    its tangent, as through a small series resistance, so that nothing overflows. A nudge is a current fed into the
+    nodes that the cost depends on, and the derivative of the co-content by a conductance is half the squared voltage
+    across it: learning is local.
+
+    The state is the voltages of the free nodes, the inputs those of the held ones; both may have the same leading axes
+    for a batch, whose co-contents are summed. Parameters are the logarithms of conductances and saturation currents,
+    which stay positive so.
+
+    Args:
+        nodes: number of nodes; the first `inputs` are held.
+        inputs: number of held nodes, ground included.
+        resistors: pairs of nodes joined by a resistor.
+        diodes: pairs (anode, cathode) of nodes joined by a diode.
+        conductance: of the resistors, in units of current over voltage; one number or one each.
+        saturation: saturation current $I_0$ of the diodes; one number or one each.
+        thermal_voltage: $V_T$.
+        knee: where the exponential is continued by its tangent, in thermal voltages.
+
+    Raises:
+        ValueError: if a node does not exist, an element joins a node with itself, a free node has no resistor, or a
+            number is not positive.
+
+    Source: W. Millar, Phil. Mag. 42 (1951) 1150, for the co-content; J. Kendall et al., arXiv 2006.01981, for its
+    equilibrium propagation.
+
+    Example:
+        ```python
+        net = eg.nn.ResistiveNet(4, 2, resistors=[(0, 2), (2, 3), (3, 1)], diodes=[(2, 1)])
+        found = eg.equilibrium(net, jnp.zeros(2), jnp.array([1.0, 0.0]), solver=eg.Newton())
+        ```
+    """
+
+    log_conductance: Float[Array, " resistors"]
+    log_saturation: Float[Array, " diodes"]
+    resistors: Pairs = eqx.field(static=True)
+    diodes: Pairs = eqx.field(static=True)
+    thermal_voltage: float = eqx.field(static=True)
+    knee: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        nodes: int,
+        inputs: int,
+        resistors: Sequence[tuple[int, int]],
+        diodes: Sequence[tuple[int, int]] = (),
+        *,
+        conductance: Any = 1.0,
+        saturation: Any = 1e-3,
+        thermal_voltage: float = 0.1,
+        knee: float = 10.0,
+    ) -> None:
+        for i, j in (*resistors, *diodes):
+            if i == j or not (0 <= i < nodes and 0 <= j < nodes):
+                raise ValueError(f"ResistiveNet: ({i}, {j}) does not join two different nodes of 0 to {nodes - 1}.")
+        lonely = set(range(inputs, nodes)) - {node for pair in resistors for node in pair}
+        if lonely:
+            raise ValueError(
+                f"ResistiveNet: free nodes {sorted(lonely)} have no resistor, so nothing may fix their voltage. Join "
+                "each to the network by a resistor."
+            )
+        if not (thermal_voltage > 0 and knee > 0):
+            raise ValueError(
+                f"ResistiveNet: thermal_voltage={thermal_voltage!r} and knee={knee!r} must both be positive."
+            )
+        self.log_conductance = _log("conductance", conductance, len(resistors))
+        self.log_saturation = _log("saturation", saturation, len(diodes))
+        self.resistors = tuple((int(i), int(j)) for i, j in resistors)
+        self.diodes = tuple((int(i), int(j)) for i, j in diodes)
+        self.thermal_voltage, self.knee = thermal_voltage, knee
+
+    def __call__(self, s: Float[Array, "*batch free"], u: Float[Array, "*batch inputs"]) -> Float[Array, ""]:
+        """Return the co-content of the circuit, in units of power, summed over leading axes."""
+        v = jnp.concatenate([u, s], -1)
+        total = 0.5 * jnp.sum(_across(v, self.resistors) ** 2 @ jnp.exp(self.log_conductance))
+        return total + jnp.sum(self._diode(_across(v, self.diodes)) @ jnp.exp(self.log_saturation))
+
+    def _diode(self, voltage: Array) -> Array:
+        """Return the co-content of a diode of unit saturation current."""
+        scale = jnp.asarray(self.thermal_voltage, voltage.dtype)
+        x = jnp.minimum(voltage / scale, jnp.asarray(self.knee, voltage.dtype))
+        beyond = voltage / scale - x
+        # Up to the knee, and then its second-order continuation.
+        return scale * (jnp.expm1(x) - x + jnp.expm1(x) * beyond + 0.5 * jnp.exp(x) * beyond**2)
+
+
+def _log(name: str, x: Any, count: int) -> Array:
+    """Return the logarithm of one positive number for each element."""
+    x = jnp.asarray(x, float)
+    if x.shape not in ((), (count,)):
+        raise ValueError(f"ResistiveNet: {name} is one number or one for each of {count}, and got shape {x.shape}.")
+    x = eqx.error_if(x, jnp.any(~(x > 0)), f"ResistiveNet: {name} must be positive.")
+    return jnp.broadcast_to(jnp.log(x), (count,))
+
+
+def _across(v: Array, pairs: Pairs) -> Array:
+    """Return the voltages across elements between pairs of nodes."""
+    ends = jnp.asarray(pairs, jnp.int32).reshape(-1, 2)
+    return v[..., ends[:, 0]] - v[..., ends[:, 1]]

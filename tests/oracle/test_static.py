@@ -1,0 +1,179 @@
+"""Equilibrium propagation equals implicit differentiation and backpropagation at the fixed point."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import echograd as eg
+from cases import mixed, worst
+from energies import CASES, coupled, hopfield
+
+pytestmark = pytest.mark.float64_only
+
+
+def loss(wanted, case, gradient, solver=None):
+    energy, inputs = wanted
+    solver = case.solver if solver is None else solver
+    found = eg.equilibrium(energy, case.x0, inputs, gradient=gradient, solver=solver, bounds=case.bounds)
+    return mixed(found.state) + found.energy**2
+
+
+def gradients(case, *objects):
+    """Return one gradient for each object, from one compiled function."""
+    f = eqx.filter_jit(lambda w: [eqx.filter_grad(loss)(w, case, *o) for o in objects])
+    return f((case.energy, case.inputs))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_leaf_and_the_power_of_the_error(name):
+    case = CASES[name]()
+
+    @eqx.filter_jit
+    def nudged(beta):
+        finite = eg.EP(eg.Symmetric(beta)), eg.EP(eg.OneSided(beta))
+        return [eqx.filter_grad(loss)((case.energy, case.inputs), case, ep, eg.Newton()) for ep in finite]
+
+    implicit, *found = gradients(case, (eg.Implicit(), eg.Newton()), (eg.Backprop(),), (eg.Implicit(),), (eg.EP(),))
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(implicit))
+    assert max(worst(implicit, x) for x in found) < 1e-9
+
+    betas = (4e-3, 2e-3, 1e-3)
+    error = np.array([[worst(x, implicit) for x in nudged(jnp.asarray(b))] for b in betas])
+    slopes = np.polyfit(np.log(betas), np.log(error), 1)[0]
+    assert slopes[1] == pytest.approx(1, abs=0.15)
+    if name == "clipped units":
+        # In the box the response is linear and the product of two units quadratic: symmetric nudges are exact, as long
+        # as they bring no unit to a bound.
+        assert error[:, 0].max() < 1e-9
+        assert worst(nudged(jnp.asarray(0.3))[0], implicit) > 1e-3
+    else:
+        assert slopes[0] == pytest.approx(2, abs=0.15)
+    # The negative control of the symmetric nudge: at the same strength a single one errs far more.
+    assert np.all(error[:, 1] > 5 * error[:, 0])
+
+
+def test_batches_either_way_round():
+    case = coupled()
+    batch = jax.tree.map(lambda *x: jnp.stack(x), *(coupled(seed).inputs for seed in range(3)))
+
+    @eqx.filter_jit
+    def both(energy, batch):
+        def total(w, gradient):
+            energy, batch = w
+            return jnp.sum(jax.vmap(lambda u: loss((energy, u), case, gradient))(batch))
+
+        def each(gradient):
+            return jax.vmap(lambda u: jax.grad(loss)((energy, u), case, gradient))(batch)
+
+        return jax.grad(total)((energy, batch), eg.EP()), each(eg.EP(eg.Symmetric(1e-3))), each(eg.Implicit())
+
+    outside, inside, expected = both(case.energy, batch)
+    assert worst(inside, expected) < 1e-4
+    assert worst(outside, (jax.tree.map(lambda x: jnp.sum(x, 0), expected[0]), expected[1])) < 1e-9
+
+
+def test_a_batch_that_is_one_state():
+    """Energies of copies add up, so that a network takes leading axes."""
+    net, u = hopfield("hard-sigmoid")[:2]
+    batch = jnp.stack([u, 0.5 * u, -u])
+
+    def of(net, gradient):
+        return mixed(net.rest(batch, gradient=gradient).state)
+
+    def one_by_one(net):
+        return mixed(jax.vmap(lambda x: net.rest(x, gradient=eg.Implicit()).state)(batch))
+
+    found, expected = eqx.filter_jit(lambda n: (eqx.filter_grad(of)(n, eg.EP()), eqx.filter_grad(one_by_one)(n)))(net)
+    assert worst(found, expected) < 1e-9
+
+
+def test_closed_over_arrays_get_their_gradients():
+    def of(w, gradient):
+        found = eg.equilibrium(
+            lambda s, u: 0.5 * jnp.sum(jnp.cosh(s)) - jnp.sum(w * s), jnp.zeros(2), gradient=gradient
+        )
+        return mixed(found.state)
+
+    w = jnp.asarray([0.4, -1.0])
+    # The state is arcsinh(2 w).
+    expected = jax.grad(lambda w: mixed(jnp.arcsinh(2 * w)))(w)
+    for gradient in (eg.EP(), eg.Implicit()):
+        assert worst(jax.grad(of)(w, gradient), expected) < 1e-9
+
+
+def test_the_start_is_forgotten():
+    case = coupled()
+
+    def of(x0, gradient):
+        return mixed(loss((case.energy, case.inputs), case._replace(x0=x0), gradient))
+
+    for gradient in (eg.EP(), eg.Implicit()):
+        assert all(not np.any(x) for x in jax.tree.leaves(jax.grad(of)(case.x0, gradient)))
+    truncated = case._replace(solver=eg.Relaxation(0.1, max_steps=5))
+
+    def cut(x0):
+        found = eg.equilibrium(
+            case.energy, x0, case.inputs, gradient=eg.Backprop(), solver=truncated.solver, throw=False
+        )
+        return mixed(found.state)
+
+    assert all(np.all(x != 0) for x in jax.tree.leaves(jax.grad(cut)(case.x0)))
+
+
+def test_implicit_differentiates_in_either_mode_and_twice():
+    case = coupled()
+
+    def of(k, gradient):
+        energy = eqx.tree_at(lambda e: e.coupling["k"], case.energy, k)
+        return loss((energy, case.inputs), case, gradient, eg.Newton())
+
+    k = jnp.asarray(0.3)
+    step = jnp.asarray(1e-4)
+    slope = jax.jit(jax.grad(of), static_argnums=1)
+    assert np.isclose(jax.jacfwd(of)(k, eg.Implicit()), slope(k, eg.Implicit()), rtol=1e-11)
+    curvature = jax.grad(jax.grad(of))(k, eg.Implicit())
+    assert np.isclose(curvature, (slope(k + step, eg.EP()) - slope(k - step, eg.EP())) / (2 * step), rtol=1e-6)
+
+
+class Field(eqx.Module):
+    """A vector field dressed up as an energy: its derivative is not symmetric."""
+
+    matrix: jax.Array
+
+    def __call__(self, s, u):
+        @jax.custom_jvp
+        def pretended(matrix, u, s):
+            return 0.5 * jnp.sum(s**2)
+
+        @pretended.defjvp
+        def slope(primals, tangents):
+            (matrix, u, s), (_, du, ds) = primals, tangents
+            return pretended(matrix, u, s), jnp.sum((matrix @ s - u) * ds) - jnp.sum(s * du)
+
+        return pretended(self.matrix, u, s)
+
+
+def test_an_asymmetric_field_is_no_energy():
+    matrix = jnp.asarray([[1.0, 0.5], [-0.5, 1.5]])
+    u = jnp.asarray([0.3, -0.2])
+
+    def of(u, matrix, gradient, solver, throw=True):
+        found = eg.equilibrium(Field(matrix), jnp.zeros(2), u, gradient=gradient, solver=solver, throw=throw)
+        return mixed(found.state)
+
+    def exact(u, matrix):
+        return mixed(jnp.linalg.solve(matrix, u))
+
+    expected = jax.grad(exact)(u, matrix)
+    newton = eg.Newton()
+    with pytest.raises(RuntimeError, match="not symmetric"):
+        jax.grad(of)(u, matrix, eg.EP(), newton)
+    with pytest.raises(RuntimeError, match=r"not symmetric|linear response"):
+        jax.grad(of)(u, matrix, eg.Implicit(), eg.Relaxation())
+    unheeded = jax.grad(of)(u, matrix, eg.EP(), newton, throw=False)
+    assert worst(unheeded, expected) > 0.05
+    assert worst(jax.grad(of)(u, matrix, eg.Implicit(), newton), expected) < 1e-9
+    symmetric = 0.5 * (matrix + matrix.T)
+    assert worst(jax.grad(of)(u, symmetric, eg.EP(), newton), jax.grad(exact)(u, symmetric)) < 1e-9
