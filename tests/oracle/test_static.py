@@ -54,6 +54,21 @@ def test_every_leaf_and_the_power_of_the_error(name):
     assert np.all(error[:, 1] > 5 * error[:, 0])
 
 
+def test_nudges_of_high_order():
+    expected, *found = gradients(
+        coupled()._replace(solver=eg.Newton()),
+        (eg.Implicit(),),
+        (eg.EP(eg.Holomorphic(0.1, points=8)),),
+        (eg.EP(eg.Holomorphic(1e-9, points=2)),),
+        (eg.EP(eg.Richardson(0.02, order=4)),),
+    )
+    assert worst(found[0], expected) < 1e-6
+    assert worst(found[1], expected) < 1e-9
+    assert worst(found[2], expected) < 1e-5
+    with pytest.raises(TypeError, match="a box is no holomorphic function"):
+        gradients(hopfield("hard-sigmoid"), (eg.EP(eg.Holomorphic(0.1)),))
+
+
 def test_batches_either_way_round():
     case = coupled()
     batch = jax.tree.map(lambda *x: jnp.stack(x), *(coupled(seed).inputs for seed in range(3)))

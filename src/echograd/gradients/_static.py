@@ -160,6 +160,14 @@ def nudged_rest(
         tilted = landscape.loaded(jax.tree.map(lambda c: _times(beta, c), cotangent))
         found = rest(tilted, start=jax.lax.stop_gradient(s), relaxation=relaxation)
         s = resting(found.state, found, tolerance, landscape.throw, "a nudged state")
+        if landscape.throw:
+            push = jnp.abs(beta) * _tree.max_abs(cotangent)
+            s = eqx.error_if(
+                s,
+                (push > 0) & (found.residual > 0.1 * push),
+                "EP: the nudge is no larger than the force that the relaxation left over, so the nudged states tell no "
+                'gradient. Raise beta, pass beta="auto", lower the tolerance of the solver, or use Infinitesimal().',
+            )
 
         def action(wanted: Landscape, s: PyTree) -> Array:
             return -eqx.combine(wanted, rest_of_it).value(s)

@@ -66,7 +66,7 @@ class Landscape(eqx.Module):
             return s
         if _is_complex(s):
             raise TypeError(
-                "equilibrium: a box is no holomorphic function of the state, so that Holomorphic() cannot nudge a state in "
+                "equilibrium: a box is no holomorphic function of the state, so Holomorphic() cannot nudge a state in "
                 "bounds. Use Symmetric(beta) or Richardson(beta, order), or an energy with smooth walls."
             )
         low, high = self.bounds

@@ -61,7 +61,7 @@ class Newton(AbstractRelaxation):
         d = jnp.linalg.solve(-_on(free, _matrix(lambda v: jax.jvp(pulled, (flat,), (v,))[1], flat)), left)
 
         def at(x: Array, d: Array, m: Any) -> Array:
-            return _ravel(landscape.clip(unravel(x + d * jnp.exp2(-m.astype(d.real.dtype)))))
+            return _ravel(landscape.clip(unravel(x + d * jnp.exp2(-m.astype(d.real.dtype)).astype(d.dtype))))
 
         def size(landscape: Landscape, x: Array) -> Float[Array, ""]:
             s = unravel(x)
