@@ -33,6 +33,7 @@ from .gradients import (
 from .integrators import (
     ImplicitMidpoint as ImplicitMidpoint,
     Leapfrog as Leapfrog,
+    SplitStep as SplitStep,
     VelocityVerlet as VelocityVerlet,
     Yoshida as Yoshida,
 )
@@ -54,5 +55,8 @@ from .systems import (
     Hamiltonian as Hamiltonian,
     Lagrangian as Lagrangian,
     SeparableHamiltonian as SeparableHamiltonian,
+    SplitHamiltonian as SplitHamiltonian,
+    canonical as canonical,
     legendre as legendre,
+    wave as wave,
 )

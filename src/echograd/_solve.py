@@ -21,8 +21,8 @@ from .gradients import (
     retrace_error as _retrace_error,
 )
 from .gradients._save import SaveFunction
-from .integrators import AbstractIntegrator, ImplicitMidpoint, Leapfrog, State, World
-from .systems import Hamiltonian, Lagrangian, SeparableHamiltonian, legendre
+from .integrators import AbstractIntegrator, ImplicitMidpoint, Leapfrog, SplitStep, State, World
+from .systems import Hamiltonian, Lagrangian, SeparableHamiltonian, SplitHamiltonian, legendre
 
 Save = AbstractSave | Callable[[Any, PyTree, PyTree], PyTree]
 Cost = Callable[[Any, PyTree, PyTree], Float[Array, ""]]
@@ -75,8 +75,8 @@ def solve(
         dt: step length, in the time unit of the energies. Positive.
         steps: number of steps N; may be left out when `inputs` tells it.
         t0: time of node 0.
-        integrator: a self-adjoint scheme; by default `Leapfrog()` for a `SeparableHamiltonian` and `ImplicitMidpoint()`
-            for everything else.
+        integrator: a self-adjoint scheme; by default `Leapfrog()` for a `SeparableHamiltonian`, `SplitStep()` for a
+            `SplitHamiltonian`, and `ImplicitMidpoint()` for everything else.
         gradient: `Echo()` by default: exact, with memory that does not grow with N. `Backprop()` is the oracle.
         save: `AllNodes()` by default, `FinalNode()`, `EveryNode(k)`, or a function `(t, q, p) -> PyTree` of each node,
             whose values come back as `Trajectory.saved`.
@@ -211,7 +211,7 @@ def initial_value_problem(
             f"solve: the boundary is a {type(boundary).__name__}. Pass InitialValue(q, p) or InitialValue(q, v=v)."
         )
     if integrator is None:
-        integrator = Leapfrog() if isinstance(system, SeparableHamiltonian) else ImplicitMidpoint()
+        integrator = _default(system)
     if not isinstance(integrator, AbstractIntegrator):
         raise TypeError(
             f"solve: integrator={integrator!r} is not an integrator. Pass Leapfrog(), with its parentheses."
@@ -248,6 +248,13 @@ def initial_value_problem(
     problem = Problem(World(system, inputs, h, t0), save, cost, integrator, n, throw)
     q0, p0 = _promoted(problem, (q0, p0))
     return problem, (q0, p0)
+
+
+def _default(system: Hamiltonian) -> AbstractIntegrator:
+    """Return the integrator that is made for a system."""
+    if isinstance(system, SeparableHamiltonian):
+        return Leapfrog()
+    return SplitStep() if isinstance(system, SplitHamiltonian) else ImplicitMidpoint()
 
 
 def _steps(inputs: PyTree, steps: Any) -> int:

@@ -39,6 +39,10 @@ def specimens():
         "ChargedParticle": Specimen(systems.ChargedParticle(), lambda s: s.start(), 0.1),
         "SineGordon": Specimen(systems.SineGordon(), lambda s: s.start(n=8), 0.05, ripple),
         "WaveField": Specimen(systems.WaveField(speed), lambda s: s.start(), 0.2, 0.1 * speed),
+        "KerrLattice": Specimen(systems.KerrLattice(), lambda s: s.start(), 0.1, 0.1j * ripple[:6].astype(complex)),
+        "NonlinearSchroedinger": Specimen(
+            systems.NonlinearSchroedinger(ripple), lambda s: s.start(), 0.1, 0.1 * ripple.astype(complex)
+        ),
         "LCLadder": Specimen(systems.LCLadder(), lambda s: s.start(n=8), 0.2, jnp.asarray(0.3)),
     }
 
@@ -64,11 +68,14 @@ def held(u):
 
 
 def test_the_zoo_is_all_here():
-    bases = ("AbstractSystem", "Hamiltonian", "Lagrangian", "SeparableHamiltonian")
+    bases = ("AbstractSystem", "Hamiltonian", "Lagrangian", "SeparableHamiltonian", "SplitHamiltonian")
     ready = {
         name
         for name, value in vars(eg.systems).items()
-        if isinstance(value, type) and name not in bases and not name.startswith("Legendre")
+        if isinstance(value, type)
+        and issubclass(value, eg.systems.AbstractSystem)
+        and name not in bases
+        and not name.startswith("Legendre")
     }
     assert ready == set(ZOO)
 

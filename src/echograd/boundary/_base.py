@@ -50,7 +50,7 @@ def as_arrays(owner: str, name: str, x: PyTree) -> PyTree:
         if jnp.issubdtype(array.dtype, jnp.complexfloating):
             raise ValueError(
                 f"{owner}: {name}{jax.tree_util.keystr(path)} is complex. A canonical state is made of real arrays; "
-                "store the real and imaginary parts as coordinates and momenta."
+                "store the real and imaginary parts as coordinates and momenta: InitialValue(*canonical(psi))."
             )
         if not jnp.issubdtype(array.dtype, jnp.floating):
             array = array.astype(jnp.result_type(float))

@@ -10,4 +10,5 @@ from ._base import (
 )
 from ._midpoint import ImplicitMidpoint as ImplicitMidpoint
 from ._schemes import Leapfrog as Leapfrog, VelocityVerlet as VelocityVerlet, Yoshida as Yoshida
+from ._split_step import SplitStep as SplitStep
 from ._splitting import AbstractSplitting as AbstractSplitting

@@ -60,6 +60,11 @@ def time_reversed(system: Hamiltonian, z: State) -> State:
     return system.mirror(q), _tree.negate(system.mirror(p))
 
 
+def is_mirrored(system: Hamiltonian, q: PyTree) -> bool:
+    """Return whether the mirror of the system does anything to coordinates."""
+    return any(a is not b for a, b in zip(jax.tree.leaves(system.mirror(q)), jax.tree.leaves(q), strict=True))
+
+
 class AbstractIntegrator(eqx.Module):
     r"""A self-adjoint, variational one-step map $\Phi_h$.
 

@@ -29,6 +29,17 @@ _COMPOSITIONS: dict[int, tuple[float, ...]] = {
 }
 
 
+def composition(owner: str, order: int) -> tuple[float, ...]:
+    """Return the lengths of the steps of order 2 that compose a step of this order."""
+    if order not in _COMPOSITIONS:
+        raise ValueError(
+            f"{owner}(order={order!r}): there are compositions of order 4, 6 and 8. "
+            "Use one of these, or the plain scheme of order 2."
+        )
+    half = _COMPOSITIONS[order]
+    return half + half[-2::-1]
+
+
 class Leapfrog(AbstractSplitting):
     r"""Drift ½, kick 1, drift ½: second order, one force evaluation a step. The default.
 
@@ -92,13 +103,7 @@ class Yoshida(AbstractSplitting):
     substeps: tuple[Substep, ...] = eqx.field(static=True, repr=False)
 
     def __init__(self, order: int = 4) -> None:
-        if order not in _COMPOSITIONS:
-            raise ValueError(
-                f"Yoshida(order={order!r}): there are compositions of order 4, 6 and 8. "
-                "Use one of these, or Leapfrog() for order 2."
-            )
-        half = _COMPOSITIONS[order]
-        gamma = half + half[-2::-1]
+        gamma = composition("Yoshida", order)
         drifts = [0.5 * gamma[0], *(0.5 * (a + b) for a, b in itertools.pairwise(gamma)), 0.5 * gamma[-1]]
         lengths = [x for pair in zip(drifts, gamma, strict=False) for x in pair] + [drifts[-1]]
         # Exact mirror images, so that reversal is not spoiled by the rounding of a sum.

@@ -22,3 +22,20 @@ from ._pendulums import (
     PendulumChain as PendulumChain,
     SphericalPendulum as SphericalPendulum,
 )
+from ._split import (
+    AbstractPart as AbstractPart,
+    Dispersion as Dispersion,
+    Drive as Drive,
+    Hopping as Hopping,
+    Intensities as Intensities,
+    Kinetic as Kinetic,
+    Potential as Potential,
+    SplitHamiltonian as SplitHamiltonian,
+    parts_of as parts_of,
+)
+from ._waves import (
+    KerrLattice as KerrLattice,
+    NonlinearSchroedinger as NonlinearSchroedinger,
+    canonical as canonical,
+    wave as wave,
+)

@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -14,10 +15,10 @@ def parameter(default: Any) -> Any:
 
 
 def as_parameter(x: Any) -> Array:
-    """Return `x` as an array; Python numbers and integers take JAX's default floating dtype."""
+    """Return `x` as an array; Python and numpy numbers and integers take JAX's default dtype, real or complex."""
     if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.inexact):
         return x
-    return jnp.asarray(x, jnp.result_type(float))
+    return jnp.asarray(x, jnp.result_type(complex if np.iscomplexobj(x) else float))
 
 
 def work(q: Array, u: Any) -> Float[Array, ""]:

@@ -1,0 +1,239 @@
+"""Waves of Schroedinger type: how a complex field is a canonical state, a lattice of Kerr modes, a nonlinear field."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float, PyTree
+
+from .._tree import complexified
+from ._base import Scalar
+from ._parameter import as_parameter
+from ._split import AbstractPart, Dispersion, Drive, Hopping, Intensities, SplitHamiltonian
+from ._transform import Ends
+
+
+def canonical(psi: PyTree) -> tuple[PyTree, PyTree]:
+    r"""Return coordinates and momenta of a complex wave, $\psi = (q + ip)/\sqrt 2$; the inverse of `wave`.
+
+    Then $i\dot\psi = \partial H/\partial\psi^*$, the intensity is $|\psi|^2 = \tfrac12(q^2 + p^2)$, and time reversal
+    is complex conjugation.
+
+    Args:
+        psi: PyTree of arrays, complex or real.
+
+    Returns:
+        `(q, p)`, PyTrees of real arrays.
+
+    Example:
+        ```python
+        start = eg.InitialValue(*eg.canonical(jnp.array([1.0 + 1.0j, 0.0])))
+        ```
+    """
+    psi = jax.tree.map(jnp.asarray, psi)
+    return jax.tree.map(lambda x: 2**0.5 * x.real, psi), jax.tree.map(lambda x: 2**0.5 * x.imag, psi)
+
+
+def wave(q: PyTree, p: PyTree) -> PyTree:
+    r"""Return the complex wave $\psi = (q + ip)/\sqrt 2$; the inverse of `canonical`.
+
+    Args:
+        q: coordinates, a PyTree of real arrays.
+        p: momenta, likewise.
+
+    Returns:
+        PyTree of complex arrays.
+
+    Example:
+        ```python
+        sol = eg.solve(lattice, start, dt=0.01, steps=100)
+        intensity = jnp.abs(eg.wave(sol.q, sol.p)) ** 2
+        ```
+    """
+    return jax.tree.map(lambda x, y: 0.5**0.5 * jax.lax.complex(x, y), q, p)
+
+
+def _real(owner: str, x: Any, like: Array) -> Array:
+    """Return `x` as a real array of the precision of `like`."""
+    x = jnp.asarray(x)
+    if jnp.iscomplexobj(x):
+        raise ValueError(f"{owner}: detunings and nonlinearities are real, or the wave would gain or lose. Got {x}.")
+    return x.astype(like.real.dtype)
+
+
+class KerrLattice(SplitHamiltonian):
+    r"""Coupled modes with a Kerr nonlinearity: cavities, waveguides, resonators, or cold atoms on sites.
+
+    $$H = \sum_j \bigl(\Delta_j |\psi_j|^2 + \tfrac12 g_j |\psi_j|^4\bigr) + \psi^\dagger K \psi, \qquad
+    i\dot\psi_j = \Delta_j \psi_j + g_j |\psi_j|^2 \psi_j + \sum_k K_{jk} \psi_k \;(+ f_j)$$
+
+    Coordinates are any PyTree that flattens to $n$ sites. An input `u`, if there is one, is the drive $f$, complex of
+    shape (n,).
+
+    Args:
+        hopping: $K$, shape (n, n), real or complex; its Hermitian part counts. By default a chain of 6 sites.
+        detuning: $\Delta$, shape (n,), or one number.
+        kerr: $g$, shape (n,), or one number.
+        reflection: for complex hoppings, the permutation $\Pi$ of sites (an involution, as indices) under which the
+            lattice is PT-symmetric: $\Pi K \Pi = K^\top$, $\Pi\Delta = \Delta$, $\Pi g = g$. `None` is the identity,
+            right for a real hopping matrix.
+
+    Raises:
+        ValueError: for shapes that do not fit, or a reflection that is not an involution.
+
+    Source: V. Lopez-Pastor and F. Marquardt, PRX 13 (2023) 031020; for the mirror the Kerr row of "Unifying Physical
+    Backpropagation", theorem 8.1.
+
+    Example:
+        ```python
+        ring = jnp.roll(jnp.eye(4), 1, 0)
+        lattice = eg.systems.KerrLattice(ring + ring.T, detuning=jnp.zeros(4), kerr=jnp.asarray(0.5))
+        start = eg.InitialValue(*eg.canonical(jnp.array([1.0, 0.0, 0.0, 1.0j])))
+        sol = eg.solve(lattice, start, dt=0.05, steps=100)
+        ```
+    """
+
+    hopping: Float[Array, "n n"] | Complex[Array, "n n"]
+    detuning: Float[Array, " n"] | Scalar
+    kerr: Float[Array, " n"] | Scalar
+    reflection: tuple[int, ...] | None = eqx.field(static=True)
+
+    def __init__(self, hopping: Any = None, detuning: Any = 0.0, kerr: Any = 1.0, reflection: Any = None) -> None:
+        hopping = np.eye(6, k=1) + np.eye(6, k=-1) if hopping is None else hopping
+        self.hopping = as_parameter(hopping)
+        self.detuning, self.kerr = (_real("KerrLattice", x, self.hopping) for x in (detuning, kerr))
+        self.reflection = None if reflection is None else tuple(int(i) for i in np.asarray(reflection))
+
+    def __check_init__(self) -> None:
+        shape = self.hopping.shape
+        if len(shape) != 2 or shape[0] != shape[1]:
+            raise ValueError(f"KerrLattice: hopping has shape {shape}; give a square matrix, one row for every site.")
+        n = shape[0]
+        for name, x in (("detuning", self.detuning), ("kerr", self.kerr)):
+            if x.shape not in ((), (n,)):
+                raise ValueError(
+                    f"KerrLattice: {name} has shape {x.shape}; give one number, or one for each of the {n} sites."
+                )
+        if self.reflection is not None:
+            sites, image = np.arange(n), np.asarray(self.reflection)
+            if sorted(image) != sites.tolist() or not np.array_equal(image[image], sites):
+                raise ValueError(
+                    f"KerrLattice: reflection={self.reflection} is not an involution of the {n} sites: applied twice, "
+                    "every site must come back to its place."
+                )
+
+    def parts(self, t: Scalar, u: Any) -> tuple[AbstractPart, ...]:
+        def local(intensities: PyTree) -> Scalar:
+            i, _ = jax.flatten_util.ravel_pytree(intensities)
+            return jnp.sum(self.detuning * i) + 0.5 * jnp.sum(self.kerr * i**2)
+
+        drive = () if u is None else (Drive(u),)
+        return (Intensities(local), *drive, Hopping(self.hopping))
+
+    def start(self) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """Return $(q, p)$ of a wave on the first two sites, a quarter of a turn apart."""
+        psi = jnp.zeros(self.hopping.shape[0], complexified(self.hopping.dtype))
+        return canonical(psi.at[:2].set(jnp.asarray([1.0, 1.0j])[: psi.size].astype(psi.dtype)))
+
+    def mirror(self, q: PyTree) -> PyTree:
+        if self.reflection is None:
+            return q
+        flat, unravel = jax.flatten_util.ravel_pytree(q)
+        return unravel(flat[jnp.asarray(self.reflection)])
+
+    def mirror_input(self, u: Any) -> Any:
+        return None if u is None else jnp.conj(self.mirror(u))
+
+
+class NonlinearSchroedinger(SplitHamiltonian):
+    r"""A nonlinear Schroedinger field on a grid, whose linear part is exact in sine or Fourier modes.
+
+    $$i\dot\psi = -\tfrac12 D\,\nabla^2 \psi + V \psi + g |\psi|^2 \psi \;(+ f)$$
+
+    A grid of any dimension: coordinates have the shape of the potential. An input `u`, if there is one, is the source
+    $f$, complex of that shape.
+
+    Args:
+        potential: $V$ on the grid; by default an empty line of 64 points.
+        nonlinearity: $g$, one number or of the shape of the grid; positive repels.
+        dispersion: $D$, one number: $\hbar/m$ for a particle, the diffraction coefficient of a beam.
+        spacing: distance of grid points, in units of length.
+        ends: `"open"`, a field that vanishes one spacing outside the grid, or `"periodic"`.
+
+    Raises:
+        ValueError: for shapes or `ends` that do not fit.
+
+    Source: J. A. C. Weideman and B. M. Herbst, SIAM J. Numer. Anal. 23 (1986) 485; the wave field of V. Lopez-Pastor
+    and F. Marquardt, PRX 13 (2023) 031020.
+
+    Example:
+        ```python
+        x = jnp.linspace(-10, 10, 128, endpoint=False)
+        field = eg.systems.NonlinearSchroedinger(0 * x, nonlinearity=-1.0, spacing=20 / 128, ends="periodic")
+        soliton = eg.InitialValue(*eg.canonical(1 / jnp.cosh(x)))
+        sol = eg.solve(field, soliton, dt=0.01, steps=100)
+        ```
+    """
+
+    potential: Float[Array, "..."]
+    nonlinearity: Float[Array, "..."]
+    dispersion: Scalar
+    spacing: float = eqx.field(static=True)
+    ends: Ends = eqx.field(static=True)
+
+    def __init__(
+        self,
+        potential: Any = None,
+        nonlinearity: Any = -1.0,
+        dispersion: Any = 1.0,
+        *,
+        spacing: float = 1.0,
+        ends: Ends = "open",
+    ) -> None:
+        self.potential = as_parameter(np.zeros(64) if potential is None else potential)
+        self.nonlinearity = jnp.asarray(nonlinearity, self.potential.dtype)
+        self.dispersion = jnp.asarray(dispersion, self.potential.dtype)
+        self.spacing, self.ends = float(spacing), ends
+
+    def __check_init__(self) -> None:
+        if self.ends not in ("open", "periodic"):
+            raise ValueError(f'NonlinearSchroedinger: ends={self.ends!r} is neither "open" nor "periodic".')
+        if not self.spacing > 0:
+            raise ValueError(f"NonlinearSchroedinger: spacing={self.spacing!r} is a length; it must be positive.")
+        grid = self.potential.shape
+        if not grid or self.nonlinearity.shape not in ((), grid) or self.dispersion.shape != ():
+            raise ValueError(
+                f"NonlinearSchroedinger: potential has shape {grid}, nonlinearity {self.nonlinearity.shape}, "
+                f"dispersion {self.dispersion.shape}. The potential has a number on every grid point, the nonlinearity "
+                "too or one for all, and the dispersion is one number."
+            )
+
+    def parts(self, t: Scalar, u: Any) -> tuple[AbstractPart, ...]:
+        def local(i: Array) -> Scalar:
+            return jnp.sum(self.potential * i) + 0.5 * jnp.sum(self.nonlinearity * i**2)
+
+        drive = () if u is None else (Drive(u),)
+        return (Intensities(local), *drive, Dispersion(0.5 * self.dispersion * self._wave_numbers(), self.ends))
+
+    def start(self) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """Return $(q, p)$ of a bell in the middle of the grid that moves along the first axis, one radian a point."""
+        psi = jnp.ones((), complexified(self.potential.dtype))
+        for axis, n in enumerate(self.potential.shape):
+            x = np.arange(n) - 0.5 * (n - 1)
+            line = np.exp(-0.5 * (8 * x / n) ** 2 + 1j * x * (axis == 0))
+            psi = psi[..., None] * jnp.asarray(line, psi.dtype)
+        return canonical(psi)
+
+    def mirror_input(self, u: Any) -> Any:
+        return None if u is None else jnp.conj(u)
+
+    def _wave_numbers(self) -> Float[Array, "..."]:
+        """Return the squared wave numbers of the modes."""
+        total = np.zeros(())
+        for n in self.potential.shape:
+            k = np.pi * np.arange(1, n + 1) / (n + 1) if self.ends == "open" else 2 * np.pi * np.fft.fftfreq(n)
+            total = total[..., None] + (k / self.spacing) ** 2
+        return jnp.asarray(total, self.potential.dtype)
