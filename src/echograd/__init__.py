@@ -28,7 +28,10 @@ from .gradients import (
     Echo as Echo,
     EveryNode as EveryNode,
     FinalNode as FinalNode,
+    Glep as Glep,
     Implicit as Implicit,
+    Newton as Newton,
+    SameBoundary as SameBoundary,
 )
 from .integrators import (
     ImplicitMidpoint as ImplicitMidpoint,

@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
@@ -15,10 +16,16 @@ from .gradients import (
     AbstractGradient,
     AbstractSave,
     AllNodes,
+    Condition,
+    Convergence,
     Echo,
+    Glep,
+    Newton,
     Problem,
     constant,
+    initial_path,
     retrace_error as _retrace_error,
+    two_point,
 )
 from .gradients._save import SaveFunction
 from .integrators import AbstractIntegrator, ImplicitMidpoint, Leapfrog, SplitStep, State, World
@@ -37,6 +44,7 @@ class Trajectory(eqx.Module):
         p: momenta, likewise.
         cost: the running cost summed over all nodes 0..N; zero without one.
         saved: with `save=function`, its values at every node on a new leading axis; else `None`.
+        convergence: how the path was found, for a condition that is not an initial value; else `None`.
     """
 
     t: Float[Array, "*nodes"]
@@ -44,6 +52,7 @@ class Trajectory(eqx.Module):
     p: PyTree
     cost: Float[Array, ""]
     saved: PyTree = None
+    convergence: Convergence | None = None
 
 
 def solve(
@@ -58,18 +67,22 @@ def solve(
     gradient: AbstractGradient | None = None,
     save: Save | None = None,
     cost: Cost | None = None,
+    guess: "Trajectory | State | None" = None,
+    solver: Newton | None = None,
     throw: bool = True,
 ) -> Trajectory:
     r"""Run a system from its boundary condition; the result is differentiable, by the gradient you choose.
 
-    The discrete trajectory is $z_{k+1} = \Phi_{dt}(z_k, u_k)$, $k = 0 \dots N-1$. Differentiate anything computed from
-    it with `jax.grad` or `equinox.filter_grad`, with respect to the system's array leaves, the boundary data, the
-    inputs, `dt`, `t0`, and arrays that `cost` and `save` hold or close over. Works under `jit`, `vmap` and inside any
-    JAX code; batch axes come from `vmap`.
+    The discrete trajectory is $z_{k+1} = \Phi_{dt}(z_k, u_k)$, $k = 0 \dots N-1$. From an initial value it is run; a
+    condition that involves the other end is a two-point boundary value problem, solved by Newton's method on all nodes
+    (memory grows with N). Differentiate anything computed from it with `jax.grad` or `equinox.filter_grad`, with
+    respect to the system's array leaves, the boundary data, the inputs, `dt`, `t0`, and arrays that `cost` and `save`
+    hold or close over. Works under `jit`, `vmap` and inside any JAX code; batch axes come from `vmap`.
 
     Args:
         system: a Hamiltonian or a Lagrangian; its array leaves are the parameters.
-        boundary: what the ends are held to, `InitialValue(q, p)`.
+        boundary: what the ends are held to: `InitialValue`, `FinalValue`, `FixedEnds`, `FreeEnds`, `MixedEnds`,
+            `Periodic`, `Robin` or `LinearBoundary`.
         inputs: PyTree of arrays with a leading axis of N steps; entry k is held during step k and reaches
             `potential` as `u`. `None` for an autonomous system.
         dt: step length, in the time unit of the energies. Positive.
@@ -77,21 +90,25 @@ def solve(
         t0: time of node 0.
         integrator: a self-adjoint scheme; by default `Leapfrog()` for a `SeparableHamiltonian`, `SplitStep()` for a
             `SplitHamiltonian`, and `ImplicitMidpoint()` for everything else.
-        gradient: `Echo()` by default: exact, with memory that does not grow with N. `Backprop()` is the oracle.
+        gradient: `Echo()` by default for an initial value: exact, with memory that does not grow with N. `Glep()` by
+            default for any other condition. `Backprop()` is the oracle.
         save: `AllNodes()` by default, `FinalNode()`, `EveryNode(k)`, or a function `(t, q, p) -> PyTree` of each node,
             whose values come back as `Trajectory.saved`.
         cost: running cost `(t, q, p) -> scalar`, summed over nodes 0..N inside the loop, so that its gradient needs no
             stored trajectory. It is a plain sum: multiply by `dt` for an integral.
+        guess: for a two-point problem: a `Trajectory` with all nodes, or a state `(q0, p0)` that is run to make one. By
+            default a straight line between the smallest ends that meet the condition.
+        solver: for a two-point problem, `Newton()` by default.
         throw: whether to measure, at run time, that step, trajectory and echo are sound, and raise where they are not.
             `False` returns whatever comes out.
 
     Returns:
-        `Trajectory(t, q, p, cost, saved)`.
+        `Trajectory(t, q, p, cost, saved, convergence)`.
 
     Raises:
         ValueError: for shapes, structures or numbers that do not fit together.
-        RuntimeError: (at run time, also under `jit`) if the step is unstable, the trajectory not finite, or the
-            gradient cannot be vouched for.
+        RuntimeError: (at run time, also under `jit`) if the step is unstable, the trajectory not finite, a two-point
+            problem without a solution or at a conjugate point, or the gradient cannot be vouched for.
 
     Source: arXiv 2506.06248 and 2506.05259.
 
@@ -101,39 +118,69 @@ def solve(
         energy = jax.vmap(lambda t, q, p: system(t, q, p, None))(sol.t, sol.q, sol.p)
         ```
     """
-    gradient = Echo() if gradient is None else gradient
+    causal = isinstance(boundary, InitialValue)
+    gradient = (Echo() if causal else Glep()) if gradient is None else gradient
     if not isinstance(gradient, AbstractGradient):
         raise TypeError(
             f"solve: gradient={gradient!r} is not a gradient object. Pass Echo(), Backprop() or another one, with its "
             "parentheses."
         )
-    problem, z0 = initial_value_problem(
-        system,
-        boundary,
-        inputs,
-        dt=dt,
-        steps=steps,
-        t0=t0,
-        integrator=integrator,
-        save=save,
-        cost=cost,
-        throw=throw,
-    )
-    outcome = _run(constant(gradient), problem, z0)
+    options = {"dt": dt, "steps": steps, "t0": t0, "integrator": integrator, "save": save, "cost": cost, "throw": throw}
+    convergence = None
+    if causal:
+        if guess is not None or solver is not None:
+            raise ValueError(
+                "solve: guess and solver are for two-point problems; an InitialValue is run, not solved for. Leave "
+                "them out."
+            )
+        problem, z0 = initial_value_problem(system, boundary, inputs, **options)
+        outcome = _run(constant(gradient), problem, z0)
+    else:
+        problem, like, start, path = two_point_problem(system, boundary, inputs, guess=guess, **options)
+        if isinstance(gradient, Echo):
+            raise TypeError(
+                f"solve: an echo is the dual of an InitialValue only. Under {type(boundary).__name__} the nudged path "
+                "is no forward run of the machine. Use gradient=Glep(), which nudges under the dual condition, or "
+                "Backprop()."
+            )
+        solver = Newton() if solver is None else solver
+        outcome, convergence = _run_two_point(constant(gradient), problem, boundary, like, start, path, solver)
 
     stride, n = problem.save.stride(problem.steps), problem.steps
     nodes = jnp.asarray(n, jnp.int32) if stride is None else jnp.arange(0, n + 1, stride, dtype=jnp.int32)
     t = problem.world.t0 + nodes.astype(problem.world.h.dtype) * problem.world.h
     if isinstance(problem.save, SaveFunction):
         q, p = outcome.final
-        return Trajectory(t, q, p, outcome.cost, outcome.saved)
+        return Trajectory(t, q, p, outcome.cost, outcome.saved, convergence)
     q, p = outcome.final if stride is None else outcome.saved
-    return Trajectory(t, q, p, outcome.cost)
+    return Trajectory(t, q, p, outcome.cost, None, convergence)
 
 
 @eqx.filter_jit
 def _run(gradient: AbstractGradient, problem: Problem, z0: State) -> Any:
     return gradient.run(problem, stable(problem, z0) if problem.throw else z0)
+
+
+@eqx.filter_jit
+def _run_two_point(
+    gradient: AbstractGradient,
+    problem: Problem,
+    boundary: AbstractBoundary,
+    like: PyTree,
+    start: State | None,
+    path: State | None,
+    solver: Newton,
+) -> Any:
+    world, n = problem.world, problem.steps
+    first = End(world.t0, _tree.take(world.u, 0))
+    last = End(world.time(jnp.asarray(n, jnp.int32)), _tree.take(world.u, n - 1))
+    condition = Condition(*boundary.rows(world.system, first, last, like))
+    chain = two_point(problem, condition, like)
+    if path is None:
+        guess = initial_path(chain, start)
+    else:
+        guess = jax.vmap(lambda z: jax.flatten_util.ravel_pytree(z)[0])(path)
+    return gradient.run_two_point(chain, jax.lax.stop_gradient(guess), solver)
 
 
 def retrace_error(
@@ -170,60 +217,98 @@ def retrace_error(
         eg.retrace_error(system, eg.InitialValue(q0, p0), dt=0.01, steps=1000)  # 2e-14
         ```
     """
-    problem, z0 = initial_value_problem(
-        system,
-        boundary,
-        inputs,
-        dt=dt,
-        steps=steps,
-        t0=t0,
-        integrator=integrator,
-        save=None,
-        cost=None,
-        throw=True,
-    )
+    options = {"dt": dt, "steps": steps, "t0": t0, "integrator": integrator}
+    problem, z0 = initial_value_problem(system, boundary, inputs, **options)
     return _retrace_error(problem, z0)
 
 
 def initial_value_problem(
-    system: Any,
-    boundary: Any,
-    inputs: PyTree,
-    *,
-    dt: Any,
-    steps: int | None,
-    t0: Any,
-    integrator: AbstractIntegrator | None,
-    save: Save | None,
-    cost: Cost | None,
-    throw: bool,
+    system: Any, boundary: AbstractBoundary, inputs: PyTree, *, t0: Any, **options: Any
 ) -> tuple[Problem, State]:
-    """Return the checked problem and its initial state: one place for what `solve` and its relatives accept."""
+    """Return the checked problem and its initial state."""
+    if not isinstance(boundary, InitialValue):
+        raise TypeError(
+            f"The boundary is a {type(boundary).__name__}. Pass InitialValue(q, p) or InitialValue(q, v=v) here."
+        )
+    system, inputs = _hamiltonian(system), jax.tree.map(jnp.asarray, inputs)
+    n = _steps(inputs, options.pop("steps"))
+    dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves((boundary.q, boundary.p, boundary.v))))
+    z0 = boundary.state(system, End(_scalar("t0", t0, dtype), _tree.take(inputs, 0)))
+    return _problem(system, inputs, n, z0, t0=t0, **options)
+
+
+def two_point_problem(
+    system: Any, boundary: AbstractBoundary, inputs: PyTree, *, guess: Any, t0: Any, **options: Any
+) -> tuple[Problem, PyTree, State | None, State | None]:
+    """Return the checked problem, coordinates to take the shape from, and a start or a path as the guess."""
+    if not isinstance(boundary, AbstractBoundary):
+        raise TypeError(
+            f"solve: the boundary is a {type(boundary).__name__}. Pass InitialValue(q, p), FixedEnds(q0, qN) or "
+            "another boundary condition."
+        )
+    system, inputs = _hamiltonian(system), jax.tree.map(jnp.asarray, inputs)
+    n = _steps(inputs, options.pop("steps"))
+    start, path = (None, guess) if isinstance(guess, Trajectory) else (guess, None)
+    like = boundary.structure()
+    if path is not None:
+        if any(x.shape[:1] != (n + 1,) for x in jax.tree.leaves((path.q, path.p))):
+            raise ValueError(
+                f"solve: the guess is a trajectory that does not have the {n + 1} nodes of {n} steps. Pass one that "
+                "was solved with save=AllNodes() and as many steps, or a state (q0, p0)."
+            )
+        path = (path.q, path.p)
+        like = jax.tree.map(lambda x: x[0], path[0])
+    if start is not None:
+        if not isinstance(start, tuple) or len(start) != 2:
+            raise TypeError("solve: guess is a Trajectory with all nodes or a state (q0, p0) that is run to make one.")
+        start = jax.tree.map(jnp.asarray, start)
+        like = start[0]
+    if like is None:
+        raise ValueError(
+            f"solve: {type(boundary).__name__} fits any number of coordinates, so it does not tell the shape of the "
+            "state. Pass guess=(q0, p0), a state from which the search begins."
+        )
+    z0 = (like, like) if start is None else start
+    problem, z0 = _problem(system, inputs, n, z0, t0=t0, **options)
+    return problem, z0[0], None if start is None else z0, path
+
+
+def _hamiltonian(system: Any) -> Hamiltonian:
     if isinstance(system, Lagrangian):
-        system = legendre(system)
+        return legendre(system)
     if not isinstance(system, Hamiltonian):
         raise TypeError(
             f"solve: the system is a {type(system).__name__}. Derive it from SeparableHamiltonian, Hamiltonian or "
             "Lagrangian and pass an instance."
         )
-    if not isinstance(boundary, InitialValue):
-        raise TypeError(
-            f"solve: the boundary is a {type(boundary).__name__}. Pass InitialValue(q, p) or InitialValue(q, v=v)."
-        )
+    return system
+
+
+def _problem(
+    system: Hamiltonian,
+    inputs: PyTree,
+    steps: int,
+    z0: State,
+    *,
+    dt: Any,
+    t0: Any = 0.0,
+    integrator: AbstractIntegrator | None = None,
+    save: Save | None = None,
+    cost: Cost | None = None,
+    throw: bool = True,
+) -> tuple[Problem, State]:
+    """Return the checked problem and a state of it: one place for what `solve` and its relatives accept."""
     if integrator is None:
         integrator = _default(system)
     if not isinstance(integrator, AbstractIntegrator):
         raise TypeError(
             f"solve: integrator={integrator!r} is not an integrator. Pass Leapfrog(), with its parentheses."
         )
-
     integrator.check(system)
 
-    inputs = jax.tree.map(jnp.asarray, inputs)
-    n = _steps(inputs, steps)
-    dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves((boundary.q, boundary.p, boundary.v))))
+    q0, p0 = z0
+    dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves(z0)))
     h, t0 = _scalar("dt", dt, dtype), _scalar("t0", t0, dtype)
-    q0, p0 = boundary.state(system, End(t0, _tree.take(inputs, 0)))
     h = eqx.error_if(
         h,
         ~((h > 0) & jnp.isfinite(h)),
@@ -245,9 +330,8 @@ def initial_value_problem(
             raise TypeError(f"solve: cost={cost!r} is not a function (t, q, p) -> scalar.")
         cost = _hoisted(cost, t0, q0, p0)
 
-    problem = Problem(World(system, inputs, h, t0), save, cost, integrator, n, throw)
-    q0, p0 = _promoted(problem, (q0, p0))
-    return problem, (q0, p0)
+    problem = Problem(World(system, inputs, h, t0), save, cost, integrator, steps, throw)
+    return problem, _promoted(problem, z0)
 
 
 def _default(system: Hamiltonian) -> AbstractIntegrator:

@@ -25,7 +25,7 @@ LAYERS = (
     {"boundary", "integrators", "nudge", "relaxation"},
     {"systems"},
     {"energy"},
-    {"tree", "root", "guard"},
+    {"tree", "root", "bordered", "guard"},
 )
 DEPTH = {part: depth for depth, layer in enumerate(({"__init__", "__main__"}, *LAYERS)) for part in layer}
 

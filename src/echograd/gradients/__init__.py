@@ -3,7 +3,17 @@
 from ._backprop import Backprop as Backprop, checkpointed_scan as checkpointed_scan
 from ._base import AbstractGradient as AbstractGradient, constant as constant
 from ._echo import Echo as Echo, retrace_error as retrace_error
+from ._glep import Glep as Glep
 from ._nudged import nudged_run as nudged_run
 from ._problem import Outcome as Outcome, Problem as Problem
+from ._same_boundary import SameBoundary as SameBoundary
 from ._save import AbstractSave as AbstractSave, AllNodes as AllNodes, EveryNode as EveryNode, FinalNode as FinalNode
 from ._static import EP as EP, AbstractStaticGradient as AbstractStaticGradient, Implicit as Implicit
+from ._two_point import (
+    Condition as Condition,
+    Convergence as Convergence,
+    Newton as Newton,
+    TwoPoint as TwoPoint,
+    initial_path as initial_path,
+    two_point as two_point,
+)

@@ -12,6 +12,7 @@ from ..relaxation import AbstractRelaxation, Equilibrium, Landscape, resting
 from ._base import AbstractGradient
 from ._problem import Outcome, Problem, finite, index
 from ._static import AbstractStaticGradient
+from ._two_point import Convergence, Newton, Nodes, TwoPoint, find_path, outcome_of
 
 
 class Backprop(AbstractGradient, AbstractStaticGradient):
@@ -83,6 +84,12 @@ class Backprop(AbstractGradient, AbstractStaticGradient):
         tolerance = relaxation.tolerance_for(found.residual.dtype)
         state = resting(found.state, found, tolerance, landscape.throw, "the state")
         return Equilibrium(state, found.energy, found.residual, found.steps, found.converged)
+
+    def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: Newton) -> tuple[Outcome, Convergence]:
+        """Differentiate implicitly: the adjoint of the linearised path equations, solved once."""
+        still = jnp.zeros_like(guess)
+        found, convergence = find_path(problem, newton, guess, still, "free")
+        return outcome_of(problem, found), convergence
 
 
 def checkpointed_scan(body: Any, carry: Any, xs: PyTree, segments: int | None) -> tuple[Any, Any]:

@@ -1,13 +1,26 @@
 """What a gradient object is: a way of running a problem that says what differentiating it means."""
 
 import abc
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
 
-from ..integrators import State
-from ._problem import Outcome, Problem
+from ..integrators import State, World
+from ..nudge import AbstractNudge, Infinitesimal
+from ._problem import Outcome, Problem, finite, free_run
+from ._two_point import (
+    Condition,
+    Convergence,
+    Newton,
+    Nodes,
+    TwoPoint,
+    find_path,
+    fixed_tree,
+    outcome_of,
+)
 
 _Gradient = TypeVar("_Gradient", bound=eqx.Module)
 
@@ -19,8 +32,109 @@ class AbstractGradient(eqx.Module):
     def run(self, problem: Problem, z0: State) -> Outcome:
         """Return the outcome of the initial-value problem from `z0`, differentiable in `problem` and `z0`."""
 
+    @abc.abstractmethod
+    def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: Newton) -> tuple[Outcome, Convergence]:
+        """Return the outcome of a two-point problem, differentiable in `problem`, and how it was found."""
+
+
+class AbstractNudgedGradient(AbstractGradient):
+    """A learning rule: the free run is made as it is; its gradient is read off a nudged one."""
+
+    nudge: eqx.AbstractVar[AbstractNudge]
+
+    def run(self, problem: Problem, z0: State) -> Outcome:
+        return _run((problem, z0), self)
+
+    def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: Newton) -> tuple[Outcome, Convergence]:
+        still = jnp.zeros_like(guess)
+        fixed = fixed_tree(problem)
+        found, convergence = find_path(fixed, newton, guess, still, "free")
+        x = _path((problem.problem.world, problem.condition), found, fixed, self, newton)
+        return outcome_of(problem, x), convergence
+
+    @abc.abstractmethod
+    def read_run(self, wanted: Problem, rest: Problem, z0: State, final: State, bar: Outcome) -> tuple[Problem, State]:
+        """Return the cotangents of problem and initial state, from a nudged run of an initial-value problem.
+
+        Args:
+            wanted: the leaves of the problem that are differentiated.
+            rest: its other leaves.
+            z0: the initial state.
+            final: the final state of the free run.
+            bar: cotangents of the outcome, with `None` for what no loss depends on.
+        """
+
+    @abc.abstractmethod
+    def read_path(
+        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: Newton
+    ) -> tuple[World, Condition]:
+        """Return the cotangents of world and condition, from a nudged path of a two-point problem.
+
+        Args:
+            wanted: the leaves of the world that are differentiated.
+            rest: its other leaves.
+            problem: the free problem.
+            found: its path.
+            bars: cotangents of the nodes.
+            newton: how paths are found.
+        """
+
 
 def constant(gradient: _Gradient) -> _Gradient:
     """Return the gradient object with its arrays (a nudge's strength) taken as constants: nothing trains them."""
     arrays, static = eqx.partition(gradient, eqx.is_array)
     return eqx.combine(jax.lax.stop_gradient(arrays), static)
+
+
+def checked_nudge(owner: str, nudge: Any) -> AbstractNudge:
+    """Return the nudge, infinitesimal by default, or say what one is."""
+    nudge = Infinitesimal() if nudge is None else nudge
+    if not isinstance(nudge, AbstractNudge):
+        raise TypeError(
+            f"{owner}(nudge={nudge!r}): a nudge is an object such as Infinitesimal(), Symmetric(beta) or "
+            f"OneSided(beta). For a number write Symmetric({nudge!r})."
+        )
+    return nudge
+
+
+@eqx.filter_custom_vjp
+def _run(arguments: tuple[Problem, State], rule: AbstractNudgedGradient) -> Outcome:
+    del rule
+    problem, z0 = arguments
+    return finite(problem, free_run(problem, z0))
+
+
+@_run.def_fwd
+def _run_forward(perturbed: PyTree, arguments: Any, rule: AbstractNudgedGradient) -> tuple[Outcome, Any]:
+    outcome = _run(arguments, rule)
+    return outcome, (outcome.final, perturbed)
+
+
+@_run.def_bwd
+def _run_backward(residuals: Any, bar: Outcome, perturbed: PyTree, arguments: Any, rule: Any) -> PyTree:
+    del perturbed  # the residuals hold it as plain booleans; this copy may have been traced
+    problem, z0 = arguments
+    final, perturbed = residuals
+    wanted, rest = eqx.partition(problem, jax.tree.map(bool, perturbed[0]))
+    return rule.read_run(wanted, rest, z0, final, bar)
+
+
+@eqx.filter_custom_vjp
+def _path(arguments: tuple[World, Condition], found: Nodes, problem: TwoPoint, rule: Any, newton: Newton) -> Nodes:
+    del arguments, problem, rule, newton
+    return found
+
+
+@_path.def_fwd
+def _path_forward(perturbed: PyTree, arguments: Any, found: Any, *rest: Any) -> tuple[Nodes, Any]:
+    del arguments, rest
+    return found, perturbed
+
+
+@_path.def_bwd
+def _path_backward(
+    residuals: Any, bars: Nodes, perturbed: PyTree, arguments: Any, found: Nodes, problem: Any, rule: Any, newton: Any
+) -> PyTree:
+    del perturbed
+    wanted, rest = eqx.partition(arguments[0], jax.tree.map(bool, residuals[0]))
+    return rule.read_path(wanted, rest, problem, found, bars, newton)

@@ -5,18 +5,19 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
 from .. import _tree
-from ..integrators import State, time_reversed
-from ..nudge import AbstractNudge, Infinitesimal
+from ..integrators import State, World, time_reversed
+from ..nudge import AbstractNudge
 from ..systems import Hamiltonian
-from ._base import AbstractGradient
+from ._base import AbstractNudgedGradient, checked_nudge
 from ._nudged import Response, distance, load_of, nudged_run
-from ._problem import Outcome, Problem, finite, free_run
+from ._problem import Outcome, Problem
+from ._two_point import Condition, Newton, Nodes, TwoPoint
 
 
-class Echo(AbstractGradient):
+class Echo(AbstractNudgedGradient):
     r"""Recurrent Hamiltonian echo learning (RHEL): forward, flip the momenta, run the same machine again, nudged.
 
     With $\bar y_k = \partial C/\partial q_k$ and $\bar y^p_k = \partial C/\partial p_k$ the cotangents that reach node
@@ -58,55 +59,40 @@ class Echo(AbstractGradient):
     retrace_tolerance: float = eqx.field(static=True)
 
     def __init__(self, nudge: AbstractNudge | None = None, *, retrace_tolerance: float = 1e-3) -> None:
-        nudge = Infinitesimal() if nudge is None else nudge
-        if not isinstance(nudge, AbstractNudge):
-            raise TypeError(
-                f"Echo(nudge={nudge!r}): a nudge is an object such as Infinitesimal(), Symmetric(beta) or "
-                f"OneSided(beta). For a number write Symmetric({nudge!r})."
-            )
-        if not retrace_tolerance > 0:
-            raise ValueError(
-                f"Echo(retrace_tolerance={retrace_tolerance!r}) must be positive; float('inf') accepts any path."
-            )
-        self.nudge = nudge
-        self.retrace_tolerance = retrace_tolerance
+        self.nudge = checked_nudge("Echo", nudge)
+        self.retrace_tolerance = checked_tolerance("Echo", retrace_tolerance)
 
-    def run(self, problem: Problem, z0: State) -> Outcome:
-        return _run((problem, z0), self)
+    def read_run(self, wanted: Problem, rest: Problem, z0: State, final: State, bar: Outcome) -> tuple[Problem, State]:
+        problem: Problem = eqx.combine(wanted, rest)
+        if problem.throw:
+            final = reversing(problem, z0, final)
+        response = nudged_run(wanted, rest, final, bar, self.nudge, "echo", load_of(problem, z0, final, bar))
+        return vouched(problem, z0, response, self)
 
-
-@eqx.filter_custom_vjp
-def _run(arguments: tuple[Problem, State], echo: Echo) -> Outcome:
-    del echo
-    problem, z0 = arguments
-    return finite(problem, free_run(problem, z0))
+    def read_path(
+        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: Newton
+    ) -> tuple[World, Condition]:
+        raise TypeError(
+            "Echo: an echo is the dual of an InitialValue only; under another condition the nudged path is no forward "
+            "run of the machine. Use gradient=Glep(), which nudges under the dual condition, or Backprop()."
+        )
 
 
-@_run.def_fwd
-def _forward(perturbed: PyTree, arguments: tuple[Problem, State], echo: Echo) -> tuple[Outcome, Any]:
-    problem, z0 = arguments
-    outcome = finite(problem, free_run(problem, reversing(problem, z0) if problem.throw else z0))
-    return outcome, (outcome.final, perturbed[0])
+def checked_tolerance(owner: str, tolerance: float) -> float:
+    """Return the tolerance, or say what one is."""
+    if not tolerance > 0:
+        raise ValueError(f"{owner}(retrace_tolerance={tolerance!r}) must be positive; float('inf') accepts any path.")
+    return tolerance
 
 
-@_run.def_bwd
-def _backward(residuals: Any, bar: Outcome, perturbed: PyTree, arguments: tuple[Problem, State], echo: Echo) -> PyTree:
-    del perturbed  # the residuals hold it as plain booleans; this copy may have been traced
-    problem, z0 = arguments
-    final, perturbed = residuals
-    wanted, rest = eqx.partition(problem, jax.tree.map(bool, perturbed))
-    response = nudged_run(wanted, rest, final, bar, echo.nudge, "echo", load_of(problem, z0, final, bar))
-    return vouched(problem, z0, response, echo)
-
-
-def vouched(problem: Problem, z0: State, response: Response, echo: Echo) -> tuple[Problem, State]:
+def vouched(problem: Problem, z0: State, response: Response, rule: Any) -> tuple[Problem, State]:
     r"""Return the cotangents of the problem and of the state, $dC/dz_0 = (-d_\beta p_0, d_\beta q_0)$, checked."""
     dq, dp = response.state
     bars = response.readings, (_tree.negate(dp), dq)
     if not problem.throw:
         return bars
-    bars = _returned(bars, z0, response, echo.retrace_tolerance)
-    return echo.nudge.check(bars, response.beta, response.ensemble, response.load, problem.steps)
+    bars = _returned(bars, z0, response, rule.retrace_tolerance)
+    return rule.nudge.check(bars, response.beta, response.ensemble, response.load, problem.steps)
 
 
 def _returned(x: Any, z0: State, response: Response, tolerance: float) -> Any:
@@ -118,7 +104,7 @@ def _returned(x: Any, z0: State, response: Response, tolerance: float) -> Any:
     return eqx.error_if(
         x,
         ~(error <= tolerance),
-        "Echo: the echo did not return to the initial state, so it did not run along the path it should differentiate. "
+        "Echo: the run back did not return to the initial state, so it was not along the path it should differentiate. "
         f"The relative retrace error exceeds retrace_tolerance={tolerance:g}. Likely causes: (a) the "
         "system is chaotic over this time and rounding grew: use float64 or fewer steps; (b) dt is too long; (c) the "
         "energy is not time-reversible; (d) a finite nudge that is too strong. Backprop() always applies.",
@@ -158,10 +144,10 @@ def reversible(problem: Problem, z0: State) -> Bool[Array, ""]:
     return ~odd
 
 
-def reversing(problem: Problem, z0: State) -> State:
-    """Return `z0`, or raise at run time if the system has no time reversal."""
+def reversing(problem: Problem, z0: State, x: State) -> State:
+    """Return `x`, or raise at run time if the system has no time reversal, as far as can be told about `z0`."""
     return eqx.error_if(
-        z0,
+        x,
         ~reversible(problem, z0),
         "Echo: the system is not time-reversible: its energy is not even in the momentum, H(t, q, -p, u) != H(t, q, p, "
         "u). Run forward from the flipped state the machine would not retrace its path, and its readings would not be "

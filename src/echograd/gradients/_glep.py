@@ -1,0 +1,75 @@
+"""Generalized Lagrangian equilibrium propagation: nudge under the dual boundary condition."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ..boundary import dual_rows
+from ..integrators import State, World
+from ..nudge import AbstractNudge
+from ._base import AbstractNudgedGradient, checked_nudge
+from ._echo import checked_tolerance, reversible, vouched
+from ._nudged import Response, load_of, nudged_run
+from ._problem import Outcome, Problem
+from ._two_point import Condition, Newton, Nodes, TwoPoint, condition_bars, ends, nudged_path
+
+
+class Glep(AbstractNudgedGradient):
+    r"""Generalized Lagrangian equilibrium propagation (GLEP): exact under any boundary condition.
+
+    The free path makes the discrete action $S = \sum_k L_d$ stationary under its boundary condition. The nudged path
+    makes $S + \beta C$ stationary under the *dual* condition about the ends of the free path, and then
+
+    $$\frac{dC}{d\theta} = \frac{d}{d\beta} \sum_k \frac{\partial L_d}{\partial\theta}\Big|_{\beta=0}$$
+
+    without a boundary residual, but for an explicit term where the boundary data themselves are trained.
+
+    What it takes depends on the condition. For an `InitialValue` the dual is a final value: the nudged path is run as
+    an echo if the system is time-reversible, and by the inverse map where it is not; two passes. For a condition on
+    both ends it is another two-point problem, under the same condition where that is its own dual (fixed, free, mixed
+    and periodic ends, symmetric Robin), and under a different one elsewhere.
+
+    Args:
+        nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)`, `OneSided(beta)`, ...
+        retrace_tolerance: for an `InitialValue`, as for `Echo`.
+
+    Raises:
+        RuntimeError: (at run time) if no path is found, at a conjugate point, if the run back does not return, or if a
+            finite nudge is lost in rounding.
+
+    Source: arXiv 2506.06248; theorems 1 and 2 of this library's documentation.
+
+    Example:
+        ```python
+        sol = eg.solve(system, eg.FixedEnds(a, b), dt=0.01, steps=100, gradient=eg.Glep())
+        ```
+    """
+
+    nudge: AbstractNudge
+    retrace_tolerance: float = eqx.field(static=True)
+
+    def __init__(self, nudge: AbstractNudge | None = None, *, retrace_tolerance: float = 1e-3) -> None:
+        self.nudge = checked_nudge("Glep", nudge)
+        self.retrace_tolerance = checked_tolerance("Glep", retrace_tolerance)
+
+    def read_run(self, wanted: Problem, rest: Problem, z0: State, final: State, bar: Outcome) -> tuple[Problem, State]:
+        problem: Problem = eqx.combine(wanted, rest)
+        load = load_of(problem, z0, final, bar)
+
+        def nudged(direction: Any) -> Response:
+            return nudged_run(wanted, rest, final, bar, self.nudge, direction, load)
+
+        # The same nudged path either way; where the machine can run it forward that is what is done.
+        response = jax.lax.cond(reversible(problem, z0), lambda: nudged("echo"), lambda: nudged("backward"))
+        return vouched(problem, z0, response, self)
+
+    def read_path(
+        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: Newton
+    ) -> tuple[World, Condition]:
+        free = ends(found, jnp.zeros_like(found))
+        rows = dual_rows(problem.condition.rows)
+        dual = eqx.tree_at(lambda p: p.condition, problem, Condition(rows, rows @ free))
+        response = nudged_path(dual, wanted, rest, found, bars, self.nudge, newton)
+        return response.readings, condition_bars(problem.condition, free, response.ends)

@@ -1,0 +1,99 @@
+"""The naive rule: nudge under the same boundary condition, and its boundary residual."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .. import _tree
+from ..boundary import omega
+from ..integrators import State, World
+from ..nudge import AbstractNudge
+from ._base import AbstractNudgedGradient, checked_nudge
+from ._nudged import load_of, nudged_run
+from ._problem import Outcome, Problem, free_run
+from ._two_point import Condition, Newton, Nodes, TwoPoint, condition_bars, ends, nudged_path
+
+
+class SameBoundary(AbstractNudgedGradient):
+    r"""Nudge the problem under its own boundary condition: exact only where that condition is its own dual.
+
+    Theorem 1 leaves the boundary residual $\bigl[\omega(d_\beta z, d_\theta z)\bigr]_0^N$ with the sensitivities
+    $d_\theta z$ of the ends, which no local reading knows. For an initial value nudged from the same start it is
+    $\omega(d_\beta z_N, d_\theta z_N)$, and dropping it gives wrong directions. This object is there to measure that;
+    to train use `Echo` or `Glep`.
+
+    Args:
+        nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)`, `OneSided(beta)`, ...
+        correct: whether to add the residual, by forward sensitivities: one more pass for *every* number that is
+            differentiated.
+
+    Raises:
+        RuntimeError: (at run time) if no path is found, at a conjugate point, or if a finite nudge is lost in rounding.
+
+    Source: the constant initial value problem of arXiv 2506.06248; theorem 1 of this library's documentation.
+
+    Example:
+        ```python
+        eg.solve(system, eg.InitialValue(q, p), dt=0.01, steps=100, gradient=eg.SameBoundary(correct=True))
+        ```
+    """
+
+    nudge: AbstractNudge
+    correct: bool = eqx.field(static=True)
+
+    def __init__(self, nudge: AbstractNudge | None = None, *, correct: bool = False) -> None:
+        self.nudge, self.correct = checked_nudge("SameBoundary", nudge), bool(correct)
+
+    def read_run(self, wanted: Problem, rest: Problem, z0: State, final: State, bar: Outcome) -> tuple[Problem, State]:
+        problem: Problem = eqx.combine(wanted, rest)
+        response = nudged_run(wanted, rest, z0, bar, self.nudge, "forward", load_of(problem, z0, final, bar))
+        bars = response.readings, _tree.zeros_like(z0)
+        if self.correct:
+
+            def ends_of(arguments: tuple[World, State]) -> Float[Array, " 4n"]:
+                world, z0 = arguments
+                moved = eqx.tree_at(lambda p: p.world, problem, eqx.combine(world, rest.world))
+                return jax.flatten_util.ravel_pytree((z0, free_run(moved, z0).final))[0]
+
+            nudged = jax.flatten_util.ravel_pytree((_tree.zeros_like(z0), response.state))[0]
+            world, start = _residual(ends_of, (wanted.world, z0), nudged)
+            world = _tree.add(response.readings.world, world)
+            bars = eqx.tree_at(lambda p: p.world, response.readings, world), start
+        if not problem.throw:
+            return bars
+        return self.nudge.check(bars, response.beta, response.ensemble, response.load, problem.steps)
+
+    def read_path(
+        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: Newton
+    ) -> tuple[World, Condition]:
+        still = jnp.zeros_like(found)
+        response = nudged_path(problem, wanted, rest, found, bars, self.nudge, newton)
+        if not self.correct:
+            # Of the residual only the part is kept that the boundary data themselves make explicit.
+            return response.readings, condition_bars(problem.condition, ends(found, still), response.ends)
+
+        def ends_of(arguments: tuple[World, Condition]) -> Float[Array, " 4n"]:
+            world, condition = arguments
+            parts = (eqx.combine(world, rest), condition)
+            moved = eqx.tree_at(lambda p: (p.problem.world, p.condition), problem, parts)
+            return ends(moved.refined(found, still)[0], still)
+
+        world, condition = _residual(ends_of, (wanted, problem.condition), response.ends)
+        return _tree.add(response.readings, world), condition
+
+
+def _residual(ends_of: Any, arguments: PyTree, nudged: Float[Array, " 4n"]) -> PyTree:
+    r"""Return $\Omega(d_\beta z_\partial, d_\theta z_\partial)$, one forward sensitivity after the other."""
+    flat, unravel = jax.flatten_util.ravel_pytree(arguments)
+    form = omega(nudged.size // 4, nudged.dtype)
+
+    def one(i: Array) -> Array:
+        direction = jnp.zeros_like(flat).at[i].set(1)
+        moved = jax.jvp(lambda x: ends_of(unravel(x)), (flat,), (direction,))[1]
+        return nudged @ form @ moved
+
+    return unravel(jax.lax.map(one, jnp.arange(flat.size)))

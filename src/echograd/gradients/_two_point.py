@@ -1,0 +1,299 @@
+"""Two-point boundary value problems: the free path by Newton's method, and the nudged path beside it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from .. import _bordered, _tree
+from ..boundary import omega
+from ..integrators import State, World
+from ..nudge import AbstractNudge
+from ._problem import Outcome, Problem, finite
+
+Nodes = Float[Array, "N+1 2n"]
+
+
+class Newton(eqx.Module):
+    r"""How a two-point boundary value problem is solved: damped Newton steps on all nodes at once.
+
+    The unknowns are the states of all nodes; the equations are the integrator's steps between them and the boundary
+    condition at the ends. A step costs $O(N n^3)$.
+
+    Args:
+        iterations: most Newton steps taken, per stage of the continuation.
+        continuation: number of stages in which the boundary data are moved from those of the guess to the wanted ones.
+            More than 1 helps where the guess is far off.
+        tolerance: a Newton step below this, relative to the size of the path, ends the iteration; by default the 2/3
+            power of the rounding unit. What remains is its square: rounding.
+
+    Raises:
+        ValueError: for counts below 1.
+
+    Source: U. Ascher, R. Mattheij, R. Russell, *Numerical Solution of Boundary Value Problems* (1995), chapters 7, 8.
+
+    Example:
+        ```python
+        eg.solve(system, eg.FixedEnds(a, b), dt=0.01, steps=100, solver=eg.Newton(continuation=4))
+        ```
+    """
+
+    iterations: int = eqx.field(static=True, default=50)
+    continuation: int = eqx.field(static=True, default=1)
+    tolerance: float | None = eqx.field(static=True, default=None)
+
+    def __check_init__(self) -> None:
+        for name in ("iterations", "continuation"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"Newton({name}={value!r}): an integer of at least 1 is needed.")
+
+
+class Convergence(eqx.Module):
+    """How the solution of a two-point boundary value problem was found.
+
+    Attributes:
+        converged: whether Newton's method ended at a solution.
+        iterations: Newton steps taken in all.
+        residual: largest violation of a step or of the boundary condition that is left.
+        transversality: the sine of the smallest angle between the paths that the dynamics and those that the boundary
+            condition allow, linearised about the solution. Zero at a conjugate point, where solutions merge or branch.
+    """
+
+    converged: Bool[Array, ""]
+    iterations: Int[Array, ""]
+    residual: Float[Array, ""]
+    transversality: Float[Array, ""]
+
+
+class Condition(eqx.Module):
+    r"""Boundary rows and data, $B z_\partial = b$."""
+
+    rows: Float[Array, "2n 4n"]
+    data: Float[Array, " 2n"]
+
+
+class TwoPoint(eqx.Module):
+    """A problem with a condition on its ends, in flat nodes; the maps that its solution and its gradients need."""
+
+    problem: Problem
+    condition: Condition
+    unravel: Callable[[Array], State] = eqx.field(static=True)
+
+    def step(self, k: Int[Array, ""], x: Float[Array, " 2n"]) -> Float[Array, " 2n"]:
+        """Return Φₖ(x)."""
+        return jax.flatten_util.ravel_pytree(self.problem.step(k, self.unravel(x)))[0]
+
+    def residual(self, x: Nodes, kicks: Nodes) -> tuple[Float[Array, "N 2n"], Float[Array, " 2n"]]:
+        r"""Return how far steps and boundary condition are from being met, node $k$ being kicked by `kicks[k]`.
+
+        The ends that the condition speaks of are the state before the kick of node 0 and that after the kick of node N.
+        """
+        k = jnp.arange(self.problem.steps, dtype=jnp.int32)
+        after = jax.vmap(self.step)(k, x[:-1] + kicks[:-1])
+        return after - x[1:], self.condition.data - self.condition.rows @ ends(x, kicks)
+
+    def linearised(self, x: Nodes, kicks: Nodes) -> _bordered.Factors:
+        """Return the factors of the Newton matrix about a path."""
+        k = jnp.arange(self.problem.steps, dtype=jnp.int32)
+        steps = jax.vmap(jax.jacfwd(self.step, 1))(k, x[:-1] + kicks[:-1])
+        return _bordered.factorise(steps, self.condition.rows)
+
+    def refined(self, x: Nodes, kicks: Nodes) -> tuple[Nodes, Float[Array, ""]]:
+        """Return the path after one more Newton step, whose derivatives are those of the exact solution.
+
+        The matrix is a constant in it: by the implicit function theorem its own derivative meets a residual of zero.
+        Beside it the transversality of the path.
+        """
+        x, fixed = jax.lax.stop_gradient(x), jax.lax.stop_gradient(kicks)
+        factors = fixed_tree(self).linearised(x, fixed)
+        return x + _bordered.solve(factors, *self.residual(x, kicks)), factors.transversality
+
+    def read(self, wanted: World, rest: World, x: Nodes, kicks: Nodes) -> World:
+        """Return the readings along a path: summed over the steps, but for the inputs, which have one each."""
+
+        def body(total: World, row: Any) -> tuple[World, PyTree]:
+            k, x = row
+            _, reading = self.problem.integrator.read(wanted.at(k), rest.at(k), k, self.unravel(x))
+            return _tree.add(total, reading.without_inputs()), reading.u
+
+        k = jnp.arange(self.problem.steps, dtype=jnp.int32)
+        start = _tree.zeros_like(wanted.without_inputs())
+        start = jax.tree.map(lambda s: s.astype(jnp.result_type(s, x)), start)
+        total, u = jax.lax.scan(body, start, (k, x[:-1] + kicks[:-1]))
+        return eqx.tree_at(lambda w: w.u, total, u, is_leaf=lambda x: x is None)
+
+
+def two_point(problem: Problem, condition: Condition, like: PyTree) -> TwoPoint:
+    """Return the problem in flat nodes, for coordinates shaped `like` this."""
+    return TwoPoint(problem, condition, jax.flatten_util.ravel_pytree((like, like))[1])
+
+
+def fixed_tree(tree: Any) -> Any:
+    """Return `tree` with its arrays as constants."""
+    arrays, static = eqx.partition(tree, eqx.is_array)
+    return eqx.combine(jax.lax.stop_gradient(arrays), static)
+
+
+def ends(x: Nodes, kicks: Nodes) -> Float[Array, " 4n"]:
+    """Return $(q_0, p_0, q_N, p_N)$: before the kick of node 0, after the kick of node N."""
+    return jnp.concatenate([x[0], x[-1] + kicks[-1]])
+
+
+def kicks_of(bars: Nodes, beta: Any) -> Nodes:
+    r"""Return the kicks of the nudge: $\beta \bar y$ to the momenta, $-\beta \bar y^p$ to the coordinates."""
+    y, yp = jnp.split(bars, 2, axis=1)
+    return beta * jnp.concatenate([-yp, y], 1)
+
+
+def find_path(problem: TwoPoint, newton: Newton, guess: Nodes, kicks: Nodes, which: str) -> tuple[Nodes, Convergence]:
+    """Solve for the path by damped Newton steps from a guess, in stages if asked.
+
+    Its derivatives are those of the exact solution; the guess has none.
+    """
+    x, count, done, residual = _iterated(*fixed_tree((problem, newton, guess, kicks)))
+    x, transversality = problem.refined(x, kicks)
+    convergence = Convergence(done & jnp.all(jnp.isfinite(x)), count, residual, jax.lax.stop_gradient(transversality))
+    return (_vouched(x, convergence, which) if problem.problem.throw else x), convergence
+
+
+def _iterated(problem: TwoPoint, newton: Newton, guess: Nodes, kicks: Nodes) -> Any:
+    """Return the path that the iteration ends at, the number of its steps, whether it converged, and its residual."""
+    eps = float(jnp.finfo(guess.dtype).eps)
+    tolerance = eps ** (2 / 3) if newton.tolerance is None else newton.tolerance
+    began = problem.condition.rows @ ends(guess, kicks)
+
+    def merit(r: Any) -> Float[Array, ""]:
+        return jnp.sum(jnp.abs(r[0]) ** 2) + jnp.sum(jnp.abs(r[1]) ** 2)
+
+    def stage(carry: Any, part: Float[Array, ""]) -> Any:
+        x, count, _, _ = carry
+        moved = (1 - part) * began + part * problem.condition.data
+        here = eqx.tree_at(lambda p: p.condition.data, problem, moved)
+
+        def unfinished(carry: Any) -> Any:
+            _, _, i, done, stuck = carry
+            return (i < newton.iterations) & ~done & ~stuck
+
+        def update(carry: Any) -> Any:
+            x, r, i, _, _ = carry
+            dx = _bordered.solve(here.linearised(x, kicks), *r)
+            scale, before = 1 + jnp.max(jnp.abs(x)), merit(r)
+            done = jnp.max(jnp.abs(dx)) <= tolerance * scale
+
+            # Halve the step until the residual falls; a converged step is taken whole.
+            def too_long(trial: Any) -> Any:
+                length, r = trial
+                fallen = merit(r) <= (1 - 0.1 * length) * before
+                return (length > 1) | (~(fallen | done) & (length > 1e-4))
+
+            def halve(trial: Any) -> Any:
+                length = trial[0] / 2
+                return length, here.residual(x + length * dx, kicks)
+
+            length, after = jax.lax.while_loop(too_long, halve, (jnp.full((), 2, guess.dtype), r))
+            stuck = ~(merit(after) < before) & ~done
+            # Where rounding keeps the steps from shrinking further the residual says whether this is a solution.
+            settled = stuck & (_tree.max_abs(r) <= 1e3 * eps * scale)
+            x = jnp.where(stuck, x, x + length * dx)
+            r = jax.tree.map(lambda old, new: jnp.where(stuck, old, new), r, after)
+            return x, r, i + 1, done | settled, stuck
+
+        start = (x, here.residual(x, kicks), jnp.asarray(0, jnp.int32), jnp.asarray(False), jnp.asarray(False))
+        x, r, i, done, _ = jax.lax.while_loop(unfinished, update, start)
+        return (x, count + i, done, _tree.max_abs(r)), None
+
+    parts = jnp.arange(1, newton.continuation + 1, dtype=guess.dtype) / newton.continuation
+    start = (guess, jnp.asarray(0, jnp.int32), jnp.asarray(False), jnp.zeros((), guess.dtype))
+    return jax.lax.scan(stage, start, parts)[0]
+
+
+def _vouched(x: Nodes, convergence: Convergence, which: str) -> Nodes:
+    """Return `x`, or raise at run time if it is not a path that one can differentiate."""
+    x = eqx.error_if(
+        x,
+        ~convergence.converged,
+        f"solve: no {which} path was found that meets the boundary condition: Newton's method did not converge. Give a "
+        "better guess (guess=(q0, p0), or the trajectory of a nearby problem), more stages "
+        "(solver=Newton(continuation=8)), or check that the condition can be met at all: there may be no path.",
+    )
+    return eqx.error_if(
+        x,
+        convergence.transversality < 1e3 * float(jnp.finfo(x.dtype).eps),
+        f"solve: the {which} path ends at a conjugate point: to first order a whole family of neighbouring paths meets "
+        "the boundary condition, so that the path is not unique and no gradient is defined. Change the duration, the "
+        "boundary data or the parameters a little; where a symmetry is the cause (an autonomous periodic orbit, free "
+        "ends of a free body) fix it by one more condition.",
+    )
+
+
+def initial_path(problem: TwoPoint, start: State | None) -> Nodes:
+    """Return a guess: the run from a start state, or a straight line between the smallest ends that fit."""
+    n = problem.problem.steps
+    if start is None:
+        guess = jnp.linalg.pinv(problem.condition.rows) @ problem.condition.data
+        first, last = jnp.split(guess, 2)
+        part = jnp.linspace(0, 1, n + 1, dtype=guess.dtype)[:, None]
+        return (1 - part) * first[None] + part * last[None]
+    flat = jax.flatten_util.ravel_pytree(start)[0]
+
+    def body(x: Any, k: Int[Array, ""]) -> Any:
+        x = problem.step(k, x)
+        return x, x
+
+    _, xs = jax.lax.scan(body, flat, jnp.arange(n, dtype=jnp.int32))
+    return jnp.concatenate([flat[None], xs])
+
+
+def outcome_of(problem: TwoPoint, x: Nodes) -> Outcome:
+    """Return what is kept of a path: plain differentiable functions of its nodes."""
+    n, stride = problem.problem.steps, problem.problem.save.stride(problem.problem.steps)
+    k = jnp.arange(n + 1, dtype=jnp.int32)
+    z = jax.vmap(problem.unravel)(x)
+    final = problem.unravel(x[-1])
+    cost = jnp.sum(jax.vmap(problem.problem.running_cost)(k, z))
+    if stride is None:
+        return finite(problem.problem, Outcome(None, final, cost))
+    saved = jax.vmap(problem.problem.observe)(k[::stride], jax.tree.map(lambda x: x[::stride], z))
+    return finite(problem.problem, Outcome(saved, final, cost))
+
+
+class NudgedPath(eqx.Module):
+    """What nudging a path yields: d/dβ of the readings and of the ends."""
+
+    readings: World
+    ends: Float[Array, " 4n"]
+
+
+def nudged_path(
+    problem: TwoPoint, wanted: World, rest: World, x: Nodes, bars: Nodes, nudge: AbstractNudge, newton: Newton
+) -> NudgedPath:
+    r"""Solve the nudged problem under `problem.condition` about the free path `x`; take d/dβ of what it reads."""
+
+    def pushed(beta: Any, x: Nodes) -> tuple[Nodes, tuple[World, Float[Array, " 4n"]]]:
+        kicks = kicks_of(bars, beta)
+        found, _ = find_path(problem, newton, x, kicks, "nudged")
+        return found, (problem.read(wanted, rest, found, kicks), ends(found, kicks))
+
+    load = jnp.sum(jnp.linalg.norm(bars, axis=1))
+    beta = nudge.strength(x[0], load, problem.problem.steps)
+    ensemble, (readings, at_ends) = nudge.advance(beta, pushed, nudge.start(x))
+    if problem.problem.throw:
+        steps = problem.problem.steps
+        readings, at_ends = nudge.check((readings, at_ends), beta, ensemble, load, steps)
+    return NudgedPath(readings, at_ends)
+
+
+def condition_bars(condition: Condition, free: Float[Array, " 4n"], nudged: Float[Array, " 4n"]) -> Condition:
+    r"""Return the cotangents of rows and data: the explicit part of the boundary residual, $\Omega(d_\beta z, v)$.
+
+    $v$ is any variation of the ends with $B v = \partial_\theta b - (\partial_\theta B) z_\partial$; the pseudo-inverse
+    gives one.
+    """
+    form = omega(free.size // 4, free.dtype)
+    data = jnp.linalg.pinv(condition.rows).T @ (form.T @ nudged)
+    return Condition(-data[:, None] * free[None], data)
