@@ -116,7 +116,12 @@ def _run_backward(residuals: Any, bar: Outcome, perturbed: PyTree, arguments: An
     problem, z0 = arguments
     final, perturbed = residuals
     wanted, rest = eqx.partition(problem, jax.tree.map(bool, perturbed[0]))
-    return rule.read_run(wanted, rest, z0, final, bar)
+    return _read_run(rule, wanted, rest, z0, final, bar)
+
+
+@eqx.filter_jit
+def _read_run(rule: AbstractNudgedGradient, *arguments: Any) -> tuple[Problem, State]:
+    return rule.read_run(*arguments)
 
 
 @eqx.filter_custom_vjp
@@ -137,4 +142,9 @@ def _path_backward(
 ) -> PyTree:
     del perturbed
     wanted, rest = eqx.partition(arguments[0], jax.tree.map(bool, residuals[0]))
-    return rule.read_path(wanted, rest, problem, found, bars, newton)
+    return _read_path(rule, wanted, rest, problem, found, bars, newton)
+
+
+@eqx.filter_jit
+def _read_path(rule: AbstractNudgedGradient, *arguments: Any) -> tuple[World, Condition]:
+    return rule.read_path(*arguments)

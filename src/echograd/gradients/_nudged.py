@@ -36,7 +36,6 @@ class Response(eqx.Module):
     ensemble: PyTree
 
 
-@eqx.filter_jit
 def nudged_run(
     wanted: Problem,
     rest: Problem,
