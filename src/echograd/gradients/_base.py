@@ -53,6 +53,10 @@ class AbstractNudgedGradient(AbstractGradient):
         return outcome_of(problem, x), convergence
 
     @abc.abstractmethod
+    def prepared(self, problem: Problem, z0: State) -> State:
+        """Return the initial state, or raise at run time if the rule is not made for the system."""
+
+    @abc.abstractmethod
     def read_run(self, wanted: Problem, rest: Problem, z0: State, final: State, bar: Outcome) -> tuple[Problem, State]:
         """Return the cotangents of problem and initial state, from a nudged run of an initial-value problem.
 
@@ -106,7 +110,8 @@ def _run(arguments: tuple[Problem, State], rule: AbstractNudgedGradient) -> Outc
 
 @_run.def_fwd
 def _run_forward(perturbed: PyTree, arguments: Any, rule: AbstractNudgedGradient) -> tuple[Outcome, Any]:
-    outcome = _run(arguments, rule)
+    problem, z0 = arguments
+    outcome = finite(problem, free_run(problem, rule.prepared(problem, z0) if problem.throw else z0))
     return outcome, (outcome.final, perturbed)
 
 

@@ -62,10 +62,11 @@ class Echo(AbstractNudgedGradient):
         self.nudge = checked_nudge("Echo", nudge)
         self.retrace_tolerance = checked_tolerance("Echo", retrace_tolerance)
 
+    def prepared(self, problem: Problem, z0: State) -> State:
+        return reversing(problem, z0)
+
     def read_run(self, wanted: Problem, rest: Problem, z0: State, final: State, bar: Outcome) -> tuple[Problem, State]:
         problem: Problem = eqx.combine(wanted, rest)
-        if problem.throw:
-            final = reversing(problem, z0, final)
         response = nudged_run(wanted, rest, final, bar, self.nudge, "echo", load_of(problem, z0, final, bar))
         return vouched(problem, z0, response, self)
 
@@ -144,10 +145,10 @@ def reversible(problem: Problem, z0: State) -> Bool[Array, ""]:
     return ~odd
 
 
-def reversing(problem: Problem, z0: State, x: State) -> State:
-    """Return `x`, or raise at run time if the system has no time reversal, as far as can be told about `z0`."""
+def reversing(problem: Problem, z0: State) -> State:
+    """Return `z0`, or raise at run time if the system has no time reversal."""
     return eqx.error_if(
-        x,
+        z0,
         ~reversible(problem, z0),
         "Echo: the system is not time-reversible: its energy is not even in the momentum, H(t, q, -p, u) != H(t, q, p, "
         "u). Run forward from the flipped state the machine would not retrace its path, and its readings would not be "

@@ -54,6 +54,9 @@ class Glep(AbstractNudgedGradient):
         self.nudge = checked_nudge("Glep", nudge)
         self.retrace_tolerance = checked_tolerance("Glep", retrace_tolerance)
 
+    def prepared(self, problem: Problem, z0: State) -> State:
+        return z0
+
     def read_run(self, wanted: Problem, rest: Problem, z0: State, final: State, bar: Outcome) -> tuple[Problem, State]:
         problem: Problem = eqx.combine(wanted, rest)
         load = load_of(problem, z0, final, bar)

@@ -48,6 +48,9 @@ class SameBoundary(AbstractNudgedGradient):
     def __init__(self, nudge: AbstractNudge | None = None, *, correct: bool = False) -> None:
         self.nudge, self.correct = checked_nudge("SameBoundary", nudge), bool(correct)
 
+    def prepared(self, problem: Problem, z0: State) -> State:
+        return z0
+
     def read_run(self, wanted: Problem, rest: Problem, z0: State, final: State, bar: Outcome) -> tuple[Problem, State]:
         problem: Problem = eqx.combine(wanted, rest)
         response = nudged_run(wanted, rest, z0, bar, self.nudge, "forward", load_of(problem, z0, final, bar))
