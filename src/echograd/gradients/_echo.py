@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from .. import _tree
 from ..integrators import State, World, time_reversed
 from ..nudge import AbstractNudge
-from ..systems import Hamiltonian
+from ..systems import Hamiltonian, LegendreHamiltonian
 from ._base import AbstractNudgedGradient, checked_nudge
 from ._nudged import Response, distance, load_of, nudged_run
 from ._problem import Outcome, Problem
@@ -124,11 +124,14 @@ def reversible(problem: Problem, z0: State) -> Bool[Array, ""]:
     scale = jnp.where(scale > 0, scale, 1)
     probe = _tree.add(z0, _tree.scale(scale, _tree.spread(z0)))
 
+    # A Lagrangian is reversible if it is even in the velocity: its momenta serve as velocities of the probe.
+    function = system.lagrangian if isinstance(system, LegendreHamiltonian) else system
+
     def energy(z: State) -> Float[Array, ""]:
-        return system(t0, *z, u0)
+        return function(t0, *z, u0)
 
     def energy_there(z: State) -> Float[Array, ""]:
-        return system(t0, *time_reversed(system, z), system.mirror_input(u0))
+        return function(t0, *time_reversed(system, z), system.mirror_input(u0))
 
     odd = jnp.asarray(False)
     for z in (z0, (z0[0], probe[1]), probe):

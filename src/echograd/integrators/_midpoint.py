@@ -4,13 +4,14 @@ import math
 from typing import Any, ClassVar
 
 import equinox as eqx
+import jax
 import jax.flatten_util
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
 from .._energy import derivatives
 from .._root import root
-from ..systems import Hamiltonian
+from ..systems import Hamiltonian, LegendreHamiltonian
 from ._base import AbstractIntegrator, Direction, State, World, sign
 
 
@@ -45,12 +46,12 @@ class ImplicitMidpoint(AbstractIntegrator):
     def read(
         self, wanted: World, rest: World, k: Int[Array, ""], z: State, direction: Direction = "forward"
     ) -> tuple[State, World]:
-        k = k.astype(eqx.combine(wanted, rest).h.dtype)
+        if isinstance(eqx.combine(wanted, rest).system, LegendreHamiltonian):
+            return _read_lagrangian(wanted, rest, k, z, direction)
 
         def action(wanted: World, z: State) -> Float[Array, ""]:
             world = eqx.combine(wanted, rest).seen(direction)
-            q, p = z
-            return -world.h * world.system(world.t0 + (k + 0.5) * world.h, q, p, world.u)
+            return -world.h * world.system(_middle(world, k), *z, world.u)
 
         flat, unravel = jax.flatten_util.ravel_pytree(z)
 
@@ -64,3 +65,47 @@ class ImplicitMidpoint(AbstractIntegrator):
 
         middle = unravel(root(residual, flat))
         return _tree.add(z, _tree.scale(2, half_step(middle))), derivatives(action, wanted, middle)[0]
+
+
+def _middle(world: World, k: Int[Array, ""]) -> Float[Array, ""]:
+    """Return the time in the middle of step `k`."""
+    return world.t0 + (k.astype(world.h.dtype) + 0.5) * world.h
+
+
+def _read_lagrangian(
+    wanted: World, rest: World, k: Int[Array, ""], z: State, direction: Direction
+) -> tuple[State, World]:
+    r"""Take the same step in Lagrangian variables, where the only unknown is the velocity in the middle.
+
+    $$\partial_v L = p + \tfrac h2 \partial_q L \quad\text{at}\quad (q + \tfrac h2 v,\, v)$$
+
+    A Legendre transform inside every evaluation of the energy would be a root within a root.
+    """
+    (q, p), half = z, 0.5 * sign(direction) * eqx.combine(wanted, rest).h
+
+    def action(wanted: World, x: State) -> Float[Array, ""]:
+        world = eqx.combine(wanted, rest).seen(direction)
+        return world.system.lagrangian(_middle(world, k), *x, world.u)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def slopes(v: PyTree) -> tuple[State, State]:
+        x = _tree.add(q, _tree.scale(half, v)), v
+        return x, derivatives(action, wanted, x)[1]
+
+    flat, unravel = jax.flatten_util.ravel_pytree(p)
+
+    def residual(v: Any) -> Any:
+        _, (force, momentum) = slopes(unravel(v))
+        balance = _tree.subtract(_tree.subtract(momentum, p), _tree.scale(half, force))
+        return jax.flatten_util.ravel_pytree(balance)[0]
+
+    v = unravel(root(residual, flat))
+    middle, (force, _) = slopes(v)
+    h = jax.lax.stop_gradient(eqx.combine(wanted, rest).h)
+
+    def discrete(wanted: World, x: State) -> Float[Array, ""]:
+        """Return h L with the ends held, so that the velocity is theirs divided by the step."""
+        step = eqx.combine(wanted, rest).h
+        return step * action(wanted, (x[0], _tree.scale(h / step, x[1])))
+
+    reading = derivatives(discrete, wanted, middle)[0]
+    return (_tree.add(q, _tree.scale(2 * half, v)), _tree.add(p, _tree.scale(2 * half, force))), reading
