@@ -30,8 +30,8 @@ from .gradients import (
     FinalNode as FinalNode,
     Glep as Glep,
     Implicit as Implicit,
-    Newton as Newton,
     SameBoundary as SameBoundary,
+    TwoPointNewton as TwoPointNewton,
 )
 from .integrators import (
     ImplicitMidpoint as ImplicitMidpoint,

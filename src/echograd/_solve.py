@@ -20,8 +20,8 @@ from .gradients import (
     Convergence,
     Echo,
     Glep,
-    Newton,
     Problem,
+    TwoPointNewton,
     constant,
     initial_path,
     retrace_error as _retrace_error,
@@ -68,7 +68,7 @@ def solve(
     save: Save | None = None,
     cost: Cost | None = None,
     guess: "Trajectory | State | None" = None,
-    solver: Newton | None = None,
+    solver: TwoPointNewton | None = None,
     throw: bool = True,
 ) -> Trajectory:
     r"""Run a system from its boundary condition; the result is differentiable, by the gradient you choose.
@@ -98,7 +98,7 @@ def solve(
             stored trajectory. It is a plain sum: multiply by `dt` for an integral.
         guess: for a two-point problem: a `Trajectory` with all nodes, or a state `(q0, p0)` that is run to make one. By
             default a straight line between the smallest ends that meet the condition.
-        solver: for a two-point problem, `Newton()` by default.
+        solver: for a two-point problem, `TwoPointNewton()` by default.
         throw: whether to measure, at run time, that step, trajectory and echo are sound, and raise where they are not.
             `False` returns whatever comes out.
 
@@ -143,7 +143,7 @@ def solve(
                 "is no forward run of the machine. Use gradient=Glep(), which nudges under the dual condition, or "
                 "Backprop()."
             )
-        solver = Newton() if solver is None else solver
+        solver = TwoPointNewton() if solver is None else solver
         outcome, convergence = _run_two_point(constant(gradient), problem, boundary, like, start, path, solver)
 
     stride, n = problem.save.stride(problem.steps), problem.steps
@@ -169,7 +169,7 @@ def _run_two_point(
     like: PyTree,
     start: State | None,
     path: State | None,
-    solver: Newton,
+    solver: TwoPointNewton,
 ) -> Any:
     world, n = problem.world, problem.steps
     first = End(world.t0, _tree.take(world.u, 0))

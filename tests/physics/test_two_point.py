@@ -134,7 +134,7 @@ def test_a_condition_that_no_path_meets_is_an_error():
         ({"boundary": eg.FreeEnds(), "steps": 4}, ValueError, "guess"),
         ({"boundary": eg.FreeEnds(), "steps": 4, "guess": jnp.zeros(1)}, TypeError, "state"),
         (
-            {"boundary": eg.InitialValue(jnp.zeros(1), jnp.zeros(1)), "steps": 4, "solver": eg.Newton()},
+            {"boundary": eg.InitialValue(jnp.zeros(1), jnp.zeros(1)), "steps": 4, "solver": eg.TwoPointNewton()},
             ValueError,
             "run",
         ),
@@ -148,4 +148,4 @@ def test_wrong_use_is_refused(arguments, error, message):
 
 def test_newton_wants_counts():
     with pytest.raises(ValueError, match="continuation"):
-        eg.Newton(continuation=0)
+        eg.TwoPointNewton(continuation=0)

@@ -12,8 +12,8 @@ from ._static import EP as EP, AbstractStaticGradient as AbstractStaticGradient,
 from ._two_point import (
     Condition as Condition,
     Convergence as Convergence,
-    Newton as Newton,
     TwoPoint as TwoPoint,
+    TwoPointNewton as TwoPointNewton,
     initial_path as initial_path,
     two_point as two_point,
 )

@@ -12,7 +12,7 @@ from ..relaxation import AbstractRelaxation, Equilibrium, Landscape, resting
 from ._base import AbstractGradient
 from ._problem import Outcome, Problem, finite, index
 from ._static import AbstractStaticGradient
-from ._two_point import Convergence, Newton, Nodes, TwoPoint, find_path, outcome_of
+from ._two_point import Convergence, Nodes, TwoPoint, TwoPointNewton, find_path, outcome_of
 
 
 class Backprop(AbstractGradient, AbstractStaticGradient):
@@ -85,7 +85,7 @@ class Backprop(AbstractGradient, AbstractStaticGradient):
         state = resting(found.state, found, tolerance, landscape.throw, "the state")
         return Equilibrium(state, found.energy, found.residual, found.steps, found.converged)
 
-    def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: Newton) -> tuple[Outcome, Convergence]:
+    def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
         """Differentiate implicitly: the adjoint of the linearised path equations, solved once."""
         still = jnp.zeros_like(guess)
         found, convergence = find_path(problem, newton, guess, still, "free")

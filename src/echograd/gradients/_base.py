@@ -14,9 +14,9 @@ from ._problem import Outcome, Problem, finite, free_run
 from ._two_point import (
     Condition,
     Convergence,
-    Newton,
     Nodes,
     TwoPoint,
+    TwoPointNewton,
     find_path,
     fixed_tree,
     outcome_of,
@@ -33,7 +33,7 @@ class AbstractGradient(eqx.Module):
         """Return the outcome of the initial-value problem from `z0`, differentiable in `problem` and `z0`."""
 
     @abc.abstractmethod
-    def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: Newton) -> tuple[Outcome, Convergence]:
+    def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
         """Return the outcome of a two-point problem, differentiable in `problem`, and how it was found."""
 
 
@@ -45,7 +45,7 @@ class AbstractNudgedGradient(AbstractGradient):
     def run(self, problem: Problem, z0: State) -> Outcome:
         return _run((problem, z0), self)
 
-    def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: Newton) -> tuple[Outcome, Convergence]:
+    def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
         still = jnp.zeros_like(guess)
         fixed = fixed_tree(problem)
         found, convergence = find_path(fixed, newton, guess, still, "free")
@@ -70,7 +70,7 @@ class AbstractNudgedGradient(AbstractGradient):
 
     @abc.abstractmethod
     def read_path(
-        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: Newton
+        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton
     ) -> tuple[World, Condition]:
         """Return the cotangents of world and condition, from a nudged path of a two-point problem.
 
@@ -130,7 +130,9 @@ def _read_run(rule: AbstractNudgedGradient, *arguments: Any) -> tuple[Problem, S
 
 
 @eqx.filter_custom_vjp
-def _path(arguments: tuple[World, Condition], found: Nodes, problem: TwoPoint, rule: Any, newton: Newton) -> Nodes:
+def _path(
+    arguments: tuple[World, Condition], found: Nodes, problem: TwoPoint, rule: Any, newton: TwoPointNewton
+) -> Nodes:
     del arguments, problem, rule, newton
     return found
 

@@ -14,7 +14,7 @@ from ..systems import Hamiltonian, LegendreHamiltonian
 from ._base import AbstractNudgedGradient, checked_nudge
 from ._nudged import Response, distance, load_of, nudged_run
 from ._problem import Outcome, Problem
-from ._two_point import Condition, Newton, Nodes, TwoPoint
+from ._two_point import Condition, Nodes, TwoPoint, TwoPointNewton
 
 
 class Echo(AbstractNudgedGradient):
@@ -71,7 +71,7 @@ class Echo(AbstractNudgedGradient):
         return vouched(problem, z0, response, self)
 
     def read_path(
-        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: Newton
+        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton
     ) -> tuple[World, Condition]:
         raise TypeError(
             "Echo: an echo is the dual of an InitialValue only; under another condition the nudged path is no forward "

@@ -13,7 +13,7 @@ from ._base import AbstractNudgedGradient, checked_nudge
 from ._echo import checked_tolerance, reversible, vouched
 from ._nudged import Response, load_of, nudged_run
 from ._problem import Outcome, Problem
-from ._two_point import Condition, Newton, Nodes, TwoPoint, condition_bars, ends, nudged_path
+from ._two_point import Condition, Nodes, TwoPoint, TwoPointNewton, condition_bars, ends, nudged_path
 
 
 class Glep(AbstractNudgedGradient):
@@ -69,7 +69,7 @@ class Glep(AbstractNudgedGradient):
         return vouched(problem, z0, response, self)
 
     def read_path(
-        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: Newton
+        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton
     ) -> tuple[World, Condition]:
         free = ends(found, jnp.zeros_like(found))
         rows = dual_rows(problem.condition.rows)

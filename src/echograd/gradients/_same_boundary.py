@@ -15,7 +15,7 @@ from ..nudge import AbstractNudge
 from ._base import AbstractNudgedGradient, checked_nudge
 from ._nudged import load_of, nudged_run
 from ._problem import Outcome, Problem, free_run
-from ._two_point import Condition, Newton, Nodes, TwoPoint, condition_bars, ends, nudged_path
+from ._two_point import Condition, Nodes, TwoPoint, TwoPointNewton, condition_bars, ends, nudged_path
 
 
 class SameBoundary(AbstractNudgedGradient):
@@ -71,7 +71,7 @@ class SameBoundary(AbstractNudgedGradient):
         return self.nudge.check(bars, response.beta, response.ensemble, response.load, problem.steps)
 
     def read_path(
-        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: Newton
+        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton
     ) -> tuple[World, Condition]:
         still = jnp.zeros_like(found)
         response = nudged_path(problem, wanted, rest, found, bars, self.nudge, newton)

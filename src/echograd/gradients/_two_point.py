@@ -18,7 +18,7 @@ from ._problem import Outcome, Problem, finite
 Nodes = Float[Array, "N+1 2n"]
 
 
-class Newton(eqx.Module):
+class TwoPointNewton(eqx.Module):
     r"""How a two-point boundary value problem is solved: damped Newton steps on all nodes at once.
 
     The unknowns are the states of all nodes; the equations are the integrator's steps between them and the boundary
@@ -38,7 +38,7 @@ class Newton(eqx.Module):
 
     Example:
         ```python
-        eg.solve(system, eg.FixedEnds(a, b), dt=0.01, steps=100, solver=eg.Newton(continuation=4))
+        eg.solve(system, eg.FixedEnds(a, b), dt=0.01, steps=100, solver=eg.TwoPointNewton(continuation=4))
         ```
     """
 
@@ -50,7 +50,7 @@ class Newton(eqx.Module):
         for name in ("iterations", "continuation"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"Newton({name}={value!r}): an integer of at least 1 is needed.")
+                raise ValueError(f"TwoPointNewton({name}={value!r}): an integer of at least 1 is needed.")
 
 
 class Convergence(eqx.Module):
@@ -150,7 +150,9 @@ def kicks_of(bars: Nodes, beta: Any) -> Nodes:
     return beta * jnp.concatenate([-yp, y], 1)
 
 
-def find_path(problem: TwoPoint, newton: Newton, guess: Nodes, kicks: Nodes, which: str) -> tuple[Nodes, Convergence]:
+def find_path(
+    problem: TwoPoint, newton: TwoPointNewton, guess: Nodes, kicks: Nodes, which: str
+) -> tuple[Nodes, Convergence]:
     """Solve for the path by damped Newton steps from a guess, in stages if asked.
 
     Its derivatives are those of the exact solution; the guess has none.
@@ -161,7 +163,7 @@ def find_path(problem: TwoPoint, newton: Newton, guess: Nodes, kicks: Nodes, whi
     return (_vouched(x, convergence, which) if problem.problem.throw else x), convergence
 
 
-def _iterated(problem: TwoPoint, newton: Newton, guess: Nodes, kicks: Nodes) -> Any:
+def _iterated(problem: TwoPoint, newton: TwoPointNewton, guess: Nodes, kicks: Nodes) -> Any:
     """Return the path that the iteration ends at, the number of its steps, whether it converged, and its residual."""
     eps = float(jnp.finfo(guess.dtype).eps)
     tolerance = eps ** (2 / 3) if newton.tolerance is None else newton.tolerance
@@ -219,7 +221,7 @@ def _vouched(x: Nodes, convergence: Convergence, which: str) -> Nodes:
         ~convergence.converged,
         f"solve: no {which} path was found that meets the boundary condition: Newton's method did not converge. Give a "
         "better guess (guess=(q0, p0), or the trajectory of a nearby problem), more stages "
-        "(solver=Newton(continuation=8)), or check that the condition can be met at all: there may be no path.",
+        "(solver=TwoPointNewton(continuation=8)), or check that the condition can be met at all: there may be no path.",
     )
     return eqx.error_if(
         x,
@@ -270,7 +272,7 @@ class NudgedPath(eqx.Module):
 
 
 def nudged_path(
-    problem: TwoPoint, wanted: World, rest: World, x: Nodes, bars: Nodes, nudge: AbstractNudge, newton: Newton
+    problem: TwoPoint, wanted: World, rest: World, x: Nodes, bars: Nodes, nudge: AbstractNudge, newton: TwoPointNewton
 ) -> NudgedPath:
     r"""Solve the nudged problem under `problem.condition` about the free path `x`; take d/dβ of what it reads."""
 
