@@ -1,3 +1,3 @@
-"""The command line: `echograd train`, `evaluate`, `check`, `datasets`."""
+"""The command line: `echograd demo`, `train`, `evaluate`, `report`, `check`, `datasets`."""
 
 from ._main import main as main

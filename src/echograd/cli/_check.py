@@ -101,10 +101,10 @@ def main(argv: Sequence[str]) -> int:
             precision=command.precision,
             seed=command.seed,
         )
-        for title, check in (("a driven chain", _chain), ("a model", _model)):
+        for title, check in (("a driven chain", _chain), ("a model", check_model)):
             title, report = check(command, config)
             out.print(f"\n{title}: the {command.nudge} echo against backprop, {command.precision}")
-            out.print(_table(report))
+            out.print(gradient_table(report))
             exact = command.nudge == "infinitesimal"
             good = report.ok(tolerance)
             verdict = "it passes" if good else "IT IS TOO LARGE"
@@ -141,7 +141,7 @@ def _chain(command: Check, config: Config) -> tuple[str, GradientReport]:
     return title, check_gradients(loss, params, {command.nudge: config.gradient_object()}, taylor=command.taylor)
 
 
-def _model(command: Check, config: Config) -> tuple[str, GradientReport]:
+def check_model(command: Check, config: Config) -> tuple[str, GradientReport]:
     """Check the gradients of an HSSM on a batch of real cases."""
     dataset = load(config.dataset)
     dataset = dataset.standardised(targets=dataset.task == "regression")
@@ -161,7 +161,7 @@ def _model(command: Check, config: Config) -> tuple[str, GradientReport]:
     return title, check_gradients(loss, model, {command.nudge: nudged}, taylor=command.taylor)
 
 
-def _table(report: GradientReport) -> Any:
+def gradient_table(report: GradientReport) -> Any:
     table = plain_table("parameter", "relative error", "cosine", "norm ratio", "norm", "Taylor slope")
     for row in report.rows:
         slope = "-" if row["taylor_slope"] is None else f"{row['taylor_slope']:.2f}"

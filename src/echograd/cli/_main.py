@@ -16,6 +16,8 @@ COMMANDS = {
     "evaluate": ("_evaluate", "score the best model of a run"),
     "datasets": ("_datasets", "list the known data sets, and where their files go"),
     "check": ("_check", "hold echo gradients against backprop, parameter by parameter"),
+    "report": ("_report", "write a page about a run: scores, examples, gradients, memory and time"),
+    "demo": ("_demo", "learn heart rhythms from real ECGs by echoes, and write a page about it"),
 }
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130

@@ -99,7 +99,7 @@ def _file_config(path: pathlib.Path) -> Config:
 def _train(command: Train) -> int:
     out, folder = console(), command.folder()
     dataset = load(command.dataset)
-    show = _Show(out, command)
+    show = Show(out, command)
     try:
         with show:
             run = fit(
@@ -129,7 +129,7 @@ def results(out: Console, run: Run) -> None:
     out.print(f"{found['parameters']:,} parameters, {found['seconds']:.0f} s of training. All of it is in {run.folder}")
 
 
-class _Show:
+class Show:
     """Shows a run: a line an epoch, and below them a bar where there is a terminal."""
 
     def __init__(self, out: Console, command: Train) -> None:
@@ -139,7 +139,7 @@ class _Show:
         self.task = self.bar.add_task("compiling", total=None)
         self.headed = False
 
-    def __enter__(self) -> "_Show":
+    def __enter__(self) -> "Show":
         if not self.command.quiet:
             c = self.command
             what = f"{c.model} oscillators, {c.gradient} gradients, {c.precision}, seed {c.seed}"

@@ -1,0 +1,39 @@
+"""`echograd report`: write a page about a run."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from .. import report
+from ._tables import console
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Write a page about a run: what was learned, examples, echo against backprop, memory and time.
+
+    One HTML file that needs nothing else, and its figures as PNG files beside it. Gradients, an echo, memory and time
+    are measured anew on this machine, which takes about a minute.
+
+    Attributes:
+        run: folder of the run.
+        out: folder for report.html and figures/; by default the run's own.
+        title: title of the page.
+    """
+
+    run: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    out: pathlib.Path | None = None
+    title: str | None = None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command."""
+    command, out = tyro.cli(Report, args=argv, prog="echograd report"), console()
+    path = report.write(
+        command.run, command.out, title=command.title, say=lambda text: out.print(f"{text} …", markup=False)
+    )
+    out.print(f"The report is {path}, its figures are in {path.parent / 'figures'}", markup=False, soft_wrap=True)
+    return 0
