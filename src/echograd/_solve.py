@@ -234,7 +234,9 @@ def initial_value_problem(
     n = _steps(inputs, options.pop("steps"))
     dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves((boundary.q, boundary.p, boundary.v))))
     z0 = boundary.state(system, End(_scalar("t0", t0, dtype), _tree.take(inputs, 0)))
-    return _problem(system, inputs, n, z0, t0=t0, **options)
+    problem, z0 = _problem(system, inputs, n, z0, t0=t0, **options)
+    world, z0 = problem.integrator.prepared(problem.world, z0)
+    return eqx.tree_at(lambda p: p.world, problem, world), z0
 
 
 def two_point_problem(
@@ -270,6 +272,11 @@ def two_point_problem(
         )
     z0 = (like, like) if start is None else start
     problem, z0 = _problem(system, inputs, n, z0, t0=t0, **options)
+    if isinstance(problem.integrator, Leapfrog) and problem.integrator.exact:
+        raise ValueError(
+            f"solve: Leapfrog(exact=True) runs from an InitialValue. A two-point problem ({type(boundary).__name__}) "
+            "is solved for, in floats, and has nothing to reverse. Use Leapfrog()."
+        )
     return problem, z0[0], None if start is None else z0, path
 
 

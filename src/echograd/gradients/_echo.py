@@ -92,6 +92,8 @@ def vouched(problem: Problem, z0: State, response: Response, rule: Any) -> tuple
     bars = response.readings, (_tree.negate(dp), dq)
     if not problem.throw:
         return bars
+    if problem.world.grid is not None:
+        bars = _returned_exactly(bars, z0, response)
     bars = _returned(bars, z0, response, rule.retrace_tolerance)
     return rule.nudge.check(bars, response.beta, response.ensemble, response.load, problem.steps)
 
@@ -109,6 +111,24 @@ def _returned(x: Any, z0: State, response: Response, tolerance: float) -> Any:
         f"The relative retrace error exceeds retrace_tolerance={tolerance:g}. Likely causes: (a) the "
         "system is chaotic over this time and rounding grew: use float64 or fewer steps; (b) dt is too long; (c) the "
         "energy is not time-reversible; (d) a finite nudge that is too strong. Backprop() always applies.",
+    )
+
+
+def _returned_exactly(x: Any, z0: State, response: Response) -> Any:
+    """Return `x`, or raise at run time if an un-nudged run back in fixed point ended on other bits."""
+    x = eqx.error_if(
+        x,
+        ~_tree.all_finite(x),
+        "Echo: the gradient is not finite. The run back retraced its path, so most likely the trajectory is chaotic "
+        "over this time and its tangent outgrew the floats. Use fewer steps, or float64.",
+    )
+    return eqx.error_if(
+        x,
+        (response.doubt == 0) & (distance(z0, response.ended) != 0),
+        "Echo: the run back in fixed point did not return to the initial bits, so it left the path it should "
+        "differentiate. Likely causes: (a) the two compiled programs round the force differently on this "
+        "machine; (b) the kinetic energy is even in the momentum only up to rounding, or the mirror is not a signed "
+        "permutation. Backprop() always applies.",
     )
 
 

@@ -94,6 +94,8 @@ def finite(problem: Problem, outcome: Outcome) -> Outcome:
     """
     if not problem.throw:
         return outcome
+    if problem.world.grid is not None:
+        outcome = _on_grid(outcome)
     last = jax.tree.map(lambda x: x[-1], outcome.saved)
     final, cost, last = eqx.error_if(
         (outcome.final, outcome.cost, last),
@@ -102,3 +104,14 @@ def finite(problem: Problem, outcome: Outcome) -> Outcome:
         "(an unbounded potential), or the parameters, inputs or initial state already hold a NaN or an infinity.",
     )
     return Outcome(jax.tree.map(lambda x, y: x.at[-1].set(y), outcome.saved, last), final, cost)
+
+
+def _on_grid(outcome: Outcome) -> Outcome:
+    """Return `outcome`, or raise at run time if the state has outgrown the grid."""
+    final = eqx.error_if(
+        outcome.final,
+        ~_tree.all_finite(outcome.final),
+        "solve: the state has outgrown the fixed-point range of Leapfrog(exact=True), or is not finite. Pass fewer "
+        "`bits` (every one less doubles the range) or use float64; if it should not have grown, halve dt.",
+    )
+    return Outcome(outcome.saved, final, outcome.cost)

@@ -20,29 +20,31 @@ Direction = Literal["forward", "backward", "echo"]
 class World(eqx.Module):
     """Everything that a step depends on besides the state: what a gradient can be taken with respect to.
 
-    The integrator's map and its discrete action are functions of these four things. A *reading* is the derivative of
-    the action with respect to them, in a tree of this same shape, with `None` for what nobody asked for. In a whole
-    problem `u` has a leading axis of steps; `at(k)` is the world of one step.
+    The integrator's map and its discrete action are functions of the first four of these. A *reading* is the
+    derivative of the action with respect to them, in a tree of this same shape, with `None` for what nobody asked for.
+    In a whole problem `u` has a leading axis of steps; `at(k)` is the world of one step. `grid` is what an exact
+    integrator rounds increments to, else `None`; nothing is differentiated with respect to it.
     """
 
     system: Hamiltonian
     u: Any
     h: Float[Array, ""]
     t0: Float[Array, ""]
+    grid: Any = None
 
     def at(self, k: Int[Array, ""]) -> "World":
         """Return the world of step `k`, with the input that is held during it."""
-        return World(self.system, _tree.take(self.u, k), self.h, self.t0)
+        return World(self.system, _tree.take(self.u, k), self.h, self.t0, self.grid)
 
     def without_inputs(self) -> "World":
         """Return the part that is the same at every step."""
-        return World(self.system, None, self.h, self.t0)
+        return World(self.system, None, self.h, self.t0, self.grid)
 
     def seen(self, direction: Direction) -> "World":
         """Return the world of one step as the machine has it in this direction: an echo has mirrored inputs."""
         if direction != "echo":
             return self
-        return World(self.system, self.system.mirror_input(self.u), self.h, self.t0)
+        return World(self.system, self.system.mirror_input(self.u), self.h, self.t0, self.grid)
 
     def time(self, k: Int[Array, ""]) -> Float[Array, ""]:
         """Return the time of node `k`."""
@@ -83,6 +85,10 @@ class AbstractIntegrator(eqx.Module):
     @abc.abstractmethod
     def check(self, system: Hamiltonian) -> None:
         """Raise if the scheme is not made for the system."""
+
+    def prepared(self, world: World, z0: State) -> tuple[World, State]:
+        """Return the world of a whole run and its initial state as this integrator wants them."""
+        return world, z0
 
     @abc.abstractmethod
     def read(

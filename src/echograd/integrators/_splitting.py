@@ -13,6 +13,7 @@ from .. import _tree
 from .._energy import derivatives, no_reading
 from ..systems import Hamiltonian, SeparableHamiltonian
 from ._base import AbstractIntegrator, Direction, State, World, sign
+from ._grid import rounded, within
 
 # Longer palindromes run their substeps in a loop instead of unrolled, which keeps compilation short.
 _UNROLL = 8
@@ -85,6 +86,7 @@ class AbstractSplitting(AbstractIntegrator):
     ) -> tuple[State, World]:
         k = k.astype(eqx.combine(wanted, rest).h.dtype)
         s = sign(direction)
+        grid_q, grid_p = (None, None) if rest.grid is None else rest.grid
 
         def slope(action: Any, x: PyTree, length: Any, clock: Any) -> tuple[World, PyTree]:
             def of(wanted: World, x: PyTree) -> Float[Array, ""]:
@@ -95,16 +97,19 @@ class AbstractSplitting(AbstractIntegrator):
         def drift(carry: Any, length: Any, clock: Any) -> Any:
             (q, p), reading = carry
             r, dp = slope(drift_action, p, length, clock)
+            dp = rounded(dp, grid_q)
             return (_tree.add(q, dp) if s < 0 else _tree.subtract(q, dp), p), _tree.add(reading, r)
 
         def kick(carry: Any, length: Any, clock: Any) -> Any:
             (q, p), reading = carry
             r, dq = slope(kick_action, q, length, clock)
+            dq = rounded(dq, grid_p)
             return (q, _tree.subtract(p, dq) if s < 0 else _tree.add(p, dq)), _tree.add(reading, r)
 
         # Back, the mirrored palindrome: the same lengths, each substep at the clock reading it had on the way out.
         substeps = self.substeps if direction == "forward" else self.substeps[::-1]
-        return self._fold(drift, kick, (z, no_reading(wanted, z)), substeps)
+        z, reading = self._fold(drift, kick, (z, no_reading(wanted, z)), substeps)
+        return within(z, rest.grid), reading
 
     def _fold(self, drift: Any, kick: Any, carry: Any, substeps: tuple[Substep, ...]) -> Any:
         """Take `carry` through the substeps."""
