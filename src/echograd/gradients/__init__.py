@@ -1,7 +1,11 @@
 """Gradients: what differentiating a trajectory means."""
 
 from ._backprop import Backprop as Backprop, checkpointed_scan as checkpointed_scan
-from ._base import AbstractGradient as AbstractGradient, constant as constant
+from ._base import (
+    AbstractGradient as AbstractGradient,
+    AbstractNudgedGradient as AbstractNudgedGradient,
+    constant as constant,
+)
 from ._echo import Echo as Echo, retrace_error as retrace_error
 from ._glep import Glep as Glep
 from ._nudged import nudged_run as nudged_run
