@@ -10,6 +10,7 @@ from ._files import (
     read_ts as read_ts,
     read_tsv as read_tsv,
 )
+from ._idx import read_idx as read_idx, read_mnist as read_mnist
 from ._load import Entry as Entry, available as available, load as load
 from ._ppg import read_ppg_dalia as read_ppg_dalia
 from ._store import data_folder as data_folder

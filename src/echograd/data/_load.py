@@ -10,6 +10,7 @@ from typing import Literal
 from ._dataset import Dataset, Task
 from ._ecg import NAMES as BUNDLED, load_ecg
 from ._files import Missing, dataset_from_cases, read_arff, read_ts, read_tsv
+from ._idx import CLASSES, FILES, NAME as MNIST, PIXELS, TEST, TRAIN, find_mnist, read_mnist
 from ._ppg import SUBJECTS, read_ppg_dalia
 from ._store import data_folder, fetch, verify
 
@@ -92,7 +93,8 @@ def load(
 
     ``"ecg-rhythm"`` and ``"ecg-afib"`` (two ECG leads), ``"ecg-rhythm-envelope"`` and ``"ecg-afib-envelope"``
     (their beats only, see `slope_envelope`) come with the package. Others are looked for in the data folder
-    (see `data_folder`) and downloaded into it if they are not there; any set of the UCR and UEA archives can
+    (see `data_folder`) and downloaded into it if they are not there, but for ``"mnist"``, whose four published files
+    belong into ``mnist/``; any set of the UCR and UEA archives can
     be put there by hand, as ``NAME/NAME_TRAIN.ts`` and ``NAME/NAME_TEST.ts`` (or ``.tsv``, ``.arff``).
 
     Args:
@@ -120,13 +122,21 @@ def load(
     if name in BUNDLED:
         return load_ecg(name)
     folder = data_folder(root)
+    if name.lower() == MNIST:
+        place = find_mnist(folder)
+        if place is None:
+            raise FileNotFoundError(
+                f"{MNIST} is not in {folder}, and it is never downloaded: no stable address is known. Put its four "
+                f"published files, {', '.join(FILES)} (with or without .gz), into {folder / MNIST}."
+            )
+        return read_mnist(place)
     read = read_ppg_dalia if name == _PPG else functools.partial(_read_archive, name, missing)
     found = _find(name, folder)
     if found is not None:
         verify(found)
         return read(found)
     if name != _PPG and name not in _KNOWN:
-        names = [*BUNDLED, *_KNOWN, _PPG]
+        names = [*BUNDLED, *_KNOWN, _PPG, MNIST]
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f"Did you mean {close[0]!r}? " if close else ""
         raise ValueError(
@@ -156,6 +166,7 @@ def available(root: str | os.PathLike | None = None) -> tuple[Entry, ...]:
         One entry a set: the bundled ones, then the others by name.
     """
     folder = data_folder(root)
+    state: State
     entries = []
     for name in BUNDLED:
         dataset = load_ecg(name)
@@ -174,9 +185,15 @@ def available(root: str | os.PathLike | None = None) -> tuple[Entry, ...]:
             )
         )
     local = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
-    for name in sorted({*_KNOWN, _PPG, *local}, key=str.lower):
+    for name in sorted({*_KNOWN, _PPG, MNIST, *local}, key=str.lower):
+        if name == MNIST:
+            at = find_mnist(folder)
+            state = "missing" if at is None else "cached"
+            cases = (TRAIN, 0, TEST)
+            entries.append(Entry(name, state, "classification", cases, PIXELS, 1, CLASSES, at or folder / name))
+            continue
         found, known = _find(name, folder), _KNOWN.get(name)
-        state: State = "missing" if found is None else "cached"
+        state = "missing" if found is None else "cached"
         place = found or folder / name
         if known is not None:
             cases = (known.train, 0, known.test)
