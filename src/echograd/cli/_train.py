@@ -35,6 +35,7 @@ class Train(Config):
         resume: go on with the run in the folder, with its settings.
         config: JSON file with settings, a run's config.json for instance; other options go before it.
         checkpoint_minutes: write a checkpoint at least this often within an epoch.
+        devices: local devices that share every batch.
         quiet: print the results only.
     """
 
@@ -43,6 +44,7 @@ class Train(Config):
     resume: bool = False
     config: pathlib.Path | None = None
     checkpoint_minutes: float = 5.0
+    devices: int = 1
     quiet: bool = False
 
     def plain(self) -> Config:
@@ -109,6 +111,7 @@ def _train(command: Train) -> int:
                 resume=command.resume,
                 progress=show,
                 checkpoint_minutes=command.checkpoint_minutes,
+                devices=command.devices,
             )
     except KeyboardInterrupt:
         print(f"Interrupted. Go on with: echograd train --resume --out {folder}", file=sys.stderr)

@@ -121,6 +121,7 @@ def fit(
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
     checkpoint_minutes: float = 5.0,
+    devices: int = 1,
 ) -> Run:
     r"""Train an `HSSM` on a data set and keep everything in one folder.
 
@@ -142,6 +143,8 @@ def fit(
         resume: go on with the run in the folder, which must have the same config and data.
         progress: called with a `Progress` after every step and every epoch. Nothing is printed.
         checkpoint_minutes: a checkpoint is also written within an epoch when the last one is older than this.
+        devices: how many local devices share every batch. The numbers are those of one device up to rounding, and a
+            run may be resumed with another number of devices.
 
     Returns:
         The run, with its best model.
@@ -166,7 +169,7 @@ def fit(
     elif dataset.name != config.dataset:
         raise ValueError(f"the config is for the set {config.dataset!r}, and {dataset.name!r} is given.")
     with precision(config):
-        trainer = _Trainer(config, dataset, folder, progress, checkpoint_minutes)
+        trainer = _Trainer(config, dataset, folder, progress, checkpoint_minutes, devices)
         _resume(trainer) if resume else _begin(trainer)
         trainer.run()
     return Run.open(folder, dataset)
@@ -201,7 +204,8 @@ def _resume(trainer: "_Trainer") -> None:
     if changed:
         warnings.warn(f"{folder} is resumed elsewhere ({'; '.join(changed)}): last digits may differ.", stacklevel=3)
     if (folder / LAST).is_file():
-        trainer.snapshot = _Snapshot.read(folder / LAST, trainer.snapshot.learner)
+        snapshot = _Snapshot.read(folder / LAST, trainer.snapshot.learner)
+        trainer.snapshot = dataclasses.replace(snapshot, learner=trainer.place(snapshot.learner))
     # The line of an epoch is written before its checkpoint.
     keep_lines(folder / METRICS, trainer.snapshot.epoch)
 
@@ -217,6 +221,23 @@ def _differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> li
     return found
 
 
+def _shardings(devices: int, batch_size: int) -> tuple[jax.sharding.Sharding | None, jax.sharding.Sharding | None]:
+    """Return where the cases of a batch go, and where parameters go; `None` where there is only one device."""
+    there = jax.local_devices()
+    if not 1 <= devices <= len(there):
+        hint = ""
+        if there[0].platform == "cpu":
+            hint = f" XLA_FLAGS=--xla_force_host_platform_device_count={devices} makes a CPU count as several."
+        raise ValueError(f"devices={devices}: {len(there)} are here ({there[0].device_kind}).{hint}")
+    if batch_size % devices:
+        raise ValueError(f"devices={devices} cannot share batches of {batch_size} cases evenly. Change batch_size.")
+    if devices == 1:
+        return None, None
+    mesh = jax.sharding.Mesh(np.asarray(there[:devices]), ("cases",))
+    spec = jax.sharding.PartitionSpec
+    return jax.sharding.NamedSharding(mesh, spec("cases")), jax.sharding.NamedSharding(mesh, spec())
+
+
 class _Trainer:
     """One call of `fit`."""
 
@@ -227,6 +248,7 @@ class _Trainer:
         folder: pathlib.Path,
         progress: Callable[[Progress], None] | None,
         checkpoint_minutes: float,
+        devices: int,
     ) -> None:
         self.config, self.dataset, self.folder = config, dataset, folder
         self.split_up = with_validation(dataset, config)
@@ -245,19 +267,21 @@ class _Trainer:
         self.steps = config.epochs * len(self.batches)
         dtype = jnp.float64 if config.precision == "float64" else jnp.float32
         self.class_weights = jnp.asarray(class_weights(self.prepared, config), dtype)
-        self.snapshot = _Snapshot(make_learner(config, self.shapes, self.steps))
+        self.devices, self.shared, self.everywhere = devices, *_shardings(devices, config.batch_size)
+        self.snapshot = _Snapshot(self.place(make_learner(config, self.shapes, self.steps)))
         self.report = progress or (lambda _: None)
         self.interval = 60 * checkpoint_minutes
 
     def about(self) -> dict[str, Any]:
         """Return what the config file says besides the config."""
-        device = jax.devices()[0]
+        device = jax.local_devices()[0]
+        several = f" × {self.devices}" if self.devices > 1 else ""
         return {
             "versions": {
                 "echograd": importlib.metadata.version("echograd"),
                 "jax": jax.__version__,
                 "dtype": self.config.precision,
-                "device": f"{device.platform}: {device.device_kind}",
+                "device": f"{device.platform}: {device.device_kind}{several}",
             },
             "data": {
                 "name": self.dataset.name,
@@ -266,6 +290,10 @@ class _Trainer:
                 **dataclasses.asdict(self.shapes),
             },
         }
+
+    def place(self, learner: Learner) -> Learner:
+        """Put a whole learner onto every device."""
+        return learner if self.everywhere is None else eqx.filter_shard(learner, self.everywhere)
 
     def run(self) -> None:
         """Train to the end, from wherever the snapshot is."""
@@ -338,9 +366,10 @@ class _Trainer:
                 self.shapes,
                 self.steps,
                 now.learner,
-                on_device(batch),
+                on_device(batch, self.shared),
                 self.class_weights,
                 step_key(self.config, now.step),
+                self.everywhere,
             )
             cost, count, slope = float(cost), float(count), float(slope)
         except eqx.EquinoxRuntimeError as error:
@@ -388,7 +417,7 @@ class _Trainer:
     def scores(self, name: str, learner: Any) -> dict[str, Any]:
         """Return the metrics of a model on a split."""
         split = self.prepared.splits[name]
-        outputs = predict(learner.model, learner.state, split, self.config.batch_size)
+        outputs = predict(learner.model, learner.state, split, self.config.batch_size, self.shared)
         outputs = in_units(outputs, split, self.split_up, self.config)
         return score(self.prepared, split, outputs, self.config, self.split_up)
 

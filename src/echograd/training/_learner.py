@@ -161,8 +161,12 @@ def train_step(
     batch: Batch,
     class_weights: Float[Array, " classes"],
     key: PRNGKeyArray,
+    everywhere: jax.sharding.Sharding | None = None,
 ) -> tuple[Learner, tuple[Array, Array, Array, Array]]:
-    """Return the learner after one step, and cost, count, norm of the gradient and outputs of the batch."""
+    """Return the learner after one step, and cost, count, norm of the gradient and outputs of the batch.
+
+    Where the batch is split over devices, `everywhere` says that each of them keeps the whole learner.
+    """
 
     def cost(model: HSSM) -> Any:
         keys = jax.random.split(key, batch.inputs.shape[0])
@@ -176,6 +180,8 @@ def train_step(
     with jax.numpy_dtype_promotion("standard"):
         updates, moments = _transformation(optimiser, steps).update(gradient, learner.moments, params)
     learner = Learner(eqx.apply_updates(learner.model, updates), state, moments)
+    if everywhere is not None:
+        learner = eqx.filter_shard(learner, everywhere)
     return learner, (total, count, optax.tree.norm(gradient), outputs)
 
 

@@ -1,0 +1,68 @@
+"""More than one device: the same numbers, and checkpoints that either can read. In a process with two CPU devices."""
+
+import os
+import subprocess
+import sys
+
+PROGRAM = """
+import pathlib, sys, warnings
+
+import jax, numpy as np
+from waves import SMALL, smaller, waves
+from echograd.training import Network, Run, fit
+
+class Killed(BaseException):
+    pass
+
+def kill(progress):
+    if progress.epoch == 3:
+        raise Killed
+
+root, data = pathlib.Path(sys.argv[1]), waves()
+assert len(jax.local_devices()) == 2
+compiled = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda name, _, **__: compiled.append(name) if name == "/jax/core/compile/backend_compile_duration" else None
+)
+config = smaller(precision="float64", network=Network(hidden=4, units=3, blocks=1, norm="batch"))
+for devices in (1, 2):
+    counts = []
+    fit(config, data, out=root / f"{devices}", devices=devices, progress=lambda _: counts.append(len(compiled)))
+    assert len(set(counts[4:])) == 1, "recompiled after the first epoch"
+try:
+    fit(config, data, out=root / "both", devices=2, progress=kill)
+except Killed:
+    pass
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    fit(config, data, out=root / "both", resume=True)
+assert any("resumed elsewhere" in str(warning.message) for warning in caught)
+
+def losses(name):
+    return [(record["train"]["loss"], record["validation"]["loss"]) for record in Run.open(root / name).history()]
+
+assert Run.open(root / "2").versions["device"].endswith("2")
+np.testing.assert_allclose(losses("2"), losses("1"), rtol=1e-10)
+np.testing.assert_allclose(losses("both"), losses("1"), rtol=1e-10)
+a, b = (Run.open(root / name, data).predict("test") for name in "12")
+np.testing.assert_allclose(a, b, rtol=1e-8)
+for devices, batch_size, message in ((3, 9, "2 are here"), (2, 7, "evenly")):
+    try:
+        fit(smaller(batch_size=batch_size), data, out=root / "none", devices=devices)
+    except ValueError as error:
+        assert message in str(error)
+    else:
+        raise AssertionError(message)
+print("all the same")
+"""
+
+
+def test_two_devices_give_the_numbers_of_one(tmp_path):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+    }
+    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout == "all the same\n", done.stderr
