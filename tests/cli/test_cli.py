@@ -122,7 +122,7 @@ def test_interrupted_and_killed_processes_resume_exactly(folder):
             text=True,
             env=environment,
         )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (out / "metrics.jsonl").is_file() or len(Run.open(out).history()) < 3:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
