@@ -5,6 +5,7 @@ from ._guard import check_jaxlib as _check_jaxlib
 _check_jaxlib()
 
 from . import nn as nn, systems as systems
+from ._audit import AuditReport as AuditReport, AuditRow as AuditRow, audit as audit
 from ._check import GradientReport as GradientReport, check_gradients as check_gradients
 from ._equilibrium import equilibrium as equilibrium
 from ._solve import Trajectory as Trajectory, retrace_error as retrace_error, solve as solve

@@ -1,0 +1,428 @@
+"""Measure learning rules: what each pair of a boundary condition and a gradient costs, and whether it is right."""
+
+import dataclasses
+import json
+import math
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from . import _tree
+from ._solve import Trajectory, solve
+from .boundary import AbstractBoundary, FinalValue, InitialValue, defect
+from .gradients import AbstractGradient, AbstractNudgedGradient, Backprop, FinalNode, SameBoundary
+from .integrators import AbstractIntegrator, Direction, ImplicitMidpoint, Leapfrog, State, World, time_reversed
+from .systems import Hamiltonian, Lagrangian, LegendreHamiltonian, SeparableHamiltonian, legendre
+
+Cost = Callable[[Any, PyTree, PyTree], Float[Array, ""]]
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditRow:
+    """What was measured of one learning rule.
+
+    Attributes:
+        rule: its name.
+        boundary: class of the boundary condition.
+        gradient: class of the gradient.
+        defect: how far the condition is from being its own dual, 0 to 1.
+        error: relative error of the gradient, against backpropagation through the same discrete map.
+        cosine: of the angle between the two.
+        passes: steps taken in all, free and nudged, counted while they were taken, over the number of steps N. The
+            reverse sweep of backpropagation takes none: it is not a run of the machine.
+        passes_by_steps: exponent with which the passes grow with N; 0 where they do not.
+        passes_by_parameters: passes for each further parameter, to two digits; `None` where there is nothing to vary.
+        memory: working memory of the compiled program, in bytes.
+        memory_by_steps: exponent with which it grows with N, inputs left out.
+        seconds: median time of a call, compiled.
+        forward_only: whether free and nudged phase both run forward in time on the same machine.
+        local: whether a parameter's reading takes only part of the state, and nothing else.
+        touches: the most entries of the state that the reading of any one parameter takes, of how many.
+        why: what decides `forward_only` and `local`.
+    """
+
+    rule: str
+    boundary: str
+    gradient: str
+    defect: float
+    error: float
+    cosine: float
+    passes: float
+    passes_by_steps: float | None
+    passes_by_parameters: float | None
+    memory: int
+    memory_by_steps: float | None
+    seconds: float
+    forward_only: bool
+    local: bool
+    touches: tuple[int, int]
+    why: str
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditReport:
+    """What `audit` found.
+
+    Attributes:
+        rows: one for every learning rule.
+        setting: system, sizes, integrator, dtype, jax version and device that it was measured with.
+    """
+
+    rows: list[AuditRow]
+    setting: dict[str, Any]
+
+    def table(self) -> str:
+        """Return the rows as a table in plain text."""
+        head = ("rule", "defect", "error", "cosine", "passes", "per param.", "memory", "~N^", "ms", "forward", "local")
+        body = [
+            (
+                r.rule,
+                f"{r.defect:.2f}",
+                f"{r.error:.0e}",
+                f"{r.cosine:+.3f}",
+                f"{r.passes:.1f}",
+                "-" if r.passes_by_parameters is None else f"{r.passes_by_parameters:.2g}",
+                f"{r.memory / 1e3:.1f} kB",
+                "-" if r.memory_by_steps is None else f"{r.memory_by_steps:.1f}",
+                f"{1e3 * r.seconds:.2f}",
+                "yes" if r.forward_only else "no",
+                ("yes" if r.local else "no") + f" {r.touches[0]}/{r.touches[1]}",
+            )
+            for r in self.rows
+        ]
+        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+
+        def line(cells: tuple[str, ...]) -> str:
+            first, *rest = cells
+            return "  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))])
+
+        return "\n".join([line(head), "  ".join("-" * w for w in widths), *map(line, body)])
+
+    def json(self) -> str:
+        """Return setting and rows as JSON."""
+        rows = [dataclasses.asdict(row) for row in self.rows]
+        return json.dumps({"setting": self.setting, "rows": rows}, indent=1)
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def audit(
+    system: Hamiltonian | Lagrangian,
+    rules: Mapping[str, tuple[AbstractBoundary, AbstractGradient]],
+    inputs: PyTree = None,
+    *,
+    dt: Any,
+    steps: int,
+    t0: Any = 0.0,
+    integrator: AbstractIntegrator | None = None,
+    cost: Cost | None = None,
+    guess: Trajectory | State | None = None,
+    growth: bool = True,
+    repeats: int = 3,
+) -> AuditReport:
+    r"""Measure learning rules side by side on one system: exactness, passes, memory, time, and what hardware they need.
+
+    The objective is a running cost summed over all nodes; the gradient is that with respect to all parameters of the
+    system. Exactness is measured against `Backprop` through the same discrete map and boundary condition. Passes are
+    counted by an integrator that counts its own steps. Memory is that of the compiled program. Whether the phases run
+    forward is told from the boundary condition and the measured reversibility of the system; locality from the sparsity
+    of $\partial^2 H / \partial\theta\,\partial z$.
+
+    Args:
+        system: a Hamiltonian or a Lagrangian with at least one array of parameters.
+        rules: `(boundary, gradient)` by name.
+        inputs: PyTree of arrays with a leading axis of N steps, or `None`.
+        dt: step length.
+        steps: number of steps N.
+        t0: time of node 0.
+        integrator: as for `solve`.
+        cost: running cost `(t, q, p) -> scalar`; by default half the squared coordinates.
+        guess: as for `solve`, for the conditions that involve both ends.
+        growth: whether to measure also how passes and memory grow, which compiles each rule four more times.
+        repeats: number of timed calls, of which the median counts.
+
+    Returns:
+        `AuditReport` with `rows`, `table()` and `json()`.
+
+    Raises:
+        ValueError: if there are no rules or no parameters.
+
+    Source: the question that arXiv 2506.06248 leaves open (which of its boundary conditions are practical), measured.
+
+    Example:
+        ```python
+        chain = eg.systems.FPUTChain()
+        q, p = chain.start(n=8)
+        rules = {
+            "echo": (eg.InitialValue(q, p), eg.Echo()),
+            "naive": (eg.InitialValue(q, p), eg.SameBoundary()),
+            "fixed ends": (eg.FixedEnds(q, -q), eg.Glep()),
+        }
+        print(eg.audit(chain, rules, dt=0.1, steps=50))
+        ```
+    """
+    if not rules:
+        raise ValueError("audit: there are no rules. Pass {name: (boundary, gradient)}.")
+    if not jax.tree.leaves(eqx.filter(system, eqx.is_inexact_array)):
+        raise ValueError("audit: the system holds no floating-point arrays, so there is no parameter to measure.")
+    if integrator is None:
+        integrator = Leapfrog() if isinstance(system, SeparableHamiltonian) else ImplicitMidpoint()
+    cost = _half_square if cost is None else cost
+    bench = _Bench(system, inputs, dt, steps, t0, integrator, cost, guess, repeats)
+    rows = [bench.row(name, boundary, gradient, growth) for name, (boundary, gradient) in rules.items()]
+    leaf = jax.tree.leaves(eqx.filter(system, eqx.is_inexact_array))[0]
+    setting = {
+        "system": type(system).__name__,
+        "parameters": bench.parameters,
+        "steps": steps,
+        "integrator": type(integrator).__name__,
+        "dtype": str(leaf.dtype),
+        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+    }
+    return AuditReport(rows, setting)
+
+
+def _half_square(t: Any, q: PyTree, p: PyTree) -> Float[Array, ""]:
+    return 0.5 * _tree.dot(q, q)
+
+
+class _Tally:
+    """A counter that compiled programs add to."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def add(self, _: Any) -> None:
+        with self._lock:
+            self.count += 1
+
+
+class _Counted(AbstractIntegrator):
+    """An integrator that counts the steps it takes, those of every member of a batch."""
+
+    inner: AbstractIntegrator
+    tally: _Tally = eqx.field(static=True)
+    order: int = eqx.field(static=True)
+
+    @property
+    def stability_limit(self) -> float:
+        return self.inner.stability_limit
+
+    def check(self, system: Hamiltonian) -> None:
+        self.inner.check(system)
+
+    def read(
+        self, wanted: World, rest: World, k: Int[Array, ""], z: State, direction: Direction = "forward"
+    ) -> tuple[State, World]:
+        # An argument that is batched whenever the step is, so that a batch counts as many.
+        mark = jnp.ravel(jax.tree.leaves(z)[0])[0].real
+        jax.debug.callback(self.tally.add, jax.lax.stop_gradient(mark + 0 * k.astype(mark.dtype)))
+        return self.inner.read(wanted, rest, k, z, direction)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bench:
+    """One system and everything that the rules have in common."""
+
+    system: Any
+    inputs: PyTree
+    dt: Any
+    steps: int
+    t0: Any
+    integrator: AbstractIntegrator
+    cost: Cost
+    guess: Any
+    repeats: int
+    references: dict[int, tuple[AbstractBoundary, np.ndarray]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def parameters(self) -> int:
+        return sum(x.size for x in jax.tree.leaves(eqx.filter(self.system, eqx.is_inexact_array)))
+
+    def program(
+        self,
+        boundary: AbstractBoundary,
+        gradient: AbstractGradient,
+        integrator: AbstractIntegrator,
+        times: int = 1,
+        of: Any = None,
+    ) -> Any:
+        """Return the compiled gradient over `times` as many steps, with respect to the leaves that `of` marks."""
+        inputs = jax.tree.map(lambda u: jnp.tile(jnp.asarray(u), (times,) + (1,) * (jnp.ndim(u) - 1)), self.inputs)
+        guess = {} if isinstance(boundary, InitialValue) or (times > 1 and isinstance(self.guess, Trajectory)) else None
+        guess = {"guess": self.guess} if guess is None else guess
+        of = jax.tree.map(eqx.is_inexact_array, self.system) if of is None else of
+        wanted, rest = eqx.partition(self.system, of)
+
+        def loss(wanted: Any, rest: Any, inputs: Any) -> Array:
+            return solve(
+                eqx.combine(wanted, rest),
+                boundary,
+                inputs,
+                dt=self.dt,
+                steps=times * self.steps,
+                t0=self.t0,
+                integrator=integrator,
+                gradient=gradient,
+                save=FinalNode(),
+                cost=self.cost,
+                **guess,
+            ).cost
+
+        lowered = eqx.filter_jit(eqx.filter_grad(loss)).lower(wanted, rest, inputs)
+        compiled = lowered.compile()
+        return compiled, lambda: compiled(wanted, rest, inputs)
+
+    def row(self, name: str, boundary: AbstractBoundary, gradient: AbstractGradient, growth: bool) -> AuditRow:
+        compiled, call = self.program(boundary, gradient, self.integrator)
+        found = _flat(call())
+        expected = self.reference(boundary)
+        times = []
+        for _ in range(self.repeats):
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            times.append(time.perf_counter() - start)
+        memory = _memory(compiled)
+
+        passes, (by_steps, by_parameters, memory_by_steps) = self.passes(boundary, gradient), (None, None, None)
+        if growth:
+            by_steps = math.log2(self.passes(boundary, gradient, times=2) / passes)
+            by_parameters = self.passes_by_parameters(boundary, gradient, passes)
+            longer = _memory(self.program(boundary, gradient, self.integrator, times=2)[0])
+            memory_by_steps = math.log2(longer / memory)
+
+        like = _coordinates(boundary, self.guess)
+        reversible = self.reversible(boundary)
+        forward_only, reads_only, why = verdict(boundary, gradient, reversible)
+        touches = self.touches(like)
+        scale = np.linalg.norm(expected)
+        both = scale * np.linalg.norm(found)
+        return AuditRow(
+            rule=name,
+            boundary=type(boundary).__name__,
+            gradient=type(gradient).__name__,
+            defect=float(defect(boundary, like=like)),
+            error=float(np.linalg.norm(found - expected) / scale) if scale > 0 else float(np.linalg.norm(found) > 0),
+            cosine=float(found @ expected / both) if both > 0 else 1.0,
+            passes=passes,
+            passes_by_steps=by_steps,
+            passes_by_parameters=by_parameters,
+            memory=memory,
+            memory_by_steps=memory_by_steps,
+            seconds=statistics.median(times),
+            forward_only=forward_only,
+            local=reads_only and touches[0] < touches[1],
+            touches=touches,
+            why=why,
+        )
+
+    def reference(self, boundary: AbstractBoundary) -> np.ndarray:
+        """Return the gradient by backpropagation under this boundary condition, computed once."""
+        if id(boundary) not in self.references:
+            found = _flat(self.program(boundary, Backprop(), self.integrator)[1]())
+            self.references[id(boundary)] = boundary, found
+        return self.references[id(boundary)][1]
+
+    def passes(self, boundary: AbstractBoundary, gradient: AbstractGradient, times: int = 1, of: Any = None) -> float:
+        """Return the number of steps taken for a gradient, over the number of steps of the trajectory."""
+        tally = _Tally()
+        counted = _Counted(self.integrator, tally, self.integrator.order)
+        _, call = self.program(boundary, gradient, counted, times, of)
+        jax.block_until_ready(call())
+        jax.effects_barrier()
+        return tally.count / (times * self.steps)
+
+    def passes_by_parameters(
+        self, boundary: AbstractBoundary, gradient: AbstractGradient, passes: float
+    ) -> float | None:
+        """Return the passes that a further parameter costs: all parameters against those of one array."""
+        leaves, treedef = jax.tree.flatten(self.system)
+        sizes = {i: x.size for i, x in enumerate(leaves) if eqx.is_inexact_array(x)}
+        one = min(sizes, key=lambda i: sizes[i])
+        others = self.parameters - sizes[one]
+        if not others:
+            return None
+        of = jax.tree.unflatten(treedef, [i == one for i in range(len(leaves))])
+        return round((passes - self.passes(boundary, gradient, of=of)) / others, 2)
+
+    def reversible(self, boundary: AbstractBoundary) -> bool:
+        """Return whether an echo of the machine would retrace: the energy at probes, and at their time reverse."""
+        system = legendre(self.system) if isinstance(self.system, Lagrangian) else self.system
+        function = system.lagrangian if isinstance(system, LegendreHamiltonian) else system
+        q = _coordinates(boundary, self.guess)
+        u = jax.tree.map(lambda u: jnp.asarray(u)[0], self.inputs)
+        t = jnp.asarray(self.t0, jax.tree.leaves(q)[0].dtype)
+        for seed in range(3):
+            z = (_tree.add(q, _tree.scale(0.3, _tree.spread(q, seed))), _tree.spread(q, seed + 7))
+            here = function(t, *z, u)
+            there = function(t, *time_reversed(system, z), system.mirror_input(u))
+            if abs(float(here - there)) > 1e4 * float(jnp.finfo(here.dtype).eps) * (1 + abs(float(here))):
+                return False
+        return True
+
+    def touches(self, like: PyTree) -> tuple[int, int]:
+        r"""Return how many entries of the state the reading of one parameter takes at most, and how many there are."""
+        system = self.system
+        wanted, rest = eqx.partition(system, eqx.is_inexact_array)
+        u = jax.tree.map(lambda u: jnp.asarray(u)[0], self.inputs)
+        flat, unravel = jax.flatten_util.ravel_pytree((like, like))
+        t = jnp.asarray(self.t0, flat.dtype)
+
+        def reading(z: Array) -> Array:
+            return _flat_tree(jax.grad(lambda w: eqx.combine(w, rest)(t, *unravel(z), u))(wanted))
+
+        used = np.zeros((self.parameters, flat.size), bool)
+        for seed in range(3):
+            used |= np.asarray(jax.jacfwd(reading)(flat + 0.5 * _tree.spread(flat, seed))) != 0
+        return int(used.sum(1).max()), flat.size
+
+
+def verdict(boundary: AbstractBoundary, gradient: AbstractGradient, reversible: bool) -> tuple[bool, bool, str]:
+    """Return whether a rule runs forward only, whether it takes nothing but readings, and why."""
+    if not isinstance(gradient, AbstractNudgedGradient):
+        return False, False, "needs the transposed Jacobian of every step, which is another machine"
+    sensitive = isinstance(gradient, SameBoundary) and gradient.correct
+    if sensitive:
+        return False, False, "the residual needs the sensitivity of the ends to every parameter"
+    if isinstance(boundary, InitialValue):
+        if isinstance(gradient, SameBoundary):
+            return True, True, "nudged from the same start: causal, but a boundary residual is left"
+        if reversible:
+            return True, True, "the dual is a final value, which time reversal turns into a forward run: the echo"
+        return False, True, "the dual is a final value, and the machine has no time reversal to reach it with"
+    if isinstance(boundary, FinalValue):
+        return False, True, "the free phase itself is anti-causal"
+    return False, True, "both ends are tied: the path is found by relaxation or iteration, not by running it"
+
+
+def _coordinates(boundary: AbstractBoundary, guess: Any) -> PyTree:
+    like = boundary.structure()
+    if like is not None:
+        return like
+    if isinstance(guess, Trajectory):
+        return jax.tree.map(lambda x: x[0], guess.q)
+    return jax.tree.map(jnp.asarray, guess[0])
+
+
+def _flat_tree(tree: PyTree) -> Array:
+    return jax.flatten_util.ravel_pytree(tree)[0]
+
+
+def _flat(tree: PyTree) -> np.ndarray:
+    return np.asarray(_flat_tree(eqx.filter(tree, eqx.is_inexact_array)))
+
+
+def _memory(compiled: Any) -> int:
+    return int(compiled.compiled.memory_analysis().temp_size_in_bytes)
