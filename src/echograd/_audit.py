@@ -212,9 +212,12 @@ class _Tally:
 class _Counted(AbstractIntegrator):
     """An integrator that counts the steps it takes, those of every member of a batch."""
 
+    order: int = eqx.field(static=True)
     inner: AbstractIntegrator
     tally: _Tally = eqx.field(static=True)
-    order: int = eqx.field(static=True)
+
+    def __init__(self, inner: AbstractIntegrator, tally: _Tally) -> None:
+        self.order, self.inner, self.tally = inner.order, inner, tally
 
     @property
     def stability_limit(self) -> float:
@@ -281,8 +284,8 @@ class _Bench:
                 **guess,
             ).cost
 
-        lowered = eqx.filter_jit(eqx.filter_grad(loss)).lower(wanted, rest, inputs)
-        compiled = lowered.compile()
+        jitted: Any = eqx.filter_jit(eqx.filter_grad(loss))
+        compiled = jitted.lower(wanted, rest, inputs).compile()
         return compiled, lambda: compiled(wanted, rest, inputs)
 
     def row(self, name: str, boundary: AbstractBoundary, gradient: AbstractGradient, growth: bool) -> AuditRow:
@@ -338,7 +341,7 @@ class _Bench:
     def passes(self, boundary: AbstractBoundary, gradient: AbstractGradient, times: int = 1, of: Any = None) -> float:
         """Return the number of steps taken for a gradient, over the number of steps of the trajectory."""
         tally = _Tally()
-        counted = _Counted(self.integrator, tally, self.integrator.order)
+        counted = _Counted(self.integrator, tally)
         _, call = self.program(boundary, gradient, counted, times, of)
         jax.block_until_ready(call())
         jax.effects_barrier()

@@ -19,7 +19,7 @@ LAYERS = (
     {"cli", "report"},
     {"training", "data", "plot"},
     {"nn", "device"},
-    {"audit", "check", "sweep"},
+    {"audit", "check", "equivalence", "sweep"},
     {"solve", "equilibrium"},
     {"gradients"},
     {"boundary", "integrators", "nudge", "relaxation"},

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import tyro
 from jaxtyping import Array, Float
 
+from .. import systems
 from .._check import GradientReport, check_gradients
+from .._equivalence import equivalence
 from .._solve import solve
 from ..boundary import InitialValue
 from ..data import Batches, load
@@ -44,6 +46,8 @@ class Check:
         cases: cases in the batch.
         steps: steps in the chain's trajectory.
         taylor: run the Taylor test.
+        equivalence: instead, compute gradients of several systems by GLEP in Lagrangian variables and by echoes in
+            Hamiltonian ones, and compare them: the calculation that settles whether the two are the same.
         seed: of initial weights, data and directions.
     """
 
@@ -59,6 +63,7 @@ class Check:
     cases: int = 4
     steps: int = 1000
     taylor: bool = True
+    equivalence: bool = False
     seed: int = 0
 
 
@@ -91,6 +96,8 @@ def main(argv: Sequence[str]) -> int:
     if not 0 < tolerance < math.inf:
         raise ValueError(f"tolerance={tolerance:g}: it must be positive.")
     out, failed = console(), False
+    if command.equivalence:
+        return _equivalence(tolerance if command.tolerance else 10 * tolerance, command.precision)
     with jax.enable_x64(command.precision == "float64"):
         config = Config(
             command.dataset,
@@ -115,6 +122,32 @@ def main(argv: Sequence[str]) -> int:
             out.print(f"Largest relative error {report.worst:.1e}, tolerance {tolerance:.0e}: {verdict}.")
             failed |= exact and not good
     return FAILED if failed else 0
+
+
+def _equivalence(tolerance: float, precision: str) -> int:
+    """Compare GLEP under the dual of an initial value with Hamiltonian echo learning, for several systems."""
+    with jax.enable_x64(precision == "float64"):
+        pendulums, duffing, charge = systems.PendulumChain(), systems.DuffingNetwork(), systems.ChargedParticle()
+        rows = equivalence(
+            {
+                "pendulum chain": (pendulums, pendulums.start(n=4), 0.05),
+                "Duffing network": (duffing, duffing.start(), 0.1),
+                "charge in a magnetic field": (charge, charge.start(), 0.1),
+            }
+        )
+    table = plain_table("system", "discrete action", "cost", "parameter", "relative difference", "norm")
+    for row in rows:
+        kind = {"running": "running (RHEL)", "terminal": "terminal (HEB)"}[row.cost]
+        table.add_row(row.system, row.scheme, kind, row.parameter, f"{row.difference:.1e}", f"{row.norm:.2e}")
+    out, worst = console(), max(row.difference for row in rows)
+    out.print(
+        "\nOne gradient, twice. GLEP: discrete Euler-Lagrange equations solved backward from the free end, reading "
+        "∂L/∂θ. Hamiltonian echo learning: momenta flipped, the machine run forward again, reading -∂H/∂θ.\n"
+    )
+    out.print(table)
+    good = worst <= tolerance
+    out.print(f"Largest relative difference {worst:.1e}: {'the same' if good else 'THEY DIFFER'}.")
+    return 0 if good else FAILED
 
 
 def _chain(command: Check, config: Config) -> tuple[str, GradientReport]:

@@ -1,0 +1,140 @@
+"""`echograd audit`: measure which boundary conditions and gradients are practical."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from .. import systems
+from .._audit import AuditReport, audit
+from .._solve import solve
+from ..boundary import FinalValue, FixedEnds, InitialValue, LinearBoundary, MixedEnds, Robin
+from ..gradients import Backprop, Echo, Glep, SameBoundary
+from ..nudge import Symmetric
+from ._tables import console, plain_table
+
+# System, its start, and a step that resolves it.
+_ZOO: dict[str, Any] = {
+    "duffing": lambda: (systems.DuffingNetwork(), lambda s: s.start(), 0.1),
+    "fput": lambda: (systems.FPUTChain(stiffness=jnp.ones(9), beta=jnp.asarray(0.1)), lambda s: s.start(n=8), 0.1),
+    "pendulums": lambda: (systems.PendulumChain(), lambda s: s.start(n=6), 0.03),
+    "kepler": lambda: (systems.Kepler(), lambda s: s.start(), 0.05),
+    "double-pendulum": lambda: (systems.DoublePendulum(), lambda s: s.start(), 0.02),
+    "sine-gordon": lambda: (systems.SineGordon(), lambda s: s.start(n=8), 0.05),
+    "lc-ladder": lambda: (systems.LCLadder(), lambda s: s.start(n=6), 0.1),
+    "oscillators": lambda: (systems.OscillatorNetwork(), lambda s: s.start(), 0.1),
+    "charge": lambda: (systems.ChargedParticle(), lambda s: s.start(), 0.1),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """Measure learning rules side by side: exactness, passes, memory, time, forward-only or not, local or not.
+
+    Attributes:
+        system: which system of the zoo.
+        steps: number of steps.
+        growth: measure also how passes and memory grow with steps and parameters; five times as long.
+        precision: of all numbers.
+        json: file to write the result to.
+    """
+
+    system: Annotated[
+        Literal[
+            "oscillators", "duffing", "fput", "pendulums", "kepler", "double-pendulum", "sine-gordon", "lc-ladder",
+            "charge",
+        ],
+        tyro.conf.Positional,
+    ] = "oscillators"  # fmt: skip
+    steps: int = 40
+    growth: bool = False
+    precision: Literal["float32", "float64"] = "float64"
+    json: pathlib.Path | None = None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command."""
+    command = tyro.cli(Audit, args=argv, prog="echograd audit")
+    if command.steps < 2:
+        raise ValueError(f"steps={command.steps}: at least 2 are needed.")
+    if command.json is not None and command.json.exists():
+        raise FileExistsError(f"{command.json} is there already. Name another file, or remove it.")
+    with jax.enable_x64(command.precision == "float64"):
+        system, start, dt = _ZOO[command.system]()
+        q, v = start(system)
+        report = run(system, q, v, dt, command.steps, growth=command.growth)
+    out = console()
+    setting = ", ".join(f"{name} {value}" for name, value in report.setting.items())
+    out.print(f"\n{setting}\n")
+    out.print(_table(report))
+    out.print(
+        "\npasses: runs of the machine over the trajectory, counted; per parameter: passes for each further parameter; "
+        "~N: exponent of growth with the number of steps; touches: the most entries of the state that the reading of "
+        "one parameter takes.\n"
+    )
+    for row in report.rows:
+        out.print(f"{row.rule}: {row.why}.")
+    if command.json is not None:
+        command.json.write_text(report.json() + "\n", encoding="utf-8")
+        out.print(f"\nWritten: {command.json}")
+    return 0
+
+
+def run(system: Any, q: Any, v: Any, dt: float, steps: int, *, growth: bool) -> AuditReport:
+    """Audit a system under contrasting boundary conditions, all met by paths near the one from its start."""
+    start = InitialValue(q, v=v) if isinstance(system, systems.Lagrangian) else InitialValue(q, v)
+    path = solve(system, start, dt=dt, steps=steps)
+    q0, p0, q1, p1 = path.q[0], path.p[0], path.q[-1], path.p[-1]
+    n = q0.size
+    fall = jnp.tril(jnp.ones((n, n), q0.dtype)) / n
+    skew, tame = fall - fall.T + jnp.eye(n, dtype=q0.dtype), fall + fall.T
+    doubled = jnp.kron(jnp.asarray([[1.0, 0, -1, 0], [0, 1, 0, -2]], q0.dtype), jnp.eye(n, dtype=q0.dtype))
+    ends = jnp.concatenate([q0, p0, q1, p1])
+    fixed, mixed, final = FixedEnds(q0, q1), MixedEnds(q0, p1), FinalValue(q1, p1)
+    symmetric = Robin(tame, tame, p0 - tame @ q0, p1 - tame @ q1)
+    robin = Robin(skew, tame, p0 - skew @ q0, p1 - tame @ q1)
+    linear = LinearBoundary(doubled, doubled @ ends)
+    rules = {
+        "initial value, backprop": (start, Backprop()),
+        "initial value, echo": (start, Echo()),
+        "initial value, echo ±β": (start, Echo(Symmetric())),
+        "initial value, same": (start, SameBoundary()),
+        "initial value, same + residual": (start, SameBoundary(correct=True)),
+        "final value, dual": (final, Glep()),
+        "fixed ends, dual = same": (fixed, Glep()),
+        "mixed ends, dual = same": (mixed, Glep()),
+        "symmetric Robin, dual = same": (symmetric, Glep()),
+        "Robin, dual": (robin, Glep()),
+        "Robin, same": (robin, SameBoundary()),
+        "q₀ ~ q_N, p₀ ~ 2 p_N, dual": (linear, Glep()),
+        "q₀ ~ q_N, p₀ ~ 2 p_N, same": (linear, SameBoundary()),
+    }
+    return audit(system, rules, dt=dt, steps=steps, guess=path, growth=growth)
+
+
+def _table(report: AuditReport) -> Any:
+    table = plain_table(
+        "rule", "defect", "error", "cosine", "passes", "~N", "per parameter", "memory", "~N", "ms", "forward-only",
+        "local", "touches",
+    )  # fmt: skip
+    for r in report.rows:
+        table.add_row(
+            r.rule,
+            f"{r.defect:.2f}",
+            f"{r.error:.0e}",
+            f"{r.cosine:+.3f}",
+            f"{r.passes:.1f}",
+            "-" if r.passes_by_steps is None else f"{r.passes_by_steps:.1f}",
+            "-" if r.passes_by_parameters is None else f"{r.passes_by_parameters:.2g}",
+            f"{r.memory / 1e3:.1f} kB",
+            "-" if r.memory_by_steps is None else f"{r.memory_by_steps:.1f}",
+            f"{1e3 * r.seconds:.2f}",
+            "yes" if r.forward_only else "no",
+            "yes" if r.local else "no",
+            f"{r.touches[0]}/{r.touches[1]}",
+        )
+    return table

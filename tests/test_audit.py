@@ -1,0 +1,64 @@
+"""The audit says of each learning rule what is known of it, by measuring."""
+
+import json
+
+import jax.numpy as jnp
+import pytest
+
+import echograd as eg
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def report():
+    chain = eg.systems.FPUTChain(mass=jnp.asarray([1.0, 2.0, 1.5]), stiffness=jnp.ones(4))
+    q, p = jnp.asarray([0.3, -0.2, 0.5]), jnp.asarray([0.1, 0.4, -0.3])
+    start = eg.InitialValue(q, p)
+    rules = {
+        "echo": (start, eg.Echo()),
+        "naive": (start, eg.SameBoundary()),
+        "mended": (start, eg.SameBoundary(correct=True)),
+        "fixed": (eg.FixedEnds(q, -q), eg.Glep()),
+    }
+    return eg.audit(chain, rules, dt=0.2, steps=STEPS, repeats=1)
+
+
+@pytest.mark.float64_only
+def test_what_is_measured(report):
+    echo, naive, mended, fixed = report.rows
+    assert (echo.error < 1e-12, naive.error > 0.1, mended.error < 1e-12, fixed.error < 1e-9) == (True,) * 4
+    assert naive.cosine < 0.999
+    assert (echo.defect, fixed.defect) == (pytest.approx(1), pytest.approx(0, abs=1e-9))
+    # One run and one echo; the naive rule as many; its residual one more for each of 9 parameters and 6 of the state.
+    assert (echo.passes, naive.passes, mended.passes) == (2, 2, 2 + 9 + 6)
+    assert (echo.passes_by_steps, echo.passes_by_parameters) == (0, 0)
+    assert mended.passes_by_parameters == 1
+    assert fixed.passes > 2
+    # An echo's working memory does not know how long the run was; that of a path does.
+    assert echo.memory_by_steps < 0.1
+    assert fixed.memory_by_steps > 0.5
+
+
+@pytest.mark.float64_only
+def test_what_is_told(report):
+    assert [row.forward_only for row in report.rows] == [True, True, False, False]
+    assert [row.local for row in report.rows] == [True, True, False, True]
+    # A spring's reading takes two positions, a global nonlinearity's all three: of six numbers.
+    assert {row.touches for row in report.rows} == {(3, 6)}
+    assert "echo" in report.table()
+    assert json.loads(report.json())["setting"]["parameters"] == 9
+
+
+def test_a_charge_without_its_mirror_has_no_forward_run():
+    from echograd._audit import verdict
+
+    start = eg.InitialValue(jnp.ones(2), jnp.ones(2))
+    assert verdict(start, eg.Glep(), reversible=True)[0]
+    assert not verdict(start, eg.Glep(), reversible=False)[0]
+    assert not verdict(eg.FinalValue(start.q, start.p), eg.Glep(), reversible=True)[0]
+
+
+def test_an_audit_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="no rules"):
+        eg.audit(eg.systems.FPUTChain(), {}, dt=0.1, steps=3)
