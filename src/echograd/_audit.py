@@ -226,6 +226,9 @@ class _Counted(AbstractIntegrator):
     def check(self, system: Hamiltonian) -> None:
         self.inner.check(system)
 
+    def prepared(self, world: World, z0: State) -> tuple[World, State]:
+        return self.inner.prepared(world, z0)
+
     def read(
         self, wanted: World, rest: World, k: Int[Array, ""], z: State, direction: Direction = "forward"
     ) -> tuple[State, World]:
@@ -264,8 +267,9 @@ class _Bench:
     ) -> Any:
         """Return the compiled gradient over `times` as many steps, with respect to the leaves that `of` marks."""
         inputs = jax.tree.map(lambda u: jnp.tile(jnp.asarray(u), (times,) + (1,) * (jnp.ndim(u) - 1)), self.inputs)
-        guess = {} if isinstance(boundary, InitialValue) or (times > 1 and isinstance(self.guess, Trajectory)) else None
-        guess = {"guess": self.guess} if guess is None else guess
+        # A guess of N nodes does not fit a longer path, which is compiled only to see what memory it takes.
+        unfit = isinstance(boundary, InitialValue) or (times > 1 and isinstance(self.guess, Trajectory))
+        options: dict[str, Any] = {} if unfit else {"guess": self.guess}
         of = jax.tree.map(eqx.is_inexact_array, self.system) if of is None else of
         wanted, rest = eqx.partition(self.system, of)
 
@@ -281,7 +285,7 @@ class _Bench:
                 gradient=gradient,
                 save=FinalNode(),
                 cost=self.cost,
-                **guess,
+                **options,
             ).cost
 
         jitted: Any = eqx.filter_jit(eqx.filter_grad(loss))
