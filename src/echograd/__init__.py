@@ -32,6 +32,7 @@ from .gradients import (
     FinalNode as FinalNode,
     Glep as Glep,
     Implicit as Implicit,
+    Reciprocal as Reciprocal,
     SameBoundary as SameBoundary,
     TwoPointNewton as TwoPointNewton,
 )
@@ -57,8 +58,11 @@ from .relaxation import (
     Relaxation as Relaxation,
 )
 from .systems import (
+    Dissipative as Dissipative,
     Hamiltonian as Hamiltonian,
     Lagrangian as Lagrangian,
+    LinearDamped as LinearDamped,
+    MassDamped as MassDamped,
     SeparableHamiltonian as SeparableHamiltonian,
     SplitHamiltonian as SplitHamiltonian,
     canonical as canonical,

@@ -21,6 +21,7 @@ from .gradients import (
     Echo,
     Glep,
     Problem,
+    Reciprocal,
     TwoPointNewton,
     constant,
     initial_path,
@@ -29,7 +30,7 @@ from .gradients import (
 )
 from .gradients._save import SaveFunction
 from .integrators import AbstractIntegrator, ImplicitMidpoint, Leapfrog, SplitStep, State, World
-from .systems import Hamiltonian, Lagrangian, SeparableHamiltonian, SplitHamiltonian, legendre
+from .systems import Dissipative, Hamiltonian, Lagrangian, SeparableHamiltonian, SplitHamiltonian, legendre
 
 Save = AbstractSave | Callable[[Any, PyTree, PyTree], PyTree]
 Cost = Callable[[Any, PyTree, PyTree], Float[Array, ""]]
@@ -56,7 +57,7 @@ class Trajectory(eqx.Module):
 
 
 def solve(
-    system: Hamiltonian | Lagrangian,
+    system: Hamiltonian | Lagrangian | Dissipative,
     boundary: AbstractBoundary,
     inputs: PyTree = None,
     *,
@@ -80,7 +81,7 @@ def solve(
     hold or close over. Works under `jit`, `vmap` and inside any JAX code; batch axes come from `vmap`.
 
     Args:
-        system: a Hamiltonian or a Lagrangian; its array leaves are the parameters.
+        system: a Hamiltonian, a Lagrangian or a `Dissipative` system; its array leaves are the parameters.
         boundary: what the ends are held to: `InitialValue`, `FinalValue`, `FixedEnds`, `FreeEnds`, `MixedEnds`,
             `Periodic`, `Robin` or `LinearBoundary`.
         inputs: PyTree of arrays with a leading axis of N steps; entry k is held during step k and reaches
@@ -91,7 +92,7 @@ def solve(
         integrator: a self-adjoint scheme; by default `Leapfrog()` for a `SeparableHamiltonian`, `SplitStep()` for a
             `SplitHamiltonian`, and `ImplicitMidpoint()` for everything else.
         gradient: `Echo()` by default for an initial value: exact, with memory that does not grow with N. `Glep()` by
-            default for any other condition. `Backprop()` is the oracle.
+            default for any other condition, `Reciprocal()` for a `Dissipative` system. `Backprop()` is the oracle.
         save: `AllNodes()` by default, `FinalNode()`, `EveryNode(k)`, or a function `(t, q, p) -> PyTree` of each node,
             whose values come back as `Trajectory.saved`.
         cost: running cost `(t, q, p) -> scalar`, summed over nodes 0..N inside the loop, so that its gradient needs no
@@ -119,7 +120,8 @@ def solve(
         ```
     """
     causal = isinstance(boundary, InitialValue)
-    gradient = (Echo() if causal else Glep()) if gradient is None else gradient
+    if gradient is None:
+        gradient = Reciprocal() if isinstance(system, Dissipative) else Echo() if causal else Glep()
     if not isinstance(gradient, AbstractGradient):
         raise TypeError(
             f"solve: gradient={gradient!r} is not a gradient object. Pass Echo(), Backprop() or another one, with its "
@@ -134,6 +136,7 @@ def solve(
                 "them out."
             )
         problem, z0 = initial_value_problem(system, boundary, inputs, **options)
+        gradient.check(problem.world.system)
         outcome = _run(constant(gradient), problem, z0)
     else:
         problem, like, start, path = two_point_problem(system, boundary, inputs, guess=guess, **options)
@@ -143,6 +146,7 @@ def solve(
                 "is no forward run of the machine. Use gradient=Glep(), which nudges under the dual condition, or "
                 "Backprop()."
             )
+        gradient.check(problem.world.system)
         solver = TwoPointNewton() if solver is None else solver
         outcome, convergence = _run_two_point(constant(gradient), problem, boundary, like, start, path, solver)
 
@@ -184,7 +188,7 @@ def _run_two_point(
 
 
 def retrace_error(
-    system: Hamiltonian | Lagrangian,
+    system: Hamiltonian | Lagrangian | Dissipative,
     boundary: AbstractBoundary,
     inputs: PyTree = None,
     *,
@@ -230,7 +234,7 @@ def initial_value_problem(
         raise TypeError(
             f"The boundary is a {type(boundary).__name__}. Pass InitialValue(q, p) or InitialValue(q, v=v) here."
         )
-    system, inputs = _hamiltonian(system), jax.tree.map(jnp.asarray, inputs)
+    system, inputs = _accepted(system), jax.tree.map(jnp.asarray, inputs)
     n = _steps(inputs, options.pop("steps"))
     dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves((boundary.q, boundary.p, boundary.v))))
     z0 = boundary.state(system, End(_scalar("t0", t0, dtype), _tree.take(inputs, 0)))
@@ -248,7 +252,7 @@ def two_point_problem(
             f"solve: the boundary is a {type(boundary).__name__}. Pass InitialValue(q, p), FixedEnds(q0, qN) or "
             "another boundary condition."
         )
-    system, inputs = _hamiltonian(system), jax.tree.map(jnp.asarray, inputs)
+    system, inputs = _accepted(system), jax.tree.map(jnp.asarray, inputs)
     n = _steps(inputs, options.pop("steps"))
     start, path = (None, guess) if isinstance(guess, Trajectory) else (guess, None)
     like = boundary.structure()
@@ -280,19 +284,19 @@ def two_point_problem(
     return problem, z0[0], None if start is None else z0, path
 
 
-def _hamiltonian(system: Any) -> Hamiltonian:
+def _accepted(system: Any) -> Hamiltonian | Dissipative:
     if isinstance(system, Lagrangian):
         return legendre(system)
-    if not isinstance(system, Hamiltonian):
+    if not isinstance(system, Hamiltonian | Dissipative):
         raise TypeError(
-            f"solve: the system is a {type(system).__name__}. Derive it from SeparableHamiltonian, Hamiltonian or "
-            "Lagrangian and pass an instance."
+            f"solve: the system is a {type(system).__name__}. Derive it from SeparableHamiltonian, Hamiltonian, "
+            "Lagrangian or Dissipative and pass an instance."
         )
     return system
 
 
 def _problem(
-    system: Hamiltonian,
+    system: Hamiltonian | Dissipative,
     inputs: PyTree,
     steps: int,
     z0: State,
@@ -400,9 +404,13 @@ def _promoted(problem: Problem, z0: State) -> State:
     world, (q0, p0) = problem.world, z0
     u0 = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), world.u)
     system = world.system
+    if isinstance(system, Dissipative):
+        _check_forces(problem, z0, u0)
     for name, shape in (
         *(
-            (
+            ()
+            if isinstance(system, Dissipative)
+            else (
                 ("kinetic(t, p)", eqx.filter_eval_shape(lambda: system.kinetic(world.t0, p0))),
                 ("potential(t, q, u)", eqx.filter_eval_shape(lambda u: system.potential(world.t0, q0, u), u0)),
             )
@@ -430,6 +438,23 @@ def _promoted(problem: Problem, z0: State) -> State:
     return jax.tree.map(lambda x, y: x.astype(y.dtype), z0, after)
 
 
+def _check_forces(problem: Problem, z0: State, u0: Any) -> None:
+    """Raise unless the forces of a damped system are shaped like its coordinates."""
+    (q0, v0), system = z0, problem.world.system
+    shapes = lambda tree: jax.tree.map(lambda x: x.shape, tree)  # noqa: E731
+    for name, found in {
+        "inertia(v)": eqx.filter_eval_shape(system.inertia, v0),
+        "friction(v)": eqx.filter_eval_shape(system.friction, v0),
+        "force(t, q, u)": eqx.filter_eval_shape(lambda u: system.force(problem.world.t0, q0, u), u0),
+        "twisted(q)": eqx.filter_eval_shape(system.twisted, q0),
+    }.items():
+        if shapes(found) != shapes(q0):
+            raise ValueError(
+                f"solve: {name} must return a tree shaped like the coordinates, {shapes(q0)}, and returned "
+                f"{shapes(found)}."
+            )
+
+
 def stable(problem: Problem, z0: State) -> State:
     r"""Return `z0`, or raise at run time if the step is unstable for the linearised system there.
 
@@ -437,6 +462,8 @@ def stable(problem: Problem, z0: State) -> State:
     Rayleigh quotient of a force $f$, $\langle w, V''w\rangle / \langle f, w\rangle$ with $w = T''f$: a lower bound of
     the largest, so that what is refused is unstable for certain.
     """
+    system, stop = problem.world.system, problem.world.time(jnp.asarray(problem.steps, jnp.int32))
+    z0 = system.admitted(z0, problem.world.t0, stop)
     limit = problem.integrator.stability_limit
     world, (q0, p0) = jax.lax.stop_gradient(eqx.filter((problem.world, z0), eqx.is_array))
     world = eqx.combine(world, eqx.filter(problem.world, eqx.is_array, inverse=True))

@@ -10,7 +10,7 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
-from ..systems import Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
+from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
 from ._base import AbstractBoundary, End, as_arrays, flat, same_structure
 
 # Up to here the Legendre transform solves with a dense Cholesky factor, beyond it by conjugate gradients.
@@ -31,7 +31,7 @@ class AbstractStateValue(AbstractBoundary):
     def structure(self) -> PyTree:
         return self.q
 
-    def state(self, system: Hamiltonian, end: End) -> tuple[PyTree, PyTree]:
+    def state(self, system: Hamiltonian | Dissipative, end: End) -> tuple[PyTree, PyTree]:
         """Return the given state $(q, p)$; a velocity becomes a momentum by the energy at that end."""
         p = self.p if self.v is None else momentum(system, end, self.q, self.v)
         return self.q, p
@@ -118,12 +118,12 @@ class FinalValue(AbstractStateValue):
         return jnp.concatenate([jnp.zeros_like(identity), identity], 1), b
 
 
-def momentum(system: Hamiltonian, end: End, q: PyTree, v: PyTree) -> PyTree:
+def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) -> PyTree:
     r"""Return the momentum that moves at velocity `v`: the inverse of $v = \partial H / \partial p$.
 
-    Explicit for a Lagrangian, $p = \partial L/\partial v$; else Newton's method on the energy, convex in the momentum,
-    one iteration where it is quadratic. Differentiable with respect to the system, the time, the coordinates and the
-    velocity by the implicit function theorem.
+    Explicit for a Lagrangian, $p = \partial L/\partial v$, and for a `Dissipative` system, $p = M v$; else Newton's
+    method on the energy, convex in the momentum, one iteration where it is quadratic. Differentiable with respect to
+    the system, the time, the coordinates and the velocity by the implicit function theorem.
 
     Args:
         system: supplies the energy.
@@ -134,6 +134,8 @@ def momentum(system: Hamiltonian, end: End, q: PyTree, v: PyTree) -> PyTree:
     Returns:
         Momenta with the structure of `v`.
     """
+    if isinstance(system, Dissipative):
+        return system.inertia(v)
     if isinstance(system, LegendreHamiltonian):
         return jax.grad(system.lagrangian, 2)(end.t, q, v, end.u)
     flat, unravel = jax.flatten_util.ravel_pytree(v)

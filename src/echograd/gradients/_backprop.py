@@ -47,6 +47,9 @@ class Backprop(AbstractGradient, AbstractStaticGradient):
                 "to store every step."
             )
 
+    def check(self, system: Any) -> None:
+        pass
+
     def run(self, problem: Problem, z0: State) -> Outcome:
         n = problem.steps
         stride = problem.save.stride(n)

@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 
 from ..integrators import State, World
 from ..nudge import AbstractNudge, Infinitesimal
+from ..systems import Dissipative
 from ._problem import Outcome, Problem, finite, free_run
 from ._two_point import (
     Condition,
@@ -27,6 +28,16 @@ _Gradient = TypeVar("_Gradient", bound=eqx.Module)
 
 class AbstractGradient(eqx.Module):
     """Runs the free problem; differentiating the result is this object's business."""
+
+    def check(self, system: Any) -> None:
+        """Raise if the gradient is not made for the system."""
+        if isinstance(system, Dissipative):
+            raise TypeError(
+                f"{type(self).__name__}: {type(system).__name__} is a Dissipative system, given by its forces. No "
+                "energy and no action belong to it, so there is nothing to read in an echo of it. Use Reciprocal() if "
+                "it is linear and reciprocal (diagnose measures that), MassDamped(system, rate) on a Hamiltonian if "
+                "its damping is in proportion to its mass, or Backprop()."
+            )
 
     @abc.abstractmethod
     def run(self, problem: Problem, z0: State) -> Outcome:

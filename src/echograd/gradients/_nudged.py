@@ -54,7 +54,7 @@ def nudged_run(
     what no loss depends on. Nothing is kept but the ensemble and the sums.
     """
     problem: Problem = eqx.combine(wanted, rest)
-    n, stride, forward = problem.steps, problem.save.stride(problem.steps), direction == "forward"
+    n, forward = problem.steps, direction == "forward"
     # The inputs are read step by step; everything else is read into one running total.
     lasting = eqx.tree_at(lambda x: x.world, wanted, wanted.world.without_inputs())
 
@@ -69,22 +69,10 @@ def nudged_run(
         return (_tree.add(z[0], dp), _tree.subtract(z[1], dq)), reading
 
     def visit(k: Int[Array, ""], beta: Any, z: State) -> tuple[State, Problem]:
-        """Nudge node `k` by the action β (c̄ c + ⟨ȳ, observed⟩)."""
-        seen = None
-        if stride is not None and bar.saved is not None:
-            seen = _tree.take(bar.saved, k // stride)
-            if stride > 1:
-                kept = k % stride == 0
-                seen = jax.tree.map(lambda x: jnp.where(kept, x, jnp.zeros_like(x)), seen)
+        """Nudge node `k` by its share of the loss."""
 
         def action(lasting: Problem, z: State) -> Float[Array, ""]:
-            now, z = eqx.combine(lasting, rest), in_forward_time(z)
-            total = jnp.zeros((), beta.dtype)
-            if bar.cost is not None and problem.cost is not None:
-                total += bar.cost * now.running_cost(k, z)
-            if seen is not None:
-                total += paired(seen, now.observe(k, z))
-            return beta * total
+            return beta * share_of(bar, eqx.combine(lasting, rest), k, in_forward_time(z))
 
         return push(action, lasting, z)
 
@@ -128,6 +116,21 @@ def nudged_run(
     ended, about = nudge.retraced(ensemble)
     state = in_forward_time(nudge.response(beta, ensemble))
     return Response(readings, state, in_forward_time(ended), distance(ended, about), beta, load, ensemble)
+
+
+def share_of(bar: Outcome, problem: Problem, k: Int[Array, ""], z: State) -> Float[Array, ""]:
+    r"""Return $\bar c\, c(z) + \langle \bar y, {\rm observed}(z)\rangle$: the linearised loss's share of node `k`."""
+    stride = problem.save.stride(problem.steps)
+    total = jnp.zeros((), problem.world.h.dtype)
+    if bar.cost is not None and problem.cost is not None:
+        total += bar.cost * problem.running_cost(k, z)
+    if stride is not None and bar.saved is not None:
+        seen = _tree.take(bar.saved, k // stride)
+        if stride > 1:
+            kept = k % stride == 0
+            seen = jax.tree.map(lambda x: jnp.where(kept, x, jnp.zeros_like(x)), seen)
+        total += paired(seen, problem.observe(k, z))
+    return total
 
 
 def load_of(problem: Problem, first: State, last: State, bar: Outcome) -> Float[Array, ""]:

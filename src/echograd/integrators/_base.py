@@ -8,7 +8,7 @@ import jax
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
-from ..systems import Hamiltonian
+from ..systems import Dissipative, Hamiltonian
 
 State = tuple[PyTree, PyTree]
 
@@ -26,7 +26,7 @@ class World(eqx.Module):
     integrator rounds increments to, else `None`; nothing is differentiated with respect to it.
     """
 
-    system: Hamiltonian
+    system: Any  # a Hamiltonian, or a Dissipative system
     u: Any
     h: Float[Array, ""]
     t0: Float[Array, ""]
@@ -56,7 +56,7 @@ def sign(direction: Direction) -> int:
     return -1 if direction == "backward" else 1
 
 
-def time_reversed(system: Hamiltonian, z: State) -> State:
+def time_reversed(system: Hamiltonian | Dissipative, z: State) -> State:
     r"""Return $(\Pi q, -\Pi p)$: the state from which the machine runs back along its own path."""
     q, p = z
     return system.mirror(q), _tree.negate(system.mirror(p))
@@ -83,7 +83,7 @@ class AbstractIntegrator(eqx.Module):
         r"""Largest $h^2 \omega^2$ at which a harmonic oscillator stays bounded."""
 
     @abc.abstractmethod
-    def check(self, system: Hamiltonian) -> None:
+    def check(self, system: Hamiltonian | Dissipative) -> None:
         """Raise if the scheme is not made for the system."""
 
     def prepared(self, world: World, z0: State) -> tuple[World, State]:

@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.flatten_util
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
 from .._energy import derivatives
 from .._root import root
-from ..systems import Hamiltonian, LegendreHamiltonian
+from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian
 from ._base import AbstractIntegrator, Direction, State, World, sign
 
 
@@ -24,6 +25,9 @@ class ImplicitMidpoint(AbstractIntegrator):
     $L_d(q, q') = h\,L\bigl(t + \tfrac h2, \tfrac{q + q'}2, \tfrac{q' - q}h, u\bigr)$. The midpoint is found by Newton's
     method to rounding, with a dense Jacobian: the cost of a step grows as the cube of the number of coordinates. Where
     Newton's method fails the state becomes NaN, which `solve` reports.
+
+    For a `Dissipative` system it is the same rule, $p' - p = h\,(F - D \dot q)$ and $q' - q = h\,\dot q$ with all of it
+    taken at the midpoint, also where there is no mass.
 
     Source: E. Hairer, C. Lubich, G. Wanner, *Geometric Numerical Integration*, 2nd ed. (2006), eq. I.1.15 and
     section VI.6; J. E. Marsden and M. West, Acta Numerica 10 (2001) 357, example 2.3.2.
@@ -40,12 +44,14 @@ class ImplicitMidpoint(AbstractIntegrator):
     def stability_limit(self) -> float:
         return math.inf
 
-    def check(self, system: Hamiltonian) -> None:
+    def check(self, system: Hamiltonian | Dissipative) -> None:
         pass
 
     def read(
         self, wanted: World, rest: World, k: Int[Array, ""], z: State, direction: Direction = "forward"
     ) -> tuple[State, World]:
+        if isinstance(rest.system, Dissipative):
+            return _dissipative_step(wanted, rest, k, z, direction)
         if isinstance(eqx.combine(wanted, rest).system, LegendreHamiltonian):
             return _read_lagrangian(wanted, rest, k, z, direction)
 
@@ -109,3 +115,27 @@ def _read_lagrangian(
 
     reading = derivatives(discrete, wanted, middle)[0]
     return (_tree.add(q, _tree.scale(2 * half, v)), _tree.add(p, _tree.scale(2 * half, force))), reading
+
+
+def _dissipative_step(
+    wanted: World, rest: World, k: Int[Array, ""], z: State, direction: Direction
+) -> tuple[State, World]:
+    r"""Step a damped system: find the velocity $v$ at the midpoint, where $q + \tfrac h2 v$ and $M v$ are the state."""
+    if jax.tree.leaves(wanted):
+        raise TypeError(
+            "A Dissipative system has no action to read while it runs. Use gradient=Reciprocal() or Backprop()."
+        )
+    world = rest.seen(direction)
+    system, t, half = rest.system, _middle(world, k), 0.5 * sign(direction) * world.h
+    q, p = z
+    flat, unravel = jax.flatten_util.ravel_pytree(p)
+
+    def residual(x: Any) -> Any:
+        v = unravel(x)
+        change = _tree.subtract(system.force(t, _tree.add(q, _tree.scale(half, v)), world.u), system.friction(v))
+        left = _tree.subtract(system.inertia(v), _tree.add(p, _tree.scale(half, change)))
+        return jax.flatten_util.ravel_pytree(left)[0]
+
+    v = unravel(root(residual, jnp.zeros_like(flat)))
+    there = _tree.subtract(_tree.scale(2, system.inertia(v)), p)
+    return (_tree.add(q, _tree.scale(2 * half, v)), there), wanted

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
 from .._energy import derivatives, no_reading
-from ..systems import Hamiltonian, SeparableHamiltonian
+from ..systems import Dissipative, Hamiltonian, SeparableHamiltonian
 from ._base import AbstractIntegrator, Direction, State, World, sign
 from ._grid import rounded, within
 
@@ -73,7 +73,7 @@ class AbstractSplitting(AbstractIntegrator):
     def stability_limit(self) -> float:
         return _stability_limit(self.substeps)
 
-    def check(self, system: Hamiltonian) -> None:
+    def check(self, system: Hamiltonian | Dissipative) -> None:
         if not isinstance(system, SeparableHamiltonian):
             raise TypeError(
                 f"{type(self).__name__} splits the energy into T(p) and V(q), and {type(system).__name__} does not say "

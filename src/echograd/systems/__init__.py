@@ -8,6 +8,7 @@ from ._base import (
 )
 from ._charge import ChargedParticle as ChargedParticle
 from ._circuits import LCLadder as LCLadder
+from ._dissipative import Dissipative as Dissipative, LinearDamped as LinearDamped
 from ._fields import SineGordon as SineGordon, WaveField as WaveField
 from ._fput import FPUTChain as FPUTChain
 from ._gravity import Kepler as Kepler, NBody as NBody
@@ -16,6 +17,7 @@ from ._legendre import (
     LegendreLagrangian as LegendreLagrangian,
     legendre as legendre,
 )
+from ._mass_damped import MassDamped as MassDamped
 from ._networks import DuffingNetwork as DuffingNetwork, OscillatorNetwork as OscillatorNetwork
 from ._pendulums import (
     DoublePendulum as DoublePendulum,

@@ -25,6 +25,10 @@ class AbstractSystem(eqx.Module):
         r"""Return the mirrored input $\Pi_u u$; its own inverse."""
         return u
 
+    def admitted(self, z: Any, start: Scalar, stop: Scalar) -> Any:
+        """Return `z`, or raise at run time if the system cannot be followed from time `start` to time `stop`."""
+        return z
+
 
 class Hamiltonian(AbstractSystem):
     r"""A system given by its energy $H(t, q, p, u; \theta)$.

@@ -1,0 +1,156 @@
+"""Systems with general damping, given by their forces."""
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from ._base import AbstractSystem, Scalar
+
+Matrix = Float[Array, "n n"] | Float[Array, " n"] | Float[Array, ""]
+
+
+class Dissipative(AbstractSystem):
+    r"""A system given by its forces, with any damping: $M \ddot q + D \dot q = F(t, q, u; \theta)$.
+
+    Write a subclass with `inertia`, `friction` and `force`; its array fields are the trainable parameters. Momenta are
+    $p = M \dot q$. Without mass ($M = 0$, momenta zero throughout) the system is overdamped, of first order: a network
+    of resistors and capacitors has $D$ of capacitances and $F$ of currents.
+
+    No energy and no action belong to it, so no echo does. Where friction and force are linear and reciprocal,
+    `Reciprocal()` is exact on the same lossy machine. Reciprocal means $M = M^{\sf T}$, $D = D^{\sf T}$ and
+    $K = K^{\sf T}$ with $K = -\partial F/\partial q$ at every time, or, with a known invertible matrix $S$ (see
+    `twisted`), $S M^{\sf T} S^{-1} = M$ and so on. `diagnose` measures this.
+
+    Source: "Unifying Physical Backpropagation" (Boesch, Gediz, Tureci), sections 3 to 7.
+
+    Example:
+        ```python
+        class Resistors(eg.Dissipative):
+            conductance: Array
+
+            def inertia(self, v):
+                return jnp.zeros_like(v)
+
+            def friction(self, v):
+                return capacitance * v
+
+            def force(self, t, q, u):
+                return u - incidence.T @ (self.conductance * (incidence @ q))
+        ```
+    """
+
+    @abc.abstractmethod
+    def inertia(self, v: PyTree) -> PyTree:
+        """Return the momentum $M v$, linear in the velocity and shaped like it."""
+
+    @abc.abstractmethod
+    def friction(self, v: PyTree) -> PyTree:
+        """Return $D v$, the force that the damping takes off, shaped like the velocity."""
+
+    @abc.abstractmethod
+    def force(self, t: Scalar, q: PyTree, u: Any) -> PyTree:
+        """Return all other forces, shaped like the coordinates; the input `u` is what is held during one step."""
+
+    def twisted(self, q: PyTree) -> PyTree:
+        r"""Return $S q$: linear and invertible; the identity by default. Nothing trains it."""
+        return q
+
+
+class LinearDamped(Dissipative):
+    r"""A linear damped system in matrices: $M \ddot q + D \dot q + K(t)\, q = B u$.
+
+    Every matrix may be given as a number (times the identity), a vector (the diagonal) or a matrix. All are trainable.
+    The gradient has an entry for every element, so a step along it can make a symmetric matrix lose its symmetry and
+    with it the condition of `Reciprocal`: where that matters derive from `Dissipative`, with the elements of the
+    network as parameters.
+
+    Args:
+        mass: $M$, or `None` for an overdamped system of first order, $D \dot q + K q = B u$.
+        damping: $D$, dissipative or not.
+        stiffness: $K$, or a function of the time that returns it (an `equinox.Module` to have trainable parameters).
+        drive: $B$, with one row for every coordinate; `None` takes the input as the force itself.
+        twist: the matrix $S$ of a twisted reciprocity, $S K^{\sf T} S^{-1} = K$ and the same for $M$ and $D$; `None`
+            for symmetric matrices. A constant.
+
+    Raises:
+        ValueError: for shapes that do not fit together.
+
+    Source: "Unifying Physical Backpropagation" (Boesch, Gediz, Tureci), theorems 6.1, 7.1 and 10.1.
+
+    Example:
+        ```python
+        network = eg.LinearDamped(mass, damping, stiffness)
+        sol = eg.solve(network, eg.InitialValue(q, v=v), forces, dt=0.05)  # gradient=eg.Reciprocal() by default
+        ```
+    """
+
+    mass: Any
+    damping: Any
+    stiffness: Any
+    drive: Any
+    twist: Any
+
+    def __init__(
+        self,
+        mass: Matrix | None,
+        damping: Matrix,
+        stiffness: Matrix | Callable[[Scalar], Matrix],
+        drive: Float[Array, "n inputs"] | None = None,
+        twist: Float[Array, "n n"] | None = None,
+    ) -> None:
+        self.mass = None if mass is None else _real(mass)
+        self.damping = _real(damping)
+        self.stiffness = stiffness if callable(stiffness) else _real(stiffness)
+        self.drive = None if drive is None else _real(drive)
+        self.twist = None if twist is None else _real(twist)
+
+    def __check_init__(self) -> None:
+        given = {"mass": self.mass, "damping": self.damping, "stiffness": self.stiffness, "twist": self.twist}
+        given = {name: x for name, x in given.items() if x is not None and not callable(x)}
+        for name, x in given.items():
+            if x.ndim > 2 or (x.ndim == 2 and x.shape[0] != x.shape[1]):
+                raise ValueError(
+                    f"LinearDamped: {name} has shape {x.shape}. Give a number, a vector (the diagonal) or a square "
+                    "matrix."
+                )
+        sizes = {name: x.shape[0] for name, x in given.items() if x.ndim}
+        if self.drive is not None:
+            if self.drive.ndim != 2:
+                raise ValueError(
+                    f"LinearDamped: drive has shape {self.drive.shape}; it is a matrix with one row per coordinate."
+                )
+            sizes["drive"] = self.drive.shape[0]
+        if len(set(sizes.values())) > 1:
+            raise ValueError(
+                "LinearDamped: these disagree on the number of coordinates: "
+                + ", ".join(f"{name} has {n}" for name, n in sizes.items())
+                + "."
+            )
+
+    def inertia(self, v: Float[Array, " n"]) -> Float[Array, " n"]:
+        return jnp.zeros_like(v) if self.mass is None else _times(self.mass, v)
+
+    def friction(self, v: Float[Array, " n"]) -> Float[Array, " n"]:
+        return _times(self.damping, v)
+
+    def force(self, t: Scalar, q: Float[Array, " n"], u: Any) -> Float[Array, " n"]:
+        stiffness = self.stiffness(t) if callable(self.stiffness) else self.stiffness
+        force = -_times(stiffness, q)
+        if u is None:
+            return force
+        return force + (u if self.drive is None else self.drive @ u)
+
+    def twisted(self, q: Float[Array, " n"]) -> Float[Array, " n"]:
+        return q if self.twist is None else _times(self.twist, q)
+
+
+def _real(x: Any) -> Any:
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
+
+
+def _times(matrix: Any, x: Float[Array, " n"]) -> Float[Array, " n"]:
+    return matrix @ x if matrix.ndim == 2 else matrix * x
