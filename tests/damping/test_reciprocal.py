@@ -1,0 +1,237 @@
+"""Reciprocal systems: the same lossy machine driven by the reversed error gives the exact gradient."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import echograd as eg
+from cases import errors, worst
+from damped import Case, circuit, dense, draws, gyroscope, hatano_nelson, loss, network, normal_form, numbers
+
+
+def observed(t, q, p):
+    return {"x": jnp.sin(q) * t, "y": p**2}
+
+
+EXACT = {
+    "network of springs and dashpots": (network, None),
+    "full matrices, moving in time": (dense, observed),
+    "RC circuit, overdamped": (circuit, eg.EveryNode(4)),
+    "RC circuit in normal form, twisted by 1/C": (normal_form, eg.FinalNode()),
+    "Hatano-Nelson, twisted by a reflection": (hatano_nelson, None),
+    "gyroscope with friction, twisted by a mirror": (gyroscope, None),
+}
+
+
+def without_twist(case):
+    """Leave out the twist, which nothing trains."""
+    return case._replace(system=eqx.tree_at(lambda s: s.twist, case.system, None)) if has_twist(case) else case
+
+
+def has_twist(case):
+    return getattr(case.system, "twist", None) is not None
+
+
+def compare(case, *choices, **options):
+    """Return the worst error of each gradient, from one compiled function."""
+
+    @eqx.filter_jit
+    def all_of(case):
+        return [eqx.filter_grad(lambda x, g=g: loss(x, g, **options))(case) for g in (eg.Backprop(), *choices)]
+
+    expected, *found = map(without_twist, all_of(case))
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(expected))
+    return [worst(x, expected) for x in found]
+
+
+@pytest.mark.float64_only
+@pytest.mark.parametrize(("make", "save"), EXACT.values(), ids=EXACT)
+def test_exact(make, save):
+    assert compare(make(), eg.Reciprocal(), save=save)[0] < 1e-9
+
+
+@pytest.mark.float64_only
+def test_the_convolution_action_of_a_nudged_machine_with_itself():
+    """Exact at any strength, since it is a parabola in it; one-sided, the error is proportional to it."""
+    nudges = [eg.Symmetric(0.5), eg.Symmetric(50.0), eg.Infinitesimal(), eg.OneSided(1e-2), eg.OneSided(1e-3)]
+    *exact, coarse, fine = compare(circuit(), *map(eg.Reciprocal, nudges))
+    assert max(exact) < 1e-9
+    assert np.log10(coarse / fine) == pytest.approx(1, abs=0.05)
+    assert compare(network(), eg.Reciprocal(eg.Symmetric(0.5)))[0] < 1e-9
+
+
+@pytest.mark.float64_only
+def test_the_contrast_under_a_twist_sees_the_changes_that_keep_reciprocity():
+    """Everything agrees but the damping matrix, whose gradient is that along damping that the mirror undoes."""
+    case = gyroscope()
+
+    @eqx.filter_jit
+    def both(case):
+        choices = eg.Backprop(), eg.Reciprocal(eg.Symmetric(0.1))
+        return [eqx.filter_grad(lambda x: loss(x, g))(case) for g in choices]  # noqa: B023
+
+    expected, found = map(without_twist, both(case))
+    mirror = jnp.diag(jnp.asarray([1.0, -1.0]))
+    kept = lambda g: 0.5 * (g + mirror @ g.T @ mirror)  # noqa: E731
+    expected, found = (eqx.tree_at(lambda x: x.system.damping, x, replace_fn=kept) for x in (expected, found))
+    assert worst(found, expected) < 1e-9
+
+
+@pytest.mark.float64_only
+def test_batches_either_way_round():
+    case = circuit(6)
+    batch = jax.tree.map(lambda x: jnp.stack([x, 0.7 * x]), case)
+
+    @eqx.filter_jit
+    def batched(batch):
+        total = lambda batch, g: jnp.sum(jax.vmap(lambda x: loss(x, g))(batch))  # noqa: E731
+        inside = jax.vmap(lambda x: eqx.filter_grad(lambda y: loss(y, eg.Reciprocal()))(x))(batch)
+        return [eqx.filter_grad(lambda x, g=g: total(x, g))(batch) for g in (eg.Backprop(), eg.Reciprocal())], inside
+
+    (expected, outside), inside = batched(batch)
+    assert max(worst(outside, expected), worst(inside, expected)) < 1e-9
+
+
+def test_without_jit_and_by_default_in_any_precision():
+    """And the damping term of the initial state counts: the machine's momentum alone is not dC/dq0 (Thm 6.1a)."""
+    case = circuit(5)
+    choices = (eg.Reciprocal(), None, eg.Backprop())
+    found, default, expected = (eqx.filter_grad(lambda x, g=g: loss(x, g))(case) for g in choices)
+    assert worst(default, found) == 0
+    assert worst(found, expected) < (1e-9 if jax.config.jax_enable_x64 else 1e-3)
+    left_out = found.q - case.system.friction(found.p)
+    assert worst(left_out, expected.q) > 0.02
+
+
+# What is refused, and what it would have cost.
+
+
+class Cubic(eg.Dissipative):
+    """Nonlinear springs and unequal damping: no gradient on the same hardware."""
+
+    spring: jax.Array
+    dashpot: jax.Array
+
+    def inertia(self, v):
+        return v
+
+    def friction(self, v):
+        return self.dashpot * v
+
+    def force(self, t, q, u):
+        return u - self.spring * (q + q**3)
+
+
+def cubic(steps=11):
+    draw = draws(6)
+    system = Cubic(jnp.asarray([1.0, 0.6]), jnp.asarray([0.2, 0.7]))
+    return Case(system, draw(2), draw(2), draw(steps, 2), *numbers(0.3, 0.0), draw(2))
+
+
+def lopsided(what):
+    """Full matrices of which one is not symmetric."""
+    draw = draws(1)
+    system = eg.LinearDamped(2 * jnp.eye(3), 0.5 * jnp.eye(3), 1.5 * jnp.eye(3))
+    system = eqx.tree_at(lambda s: getattr(s, what), system, getattr(system, what) + 0.3 * draw(3, 3))
+    return Case(system, draw(3), draw(3), draw(11, 3), *numbers(0.3, 0.0), draw(3))
+
+
+REFUSED = {
+    "asymmetric mass": (lambda: lopsided("mass"), "not reciprocal"),
+    "Hatano-Nelson without its twist": (lambda: hatano_nelson(twist=False), "not reciprocal"),
+    "gyroscope without its mirror": (lambda: gyroscope(twist=False), "not reciprocal"),
+    "nonlinear with general damping": (cubic, "proven impossible on the same hardware"),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), REFUSED.values(), ids=REFUSED)
+def test_refused(make, reason):
+    with pytest.raises(eqx.EquinoxRuntimeError, match=reason):
+        eqx.filter_jit(eqx.filter_grad(lambda x: loss(x, eg.Reciprocal())))(make())
+
+
+@pytest.mark.float64_only
+@pytest.mark.parametrize("make", [make for make, _ in REFUSED.values()], ids=REFUSED)
+def test_what_is_refused_would_be_wrong(make):
+    case = make()
+
+    @eqx.filter_jit
+    def both(case):
+        choices = eg.Backprop(), eg.Reciprocal()
+        return [eqx.filter_grad(lambda x: loss(x, g, throw=False))(case) for g in choices]  # noqa: B023
+
+    expected, found = both(case)
+    wrong = errors(found.system, expected.system)
+    assert max(wrong.values()) > 0.05
+
+
+def test_the_contrast_needs_constant_coefficients():
+    with pytest.raises(eqx.EquinoxRuntimeError, match="must not change in time"):
+        eqx.filter_jit(eqx.filter_grad(lambda x: loss(x, eg.Reciprocal(eg.Symmetric(0.1)))))(dense(5))
+
+
+def test_the_motion_is_that_of_a_damped_oscillator():
+    """Second order in the step; and the capacitor discharges."""
+    found = []
+    for n in (50, 100):
+        h = 4.0 / n
+        system = eg.LinearDamped(jnp.asarray(2.0), jnp.asarray(0.8), jnp.asarray(3.0))
+        sol = eg.solve(system, eg.InitialValue(jnp.ones(1), v=0.5 * jnp.ones(1)), dt=h, steps=n)
+        w, t = np.sqrt(1.5 - 0.04), np.asarray(sol.t)
+        exact = np.exp(-0.2 * t) * (np.cos(w * t) + 0.7 / w * np.sin(w * t))
+        found.append(np.max(np.abs(np.asarray(sol.q[:, 0]) - exact)))
+    assert np.log2(found[0] / found[1]) == pytest.approx(2, abs=0.1)
+
+    discharge = eg.LinearDamped(None, jnp.asarray(2.0), jnp.asarray(1.0))
+    sol = eg.solve(discharge, eg.InitialValue(jnp.ones(2), jnp.zeros(2)), dt=0.02, steps=100)
+    np.testing.assert_allclose(sol.q[:, 0], np.exp(-np.asarray(sol.t) / 2), rtol=1e-4)
+    np.testing.assert_array_equal(sol.p, 0)
+
+
+@pytest.mark.parametrize("gradient", [eg.Echo(), eg.Echo(eg.Symmetric(0.1))], ids=str)
+def test_an_echo_of_forces_is_refused_at_once(gradient):
+    with pytest.raises(TypeError, match="no action"):
+        loss(circuit(), gradient)
+
+
+class Misshapen(eg.Dissipative):
+    """Its force is a number."""
+
+    def inertia(self, v):
+        return v
+
+    def friction(self, v):
+        return v
+
+    def force(self, t, q, u):
+        return jnp.sum(q)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: eg.Reciprocal(0.1), TypeError, "Symmetric"),
+        (lambda: eg.Reciprocal(tolerance=0.0), ValueError, "positive"),
+        (lambda: eg.LinearDamped(None, jnp.ones((2, 3)), jnp.ones(2)), ValueError, "square"),
+        (lambda: eg.LinearDamped(jnp.ones(3), jnp.ones(2), jnp.ones(2)), ValueError, "disagree"),
+        (lambda: eg.LinearDamped(None, jnp.ones(2), jnp.ones(2), jnp.ones(2)), ValueError, "one row per coordinate"),
+        (lambda: loss(circuit()._replace(system=Misshapen()), None), ValueError, "shaped like the coordinates"),
+    ],
+)
+def test_misuse(make, error, match):
+    with pytest.raises(error, match=match):
+        make()
+
+
+def test_reciprocal_is_for_forces():
+    class Spring(eg.SeparableHamiltonian):
+        def kinetic(self, t, p):
+            return 0.5 * jnp.sum(p**2)
+
+        def potential(self, t, q, u):
+            return 0.5 * jnp.sum(q**2)
+
+    with pytest.raises(TypeError, match="not a Dissipative system"):
+        eg.solve(Spring(), eg.InitialValue(jnp.ones(1), jnp.ones(1)), dt=0.1, steps=3, gradient=eg.Reciprocal())
