@@ -231,9 +231,9 @@ def test_the_envelope_is_the_same_motion():
 
 
 def test_a_machine_that_has_forgotten_cannot_come_back():
-    """Driven for 80 decay times, the start is below rounding; the echo sees that it does not return."""
+    """Driven for 76 decay times, the start is below rounding; the echo sees that it does not return."""
     point = chain()
-    steps = 200
+    steps = 190
 
     def f(system, gradient, **options):
         sol = eg.solve(
