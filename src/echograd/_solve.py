@@ -345,7 +345,7 @@ def _problem(
     return problem, _promoted(problem, z0)
 
 
-def _default(system: Hamiltonian) -> AbstractIntegrator:
+def _default(system: Hamiltonian | Dissipative) -> AbstractIntegrator:
     """Return the integrator that is made for a system."""
     if isinstance(system, SeparableHamiltonian):
         return Leapfrog()

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from .. import _tree
 from .._energy import derivatives, no_reading
-from ..systems import Hamiltonian, SeparableHamiltonian, SplitHamiltonian, parts_of
+from ..systems import Dissipative, Hamiltonian, SeparableHamiltonian, SplitHamiltonian, parts_of
 from ._base import AbstractIntegrator, Direction, State, World, is_mirrored, sign, time_reversed
 from ._schemes import composition
 
@@ -59,7 +59,7 @@ class SplitStep(AbstractIntegrator):
     def stability_limit(self) -> float:
         return math.inf
 
-    def check(self, system: Hamiltonian) -> None:
+    def check(self, system: Hamiltonian | Dissipative) -> None:
         if not isinstance(system, SplitHamiltonian | SeparableHamiltonian):
             raise TypeError(
                 f"SplitStep composes the flows of the parts of an energy, and {type(system).__name__} does not say "
