@@ -202,7 +202,7 @@ def examples(page: Page, run: Run, outputs: np.ndarray) -> None:
     page.figures(*(drawing(name, cases, caption) for name, cases, caption in made if cases))
     if source is not dataset:
         page.text(
-            f"Drawn are the signals themselves; the model sees {', '.join(dataset.channel_names)} made from them.",
+            f"Drawn are the signals; what the model sees is made from them ({', '.join(dataset.channel_names)}).",
             kind="remark",
         )
 
@@ -228,7 +228,7 @@ def agreement(page: Page, report: GradientReport, cases: int, steps: int) -> Non
         draw(
             "gradients",
             lambda axes: plot.gradient_agreement(axes, report.rows, tolerance=_TOLERANCE),
-            caption="Relative error of the echo. Hollow: not a bit of difference worth the name.",
+            caption="Relative error of the echo. Hollow: less than a tenth of the rounding unit, or nothing.",
             alt="Relative error of the gradient by echo, for every parameter",
             height=0.7 + 0.155 * names,
         )
@@ -248,9 +248,9 @@ def agreement(page: Page, report: GradientReport, cases: int, steps: int) -> Non
         ],
     )
     page.text(
-        "The Taylor slope asks no other gradient: it is 2 where the loss changes as the echo says, and 1 "
-        "where it does not. "
-        "A dash: the loss is too close to linear in this parameter to tell.",
+        "The Taylor slope asks no other gradient: about 2 where the loss changes as the echo says, 1 where it does "
+        "not, and in between only where the loss bends sharply. A dash: the loss is too close to linear in this "
+        "parameter to tell.",
         kind="remark",
     )
 
