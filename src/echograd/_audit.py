@@ -21,7 +21,7 @@ from ._solve import Trajectory, solve
 from .boundary import AbstractBoundary, FinalValue, InitialValue, defect
 from .gradients import AbstractGradient, AbstractNudgedGradient, Backprop, FinalNode, SameBoundary
 from .integrators import AbstractIntegrator, Direction, ImplicitMidpoint, Leapfrog, State, World, time_reversed
-from .systems import Hamiltonian, Lagrangian, LegendreHamiltonian, SeparableHamiltonian, legendre
+from .systems import Dissipative, Hamiltonian, Lagrangian, LegendreHamiltonian, SeparableHamiltonian, legendre
 
 Cost = Callable[[Any, PyTree, PyTree], Float[Array, ""]]
 
@@ -223,7 +223,7 @@ class _Counted(AbstractIntegrator):
     def stability_limit(self) -> float:
         return self.inner.stability_limit
 
-    def check(self, system: Hamiltonian) -> None:
+    def check(self, system: Hamiltonian | Dissipative) -> None:
         self.inner.check(system)
 
     def prepared(self, world: World, z0: State) -> tuple[World, State]:
