@@ -29,8 +29,11 @@ def rounded(x: PyTree, grid: PyTree) -> PyTree:
 
 @jax.custom_jvp
 def _round(x: Array, spacing: Float[Array, ""]) -> Array:
-    spacing = spacing.astype(x.dtype)
-    return jnp.round(x / spacing) * spacing
+    if jnp.iscomplexobj(x):
+        return jax.lax.complex(_round(x.real, spacing), _round(x.imag, spacing))
+    # Next to this number, 1.5 times the largest power of two on the grid, floats are the multiples of the spacing.
+    near = spacing * jnp.asarray(1.5 * 2.0 ** (_digits(x.dtype) - 1), x.dtype)
+    return (x + near) - near
 
 
 @_round.defjvp
