@@ -19,9 +19,8 @@ help: ## list the targets
 install: ## make .venv, or bring it up to date
 	@sh scripts/install.sh
 
-test: lint ## lint, then all tests in float64 and again in float32
-	@ECHOGRAD_TEST_X64=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
-	@ECHOGRAD_TEST_X64=0 $(BIN)/python -m pytest $(PYTEST_ARGS)
+test: lint ## lint, then all tests in float64 and in float32, side by side
+	@sh scripts/test.sh $(PYTEST_ARGS)
 
 lint: install ## ruff's rules and formatting, types by pyright's rules
 	@$(BIN)/ruff check .
