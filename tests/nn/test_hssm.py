@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
+from echograd.nn import _hssm
 
 
 def make(gradient=None, **options):
@@ -68,6 +69,76 @@ def test_streaming_equals_the_sequence_form(norm, new_key):
     logits = model(x[0])
     assert logits.shape == (4, 2)
     np.testing.assert_allclose(streamed[4::5], logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.float64_only
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_a_batch_is_what_vmap_makes_of_it(norm, new_key):
+    model, state = make(norm=norm)
+    x = jax.random.normal(new_key(), (4, 30, 3))
+    mask = jnp.arange(30)[None] < jnp.asarray([30, 20, 11, 30])[:, None]
+
+    def gradient(run):
+        def loss(model):
+            logits, new = run(model)
+            return jnp.sum(logits**2), (logits, new)
+
+        return eqx.filter_jit(eqx.filter_grad(loss, has_aux=True))(model)
+
+    def native(model):
+        out = model(x, state if norm == "batch" else None, mask=mask)
+        return out if norm == "batch" else (out, state)
+
+    one, other = gradient(native), gradient(lambda model: batched(model, state, x, mask, None))
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.float64_only
+def test_blocks_that_differ_run_one_after_the_other(new_key):
+    model, _ = make()
+    x = jax.random.normal(new_key(), (30, 3))
+    other = eqx.tree_at(lambda m: m.blocks[1].unit.gradient, model, eg.Backprop())
+    assert jax.tree.structure(other) != jax.tree.structure(model)
+    np.testing.assert_allclose(other(x), model(x), rtol=1e-12)
+
+
+@pytest.mark.float64_only
+def test_echo_and_backprop_drop_the_same_features(new_key):
+    x, key = jax.random.normal(new_key(), (2, 700, 3)), new_key()
+    echo, exact = (
+        eqx.filter_jit(eqx.filter_grad(lambda model: jnp.sum(model(x, key=key) ** 2)))(make(g, dropout=0.3)[0])
+        for g in (eg.Echo(), eg.Backprop())
+    )
+    for a, b in zip(jax.tree.leaves(echo), jax.tree.leaves(exact), strict=True):
+        assert jnp.linalg.norm(a - b) < 1e-9 * jnp.linalg.norm(b)
+
+
+def test_coins_are_fair_and_do_not_know_each_other(new_key):
+    """Frequencies within five standard deviations; no correlation of halves, neighbours, rows, blocks and seeds."""
+    shape, probability = (2, 512, 64), 0.3
+
+    def dropped(seed, block):
+        keep = _hssm.dropped(seed, probability, shape, block)
+        return [np.asarray(keep(jnp.ones(shape), half) == 0, float) - probability for half in (0, 1)]
+
+    seed = jax.random.bits(new_key(), (2,), jnp.uint32)
+    low, high = dropped(seed, 0)
+    next_block, other_seed = dropped(seed, 1)[0], dropped(seed + jnp.uint32(1), 0)[0]
+    deviation = 5 / np.sqrt(low.size)
+    for coins in (low, high, next_block, other_seed):
+        assert abs(coins.mean()) < deviation * np.sqrt(0.21)
+    for a, b in (
+        (low, high),
+        (low, next_block),
+        (low, other_seed),
+        (low[..., 1:], low[..., :-1]),
+        (low[:, 1:], low[:, :-1]),
+        (low[1], low[0]),
+    ):
+        assert abs((a * b).mean()) < 2 * deviation * 0.21
+    kept = _hssm.dropped(seed, probability, shape, 0)(jnp.ones(shape), 0)
+    assert abs(float(kept.mean()) - 1) < deviation  # the mean stays
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])

@@ -235,7 +235,7 @@ def test_a_nan_stops_training_and_leaves_the_last_checkpoint(tmp_path):
             return real(batch._replace(inputs=batch.inputs * np.float32(np.nan)), *place)
 
         patch.setattr(_fit, "on_device", broken)
-        with pytest.raises(TrainingDiverged, match=r"step 4 \(epoch 2, batch 1\).*learning rate \(it was 0\.01\)"):
+        with pytest.raises(TrainingDiverged, match=r"(?s)step 4 \(epoch 2, batch 1\).*learning rate \(it was 0\.01\)"):
             fit(smaller(epochs=4), DATA, out=folder, resume=True)
     assert (folder / "last.eqx").read_bytes() == good
 

@@ -1,20 +1,26 @@
 """Hamiltonian state-space models: stacks of recurrent units trained by echoes."""
 
+import functools
+import math
 from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt32
 
 from ..gradients import AbstractGradient
-from ._norm import BatchNorm, LayerNorm
-from ._units import AbstractHRU, LinearHRU, NonlinearHRU
+from ._norm import BatchNorm, LayerNorm, Standardised
+from ._oscillators import AbstractOscillators, Wide
+from ._sequence import FINAL, AbstractLayer, block_length, stream, transduce
+from ._units import AbstractHRU, LinearHRU, NonlinearHRU, Projections
 
 _UNITS = {"linear": LinearHRU, "nonlinear": NonlinearHRU}
 _NORMS = {"layer": LayerNorm, "batch": BatchNorm}
 
-Features = Float[Array, "steps hidden"]
+Features = Float[Array, "batch steps hidden"]
+Mask = Bool[Array, "batch steps"]
 
 
 def _choice(name: str, value: Any, table: dict[str, Any]) -> Any:
@@ -26,7 +32,8 @@ def _choice(name: str, value: Any, table: dict[str, Any]) -> Any:
 class HSSMBlock(eqx.Module):
     """One block: norm → unit → GELU → dropout → GLU → dropout → skip.
 
-    What the backward pass needs of the feed-forward parts is computed again from their inputs instead of stored.
+    The whole block is one layer around the oscillators, so that of all its activations only its input is kept for the
+    backward pass: everything else is computed again while the echo passes by.
     """
 
     norm: LayerNorm | BatchNorm
@@ -36,25 +43,100 @@ class HSSMBlock(eqx.Module):
     dropout: eqx.nn.Dropout
 
     def __call__(
-        self, x: Features, state: Any = None, *, mask: Bool[Array, " steps"] | None = None, key: Any = None
+        self, x: Features, running: Any = None, *, mask: Mask | None = None, steps: int | None = None, key: Any = None
     ) -> tuple[Features, Any]:
-        """Return the block's output sequence, and the state of its norm."""
-        normed, state = eqx.filter_checkpoint(lambda norm, x, state: norm(x, state, mask=mask))(self.norm, x, state)
-        y = self.unit(normed)
-        return eqx.filter_checkpoint(HSSMBlock.mix)(self, x, y, key), state
+        """Return the block's output sequences, and the running statistics of its norm.
 
-    def mix(self, x: Features, y: Features, key: Any) -> Features:
-        """Return the skip connection plus the gated output of the unit."""
-        first, second = (None, None) if key is None else jax.random.split(key)
-        y = self.dropout(jax.nn.gelu(y), key=first)
-        y = _affine(self.value, y) * jax.nn.sigmoid(_affine(self.gate, y))
-        return x + self.dropout(y, key=second)
+        Args:
+            x: sequences, shape (batch, steps, hidden).
+            running: running statistics of a batch norm.
+            mask: which steps are valid.
+            steps: number of steps that count; the rest is padding.
+            key: random key for dropout.
+        """
+        norm, running = self.norm.fit(x[:, :steps], running, mask)
+        return transduce(self.unit.system, self.layer(norm, key), x, self.unit.gradient), running
+
+    def statistics(self, state: Any) -> Any:
+        """Return the running statistics that a state holds for the norm of this block; `None` where it needs none."""
+        return state.get(self.norm.running) if isinstance(self.norm, BatchNorm) else None
+
+    def around(self, x: Features, running: Any) -> tuple[AbstractOscillators, "GatedLayer"]:
+        """Return the oscillators and what surrounds them on these sequences, in inference mode."""
+        norm, _ = self.norm.fit(x, running, None)
+        return self.unit.system, self.layer(norm, None)
+
+    def layer(self, norm: LayerNorm | Standardised, key: Any) -> "GatedLayer":
+        """Return what surrounds the oscillators, with the statistics of the norm known."""
+        dropping = self.dropout.p > 0 and not self.dropout.inference
+        if dropping and key is None:
+            raise RuntimeError(
+                "HSSM: dropout needs a random key in training. Pass key=..., or use equinox.nn.inference_mode."
+            )
+        return GatedLayer(
+            norm,
+            self.unit.projections,
+            self.value,
+            self.gate,
+            jax.random.bits(key, (2,), jnp.uint32) if dropping else None,
+            float(self.dropout.p),
+        )
 
 
-def _affine(linear: eqx.nn.Linear, x: Float[Array, "steps inputs"]) -> Float[Array, "steps outputs"]:
-    """Apply a linear layer to every step."""
-    y = x @ linear.weight.T
-    return y if linear.bias is None else y + linear.bias[None]
+class GatedLayer(AbstractLayer):
+    """What surrounds the oscillators of a block."""
+
+    norm: LayerNorm | Standardised
+    projections: Projections
+    value: eqx.nn.Linear
+    gate: eqx.nn.Linear
+    seed: UInt32[Array, "2"] | None
+    dropout: float = eqx.field(static=True)
+
+    def drive(self, x: Features) -> Wide:
+        return self.projections.drive(self.norm.rows(x))
+
+    def output(self, x: Features, q: Wide, block: Any) -> Features:
+        y = jax.nn.gelu(self.projections.output(self.norm.rows(x), q))
+        keep = (lambda y, half: y) if self.seed is None else dropped(self.seed, self.dropout, y.shape, block)
+        y = keep(y, 0)
+        # Both maps in one product.
+        weight = jnp.concatenate([self.value.weight, self.gate.weight])
+        value, gate = jnp.split(y @ weight.T, 2, -1)
+        return x + keep(_biased(self.value, value) * jax.nn.sigmoid(_biased(self.gate, gate)), 1)
+
+
+def dropped(seed: UInt32[Array, "2"], probability: float, shape: tuple[int, ...], block: Any) -> Any:
+    """Return a function that drops entries of an array, by the lower (0) or the upper (1) halves of random words.
+
+    One word serves two coins, and it is a hash of its number: dropout needs fair coins, not unpredictable ones, and
+    these take a sixth of the time of `jax.random`'s. The probability is rounded to 16 bits, and what is kept is scaled
+    by the rounded one. Source of the hash: C. Wellons, hash-prospector.
+    """
+    size, step = math.prod(shape), jnp.uint32(0x9E3779B9)
+    first = seed[0] + jnp.asarray(block).astype(jnp.uint32) * (jnp.uint32(size) * step)
+    word = jax.lax.iota(jnp.uint32, size).reshape(shape) * step + first
+    for salt in (0, seed[1]):
+        word = word + salt
+        for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97), (15, 1)):
+            word = (word ^ (word >> jnp.uint32(shift))) * jnp.uint32(factor)
+    threshold = round(probability * 2**16)
+    scale = 1 / (1 - threshold / 2**16)
+
+    def keep(y: Array, half: int) -> Array:
+        coin = (word >> jnp.uint32(16 * half)) & jnp.uint32(0xFFFF)
+        return jnp.where(coin >= jnp.uint32(threshold), scale * y, 0)
+
+    return keep
+
+
+def _affine(linear: eqx.nn.Linear, x: Array) -> Array:
+    """Apply a linear layer to every row."""
+    return _biased(linear, x @ linear.weight.T)
+
+
+def _biased(linear: eqx.nn.Linear, y: Array) -> Array:
+    return y if linear.bias is None else y + jnp.expand_dims(linear.bias, tuple(range(y.ndim - 1)))
 
 
 class Stream(eqx.Module):
@@ -69,7 +151,7 @@ class Stream(eqx.Module):
 class HSSM(eqx.Module):
     r"""Hamiltonian state-space model: encoder, blocks of recurrent units, read-out.
 
-    One example at a time; a batch comes from `vmap`. Differentiated with `jax.grad` like any Equinox module, where
+    One example, or a batch of them on a leading axis. Differentiated with `jax.grad` like any Equinox module, where
     every unit's gradient is an echo: exact, from two passes through it, whatever the length and the number of
     parameters.
 
@@ -81,12 +163,14 @@ class HSSM(eqx.Module):
         blocks: number of blocks.
         unit: `"linear"` or `"nonlinear"` oscillators.
         complex: complex read-in and read-out of the units.
-        norm: `"layer"`, or `"batch"`, which needs `equinox.nn.make_with_state` and a `vmap` axis named `"batch"`.
+        norm: `"layer"`, or `"batch"`, which needs `equinox.nn.make_with_state`, and in training a batch: on a leading
+            axis, or as a `vmap` axis named `"batch"`.
         dropout: probability of dropping a feature, per step, in training.
         head: `"classification"` pools over the valid steps; `"regression"` reads out every `every`-th step.
         every: distance of the steps that the regression head reads out.
         angles: bounds of the initial rotation angles per step of the oscillators (angular frequency × sampling
-        interval). gradient: `eg.Echo(...)` (default) or `eg.Backprop(...)` for every unit.
+            interval); by default those of the unit.
+        gradient: `eg.Echo(...)` (default) or `eg.Backprop(...)` for every unit.
         key: random key.
 
     Raises:
@@ -98,7 +182,7 @@ class HSSM(eqx.Module):
         ```python
         model = eg.nn.HSSM(2, 3, hidden=16, units=8, key=jax.random.key(0))
         model = eqx.nn.inference_mode(model)
-        logits = jax.vmap(model)(jnp.ones((4, 100, 2)))  # (4, 3)
+        logits = model(jnp.ones((4, 100, 2)))  # (4, 3)
         ```
     """
 
@@ -122,7 +206,7 @@ class HSSM(eqx.Module):
         dropout: float = 0.05,
         head: Literal["classification", "regression"] = "classification",
         every: int = 1,
-        angles: tuple[float, float] = (0.01, 2.0),
+        angles: tuple[float, float] | None = None,
         gradient: AbstractGradient | None = None,
         key: PRNGKeyArray,
     ) -> None:
@@ -141,6 +225,8 @@ class HSSM(eqx.Module):
         _choice("head", head, {"classification": None, "regression": None})
         make_unit, make_norm = _choice("unit", unit, _UNITS), _choice("norm", norm, _NORMS)
 
+        chosen = {} if angles is None else {"angles": angles}
+
         encoder_key, decoder_key, key = jax.random.split(key, 3)
         self.encoder = eqx.nn.Linear(inputs, hidden, key=encoder_key)
         self.decoder = eqx.nn.Linear(hidden, outputs, key=decoder_key)
@@ -151,7 +237,7 @@ class HSSM(eqx.Module):
                 HSSMBlock(
                     norm=make_norm(hidden),
                     unit=make_unit(
-                        hidden, hidden, units=units, complex=complex, angles=angles, gradient=gradient, key=unit_key
+                        hidden, hidden, units=units, complex=complex, gradient=gradient, key=unit_key, **chosen
                     ),
                     value=eqx.nn.Linear(hidden, hidden, key=value_key),
                     gate=eqx.nn.Linear(hidden, hidden, key=gate_key),
@@ -164,46 +250,93 @@ class HSSM(eqx.Module):
 
     def __call__(
         self,
-        x: Float[Array, "steps inputs"],
+        x: Float[Array, "*batch steps inputs"],
         state: Any = None,
         *,
-        mask: Bool[Array, " steps"] | None = None,
+        mask: Bool[Array, "*batch steps"] | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Any:
-        """Return the logits of one sequence; with a `state`, return `(logits, state)`.
+        """Return the logits of one sequence or of a batch; with a `state`, return `(logits, state)`.
 
         Args:
-            x: the sequence, shape (steps, inputs).
+            x: the sequence, shape (steps, inputs), or a batch, shape (batch, steps, inputs).
             state: state of the batch norms, where there are any.
             mask: which steps are valid; the rest, at the end, does not count. `None`: all.
             key: random key for dropout, needed in training where dropout is not 0.
 
         Returns:
-            Logits of shape (outputs,) for classification, (steps // every, outputs) for regression.
+            Logits of shape (*batch, outputs) for classification, (*batch, steps // every, outputs) for regression.
         """
         inputs = self.encoder.in_features
-        if x.ndim != 2 or x.shape[1] != inputs:
+        if x.ndim not in (2, 3) or x.shape[-1] != inputs:
             raise ValueError(
-                f"HSSM: the input has shape {x.shape}, and (steps, {inputs}) is needed. For a batch wrap the call in "
-                "jax.vmap."
+                f"HSSM: the input has shape {x.shape}, and (steps, {inputs}) or (batch, steps, {inputs}) is needed."
             )
-        if mask is not None and mask.shape != x.shape[:1]:
-            raise ValueError(f"HSSM: the mask has shape {mask.shape}, and the sequence {x.shape[0]} steps.")
-        if state is None and any(isinstance(b.norm, BatchNorm) for b in self.blocks):
+        if mask is not None and mask.shape != x.shape[:-1]:
+            raise ValueError(f"HSSM: the mask has shape {mask.shape}, and (*batch, steps) is {x.shape[:-1]}.")
+        norms = [block.norm for block in self.blocks if isinstance(block.norm, BatchNorm)]
+        if state is None and norms:
             raise ValueError(
                 'HSSM(norm="batch") needs its state: build it with '
                 "`model, state = equinox.nn.make_with_state(HSSM)(...)` and call `logits, state = model(x, state)`."
             )
-        with_state = state is not None
-        keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
-        x = _affine(self.encoder, x)
-        for block, block_key in zip(self.blocks, keys, strict=True):
-            x, state = block(x, state, mask=mask, key=block_key)
+        if x.ndim == 2:
+            for norm in norms:
+                norm.check_batch()
+            outcome = self(x[None], state, mask=None if mask is None else mask[None], key=key)
+            return outcome[0] if state is None else (outcome[0][0], outcome[1])
+
+        # A state refuses to be used twice; this copy leaves the caller's as it is.
+        state = jax.tree.map(lambda leaf: leaf, state)
+        steps = x.shape[1]
+        # Padded once, while the rows are narrow, so that the blocks of steps come out even in every layer.
+        x = jnp.pad(x, ((0, 0), (0, -steps % block_length(steps, x.shape[0])), (0, 0)))
+        x, state = self._through(_affine(self.encoder, x), state, mask, steps, key)
         if self.head == "classification":
-            logits = self.decoder(_mean(x, mask))
+            logits = _affine(self.decoder, _mean(x[:, :steps], mask))
         else:
-            logits = _affine(self.decoder, x[self.every - 1 :: self.every])
-        return (logits, state) if with_state else logits
+            logits = _affine(self.decoder, x[:, self.every - 1 : steps : self.every])
+        return logits if state is None else (logits, state)
+
+    def _through(self, x: Features, state: Any, mask: Any, steps: int, key: Any) -> tuple[Features, Any]:
+        """Take rows through all blocks: in a loop, so that one block is compiled, whatever their number."""
+        keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
+        rows = []
+        for block, block_key in zip(self.blocks, keys, strict=True):
+            running = block.statistics(state)
+            # Which statistics are a norm's is told by an object of its own; without it blocks are alike.
+            block = block if running is None else eqx.tree_at(lambda b: b.norm.running, block, None)
+            rows.append((block, running, block_key))
+        numbers, others = zip(*(eqx.partition(row, eqx.is_inexact_array) for row in rows), strict=True)
+        arrays, statics = zip(*(eqx.partition(row, eqx.is_array) for row in others), strict=True)
+        # All numbers of a block in one vector: one thing to stack, to slice and to hand gradients back in.
+        vectors, unravel = zip(*(ravel_pytree(row) for row in numbers), strict=True)
+
+        # Of a block nothing is kept but its input and the state in which its oscillators end.
+        @functools.partial(
+            jax.checkpoint, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names(FINAL)
+        )
+        def body(x: Features, row: Any) -> tuple[Features, Any]:
+            vector, arrays = row
+            block, running, key = eqx.combine(unravel[0](vector), arrays, statics[0])
+            return block(x, running, mask=mask, steps=steps, key=key)
+
+        def shape(row: Any) -> Any:
+            return jax.tree.map(lambda a: (a.shape, a.dtype), row)
+
+        if eqx.tree_equal(*map(shape, zip(numbers, arrays, strict=True))) and eqx.tree_equal(*statics) is True:
+            stacked = jnp.stack(vectors), jax.tree.map(lambda *a: jnp.stack(a), *arrays)
+            x, found = jax.lax.scan(body, x, stacked)
+            found = [jax.tree.map(lambda a, i=i: a[i], found) for i in range(len(rows))]
+        else:
+            found = []
+            for block, running, block_key in rows:
+                x, running = block(x, running, mask=mask, steps=steps, key=block_key)
+                found.append(running)
+        for block, running in zip(self.blocks, found, strict=True):
+            if isinstance(block.norm, BatchNorm) and not block.norm.inference:
+                state = state.set(block.norm.running, running)
+        return x, state
 
     def initial_state(self, state: Any = None) -> Stream:
         """Return the state to begin streaming with; `state` is that of the batch norms, where there are any."""
@@ -223,18 +356,17 @@ class HSSM(eqx.Module):
         model = eqx.nn.inference_mode(self)
         x, units = model.encoder(u), []
         for block, unit_state in zip(model.blocks, state.units, strict=True):
-            normed, _ = block.norm(x[None], state.norms)
-            unit_state, y = block.unit.step(unit_state, normed[0])
-            x = block.mix(x[None], y[None], None)[0]
+            system, layer = block.around(x[None, None], block.statistics(state.norms))
+            unit_state, x = stream(system, layer, unit_state, x)
             units.append(unit_state)
-        stream = Stream(tuple(units), state.pooled + x, state.count + 1, state.norms)
-        return stream, model.decoder(stream.pooled / stream.count if self.head == "classification" else x)
+        stream_ = Stream(tuple(units), state.pooled + x, state.count + 1, state.norms)
+        return stream_, model.decoder(stream_.pooled / stream_.count if self.head == "classification" else x)
 
 
-def _mean(x: Features, mask: Bool[Array, " steps"] | None) -> Float[Array, " hidden"]:
-    """Return the mean over the valid steps."""
+def _mean(x: Features, mask: Mask | None) -> Float[Array, "batch hidden"]:
+    """Return the means over the valid steps."""
     if mask is None:
-        return jnp.mean(x, 0)
+        return jnp.mean(x, 1)
     weights = mask.astype(x.dtype)
     # A sequence without any valid step (the padding of a batch) pools to zero instead of to NaN.
-    return weights @ x / jnp.maximum(jnp.sum(weights), 1)
+    return jnp.einsum("bl,blh->bh", weights, x) / jnp.maximum(jnp.sum(weights, 1), 1)[:, None]

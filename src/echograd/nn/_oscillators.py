@@ -6,9 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..integrators import Leapfrog, State, World
 from ..systems import SeparableHamiltonian
 
 Oscillation = Float[Array, "channels units"]
+# A block of steps of a batch: oscillators first, for products per oscillator; time last, for products along it.
+Wide = Float[Array, "units channels batch steps"]
+
+_INTEGRATOR = Leapfrog()
 
 
 @jax.custom_jvp
@@ -30,52 +35,76 @@ def _log_cosh_jvp(primals: Any, tangents: Any) -> Any:
     return log_cosh(x), jnp.tanh(x) * dx
 
 
-class LinearOscillators(SeparableHamiltonian):
-    r"""Driven harmonic oscillators, each with a time step of its own.
+class AbstractOscillators(SeparableHamiltonian):
+    r"""A bank of oscillators that do not know each other, each in units of its own time step $h$.
 
-    $$H = \sum_i h_i \left( \tfrac12 p_i^2 + \tfrac12 A_i q_i^2 - q_i u_i \right)$$
-
-    The step $h_i$ multiplies the energy, so that one step of unit length of the whole is a step of $h_i$ of unit $i$.
-    Channels (real and imaginary parts) share their oscillator's constants.
-
-    Args:
-        step: time steps $h$, shape (units,).
-        stiffness: $A$, shape (units,); stable while $h^2 A < 4$.
+    A step has length 1: $p$ stands for $h p$, a stiffness for $h^2$ times it, a drive for $h^2$ times it. The kinetic
+    energy is then $\tfrac12 |p|^2$ and has no parameters, so that all readings are those of the potential, at half
+    steps. Channels (real and imaginary parts) share the constants of their oscillator.
     """
 
-    step: Float[Array, " units"]
-    stiffness: Float[Array, " units"]
-
     def kinetic(self, t: Any, p: Oscillation) -> Float[Array, ""]:
-        return 0.5 * jnp.sum(self.step * jnp.sum(p**2, 0))
+        return 0.5 * jnp.sum(p**2)
 
-    def potential(self, t: Any, q: Oscillation, u: Oscillation) -> Float[Array, ""]:
-        elastic = 0.5 * self.stiffness * jnp.sum(q**2, 0)
-        return jnp.sum(self.step * (elastic - jnp.sum(q * u, 0)))
+    def step(self, z: State, u: Oscillation) -> State:
+        """Take one leapfrog under the drive `u`."""
+        one = jnp.ones((), u.dtype)
+        return _INTEGRATOR.step(World(self, u, one, 0 * one), jnp.zeros((), jnp.int32), z)
+
+    def stepwise(self, z: State, drive: Wide) -> tuple[State, Wide]:
+        """Take a block of steps one by one; return the state and the positions after every step."""
+
+        def body(z: State, u: Any) -> tuple[State, Any]:
+            z = jax.vmap(self.step)(z, u)
+            return z, z[0]
+
+        z, q = jax.lax.scan(body, (z[0].T, z[1].T), drive.T)
+        return (z[0].T, z[1].T), q.T
 
 
-class NonlinearOscillators(SeparableHamiltonian):
-    r"""Driven oscillators with a saturating spring, each with a time step of its own.
+class LinearOscillators(AbstractOscillators):
+    r"""Driven harmonic oscillators that turn by an angle $w$ in every step.
 
-    $$H = \sum_i h_i \left( \tfrac12 p_i^2 + \tfrac12 \alpha_i q_i^2 + \tfrac1{a_i} \log\cosh(a_i q_i + u_i + b_i)
-    \right)$$
+    $$H = \sum_i \tfrac12 p_i^2 + \tfrac12 a_i q_i^2 - q_i u_i, \qquad a_i = h_i^2 A_i = 4 \sin^2(w_i/2) < 4$$
+
+    A leapfrog of this is a rotation in the plane of $\hat q = 2 \sin(w/2)\, q$ and $\hat p = \cos(w/2)\, p$: by $w/2$,
+    a kick $\hat p \leftarrow \hat p + u$, by $w/2$ again. So
+
+    $$q_{t+1} = \sum_{s \le t} \frac{\sin w(t - s + \frac12)}{2 \sin(w/2)}\, u_s.$$
 
     Args:
-        step: time steps $h$, shape (units,).
-        stiffness: $\alpha$, shape (units,).
-        gain: $a > 0$, shape (units,); stable while $h^2 (\alpha + a) < 4$.
+        angle: rotation angles $w$ per step, shape (units,), between 0 and π.
+    """
+
+    angle: Float[Array, " units"]
+
+    @property
+    def stiffness(self) -> Float[Array, " units"]:
+        """The stiffness $a = h^2 A$."""
+        return (2 * jnp.sin(0.5 * self.angle)) ** 2
+
+    def potential(self, t: Any, q: Oscillation, u: Oscillation) -> Float[Array, ""]:
+        return jnp.sum(0.5 * self.stiffness * jnp.sum(q**2, 0) - jnp.sum(q * u, 0))
+
+
+class NonlinearOscillators(AbstractOscillators):
+    r"""Driven oscillators with a saturating spring.
+
+    $$H = \sum_i \tfrac12 p_i^2 + \tfrac12 \alpha_i q_i^2 + \tfrac{\kappa_i}{a_i} \log\cosh(a_i q_i + u_i + b_i)$$
+
+    Args:
+        stiffness: $\alpha$ times $h^2$, shape (units,).
+        strength: $\kappa = h^2$, shape (units,).
+        gain: $a > 0$, shape (units,); stable while $\alpha + \kappa a < 4$.
         bias: $b$, shape (channels, units).
     """
 
-    step: Float[Array, " units"]
     stiffness: Float[Array, " units"]
+    strength: Float[Array, " units"]
     gain: Float[Array, " units"]
     bias: Oscillation
 
-    def kinetic(self, t: Any, p: Oscillation) -> Float[Array, ""]:
-        return 0.5 * jnp.sum(self.step * jnp.sum(p**2, 0))
-
     def potential(self, t: Any, q: Oscillation, u: Oscillation) -> Float[Array, ""]:
         elastic = 0.5 * self.stiffness * jnp.sum(q**2, 0)
-        saturating = jnp.sum(log_cosh(self.gain[None] * q + u + self.bias), 0) / self.gain
-        return jnp.sum(self.step * (elastic + saturating))
+        saturating = jnp.sum(log_cosh(self.gain[None] * q + u + self.bias), 0)
+        return jnp.sum(elastic + self.strength / self.gain * saturating)

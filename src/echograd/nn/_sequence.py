@@ -1,174 +1,203 @@
-"""One pass of a recurrent unit over a sequence, and its echo."""
+"""A layer of oscillators over whole sequences, and its echo."""
 
-import functools
+import abc
+import math
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Array, Float, Int
 
 from .. import _tree
 from ..gradients import AbstractGradient, Backprop, Echo, checkpointed_scan, constant
-from ..integrators import Leapfrog, State, World
-from ..systems import SeparableHamiltonian
+from ..integrators import State
+from ..nudge import AbstractNudge, Infinitesimal
+from ._motion import Rotation, motion
+from ._oscillators import AbstractOscillators, Wide
 
-_INTEGRATOR = Leapfrog()
-# Steps whose drives and positions are held at a time: enough for efficient matrix products, few enough for the cache.
-_BLOCK = 64
+# Rows (steps × batch) that are worked on at a time: enough for efficient products, few enough to stay in the cache.
+_ROWS = 2048
+# A block is a multiple of this many steps, and of no more than so many: a `vmap` may hide a batch from us.
+_UNIT, _LONGEST = 32, 512
 
-Drive = Float[Array, "steps channels units"]
-ReadIn = Float[Array, "channels units inputs"]
-ReadOut = Float[Array, "outputs channels units"]
+# By this name a `jax.checkpoint` around a layer knows the one thing that must not be computed again.
+FINAL = "final state of an echo"
 
-
-def world(system: SeparableHamiltonian, u: Any) -> World:
-    """Return the world of one step of unit length; units carry their own steps in their energies."""
-    dtype = jax.tree.leaves(eqx.filter(system, eqx.is_inexact_array))[0].dtype
-    return World(system, u, jnp.ones((), dtype), jnp.zeros((), dtype))
+Rows = Float[Array, "batch steps features"]
 
 
-def advance(system: SeparableHamiltonian, z: State, u: Float[Array, "channels units"]) -> State:
-    """Take the oscillators through one step under the drive `u`."""
-    return _INTEGRATOR.step(world(system, u), jnp.zeros((), jnp.int32), z)
+class AbstractLayer(eqx.Module):
+    """What surrounds oscillators: two functions of rows, without memory from step to step."""
+
+    @abc.abstractmethod
+    def drive(self, x: Rows) -> Wide:
+        """Return the drive of the oscillators."""
+
+    @abc.abstractmethod
+    def output(self, x: Rows, q: Wide, block: Int[Array, ""]) -> Rows:
+        """Return the output rows; `block` tells blocks of steps apart where they are random."""
 
 
-def at_rest(read_in: ReadIn) -> State:
-    """Return oscillators at rest."""
-    zero = jnp.zeros(read_in.shape[:2], read_in.dtype)
-    return zero, zero
+def block_length(steps: int, batch: int) -> int:
+    """Return the number of steps of a block: of a good size, and with the fewest steps of padding at the end."""
+    longest = max(_UNIT, min(_ROWS // batch, _LONGEST) // _UNIT * _UNIT)
+    sizes = range(longest, longest // 2, -_UNIT)
+    return min(sizes, key=lambda n: math.ceil(steps / n) * n) if steps > longest else math.ceil(steps / _UNIT) * _UNIT
 
 
-def transduce(
-    system: SeparableHamiltonian,
-    read_in: ReadIn,
-    read_out: ReadOut,
-    x: Float[Array, "steps inputs"],
-    gradient: AbstractGradient,
-) -> Float[Array, "steps outputs"]:
-    r"""Return $y_k = C q_{k+1}$ for oscillators driven from rest by $u_k = B x_k$.
+def transduce(oscillators: AbstractOscillators, layer: AbstractLayer, x: Rows, gradient: AbstractGradient) -> Rows:
+    r"""Return what a layer makes of sequences, its oscillators starting at rest.
 
-    With an `Echo`, what is kept for the backward pass is the input `x` and the final state. Drives and positions, which
-    are wide, live for one block of steps at a time, both ways: the drive is computed again, and the positions that the
-    gradient of $C$ needs are those that the echo passes through.
+    The sequence is taken block by block. Whatever is wide or can be computed again (drives, positions, everything
+    inside the layer) lives for one block, both ways: with an `Echo` the backward pass has the input `x` and the final
+    state, and the positions come from the echo itself.
     """
     gradient = constant(gradient)
+    batch, steps, _ = x.shape
+    length = block_length(steps, batch)
+    padding = -steps % length
+    # Steps after the end change nothing before it.
+    x = jnp.pad(x, ((0, 0), (0, padding), (0, 0))) if padding else x
     if isinstance(gradient, Echo):
-        return _echoed((system, read_in, read_out, x), gradient)
-    if isinstance(gradient, Backprop):
-        body = functools.partial(_oscillate, system)
-        q = checkpointed_scan(body, at_rest(read_in), _drive(read_in, x), gradient.checkpoints)[1]
-        return _read(read_out, q)
-    raise TypeError(f"A recurrent unit takes gradient=Echo(...) or Backprop(...), and got {gradient!r}.")
-
-
-def _drive(read_in: ReadIn, x: Float[Array, "steps inputs"]) -> Drive:
-    return jnp.einsum("li,cui->lcu", x, read_in)
-
-
-def _read(read_out: ReadOut, q: Drive) -> Float[Array, "steps outputs"]:
-    return jnp.einsum("ocu,lcu->lo", read_out, q)
-
-
-def _oscillate(system: SeparableHamiltonian, z: State, u: Any) -> tuple[State, Any]:
-    """Take one step, in the form that a scan wants; the positions are what comes out."""
-    z = advance(system, z, u)
-    return z, z[0]
-
-
-def _blockwise(body: Any, carry: Any, xs: PyTree, *, reverse: bool = False) -> tuple[Any, PyTree]:
-    """Scan over blocks of steps: `body` gets the rows of a block and returns as many rows."""
-    steps = jax.tree.leaves(xs)[0].shape[0]
-    length = _block_length(steps)
-    whole = steps // length * length
-
-    def blocks(carry: Any) -> tuple[Any, PyTree]:
-        rows = jax.tree.map(lambda x: x[:whole].reshape(-1, length, *x.shape[1:]), xs)
-        carry, ys = jax.lax.scan(body, carry, rows, reverse=reverse)
-        return carry, jax.tree.map(lambda y: y.reshape(whole, *y.shape[2:]), ys)
-
-    if whole == steps:
-        return blocks(carry)
-    rest = jax.tree.map(lambda x: x[whole:], xs)
-    if reverse:
-        carry, tail = body(carry, rest)
-        carry, ys = blocks(carry)
+        y = _echoed((oscillators, layer, x), length, gradient)
+    elif isinstance(gradient, Backprop):
+        y = _backpropagated(oscillators, layer, x, length, gradient.checkpoints)
     else:
-        carry, ys = blocks(carry)
-        carry, tail = body(carry, rest)
-    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), ys, tail)
+        raise TypeError(f"A recurrent unit takes gradient=Echo(...) or Backprop(...), and got {gradient!r}.")
+    return y[:, :steps] if padding else y
 
 
-def _block_length(steps: int) -> int:
-    """Return a block length that divides the steps if there is one of a good size, so that no shorter block is left."""
-    if steps <= _BLOCK:
-        return steps
-    return next((n for n in range(2 * _BLOCK, _BLOCK // 2, -1) if steps % n == 0), _BLOCK)
+def stream(
+    oscillators: AbstractOscillators, layer: AbstractLayer, z: State, x: Float[Array, " features"]
+) -> tuple[State, Float[Array, " outputs"]]:
+    """Take in one row and return the new state and the output: the streaming form of `transduce`."""
+    x = x[None, None]
+    z = oscillators.step(z, layer.drive(x)[:, :, 0, 0].T)
+    return z, layer.output(x, z[0].T[:, :, None, None], jnp.zeros((), jnp.int32))[0, 0]
 
 
-def _forward(
-    system: SeparableHamiltonian, read_in: ReadIn, read_out: ReadOut, x: Float[Array, "steps inputs"]
-) -> tuple[State, Float[Array, "steps outputs"]]:
+def _backpropagated(
+    oscillators: AbstractOscillators, layer: AbstractLayer, x: Rows, length: int, checkpoints: int | None
+) -> Rows:
+    """Take the sequence step by step, for JAX to differentiate: the oracle, which shares no shortcut with the echo."""
+
+    def body(z: Any, row: Any) -> tuple[Any, Rows]:
+        block, x = row
+        z, q = oscillators.stepwise(z, layer.drive(x))
+        return z, layer.output(x, q, block)
+
+    batch, steps, _ = x.shape
+    rows = jnp.moveaxis(x.reshape(batch, steps // length, length, -1), 1, 0)
+    blocks = jnp.arange(steps // length, dtype=jnp.int32)
+    y = checkpointed_scan(body, _rest(layer, x), (blocks, rows), checkpoints)[1]
+    return jnp.moveaxis(y, 0, 1).reshape(batch, steps, -1)
+
+
+def _rest(layer: AbstractLayer, x: Rows) -> Any:
+    drive = eqx.filter_eval_shape(layer.drive, x[:, :1])
+    return (jnp.zeros(drive.shape[:-1], drive.dtype),) * 2
+
+
+def _rows(x: Rows, block: Int[Array, ""], length: int) -> Rows:
+    return jax.lax.dynamic_slice_in_dim(x, block * length, length, 1)
+
+
+def _put(x: Rows, rows: Rows, block: Int[Array, ""]) -> Rows:
+    return jax.lax.dynamic_update_slice_in_dim(x, rows, block * rows.shape[1], 1)
+
+
+def _run(arguments: Any, length: int, nudge: AbstractNudge) -> tuple[Any, Rows]:
     """Return the final state and the outputs."""
+    oscillators, layer, x = arguments
+    moved = motion(oscillators, nudge)
 
-    def body(z: State, x: Any) -> tuple[State, Any]:
-        z, q = jax.lax.scan(functools.partial(_oscillate, system), z, _drive(read_in, x))
-        return z, _read(read_out, q)
+    def body(block: Int[Array, ""], carry: Any) -> Any:
+        z, y = carry
+        rows = _rows(x, block, length)
+        z, q = moved.run(z, layer.drive(rows))
+        return z, _put(y, layer.output(rows, q, block), block)
 
-    return _blockwise(body, at_rest(read_in), x)
+    blocks, rest = x.shape[1] // length, _rest(layer, x)
+
+    row = eqx.filter_eval_shape(lambda x: layer.output(x, layer.drive(x), jnp.zeros((), jnp.int32)), x[:, :1])
+    y = jnp.zeros((x.shape[0], x.shape[1], row.shape[2]), row.dtype)
+    return jax.lax.fori_loop(0, blocks, body, (rest, y))
 
 
 @eqx.filter_custom_vjp
-def _echoed(arguments: Any, echo: Echo) -> Float[Array, "steps outputs"]:
-    del echo
-    return _forward(*arguments)[1]
+def _echoed(arguments: Any, length: int, echo: Echo) -> Rows:
+    return _run(arguments, length, echo.nudge)[1]
 
 
 @_echoed.def_fwd
-def _echoed_forward(perturbed: Any, arguments: Any, echo: Echo) -> tuple[Any, State]:
-    del perturbed, echo
-    final, y = _forward(*arguments)
-    return y, final
+def _echoed_forward(perturbed: Any, arguments: Any, length: int, echo: Echo) -> tuple[Rows, Any]:
+    del perturbed
+    final, y = _run(arguments, length, echo.nudge)
+    return y, checkpoint_name(final, FINAL)
 
 
 @_echoed.def_bwd
-def _echoed_backward(final: State, bar: Any, perturbed: Any, arguments: Any, echo: Echo) -> Any:
-    """Echo the unit: the cotangents of system, read-in, read-out and input from one nudged run back."""
+def _echoed_backward(final: Any, bar: Rows, perturbed: Any, arguments: Any, length: int, echo: Echo) -> Any:
+    """Echo the layer: every block is retraced, differentiated without memory, nudged, and read."""
     del perturbed
-    system, read_in, read_out, x = arguments
-    nudge, steps = echo.nudge, x.shape[0]
-    params, static = eqx.partition(system, eqx.is_inexact_array)
-    still = eqx.tree_at(lambda w: w.system, world(system, None), static)
+    oscillators, layer, x = arguments
+    moved, blocks, steps = motion(oscillators, echo.nudge), x.shape[1] // length, x.shape[1]
+    params, static = eqx.partition(layer, eqx.is_inexact_array)
 
-    start = (final[0], _tree.negate(final[1]))
-    load = jnp.linalg.norm(read_out) * jnp.sum(jnp.linalg.norm(bar, axis=1))
-    beta = nudge.strength(start, load, steps)
+    def pulled(method: str, *rows: Any, **fixed: Any) -> Any:
+        """Return a method of the layer at these rows, and the function that pulls cotangents back through it."""
 
-    def back(carry: Any, row: Any) -> tuple[Any, Any]:
-        """Nudge, step back, and read."""
-        ensemble, total = carry
-        u, bar_q = row
-        q = nudge.retraced(ensemble)[0][0]
+        def function(params: Any, *rows: Any) -> Any:
+            return getattr(eqx.combine(params, static), method)(*rows, **fixed)
 
-        def pushed(beta: Any, z: State) -> tuple[State, World]:
-            z = z[0], z[1] + beta * bar_q
-            wanted = World(params, u, None, None)  # pyright: ignore[reportArgumentType]
-            return _INTEGRATOR.read(wanted, still, jnp.zeros((), jnp.int32), z, "echo")
+        return jax.vjp(function, params, *rows)
 
-        ensemble, reading = nudge.advance(beta, pushed, ensemble)
-        return (ensemble, _tree.add(total, reading.system)), (reading.u, q)
+    def retrace(block: Any, z: Any) -> Any:
+        """Go back through a block without nudges; return the state and all that is known then, the nudges included."""
+        rows = _rows(x, block, length)
+        drive, pull_drive = pulled("drive", rows)
+        z, q, path = moved.retrace(z, drive)
+        _, pull_output = pulled("output", rows, q, block=block)
+        bar_output, bar_rows, push = pull_output(_rows(bar, block, length))
+        return z, (drive, path, push), (pull_drive, bar_output, bar_rows)
 
-    def block(carry: Any, rows: Any) -> tuple[Any, Any]:
-        run, bar_in, bar_out = carry
-        x, bar = rows
-        drive, bar_q = _drive(read_in, x), jnp.einsum("lo,ocu->lcu", bar, read_out)
-        run, (bar_u, q) = jax.lax.scan(back, run, (drive, bar_q), reverse=True)
-        bar_in += jnp.einsum("lcu,li->cui", bar_u, x)
-        bar_out += jnp.einsum("lo,lcu->ocu", bar, q)
-        return (run, bar_in, bar_out), jnp.einsum("lcu,cui->li", bar_u, read_in)
+    def body(i: Any, carry: Any) -> Any:
+        block = blocks - 1 - i
+        z, nudged, (bar_oscillators, bar_layer, bar_x) = carry
+        z, (drive, path, push), (pull_drive, bar_output, bar_rows) = retrace(block, z)
+        nudged, reading, bar_drive = moved.respond(beta, nudged, path, drive, push)
+        bar_input, more = pull_drive(bar_drive)
+        bars = (
+            _tree.add(bar_oscillators, reading),
+            _tree.add(bar_layer, _tree.add(bar_output, bar_input)),
+            _put(bar_x, bar_rows + more, block),
+        )
+        return z, nudged, bars
 
-    carry = (nudge.start(start), _tree.zeros_like(params)), jnp.zeros_like(read_in), jnp.zeros_like(read_out)
-    carry, bar_x = _blockwise(block, carry, (x, bar), reverse=True)
-    ((ensemble, total), bar_in, bar_out) = carry
-    bars = nudge.check((total, bar_in, bar_out, bar_x), beta, ensemble, load, steps)
-    return bars
+    def weigh(i: Any, carry: Any) -> Any:
+        z, load = carry
+        z, (_, _, push), _ = retrace(blocks - 1 - i, z)
+        return z, load + jnp.sum(jnp.sqrt(jnp.sum(push**2, (0, 1, 2))))
+
+    start = moved.turn(final)
+    load = jnp.zeros((), x.dtype)
+    if not isinstance(moved, Rotation) and not isinstance(echo.nudge, Infinitesimal):
+        # A strength has to be chosen before the first nudge, and by all of them.
+        _, load = jax.lax.fori_loop(0, blocks, weigh, (start, load))
+    beta = moved.strength(start, load, steps)
+    bars = eqx.filter(oscillators, eqx.is_inexact_array), params, x
+    carry = start, moved.start(start), _tree.zeros_like(bars)
+    ended, nudged, bars = jax.lax.fori_loop(0, blocks, body, carry)
+    # What is not damped is as large at the end as it ever was.
+    size = _tree.max_abs(start)
+    bars = eqx.error_if(
+        bars,
+        ~(_tree.max_abs(ended) <= echo.retrace_tolerance * jnp.where(size > 0, size, 1)),
+        "Echo: the oscillators of a unit did not come back to rest, so the echo did not run along the path it should "
+        f"differentiate: they are off by more than {echo.retrace_tolerance:g} of the final state, or are not numbers. "
+        "Likely causes: not a number among inputs or parameters; or chaotic motion, along which rounding grew as the "
+        "gradient did: use smaller angles, fewer steps or float64.",
+    )
+    return moved.check(bars, beta, nudged, load, steps)

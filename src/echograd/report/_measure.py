@@ -82,12 +82,8 @@ class Subject(eqx.Module):
         """Return the mean loss of the cases, every unit of the model differentiated by `gradient`."""
         model = eqx.tree_at(lambda m: [b.unit.gradient for b in m.blocks], model, [gradient] * len(model.blocks))
 
-        def run(x: Array, mask: Any) -> Array:
-            y = model(x, self.state, mask=mask)
-            return y if self.state is None else y[0]
-
-        in_axes = (0, None if self.mask is None else 0)
-        outputs = jax.vmap(run, in_axes=in_axes, axis_name="batch")(self.inputs, self.mask)
+        outputs = model(self.inputs, self.state, mask=self.mask)
+        outputs = outputs if self.state is None else outputs[0]
         if jnp.issubdtype(self.targets.dtype, jnp.integer):
             chosen = jnp.take_along_axis(jax.nn.log_softmax(outputs), self.targets[:, None], 1)
             return -jnp.mean(chosen)
@@ -177,25 +173,26 @@ def _drive_and_force(
     model: HSSM, state: Any, x: Float[Array, "steps channels"], target: Array
 ) -> tuple[Oscillations, Oscillations]:
     """Return what drives the oscillators of the first block, and the slope of the loss in their positions."""
-    block = model.blocks[0]
-    features = jax.vmap(model.encoder)(x)
-    normed, _ = block.norm(features, state)
+    features = jax.vmap(model.encoder)(x)[None]
+    running = [block.statistics(state) for block in model.blocks]
+    system, layer = model.blocks[0].around(features, running[0])
+    drive = layer.drive(features)
+    rest = jnp.zeros(drive.shape[:-1], drive.dtype)
+    _, q = system.stepwise((rest, rest), drive)
 
-    def loss(y: Array) -> Array:
-        x = block.mix(features, y, None)
-        for other in model.blocks[1:]:
-            x, _ = other(x, state)
+    def loss(q: Array) -> Array:
+        x = layer.output(features, q, jnp.zeros((), jnp.int32))
+        for other, known in zip(model.blocks[1:], running[1:], strict=True):
+            x, _ = other(x, known)
         if model.head == "classification":
-            outputs = model.decoder(jnp.mean(x, 0))
+            outputs = model.decoder(jnp.mean(x[0], 0))
         else:
-            outputs = jax.vmap(model.decoder)(x[model.every - 1 :: model.every])
+            outputs = jax.vmap(model.decoder)(x[0, model.every - 1 :: model.every])
         if jnp.issubdtype(target.dtype, jnp.integer):
             return -jax.nn.log_softmax(outputs)[target]
         return jnp.mean((outputs.ravel() - target.ravel()[: outputs.size]) ** 2)
 
-    slope = jax.grad(loss)(block.unit(normed))
-    drive = jnp.einsum("li,cui->lcu", normed, block.unit.read_in)
-    return drive, jnp.einsum("lo,ocu->lcu", slope, block.unit.read_out)
+    return drive[:, :, 0].T, jax.grad(loss)(q)[:, :, 0].T
 
 
 def _step(system: SeparableHamiltonian, z: State, u: Float[Array, "channels units"]) -> State:

@@ -138,18 +138,12 @@ def _costs(
 
 
 def _apply(
-    model: HSSM, state: eqx.nn.State, batch: Batch, keys: PRNGKeyArray | None
+    model: HSSM, state: eqx.nn.State, batch: Batch, key: PRNGKeyArray | None
 ) -> tuple[Float[Array, "batch ..."], eqx.nn.State]:
     """Run the model on a batch; cases that only fill it up have no valid step, so that no batch norm sees them."""
-    mask = batch.mask & (batch.weights > 0)[:, None]
+    mask = jnp.asarray(batch.mask & (batch.weights > 0)[:, None])
     inputs = jnp.asarray(batch.inputs, model.decoder.weight.dtype)
-    key_axis = None if keys is None else 0
-    return jax.vmap(
-        lambda x, mask, key: model(x, state, mask=mask, key=key),
-        in_axes=(0, 0, key_axis),
-        out_axes=(0, None),
-        axis_name="batch",
-    )(inputs, mask, keys)
+    return model(inputs, state, mask=mask, key=key)
 
 
 @eqx.filter_jit
@@ -169,8 +163,7 @@ def train_step(
     """
 
     def cost(model: HSSM) -> Any:
-        keys = jax.random.split(key, batch.inputs.shape[0])
-        outputs, state = _apply(model, learner.state, batch, keys)
+        outputs, state = _apply(model, learner.state, batch, key)
         total, count = _costs(shapes, outputs, batch, class_weights)
         return total / jnp.maximum(count, 1), (total, count, outputs, state)
 
