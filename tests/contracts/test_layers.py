@@ -19,7 +19,7 @@ LAYERS = (
     {"cli", "report"},
     {"training", "data", "plot"},
     {"nn", "device"},
-    {"audit", "check", "equivalence", "sweep"},
+    {"audit", "check", "equivalence", "solutions", "sweep"},
     {"solve", "equilibrium"},
     {"gradients"},
     {"boundary", "integrators", "nudge", "relaxation"},

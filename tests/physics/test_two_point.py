@@ -149,3 +149,19 @@ def test_wrong_use_is_refused(arguments, error, message):
 def test_newton_wants_counts():
     with pytest.raises(ValueError, match="continuation"):
         eg.TwoPointNewton(continuation=0)
+
+
+@pytest.mark.float64_only
+def test_several_solutions_are_all_reported():
+    """A pendulum that is to be at the bottom again after more than a period: at rest, or swinging either way."""
+    system, ends = Pendulum(jnp.asarray(1.0)), eg.FixedEnds(jnp.zeros(1), jnp.zeros(1))
+    guesses = [(jnp.zeros(1), jnp.full(1, p)) for p in (-1.7, -1.6, 0.0, 1.6, 1.7)]
+    paths = eg.solutions(system, ends, dt=0.2, steps=40, guesses=guesses)
+    momenta = sorted(float(path.p[0, 0]) for path in paths)
+    assert len(momenta) >= 3
+    np.testing.assert_allclose(momenta, [-p for p in momenta[::-1]], atol=1e-9)
+    for path in paths:
+        again = eg.solve(system, eg.InitialValue(path.q[0], path.p[0]), dt=0.2, steps=40)
+        assert abs(float(again.q[-1, 0])) < 1e-8
+    with pytest.raises(ValueError, match="exactly one"):
+        eg.solutions(system, eg.InitialValue(jnp.zeros(1), jnp.zeros(1)), dt=0.2, steps=4, guesses=[])

@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from ._agreement import gradient_agreement as gradient_agreement
+from ._audit import audit as audit
 from ._confusion import confusion_matrix as confusion_matrix
 from ._costs import CostRow as CostRow, costs as costs
 from ._curves import learning_curve as learning_curve

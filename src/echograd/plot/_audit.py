@@ -1,0 +1,53 @@
+"""Learning rules side by side: how wrong, and at how many passes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+_FLOOR = 1e-17
+
+
+def audit(axes: Axes, rows: Sequence[Any]) -> Axes:
+    """Draw the error of every learning rule on a logarithmic scale, with its passes beside it.
+
+    Filled marks are rules that run forward only on the same machine; open ones need more.
+
+    Args:
+        axes: where to draw.
+        rows: those of an `AuditReport`.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: if there are no rows.
+
+    Example:
+        ```python
+        figure, axes = plot.figure(7, 4)
+        plot.audit(axes, eg.audit(system, rules, dt=0.1, steps=50).rows)
+        ```
+    """
+    if not rows:
+        raise ValueError("plot.audit: there are no rows to draw.")
+    height = np.arange(len(rows))[::-1]
+    errors = np.maximum([row.error for row in rows], _FLOOR)
+    forward = np.array([row.forward_only for row in rows])
+    for mask, fill, label in ((forward, "full", "forward-only"), (~forward, "none", "needs more")):
+        if mask.any():
+            axes.plot(errors[mask], height[mask], "o", fillstyle=fill, label=label)
+    for y, row in zip(height, rows, strict=True):
+        axes.annotate(
+            f"{row.passes:.0f} passes" if row.passes >= 2 else "1 pass and a reverse sweep",
+            (1.02, y),
+            xycoords=("axes fraction", "data"),
+            va="center",
+        )
+    axes.set_xscale("log")
+    axes.set_xlim(_FLOOR / 3, 30)
+    axes.set_yticks(height, [row.rule for row in rows])
+    axes.set_xlabel("relative error of the gradient")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    return axes
