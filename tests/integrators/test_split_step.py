@@ -226,3 +226,36 @@ def test_what_it_refuses():
             steps=2,
             integrator=eg.Leapfrog(),
         )
+
+
+class Reflected(eg.SeparableHamiltonian):
+    """A chain that is the same from either end, and a time reversal that turns it round."""
+
+    stiffness: Array
+
+    def kinetic(self, t, p):
+        return 0.5 * jnp.sum(p**2)
+
+    def potential(self, t, q, u):
+        return jnp.sum(self.stiffness * q**4) + jnp.sum(jnp.diff(q) ** 2)
+
+    def mirror(self, q):
+        return q[::-1]
+
+
+@pytest.mark.parametrize("integrator", [eg.Leapfrog(), eg.ImplicitMidpoint()], ids=str)
+def test_readings_of_a_mirrored_system_belong_to_the_site_they_were_taken_at(integrator):
+    system = Reflected(jnp.asarray([0.3, 0.5, 0.3])) if isinstance(integrator, eg.Leapfrog) else pt_lattice()
+    psi = CASES["PT lattice"][1][: 3 if isinstance(system, Reflected) else 4]
+
+    @eqx.filter_jit
+    def both(system):
+        def loss(system, gradient):
+            start = eg.InitialValue(*eg.canonical(psi))
+            sol = eg.solve(system, start, dt=0.1, steps=5, integrator=integrator, gradient=gradient)
+            return mixed((sol.q, sol.p))
+
+        return [eqx.filter_grad(loss)(system, gradient) for gradient in (eg.Backprop(), eg.Echo())]
+
+    expected, found = both(system)
+    assert worst(found, expected) < 1e-9

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
 from .._energy import derivatives
-from ..integrators import Direction, State, World, sign, time_reversed
+from ..integrators import Direction, State, World, is_mirrored, sign, time_reversed
 from ..nudge import AbstractNudge
 from ._problem import Outcome, Problem, index
 
@@ -84,6 +84,15 @@ def nudged_run(
 
         return push(action, lasting, z)
 
+    def step(k: Int[Array, ""], z: State) -> tuple[State, World]:
+        """Take step `k`, reading what the action says of the parameters where the free run went."""
+        asked = wanted.world.at(k), rest.world.at(k), k
+        after, reading = problem.integrator.read(*asked, z, direction)
+        if direction == "echo" and is_mirrored(problem.world.system, z[0]):
+            # Seen in the mirror one site's parameter is another's: the energy is the same, its slope is not.
+            _, reading = problem.integrator.read(*asked, in_forward_time(z), "backward")
+        return after, reading
+
     def advance(i: Int[Array, ""], carry: Any) -> Any:
         """Nudge the node that the run has reached, and take the step that follows."""
         ensemble, total, du = carry
@@ -91,7 +100,7 @@ def nudged_run(
 
         def pushed(beta: Any, z: State) -> tuple[State, tuple[Problem, World]]:
             z, pushing = visit(node, beta, z)
-            z, stepping = problem.integrator.read(wanted.world.at(k), rest.world.at(k), k, z, direction)
+            z, stepping = step(k, z)
             return z, (pushing, stepping)
 
         ensemble, (pushing, stepping) = nudge.advance(beta, pushed, ensemble)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from .. import _tree
 from .._energy import derivatives, no_reading
 from ..systems import Dissipative, Hamiltonian, SeparableHamiltonian, SplitHamiltonian, parts_of
-from ._base import AbstractIntegrator, Direction, State, World, is_mirrored, sign, time_reversed
+from ._base import AbstractIntegrator, Direction, State, World, sign
 from ._schemes import composition
 
 
@@ -95,7 +95,7 @@ def _strang(
 ) -> tuple[State, World]:
     """Take one Strang step of `length` steps about the clock reading `middle`, adding what is read to `total`."""
 
-    def moved(wanted: World, z: State, i: int, fraction: float, direction: Direction) -> tuple[State, Float[Array, ""]]:
+    def moved(wanted: World, z: State, i: int, fraction: float) -> tuple[State, Float[Array, ""]]:
         """Return where part `i` takes the state, and the action of that."""
         world = eqx.combine(wanted, rest).seen(direction)
         part = parts_of(world.system, world.t0 + middle * world.h, world.u)[i]
@@ -108,18 +108,14 @@ def _strang(
     m = len(parts_of(now.system, now.t0, now.u))
     half = [(i, 0.5) for i in range(m - 1)]
     for i, fraction in (*half, (m - 1, 1.0), *half[::-1]):
-        after, _ = moved(wanted, z, i, fraction, direction)
-        start, stop, seen = z, after, direction
-        if direction == "echo" and is_mirrored(now.system, z[0]):
-            # The mirror takes the path to that of a mirrored parameter: read where the free one went.
-            start, stop, seen = time_reversed(now.system, after), time_reversed(now.system, z), "forward"
+        after, _ = moved(wanted, z, i, fraction)
 
-        def action(wanted: World, path: Any, i: int = i, fraction: float = fraction, seen: Direction = seen) -> Any:
+        def action(wanted: World, path: Any, i: int = i, fraction: float = fraction) -> Float[Array, ""]:
             start, stop = path
-            (q, p), s = moved(wanted, start, i, fraction, seen)
+            (q, p), s = moved(wanted, start, i, fraction)
             return s + 0.5 * (_tree.dot(stop[0], p) - _tree.dot(stop[1], q))
 
-        reading, _ = derivatives(action, wanted, (start, stop))
+        reading, _ = derivatives(action, wanted, (z, after))
         total = _tree.add(total, reading) if sign(direction) > 0 else _tree.subtract(total, reading)
         z = after
     return z, total
