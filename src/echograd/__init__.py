@@ -9,6 +9,7 @@ from ._audit import AuditReport as AuditReport, AuditRow as AuditRow, audit as a
 from ._check import GradientReport as GradientReport, check_gradients as check_gradients
 from ._equilibrium import equilibrium as equilibrium
 from ._equivalence import EquivalenceRow as EquivalenceRow, equivalence as equivalence
+from ._learning import Lesson as Lesson, SelfLearningMachine as SelfLearningMachine
 from ._solutions import solutions as solutions
 from ._solve import Trajectory as Trajectory, retrace_error as retrace_error, solve as solve
 from ._sweep import NudgeSweep as NudgeSweep, nudge_sweep as nudge_sweep
@@ -64,6 +65,7 @@ from .systems import (
     Lagrangian as Lagrangian,
     LinearDamped as LinearDamped,
     MassDamped as MassDamped,
+    MovingParameters as MovingParameters,
     SeparableHamiltonian as SeparableHamiltonian,
     SplitHamiltonian as SplitHamiltonian,
     canonical as canonical,

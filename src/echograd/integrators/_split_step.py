@@ -1,6 +1,5 @@
 """Split-step integration: flows of the parts of an energy, in a palindrome."""
 
-import contextlib
 import math
 from typing import Any
 
@@ -10,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .. import _tree
-from .._energy import derivatives, no_reading
-from ..systems import Dissipative, Hamiltonian, SeparableHamiltonian, SplitHamiltonian, parts_of
+from .._energy import no_reading
+from ..systems import AbstractPart, Dissipative, Hamiltonian, SeparableHamiltonian, SplitHamiltonian, acted, parts_of
 from ._base import AbstractIntegrator, Direction, State, World, sign
 from ._schemes import composition
 
@@ -28,10 +27,7 @@ class SplitStep(AbstractIntegrator):
     for a `SplitHamiltonian`: for a wave, the split-step Fourier method. A `SeparableHamiltonian` is split into drift,
     kick, drift: `Leapfrog`.
 
-    What an echo reads of a part that moves for a time $s$ is the exact integral along its flow,
-    $-\int_0^s \partial A/\partial\theta\,d\tau = \partial_\theta \bigl(\mathcal S + \tfrac12 (\bar q'\cdot p' -
-    \bar p' \cdot q')\bigr)$ with the action $\mathcal S$ of the part and the end $(q', p')$ of its flow, barred where
-    it is not differentiated.
+    What an echo reads of a part is the exact integral $-\int \partial A/\partial\theta\,d\tau$ along its flow.
 
     Args:
         order: 2, 4, 6 or 8.
@@ -86,36 +82,20 @@ class SplitStep(AbstractIntegrator):
         return jax.lax.scan(strang, carry, table)[0]
 
 
-def _is_complex(z: State) -> bool:
-    return any(jnp.iscomplexobj(x) for x in jax.tree.leaves(z))
-
-
 def _strang(
     wanted: World, rest: World, length: Any, middle: Any, direction: Direction, z: State, total: World
 ) -> tuple[State, World]:
     """Take one Strang step of `length` steps about the clock reading `middle`, adding what is read to `total`."""
-
-    def moved(wanted: World, z: State, i: int, fraction: float) -> tuple[State, Float[Array, ""]]:
-        """Return where part `i` takes the state, and the action of that."""
-        world = eqx.combine(wanted, rest).seen(direction)
-        part = parts_of(world.system, world.t0 + middle * world.h, world.u)[i]
-        s = sign(direction) * fraction * length * world.h
-        # Real parameters meet a state that a complex nudge has made complex: the one promotion that is meant.
-        with jax.numpy_dtype_promotion("standard") if _is_complex(z) else contextlib.nullcontext():
-            return part.flow(*z, s), part.action(*z, s)
-
     now = eqx.combine(wanted, rest)
     m = len(parts_of(now.system, now.t0, now.u))
     half = [(i, 0.5) for i in range(m - 1)]
     for i, fraction in (*half, (m - 1, 1.0), *half[::-1]):
-        after, _ = moved(wanted, z, i, fraction)
 
-        def action(wanted: World, path: Any, i: int = i, fraction: float = fraction) -> Float[Array, ""]:
-            start, stop = path
-            (q, p), s = moved(wanted, start, i, fraction)
-            return s + 0.5 * (_tree.dot(stop[0], p) - _tree.dot(stop[1], q))
+        def make(wanted: World, i: int = i, fraction: float = fraction) -> tuple[AbstractPart, Float[Array, ""]]:
+            world = eqx.combine(wanted, rest).seen(direction)
+            part = parts_of(world.system, world.t0 + middle * world.h, world.u)[i]
+            return part, sign(direction) * fraction * length * world.h
 
-        reading, _ = derivatives(action, wanted, (z, after))
+        z, reading = acted(make, wanted, z)
         total = _tree.add(total, reading) if sign(direction) > 0 else _tree.subtract(total, reading)
-        z = after
     return z, total

@@ -18,6 +18,7 @@ from ._legendre import (
     legendre as legendre,
 )
 from ._mass_damped import MassDamped as MassDamped
+from ._moving import MovingParameters as MovingParameters
 from ._networks import DuffingNetwork as DuffingNetwork, OscillatorNetwork as OscillatorNetwork
 from ._pendulums import (
     DoublePendulum as DoublePendulum,
@@ -33,6 +34,7 @@ from ._split import (
     Kinetic as Kinetic,
     Potential as Potential,
     SplitHamiltonian as SplitHamiltonian,
+    acted as acted,
     parts_of as parts_of,
 )
 from ._waves import (

@@ -1,6 +1,7 @@
 """Energies that are sums of parts with known flows, and the parts that occur."""
 
 import abc
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -265,3 +266,28 @@ def parts_of(system: Hamiltonian, t: Scalar, u: Any) -> tuple[AbstractPart, ...]
         f"{type(system).__name__} does not say which parts its energy has: it is neither a SplitHamiltonian nor a "
         "SeparableHamiltonian. Derive it from one of these, or pass integrator=ImplicitMidpoint()."
     )
+
+
+def acted(make: Callable[[PyTree], tuple[AbstractPart, Scalar]], wanted: PyTree, z: State) -> tuple[State, PyTree]:
+    r"""Let the part that `make(wanted)` returns, with a time, act; return the state and what is read of `wanted`.
+
+    The reading is $-\int_0^s \partial A/\partial\theta\,d\tau$ along the flow. With the action $\mathcal S$ of the part
+    and the end $(q', p')$ of its flow it is $\partial_\theta (\mathcal S + \tfrac12 (\bar q' \cdot p' - \bar p' \cdot
+    q'))$, barred where it is not differentiated, because $\delta \mathcal S$ at a fixed start is what the parameters
+    make of it plus $\tfrac12 (p' \cdot \delta q' - q' \cdot \delta p')$.
+    """
+    # Real parameters may meet a state that a complex nudge has made complex: the one promotion that is meant.
+    complex_state = any(jnp.iscomplexobj(x) for x in jax.tree.leaves(z))
+
+    def moved(wanted: PyTree, z: State) -> tuple[State, Scalar]:
+        part, s = make(wanted)
+        with jax.numpy_dtype_promotion("standard") if complex_state else contextlib.nullcontext():
+            return part.flow(*z, s), part.action(*z, s)
+
+    def action(wanted: PyTree, path: tuple[State, State]) -> Scalar:
+        start, stop = path
+        (q, p), s = moved(wanted, start)
+        return s + 0.5 * (_tree.dot(stop[0], p) - _tree.dot(stop[1], q))
+
+    after, _ = moved(wanted, z)
+    return after, derivatives(action, wanted, (z, after))[0]

@@ -1,0 +1,205 @@
+"""Hamiltonian echo backpropagation: a machine that learns by its own motion."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from . import _tree
+from ._solve import solve
+from .boundary import InitialValue
+from .gradients import FinalNode
+from .integrators import AbstractIntegrator, State, time_reversed
+from .systems import Hamiltonian
+
+
+class Lesson(eqx.Module):
+    """What a machine leaves of one example.
+
+    Attributes:
+        field: the learning field afterwards, coordinates and momenta.
+        cost: the cost of the output before, from the first forward run.
+        retrace: how far from the input the evaluation field ended, relative to it; of the order of the kick, or the
+            machine did not run back along its own path.
+    """
+
+    field: State
+    cost: Float[Array, ""]
+    retrace: Float[Array, ""]
+
+
+class SelfLearningMachine(eqx.Module):
+    r"""A Hamiltonian machine that learns with its own dynamics (Hamiltonian echo backpropagation, HEB).
+
+    Its state has two halves: an *evaluation field* $\Psi$, which is set to the input and carries the output, and a
+    *learning field* $\Theta$, whose coordinates $\theta$ are what is learned and whose momenta $\pi$ carry the
+    gradient. One example is
+
+    1. *forward*: the machine runs for a time T;
+    2. *kick*: the cost acts on the output, $p \to p - \eta\,\partial C/\partial q$ and $q \to q + \eta\,\partial
+       C/\partial p$, that is $\psi \to \psi - i\eta\,\partial C/\partial\psi^*$;
+    3. *echo*: the state is time-reversed, the machine runs for a time T again, and is time-reversed. Now
+       $\delta\pi = -\eta\,\partial C/\partial\theta$ and $\delta\theta = \eta\,\partial C/\partial\pi$;
+    4. *decay*: friction turns the momentum into a displacement, $\theta \to \theta + (1 - e^{-\Gamma})\,\pi/m$ and
+       $\pi \to e^{-\Gamma} \pi$.
+
+    So $\theta$ moves by $-(\eta/m)\,\partial C/\partial\theta$: gradient descent. No gradient is computed outside the
+    machine but that of the cost at the output.
+
+    The *simple* form, these four steps alone, leaks: $\theta$ also moves by $\eta\,\partial C/\partial\pi$, the more
+    the lighter $\Theta$ moves and the heavier it decays. The *averaged* form echoes twice, with $\eta$ and with
+    $-\eta$, and what leaks cancels. In the paper the field decays after each echo, with $m$ and with $-m$; then the
+    second gradient is taken a step further on. Here its momentum is flipped before and after the second echo, which is
+    the same to first order and needs no negative mass: both gradients are of one place, and add up in $\pi$ to twice
+    the step.
+
+    Args:
+        system: an autonomous, time-reversible Hamiltonian whose coordinates (and momenta) are a pair
+            `(evaluation, learning)` of PyTrees: a `MovingParameters`, or a `KerrLattice` whose sites are split.
+        cost: `(q, p, target) -> scalar`, the cost of the output: of coordinates and momenta of the evaluation field.
+        dt: step length.
+        steps: number of steps; the run takes T = steps × dt.
+        eta: strength of the kick $\eta$, in units of action over cost.
+        mass: $m$, what the momentum moves during the decay; $\eta/m$ is the learning rate (twice that if averaged).
+        friction: $\Gamma$, the number of times that the momentum falls by e during the decay.
+        averaged: whether to learn in the averaged form.
+        integrator: a self-adjoint scheme; by default the one that `solve` takes for the system.
+
+    Raises:
+        ValueError: for numbers that make no machine.
+
+    Source: V. Lopez-Pastor and F. Marquardt, PRX 13 (2023) 031020 (arXiv 2103.04992).
+
+    Example:
+        ```python
+        class Chain(eg.SeparableHamiltonian):
+            stiffness: Array
+
+            def kinetic(self, t, p):
+                return 0.5 * jnp.sum(p**2)
+
+            def potential(self, t, q, u):
+                return 0.5 * jnp.sum(self.stiffness * jnp.diff(q) ** 2)
+
+        moving = eg.MovingParameters(Chain(jnp.ones(3)), mass=1e4)
+        machine = eg.SelfLearningMachine(moving, lambda q, p, target: (q[-1] - target) ** 2, dt=0.1, steps=40)
+        field = machine.rest(moving.parameters())
+        for _ in range(100):
+            lesson = machine.learn(field, (jnp.array([1.0, 0.0, 0.0, 0.0]), jnp.zeros(4)), 0.5)
+            field = lesson.field
+        ```
+    """
+
+    system: Hamiltonian
+    cost: Callable[[PyTree, PyTree, Any], Float[Array, ""]]
+    dt: float | Float[Array, ""]
+    steps: int = eqx.field(static=True)
+    eta: float | Float[Array, ""]
+    mass: float | Float[Array, ""]
+    friction: float | Float[Array, ""]
+    averaged: bool = eqx.field(static=True)
+    integrator: AbstractIntegrator | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        system: Hamiltonian,
+        cost: Callable[[PyTree, PyTree, Any], Float[Array, ""]],
+        *,
+        dt: Any,
+        steps: int,
+        eta: Any = 1e-4,
+        mass: Any = 1e-3,
+        friction: Any = 100.0,
+        averaged: bool = True,
+        integrator: AbstractIntegrator | None = None,
+    ) -> None:
+        self.system, self.cost, self.dt, self.steps = system, cost, dt, steps
+        self.eta, self.mass, self.friction = eta, mass, friction
+        self.averaged, self.integrator = averaged, integrator
+
+    def __check_init__(self) -> None:
+        if not callable(self.cost):
+            raise TypeError(f"SelfLearningMachine: cost={self.cost!r} is not a function (q, p, target) -> scalar.")
+        for name, x in (("eta", self.eta), ("mass", self.mass)):
+            if isinstance(x, int | float) and (x == 0 or not math.isfinite(x)):
+                raise ValueError(
+                    f"SelfLearningMachine: {name}={x!r} must be finite and not zero: the step is eta/mass."
+                )
+        if isinstance(self.friction, int | float) and not self.friction > 0:
+            raise ValueError(
+                f"SelfLearningMachine: friction={self.friction!r} must be positive; without friction the momentum is "
+                "kept, and nothing is learned."
+            )
+
+    def rest(self, theta: PyTree) -> State:
+        """Return a learning field at rest at these coordinates."""
+        return theta, _tree.zeros_like(theta)
+
+    def run(self, field: State, evaluation: State) -> tuple[State, State]:
+        """Run the machine for a time T; return the learning and the evaluation field then."""
+        start = InitialValue((evaluation[0], field[0]), (evaluation[1], field[1]))
+        sol = solve(self.system, start, dt=self.dt, steps=self.steps, integrator=self.integrator, save=FinalNode())
+        (q, theta), (p, pi) = sol.q, sol.p
+        return (theta, pi), (q, p)
+
+    def echo(self, field: State, evaluation: State, target: Any, eta: Any = None) -> Lesson:
+        """Run forward, kick and run back: steps 1 to 3. The field that is left has not decayed yet."""
+        eta = self.eta if eta is None else eta
+        output_field, (q, p) = self.run(field, evaluation)
+        cost, (dq, dp) = jax.value_and_grad(self.cost, (0, 1))(q, p, target)
+        kicked = _tree.add(q, _tree.scale(eta, dp)), _tree.subtract(p, _tree.scale(eta, dq))
+        back = self.run(*self._reversed(output_field, kicked))
+        after, ended = self._reversed(*back)
+        size = jnp.maximum(*map(_tree.max_abs, evaluation))
+        retrace = jnp.maximum(*map(_tree.max_abs, _tree.subtract(ended, evaluation)))
+        return Lesson(after, cost, retrace / jnp.where(size > 0, size, 1))
+
+    def decay(self, field: State, mass: Any = None) -> State:
+        """Turn the momentum of the learning field into a displacement: step 4."""
+        mass = self.mass if mass is None else mass
+        (theta, pi), kept = field, jnp.exp(-jnp.asarray(self.friction))
+        return _tree.add(theta, _tree.scale((1 - kept) / mass, pi)), _tree.scale(kept, pi)
+
+    def learn(self, field: State, evaluation: State, target: Any) -> Lesson:
+        """Show the machine one example and let it learn.
+
+        Args:
+            field: the learning field, as `rest` or an earlier lesson left it.
+            evaluation: the input, coordinates and momenta of the evaluation field.
+            target: passed to the cost.
+
+        Returns:
+            `Lesson(field, cost, retrace)`.
+        """
+        lesson = self.echo(field, evaluation, target)
+        after = lesson.field
+        if self.averaged:
+            after = _flipped(self.echo(_flipped(after), evaluation, target, -self.eta).field)
+        return Lesson(self.decay(after), lesson.cost, lesson.retrace)
+
+    def gradient(self, field: State, evaluation: State, target: Any) -> PyTree:
+        r"""Measure $\partial C/\partial\theta$ by what echoes displace: $-(m/\eta)\,\delta\theta$.
+
+        In the averaged form two displacements from the same field are averaged, with $(\eta, m)$ and $(-\eta, -m)$:
+        the error is $O(m \eta) + O(\eta^2)$. The simple form is off by $m\,\partial C/\partial\pi + O(\eta)$.
+        """
+        signs = (1, -1) if self.averaged else (1,)
+        total = _tree.zeros_like(field[0])
+        for sign in signs:
+            after = self.decay(self.echo(field, evaluation, target, sign * self.eta).field, sign * self.mass)
+            total = _tree.add(total, _tree.subtract(after[0], field[0]))
+        rate = len(signs) * (1 - jnp.exp(-jnp.asarray(self.friction))) * self.eta / self.mass
+        return _tree.scale(-1 / rate, total)
+
+    def _reversed(self, field: State, evaluation: State) -> tuple[State, State]:
+        (theta, pi), (q, p) = field, evaluation
+        (q, theta), (p, pi) = time_reversed(self.system, ((q, theta), (p, pi)))
+        return (theta, pi), (q, p)
+
+
+def _flipped(field: State) -> State:
+    return field[0], _tree.negate(field[1])

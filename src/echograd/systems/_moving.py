@@ -1,0 +1,141 @@
+"""Parameters that move: coordinates of their own, with momenta and a mass."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from .. import _tree
+from ._base import Scalar
+from ._parameter import as_parameter
+from ._split import AbstractPart, Kinetic, SeparableHamiltonian, SplitHamiltonian, State, acted, parts_of
+
+
+def _all_real(system: Any) -> list[Any]:
+    """Return all real parameters of a system."""
+    return [x for x in jax.tree.leaves(system) if _is_real(x)]
+
+
+def _is_real(x: Any) -> bool:
+    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
+
+
+class MovingParameters(SplitHamiltonian):
+    r"""A system whose parameters are coordinates of their own, with momenta $\pi$ and a mass.
+
+    $$H(q, \theta, p, \pi) = H(q, p; \theta) + \frac{\pi^2}{2M}$$
+
+    The state is the pair `(q, theta)` with momenta `(p, pi)`; both halves are PyTrees. What pushes a parameter is
+    $\dot\pi = -\partial H/\partial\theta$: its momentum adds up, while the system runs, what an echo would read. It
+    is a Hamiltonian like any other: `solve` runs it, by `SplitStep`, and a `SelfLearningMachine` learns with it.
+
+    Args:
+        system: a `SplitHamiltonian` or `SeparableHamiltonian`.
+        mass: $M > 0$, one number; the heavier, the less the parameters move during a run.
+        where: `system -> parameters`, which of its real arrays move, in any PyTree; all of them by default. What does
+            not move stays a trainable parameter. The values of the moving ones in `system` are where `state` starts.
+
+    Raises:
+        TypeError: for a system that does not say which parts its energy has.
+        ValueError: if no parameter, or a complex one, is to move.
+
+    Source: V. Lopez-Pastor and F. Marquardt, PRX 13 (2023) 031020, section III.
+
+    Example:
+        ```python
+        field = eg.systems.NonlinearSchroedinger(jnp.zeros(16))
+        moving = eg.MovingParameters(field, mass=10.0, where=lambda field: field.potential)
+        sol = eg.solve(moving, eg.InitialValue(*moving.state(*field.start())), dt=0.1, steps=50)
+        potential = sol.q[1]
+        ```
+    """
+
+    system: SplitHamiltonian | SeparableHamiltonian
+    mass: Float[Array, ""]
+    where: Callable[[Any], PyTree] = eqx.field(static=True)
+
+    def __init__(self, system: Any, mass: Any, where: Callable[[Any], PyTree] = _all_real) -> None:
+        self.system, self.mass, self.where = system, as_parameter(mass), where
+
+    def __check_init__(self) -> None:
+        parts = SplitHamiltonian, SeparableHamiltonian
+        if not isinstance(self.system, parts):
+            raise TypeError(
+                f"MovingParameters: {type(self.system).__name__} does not say which parts its energy has, so there is "
+                "no step for it and its parameters together. Derive it from SplitHamiltonian or SeparableHamiltonian."
+            )
+        if self.mass.shape != ():
+            raise ValueError(f"MovingParameters: mass is one number, and got shape {self.mass.shape}.")
+        moving = jax.tree.leaves(self.parameters())
+        if not moving or not all(map(_is_real, moving)):
+            raise ValueError(
+                f"MovingParameters: `where` must return real arrays of the system, at least one; it returned {moving}. "
+                "A complex parameter moves as two real ones."
+            )
+
+    def parameters(self) -> PyTree:
+        """Return the values of the moving parameters in the system, where they start."""
+        leaves = jax.tree.leaves(self.system)
+        places, treedef = self._places()
+        return jax.tree.unflatten(treedef, [leaves[i] for i in places])
+
+    def at(self, parameters: PyTree) -> Any:
+        """Return the system with these values of the moving parameters."""
+        leaves, treedef = jax.tree.flatten(self.system)
+        for i, x in zip(self._places()[0], jax.tree.leaves(parameters), strict=True):
+            leaves[i] = x
+        return jax.tree.unflatten(treedef, leaves)
+
+    def _places(self) -> tuple[list[int], Any]:
+        """Return which leaves of the system move, and the structure that they make."""
+        leaves, treedef = jax.tree.flatten(self.system)
+        # Every leaf as an object of its own: two parameters may be the same array.
+        marks = [jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in leaves]
+        chosen, structure = jax.tree.flatten(self.where(jax.tree.unflatten(treedef, marks)))
+        places = [[i for i, mark in enumerate(marks) if mark is x] for x in chosen]
+        if not all(places):
+            raise ValueError(
+                "MovingParameters: `where` must return arrays of the system as they are, such as "
+                f"`lambda system: [system.mass, system.stiffness]`; it returned {chosen}."
+            )
+        return [i for (i,) in places], structure
+
+    def state(self, q: PyTree, p: PyTree) -> State:
+        """Return the state of everything, with the parameters at rest: what `InitialValue` takes."""
+        theta = self.parameters()
+        return (q, theta), (p, _tree.zeros_like(theta))
+
+    def parts(self, t: Scalar, u: Any) -> tuple[AbstractPart, ...]:
+        def part(i: int) -> AbstractPart:
+            return _Pushing(lambda theta: parts_of(self.at(theta), t, u)[i])
+
+        n = len(parts_of(self.system, t, u))
+        return (Kinetic(lambda p: 0.5 * _tree.dot(p[1], p[1]) / self.mass), *map(part, range(n)))
+
+    def mirror(self, q: PyTree) -> PyTree:
+        return self.system.mirror(q[0]), q[1]
+
+    def mirror_input(self, u: Any) -> Any:
+        return self.system.mirror_input(u)
+
+
+class _Pushing(AbstractPart):
+    """A part of a system that pushes its parameters: they stand still while their momenta take what is read."""
+
+    make: Callable[[PyTree], AbstractPart]
+
+    def __call__(self, q: PyTree, p: PyTree) -> Scalar:
+        return self.make(q[1])(q[0], p[0])
+
+    def flow(self, q: PyTree, p: PyTree, s: Scalar) -> State:
+        (x, theta), (y, momentum) = q, p
+        (x, y), push = acted(lambda theta: (self.make(theta), s), theta, (x, y))
+        return (x, theta), (y, _tree.add(momentum, push))
+
+    def action(self, q: PyTree, p: PyTree, s: Scalar) -> Scalar:
+        (x, theta), (y, _) = q, p
+        _, push = acted(lambda theta: (self.make(theta), s), theta, (x, y))
+        return self.make(theta).action(x, y, s) - 0.5 * _tree.dot(theta, push)

@@ -1,0 +1,197 @@
+"""Hamiltonian echo backpropagation: what the machine learns is the gradient, and what leaks in the simple form."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import echograd as eg
+from cases import chain
+from echograd.systems import KerrLattice
+
+PATTERNS = jnp.asarray([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+
+
+def cavity_array(kappa=0.3, hopping=10.0, kerr=-2.0):
+    """Four modes coupled to the corners of a 4 x 4 lattice, as published."""
+    line = np.eye(4, k=1) + np.eye(4, k=-1)
+    k = np.zeros((20, 20))
+    k[4:, 4:] = hopping * (np.kron(line, np.eye(4)) + np.kron(np.eye(4), line))
+    for mode, site in enumerate((0, 3, 12, 15)):
+        k[mode, 4 + site] = k[4 + site, mode] = kappa
+    return KerrLattice(k, 0.0, kerr)
+
+
+def distance(q, p, target):
+    """Squared distance of the last mode from its target, a real amplitude."""
+    return 0.5 * ((q[3] - 2**0.5 * target) ** 2 + p[3] ** 2)
+
+
+def example(pattern, a=0.75):
+    psi = jnp.zeros(4, complex).at[:2].set((a * pattern).astype(complex))
+    return eg.canonical(psi), -0.5 * a * pattern[0] * pattern[1]
+
+
+def machine(**options):
+    return eg.SelfLearningMachine(cavity_array(), distance, dt=20 / 500, steps=500, **options)
+
+
+def field(a=0.75):
+    return machine().rest(2**0.5 * a * jnp.asarray(np.random.default_rng(1).uniform(-1, 1, 16)))
+
+
+@pytest.mark.float64_only
+def test_the_gradient_of_the_cavity_array():
+    """At the published strength and mass, and at a mass where what the simple form leaks is not small."""
+    evaluation, target = example(PATTERNS[1])
+    start = field()
+
+    def cost(theta):
+        _, (q, p) = machine().run((theta, start[1]), evaluation)
+        return distance(q, p, target)
+
+    @eqx.filter_jit
+    def measured(mass):
+        forms = (machine(eta=1e-4, mass=mass, averaged=averaged) for averaged in (False, True))
+        return [form.gradient(start, evaluation, target) for form in forms]
+
+    exact = eqx.filter_jit(jax.grad(cost))(start[0])
+    # Site (1, 2) by a finite difference, as published.
+    step = jnp.zeros(16).at[6].set(1e-5)
+    run = eqx.filter_jit(cost)
+    np.testing.assert_allclose((run(start[0] + step) - run(start[0] - step)) / 2e-5, exact[6], rtol=1e-5)
+
+    errors = {
+        mass: [float(jnp.linalg.norm(x - exact) / jnp.linalg.norm(exact)) for x in measured(jnp.asarray(mass))]
+        for mass in (1e-3, 1.0)
+    }
+    simple, averaged = errors[1e-3]
+    assert averaged < 1e-5 < 1e-4 < simple
+    simple, averaged = errors[1.0]
+    assert averaged < 1e-3 < 0.1 < simple
+
+
+@pytest.mark.float64_only
+def test_xor_is_learned_bit_by_bit():
+    """One round of the four examples costs less after another, and the machine knows its way back."""
+    teacher = machine(mass=0.1)
+
+    def show(field, pattern):
+        lesson = teacher.learn(field, *example(pattern))
+        return lesson.field, (lesson.cost, lesson.retrace)
+
+    @eqx.filter_jit
+    def rounds(start):
+        return jax.lax.scan(lambda f, _: jax.lax.scan(show, f, PATTERNS), start, None, length=8)
+
+    (_, momentum), (costs, retrace) = rounds(field())
+    costs = jnp.mean(costs, 1)
+    assert jnp.all(jnp.diff(costs) < 0)
+    assert costs[-1] < 0.8 * costs[0]
+    assert jnp.max(retrace) < 0.1
+    assert jnp.max(jnp.abs(momentum)) < 1e-40  # friction has turned it into displacement
+
+
+def pushed():
+    """A chain, and the cost of where its masses have gone."""
+    point = chain()
+    return Still(point.system), (point.q, point.p), lambda q, p, target: (q[2] - target) ** 2 + 0.1 * p[0] * q[1]
+
+
+@pytest.mark.float64_only
+def test_it_equals_the_echo_with_the_slopes_of_its_forms():
+    """δπ = -η dC/dθ, for the initial parameters of the moving system: Backprop's and Echo's gradient."""
+    system, evaluation, cost = pushed()
+    moving = eg.MovingParameters(system, 30.0)
+    theta, target = moving.parameters(), jnp.asarray(0.7)
+
+    @eqx.filter_jit
+    def gradients(theta):
+        def loss(theta, gradient):
+            start = eg.InitialValue((evaluation[0], theta), (evaluation[1], jax.tree.map(jnp.zeros_like, theta)))
+            sol = eg.solve(moving, start, dt=0.1, steps=20, gradient=gradient, save=eg.FinalNode())
+            return cost(sol.q[0], sol.p[0], target)
+
+        return [jax.grad(loss)(theta, gradient) for gradient in (eg.Backprop(), eg.Echo())]
+
+    @eqx.filter_jit
+    def errors(eta):
+        teacher = eg.SelfLearningMachine(moving, cost, dt=0.1, steps=20, mass=30.0)
+        rest = teacher.rest(theta)
+        up, down = (teacher.echo(rest, evaluation, target, sign * eta) for sign in (1, -1))
+        momentum, back = jnp.concatenate(up.field[1]), jnp.concatenate(down.field[1])
+        teacher = eg.SelfLearningMachine(moving, cost, dt=0.1, steps=20, eta=eta, mass=30.0)
+        averaged = jnp.concatenate(teacher.gradient(rest, evaluation, target))
+        found = (-momentum / eta, (back - momentum) / (2 * eta), averaged)
+        return jnp.stack([*(jnp.linalg.norm(x - exact) for x in found), up.retrace])
+
+    exact, echo = (jnp.concatenate(x) for x in gradients(theta))
+    np.testing.assert_allclose(echo, exact, rtol=1e-9)
+    slopes = np.log2(errors(jnp.asarray(0.02)) / errors(jnp.asarray(0.01)))
+    # The momentum after one echo, and between two; what two echoes displace, whose leak cancels to first order.
+    np.testing.assert_allclose(slopes, [1, 2, 1, 1], atol=0.15)
+
+
+class Still(eg.SeparableHamiltonian):
+    """The chain without its drive."""
+
+    chain: eg.SeparableHamiltonian
+
+    def kinetic(self, t, p):
+        return self.chain.kinetic(t, p)
+
+    def potential(self, t, q, u):
+        return self.chain.potential(t, q, jnp.zeros(()))
+
+
+@pytest.mark.float64_only
+def test_a_light_parameter_leaks_and_the_average_cancels_it():
+    """The lighter it moves, the more the cost depends on its momentum."""
+    still, evaluation, cost = pushed()
+    target = jnp.asarray(0.7)
+
+    @eqx.filter_jit
+    def errors(mass):
+        moving = eg.MovingParameters(still, mass)
+        theta = moving.parameters()
+
+        def loss(theta):
+            teacher = eg.SelfLearningMachine(moving, cost, dt=0.1, steps=20)
+            return cost(*teacher.run(teacher.rest(theta), evaluation)[1], target)
+
+        exact = jnp.concatenate(jax.grad(loss)(theta))
+        found = []
+        for averaged in (False, True):
+            teacher = eg.SelfLearningMachine(moving, cost, dt=0.1, steps=20, eta=1e-4, mass=mass, averaged=averaged)
+            found.append(jnp.concatenate(teacher.gradient(teacher.rest(theta), evaluation, target)))
+        return [jnp.linalg.norm(x - exact) / jnp.linalg.norm(exact) for x in found]
+
+    for mass in (3.0, 300.0):
+        simple, averaged = errors(jnp.asarray(mass))
+        assert averaged < 1e-4
+        assert simple > 0.1  # decaying with the mass it moved with, the leak is of order T, whatever the mass
+
+
+@pytest.mark.float64_only
+def test_a_machine_that_does_not_retrace_says_so():
+    ring = np.array([[0, np.exp(0.5j), 0, 1], [np.exp(-0.5j), 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
+    retraces = []
+    for reflection in ([1, 0, 3, 2], None):
+        lattice = KerrLattice(ring, 0.1, 0.5, reflection=reflection)
+        teacher = eg.SelfLearningMachine(lattice, lambda q, p, x: (q[0] - x) ** 2, dt=0.1, steps=10)
+        start = teacher.rest(jnp.asarray([0.4, -0.3]))
+        lesson = eqx.filter_jit(teacher.learn)(start, (jnp.ones(2), jnp.zeros(2)), 0.1)
+        retraces.append(lesson.retrace)
+    assert retraces[0] < 1e-3
+    assert retraces[1] > 1e-2
+
+
+def test_what_makes_no_machine():
+    for name in ("eta", "mass"):
+        with pytest.raises(ValueError, match=f"{name}=0"):
+            machine(**{name: 0})
+    with pytest.raises(ValueError, match="friction"):
+        machine(friction=0.0)
+    with pytest.raises(TypeError, match="not a function"):
+        eg.SelfLearningMachine(cavity_array(), 1.0, dt=0.1, steps=1)
