@@ -72,7 +72,7 @@ def demonstrate(config: Config, folder: pathlib.Path, command: str, title: str) 
         )
     try:
         with jax.enable_x64(True):
-            check = Check(config.dataset, model=config.model, cases=2)
+            check = Check(config.dataset, cases=2)  # the model is the config's
             what, gradients = check_model(check, dataclasses.replace(config, precision="float64"))
         exact = gradients.ok(_TOLERANCE)
         out.print(f"\n1. The gradient by echo against backprop, in float64: {what}")

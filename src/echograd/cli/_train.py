@@ -23,7 +23,7 @@ _ABOUT = ("versions", "data")
 
 @dataclasses.dataclass(frozen=True)
 class Train(Config):
-    """Train a state-space model of oscillators on a data set, by echoes or by backprop.
+    """Train a state-space model of oscillators, or a Hopfield network, on a data set: by echoes or by backprop.
 
     The run goes into a folder: its settings, a line of metrics an epoch, checkpoints, and the results of the best model
     on cases it has not seen. Ctrl-C, a crash or a full disk cost nothing: the same command with --resume goes on, and

@@ -1,6 +1,6 @@
 """Hamiltonian sequence models: recurrent units whose gradient is an echo, and stacks of them."""
 
-from ._hopfield import HopfieldNet as HopfieldNet
+from ._hopfield import HopfieldClassifier as HopfieldClassifier, HopfieldNet as HopfieldNet
 from ._hssm import HSSM as HSSM, HSSMBlock as HSSMBlock
 from ._norm import BatchNorm as BatchNorm, LayerNorm as LayerNorm
 from ._oscillators import (

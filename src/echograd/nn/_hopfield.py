@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._equilibrium import equilibrium
-from ..gradients import AbstractStaticGradient
+from ..gradients import EP, AbstractStaticGradient
 from ..relaxation import AbstractRelaxation, Equilibrium, LayerwiseRelaxation, Relaxation
 
 Layers = tuple[Float[Array, "..."], ...]
@@ -114,3 +114,60 @@ class HopfieldNet(eqx.Module):
             solver = LayerwiseRelaxation() if self.activation == "hard-sigmoid" else Relaxation()
         start = self.start(u) if start is None else start
         return equilibrium(self, start, u, gradient=gradient, solver=solver, bounds=self.bounds, throw=throw)
+
+
+class HopfieldClassifier(eqx.Module):
+    r"""A Hopfield network of clipped units whose outputs at rest are logits of classes.
+
+    $$y = \kappa\, s_L, \quad s = \arg\min_{0 \le s \le 1} E(s, u)$$
+
+    A relaxation ends at `tolerance`, a thousandth, or after `max_steps` sweeps: for learning and classifying a few
+    units of a batch that still move are no matter, and nothing is raised. For gradients to the last digit call
+    `net.rest`.
+
+    Args:
+        sizes: numbers of units, from the inputs to the classes.
+        gradient: `EP()` by default. Units at a bound do not respond to an infinitesimal nudge, and learning may come to
+            an end there: `EP(Symmetric(beta))` with a strength that moves them is what networks are trained with.
+        sharpness: $\kappa$, the logit of a unit that is fully on.
+        key: random key.
+
+    Raises:
+        ValueError: if the sizes are no sizes, or the sharpness is not positive.
+
+    Source: B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11 (2017) 24; A. Laborieux et al., Front. Neurosci. 15
+    (2021) 633674, for symmetric nudges and the cross-entropy.
+
+    Example:
+        ```python
+        model = eg.nn.HopfieldClassifier([784, 512, 10], gradient=eg.EP(eg.Symmetric(0.4)), key=jax.random.key(0))
+        logits = model(images)  # (cases, 10)
+        ```
+    """
+
+    net: HopfieldNet
+    gradient: AbstractStaticGradient
+    sharpness: float = eqx.field(static=True)
+    solver: AbstractRelaxation
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        gradient: AbstractStaticGradient | None = None,
+        sharpness: float = 5.0,
+        key: PRNGKeyArray,
+    ) -> None:
+        if not sharpness > 0:
+            raise ValueError(
+                f"HopfieldClassifier(sharpness={sharpness!r}): the logit of a unit that is on is positive."
+            )
+        self.net = HopfieldNet(sizes, key=key)
+        self.gradient = EP() if gradient is None else gradient
+        self.sharpness = sharpness
+        self.solver = LayerwiseRelaxation(tolerance=1e-3, max_steps=100)
+
+    def __call__(self, u: Float[Array, "*batch inputs"]) -> Float[Array, "*batch classes"]:
+        """Return the logits of the classes."""
+        found = self.net.rest(u, gradient=self.gradient, solver=self.solver, throw=False)
+        return self.sharpness * found.state[-1]

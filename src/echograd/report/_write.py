@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 
+from ..nn import HSSM
 from ..training import Run
 from . import _sections
 from ._measure import Subject, check_model, model_costs, oscillator_costs, retrace
@@ -44,6 +45,7 @@ def write(
 
     Raises:
         FileNotFoundError: there is no run, or it has not come to its end.
+        ValueError: the run is of a Hopfield network, which has no trajectory.
         FileExistsError: `out` holds a `report.html` that is not one of these.
 
     Example:
@@ -53,6 +55,12 @@ def write(
     """
     run = run if isinstance(run, Run) else Run.open(run)
     name = run.results and run.config.dataset  # a run that has not come to its end raises here
+    model = run.model
+    if not isinstance(model, HSSM):
+        raise ValueError(
+            f"{run.folder} holds a Hopfield network, and a report is about trajectories and their echoes. Its scores: "
+            f"`echograd evaluate {run.folder}`."
+        )
     path = (run.folder if out is None else pathlib.Path(out)) / "report.html"
     check_ours(path)
     say = say or (lambda _: None)
@@ -62,16 +70,16 @@ def write(
     # The run's own precision, whatever is set outside.
     with jax.enable_x64(run.config.precision == "float64"):
         say("comparing gradients by echo and by backpropagation")
-        few = Subject.of(run.model, run.state, test, _CHECKED_CASES, _CHECKED_STEPS)
+        few = Subject.of(model, run.state, test, _CHECKED_CASES, _CHECKED_STEPS)
         gradients = check_model(few)
         say("running the model on the test cases")
         outputs = run.predict("test")
         say("running an echo back along its path")
-        subject = Subject.of(run.model, run.state, test, _TIMED_CASES)
+        subject = Subject.of(model, run.state, test, _TIMED_CASES)
         cases = len(subject.targets)
         found = retrace(subject, cases // 2)
         say("measuring memory and time of echo and backpropagation")
-        every = run.model.every
+        every = model.every
         lengths = sorted({max(int(m * test.length) // every, 1) * every for m in _MULTIPLES})
         oscillators, whole = oscillator_costs(subject, _OSCILLATOR_STEPS), model_costs(subject, lengths)
 

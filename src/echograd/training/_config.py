@@ -8,7 +8,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from ..gradients import AbstractGradient, Backprop, Echo
+from ..gradients import EP, AbstractGradient, AbstractStaticGradient, Backprop, Echo, Implicit
 from ..nudge import AbstractNudge, Infinitesimal, OneSided, Symmetric
 
 _T = TypeVar("_T")
@@ -21,7 +21,7 @@ def _require(holds: bool, name: str, value: Any, remedy: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Sizes and kinds of the layers of an `HSSM`.
+    """Sizes and kinds of the layers of an `HSSM`; of a Hopfield network `units` and `blocks`, its hidden layers.
 
     Attributes:
         hidden: width of the residual stream.
@@ -74,10 +74,11 @@ class Config:
 
     Attributes:
         dataset: name of the data set.
-        model: kind of the oscillators.
-        gradient: how the oscillators are differentiated.
+        model: kind of the oscillators of an `HSSM`; or "hopfield", a network that settles, for classes only, which
+            takes a case as one flat vector.
+        gradient: how the oscillators are differentiated; of a Hopfield network "echo" is equilibrium propagation.
         nudge: how an echo is nudged; only "infinitesimal" is exact.
-        beta: size of a finite nudge; None scales it to the cotangents.
+        beta: size of a finite nudge; None scales it to the cotangents, or is 0.4 a case for a Hopfield network.
         network: sizes and kinds of the layers.
         optimiser: AdamW, its schedule, and the clipping of gradients.
         epochs: passes through the training cases.
@@ -96,7 +97,7 @@ class Config:
     """
 
     dataset: str
-    model: Literal["linear", "nonlinear"] = "linear"
+    model: Literal["linear", "nonlinear", "hopfield"] = "linear"
     gradient: Literal["echo", "backprop"] = "echo"
     nudge: Literal["infinitesimal", "symmetric", "one-sided"] = "infinitesimal"
     beta: float | None = None
@@ -127,6 +128,22 @@ class Config:
             choices = typing.get_args(typing.get_type_hints(Config)[name])
             value = getattr(self, name)
             _require(value in choices, name, value, f"choose one of {', '.join(map(repr, choices))}")
+
+        _require(
+            self.model != "hopfield" or self.gradient != "echo" or self.nudge != "infinitesimal",
+            "nudge",
+            self.nudge,
+            "clipped units at a bound do not respond to an infinitesimal nudge, so a Hopfield network hardly learns by "
+            "it; choose 'symmetric' (--nudge symmetric)",
+        )
+
+    def static_gradient_object(self) -> AbstractStaticGradient:
+        """Return the gradient that a Hopfield network gets."""
+        if self.gradient == "backprop":
+            return Implicit()
+        # The loss is a mean over cases, and the strength is meant for one.
+        beta = self.batch_size * (0.4 if self.beta is None else self.beta)
+        return EP(OneSided(beta) if self.nudge == "one-sided" else Symmetric(beta))
 
     def gradient_object(self) -> AbstractGradient:
         """Return the gradient that the units of the model get."""

@@ -123,7 +123,7 @@ def fit(
     checkpoint_minutes: float = 5.0,
     devices: int = 1,
 ) -> Run:
-    r"""Train an `HSSM` on a data set and keep everything in one folder.
+    r"""Train an `HSSM` or a Hopfield network on a data set and keep everything in one folder.
 
     The loss is the cross-entropy, or the mean squared error in units of the training targets' standard deviation;
     with class weights $w_c = n / (C n_c)$ every class counts the same. After every epoch the model is scored on the

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..data import Batch, Batches, Dataset, Split
-from ..nn import HSSM
+from ..nn import HSSM, HopfieldClassifier
 from ._config import Config, Optimiser
 
 try:
@@ -34,40 +34,55 @@ class Shapes:
         inputs: number of input channels.
         outputs: number of classes or targets.
         every: distance of the steps that have a target, or 0 if the whole case has one.
+        length: steps of a case.
     """
 
     task: Literal["classification", "regression"]
     inputs: int
     outputs: int
     every: int
+    length: int = 0
 
     @staticmethod
     def of(dataset: Dataset) -> "Shapes":
         """Return the shapes of a data set, or raise if a model cannot have them."""
         if dataset.task == "classification":
-            return Shapes("classification", dataset.inputs_dim, dataset.classes, 0)
+            return Shapes("classification", dataset.inputs_dim, dataset.classes, 0, dataset.length)
         targets = dataset.train.targets.shape[1:]
         if len(targets) <= 1:
-            return Shapes("regression", dataset.inputs_dim, targets[0] if targets else 1, 0)
+            return Shapes("regression", dataset.inputs_dim, targets[0] if targets else 1, 0, dataset.length)
         if len(targets) > 2 or dataset.length // targets[0] < 1 or dataset.length % targets[0]:
             raise ValueError(
                 f"{dataset.name}: regression targets of a case must be numbers of shape (), (outputs,) or (times, "
                 f"outputs) with a number of times that divides the {dataset.length} steps, not {targets}."
             )
-        return Shapes("regression", dataset.inputs_dim, targets[1], dataset.length // targets[0])
+        return Shapes("regression", dataset.inputs_dim, targets[1], dataset.length // targets[0], dataset.length)
+
+
+Model = HSSM | HopfieldClassifier
 
 
 class Learner(eqx.Module):
     """All arrays that training changes: parameters, statistics of batch norms, moments of the optimiser."""
 
-    model: HSSM
+    model: Model
     state: eqx.nn.State
     moments: PyTree
 
 
-def make_model(config: Config, shapes: Shapes) -> tuple[HSSM, eqx.nn.State]:
+def make_model(config: Config, shapes: Shapes) -> tuple[Model, eqx.nn.State]:
     """Return the model of a run before training, and the state of its norms."""
     network = config.network
+    if config.model == "hopfield":
+        if shapes.task != "classification":
+            raise ValueError(
+                "model='hopfield': a network of clipped units has classes only. Use 'linear' for regression."
+            )
+        return eqx.nn.make_with_state(HopfieldClassifier)(
+            [shapes.length * shapes.inputs, *[network.units] * network.blocks, shapes.outputs],
+            gradient=config.static_gradient_object(),
+            key=_key(config, "weights"),
+        )
     return eqx.nn.make_with_state(HSSM)(
         shapes.inputs,
         shapes.outputs,
@@ -138,10 +153,21 @@ def _costs(
 
 
 def _apply(
+<<<<<<< HEAD
     model: HSSM, state: eqx.nn.State, batch: Batch, key: PRNGKeyArray | None
 ) -> tuple[Float[Array, "batch ..."], eqx.nn.State]:
     """Run the model on a batch; cases that only fill it up have no valid step, so that no batch norm sees them."""
     mask = jnp.asarray(batch.mask & (batch.weights > 0)[:, None])
+=======
+    model: Model, state: eqx.nn.State, batch: Batch, keys: PRNGKeyArray | None
+) -> tuple[Float[Array, "batch ..."], eqx.nn.State]:
+    """Run the model on a batch; cases that only fill it up have no valid step, so that no batch norm sees them."""
+    if isinstance(model, HopfieldClassifier):
+        # Energies of a batch add up: one relaxation, and no gradient of every single case.
+        flat = jnp.asarray(batch.inputs, model.net.biases[0].dtype).reshape(batch.inputs.shape[0], -1)
+        return model(flat), state
+    mask = batch.mask & (batch.weights > 0)[:, None]
+>>>>>>> 629d424 (Train Hopfield networks from the command line)
     inputs = jnp.asarray(batch.inputs, model.decoder.weight.dtype)
     return model(inputs, state, mask=mask, key=key)
 
@@ -162,8 +188,14 @@ def train_step(
     Where the batch is split over devices, `everywhere` says that each of them keeps the whole learner.
     """
 
+<<<<<<< HEAD
     def cost(model: HSSM) -> Any:
         outputs, state = _apply(model, learner.state, batch, key)
+=======
+    def cost(model: Model) -> Any:
+        keys = jax.random.split(key, batch.inputs.shape[0])
+        outputs, state = _apply(model, learner.state, batch, keys)
+>>>>>>> 629d424 (Train Hopfield networks from the command line)
         total, count = _costs(shapes, outputs, batch, class_weights)
         return total / jnp.maximum(count, 1), (total, count, outputs, state)
 
@@ -179,11 +211,11 @@ def train_step(
 
 
 @eqx.filter_jit
-def _outputs(model: HSSM, state: eqx.nn.State, batch: Batch) -> Float[Array, "batch ..."]:
+def _outputs(model: Model, state: eqx.nn.State, batch: Batch) -> Float[Array, "batch ..."]:
     return _apply(eqx.nn.inference_mode(model), state, batch, None)[0]
 
 
-def initial_model(config: Config, dataset: Dataset) -> tuple[HSSM, eqx.nn.State]:
+def initial_model(config: Config, dataset: Dataset) -> tuple[Model, eqx.nn.State]:
     """Return the model that `fit` begins with, and the state of its norms.
 
     Args:
@@ -200,7 +232,7 @@ def initial_model(config: Config, dataset: Dataset) -> tuple[HSSM, eqx.nn.State]
 
 def batch_loss(
     dataset: Dataset,
-    model: HSSM,
+    model: Model,
     state: eqx.nn.State,
     batch: Batch,
     class_weights: Float[Array, " classes"] | None = None,
@@ -233,7 +265,7 @@ def on_device(batch: Batch, place: Any = None) -> Batch:
 
 
 def predict(
-    model: HSSM, state: eqx.nn.State, split: Split, batch_size: int, place: Any = None
+    model: Model, state: eqx.nn.State, split: Split, batch_size: int, place: Any = None
 ) -> Float[np.ndarray, "cases ..."]:
     """Return the outputs for every case of a split, batch by batch."""
     found = []

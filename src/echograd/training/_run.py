@@ -1,6 +1,7 @@
 """A finished or broken-off run, read from its folder."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import json
@@ -14,10 +15,9 @@ import numpy as np
 from jaxtyping import Float
 
 from ..data import Dataset, Split, load
-from ..nn import HSSM
 from ._config import Config
 from ._files import load_checkpoint, read_lines
-from ._learner import Shapes, make_model, predict
+from ._learner import Model, Shapes, make_model, predict
 from ._metrics import classification_metrics, regression_metrics
 
 CONFIG, METRICS, RESULTS = "config.json", "metrics.jsonl", "results.json"
@@ -120,10 +120,11 @@ class Run:
     @property
     def shapes(self) -> Shapes:
         """What the model knows of the set."""
-        return Shapes(**{name: self._data[name] for name in ("task", "inputs", "outputs", "every")})
+        names = [field.name for field in dataclasses.fields(Shapes) if field.name in self._data]
+        return Shapes(**{name: self._data[name] for name in names})
 
     @property
-    def model(self) -> HSSM:
+    def model(self) -> Model:
         """The best model, in inference mode."""
         return self._best[0]
 
@@ -133,7 +134,7 @@ class Run:
         return self._best[1]
 
     @functools.cached_property
-    def _best(self) -> tuple[HSSM, eqx.nn.State]:
+    def _best(self) -> tuple[Model, eqx.nn.State]:
         path = self.folder / BEST
         if not path.is_file():
             raise FileNotFoundError(f"{self.folder} has no model yet: no epoch has come to its end. Resume it.")
