@@ -155,8 +155,13 @@ def _costs(
 def _apply(
 <<<<<<< HEAD
     model: HSSM, state: eqx.nn.State, batch: Batch, key: PRNGKeyArray | None
+    model: Model, state: eqx.nn.State, batch: Batch, key: PRNGKeyArray | None
 ) -> tuple[Float[Array, "batch ..."], eqx.nn.State]:
     """Run the model on a batch; cases that only fill it up have no valid step, so that no batch norm sees them."""
+    if isinstance(model, HopfieldClassifier):
+        # Energies of a batch add up: one relaxation, and no gradient of every single case.
+        flat = jnp.asarray(batch.inputs, model.net.biases[0].dtype).reshape(batch.inputs.shape[0], -1)
+        return model(flat), state
     mask = jnp.asarray(batch.mask & (batch.weights > 0)[:, None])
 =======
     model: Model, state: eqx.nn.State, batch: Batch, keys: PRNGKeyArray | None
@@ -190,6 +195,7 @@ def train_step(
 
 <<<<<<< HEAD
     def cost(model: HSSM) -> Any:
+    def cost(model: Model) -> Any:
         outputs, state = _apply(model, learner.state, batch, key)
 =======
     def cost(model: Model) -> Any:
