@@ -154,6 +154,36 @@ def gyroscope(twist=True, steps=STEPS):
     return Case(system, draw(2), draw(2), draw(steps, 2), *numbers(0.3, 0.0), draw(2))
 
 
+class Cubic(eg.Dissipative):
+    """Nonlinear springs and unequal damping: no gradient on the same hardware."""
+
+    spring: Array
+    dashpot: Array
+
+    def inertia(self, v):
+        return v
+
+    def friction(self, v):
+        return self.dashpot * v
+
+    def force(self, t, q, u):
+        return u - self.spring * (q + q**3)
+
+
+def cubic(steps=11):
+    draw = draws(6)
+    system = Cubic(jnp.asarray([1.0, 0.6]), jnp.asarray([0.2, 0.7]))
+    return Case(system, draw(2), draw(2), draw(steps, 2), *numbers(0.3, 0.0), draw(2))
+
+
+def lopsided(what):
+    """Full matrices of which one is not symmetric."""
+    draw = draws(1)
+    system = eg.LinearDamped(2 * jnp.eye(3), 0.5 * jnp.eye(3), 1.5 * jnp.eye(3))
+    system = eqx.tree_at(lambda s: getattr(s, what), system, getattr(system, what) + 0.3 * draw(3, 3))
+    return Case(system, draw(3), draw(3), draw(11, 3), *numbers(0.3, 0.0), draw(3))
+
+
 def loss(case, gradient, *, save=None, cost=True, momenta=True, throw=True):
     """A smooth scalar of everything that a solution holds."""
 

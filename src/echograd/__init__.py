@@ -7,6 +7,7 @@ _check_jaxlib()
 from . import nn as nn, systems as systems
 from ._audit import AuditReport as AuditReport, AuditRow as AuditRow, audit as audit
 from ._check import GradientReport as GradientReport, check_gradients as check_gradients
+from ._diagnose import Diagnosis as Diagnosis, diagnose as diagnose
 from ._equilibrium import equilibrium as equilibrium
 from ._equivalence import EquivalenceRow as EquivalenceRow, equivalence as equivalence
 from ._learning import Lesson as Lesson, SelfLearningMachine as SelfLearningMachine

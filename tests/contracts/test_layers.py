@@ -19,7 +19,7 @@ LAYERS = (
     {"cli", "report"},
     {"training", "data", "plot"},
     {"nn", "device"},
-    {"audit", "check", "equivalence", "learning", "solutions", "sweep"},
+    {"audit", "check", "diagnose", "equivalence", "learning", "solutions", "sweep"},
     {"solve", "equilibrium"},
     {"gradients"},
     {"boundary", "integrators", "nudge", "relaxation"},

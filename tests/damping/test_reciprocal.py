@@ -8,7 +8,7 @@ import pytest
 
 import echograd as eg
 from cases import errors, worst
-from damped import Case, circuit, dense, draws, gyroscope, hatano_nelson, loss, network, normal_form, numbers
+from damped import circuit, cubic, dense, gyroscope, hatano_nelson, lopsided, loss, network, normal_form
 
 
 def observed(t, q, p):
@@ -106,36 +106,6 @@ def test_without_jit_and_by_default_in_any_precision():
 
 
 # What is refused, and what it would have cost.
-
-
-class Cubic(eg.Dissipative):
-    """Nonlinear springs and unequal damping: no gradient on the same hardware."""
-
-    spring: jax.Array
-    dashpot: jax.Array
-
-    def inertia(self, v):
-        return v
-
-    def friction(self, v):
-        return self.dashpot * v
-
-    def force(self, t, q, u):
-        return u - self.spring * (q + q**3)
-
-
-def cubic(steps=11):
-    draw = draws(6)
-    system = Cubic(jnp.asarray([1.0, 0.6]), jnp.asarray([0.2, 0.7]))
-    return Case(system, draw(2), draw(2), draw(steps, 2), *numbers(0.3, 0.0), draw(2))
-
-
-def lopsided(what):
-    """Full matrices of which one is not symmetric."""
-    draw = draws(1)
-    system = eg.LinearDamped(2 * jnp.eye(3), 0.5 * jnp.eye(3), 1.5 * jnp.eye(3))
-    system = eqx.tree_at(lambda s: getattr(s, what), system, getattr(system, what) + 0.3 * draw(3, 3))
-    return Case(system, draw(3), draw(3), draw(11, 3), *numbers(0.3, 0.0), draw(3))
 
 
 REFUSED = {

@@ -10,7 +10,12 @@ from ._echo import Echo as Echo, retrace_error as retrace_error
 from ._glep import Glep as Glep
 from ._nudged import nudged_run as nudged_run
 from ._problem import Outcome as Outcome, Problem as Problem
-from ._reciprocal import Reciprocal as Reciprocal
+from ._reciprocal import (
+    Reciprocal as Reciprocal,
+    Reciprocity as Reciprocity,
+    dense as dense,
+    reciprocity as reciprocity,
+)
 from ._same_boundary import SameBoundary as SameBoundary
 from ._save import AbstractSave as AbstractSave, AllNodes as AllNodes, EveryNode as EveryNode, FinalNode as FinalNode
 from ._static import EP as EP, AbstractStaticGradient as AbstractStaticGradient, Implicit as Implicit

@@ -354,7 +354,8 @@ class Reciprocity(eqx.Module):
     r"""By how much linearity and reciprocity are violated along a path: relative, zero where they hold.
 
     Attributes:
-        nonlinearity: of the forces and the friction.
+        forces: by how much the forces are not linear.
+        friction: by how much the friction, or the inertia, is not.
         mass: of $M S = S M^{\sf T}$.
         damping: of the same for D.
         stiffness: of the same for K, at its worst along the path.
@@ -362,7 +363,8 @@ class Reciprocity(eqx.Module):
         skewness: of the twist, $S = S^{\sf T}$.
     """
 
-    nonlinearity: Float[Array, ""]
+    forces: Float[Array, ""]
+    friction: Float[Array, ""]
     mass: Float[Array, ""]
     damping: Float[Array, ""]
     stiffness: Float[Array, ""]
@@ -400,17 +402,19 @@ def reciprocity(problem: Problem, path: PyTree) -> Reciprocity:
         force, matrix, source = stiffness(k)
         middle, v = 0.5 * (x + y), (y - x) / world.h
         total = force(unravel(middle))
-        found = [relative(total - source + matrix @ middle, total, source, matrix @ middle)]
+        bent = relative(total - source + matrix @ middle, total, source, matrix @ middle)
+        found = []
         for f, linear in ((system.friction, damping), (system.inertia, mass)):
             there = jax.flatten_util.ravel_pytree(f(unravel(v)))[0]
             found.append(relative(there - linear @ v, there, linear @ v))
-        now = jnp.stack([jnp.max(jnp.stack(found)), violation(matrix), relative(matrix - first, first, matrix)])
+        drift = relative(matrix - first, first, matrix)
+        now = jnp.stack([bent, jnp.max(jnp.stack(found)), violation(matrix), drift])
         return jnp.maximum(worst, now), None
 
     k = jnp.arange(problem.steps, dtype=jnp.int32)
-    worst, _ = jax.lax.scan(body, jnp.zeros(3, steps.dtype), (k, steps[:-1], steps[1:]))
+    worst, _ = jax.lax.scan(body, jnp.zeros(4, steps.dtype), (k, steps[:-1], steps[1:]))
     skewness = relative(twist - twist.T, twist)
-    return Reciprocity(worst[0], violation(mass), violation(damping), worst[1], worst[2], skewness)
+    return Reciprocity(worst[0], worst[1], violation(mass), violation(damping), worst[2], worst[3], skewness)
 
 
 def vouched(x: Any, problem: Problem, path: PyTree, gradient: Reciprocal) -> Any:
@@ -421,7 +425,7 @@ def vouched(x: Any, problem: Problem, path: PyTree, gradient: Reciprocal) -> Any
         tolerance = float(jnp.finfo(found.mass.dtype).eps) ** 0.5
     x = eqx.error_if(
         x,
-        ~(found.nonlinearity <= tolerance),
+        ~(jnp.maximum(found.forces, found.friction) <= tolerance),
         "Reciprocal: the system is nonlinear, so the error field is not a motion of the machine itself, and with a "
         "general damping no change of drive or initial state makes it one: proven impossible on the same hardware. "
         "Where the damping is in proportion to the mass use Echo() on MassDamped(system, rate); without any, Echo() on "

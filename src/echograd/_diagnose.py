@@ -1,0 +1,442 @@
+"""Which gradient applies to a system: its symmetries and its damping, measured along a path."""
+
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from . import _tree
+from ._solve import Trajectory, initial_value_problem, retrace_error, solve
+from .boundary import InitialValue
+from .gradients import AbstractGradient, Backprop, Echo, Glep, Problem, Reciprocal, Reciprocity, dense, reciprocity
+from .integrators import AbstractIntegrator, State
+from .systems import Dissipative, Hamiltonian, Lagrangian, MassDamped
+
+# Of a path so many nodes are looked at.
+_SAMPLES = 8
+# Up to here every signed permutation that is its own inverse is tried as a mirror: 1384 of them.
+_EXHAUSTIVE = 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One property of a system: what was measured, and what it means."""
+
+    property: str
+    measured: float | str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found.
+
+    Attributes:
+        findings: the properties that were measured, in the order of the table.
+        damping: `"none"`, `"gyroscopic"`, `"mass-proportional"`, `"overdamped"`, `"linear"` or `"nonlinear"`.
+        rate: the damping rate, where the damping is mass-proportional.
+        mirror: the mirror or twist that the system should declare, a matrix on the flattened coordinates; `None` where
+            none is missing, or none was found.
+        gradient: what to hand to `solve` for the system as it stands: exact by what was measured.
+        recommendation: what to do, in a sentence; it may be better than what applies to the system as it stands.
+    """
+
+    findings: list[Finding] = field(repr=False)
+    damping: str
+    rate: float | None
+    mirror: np.ndarray | None
+    gradient: AbstractGradient
+    recommendation: str
+
+    def table(self) -> str:
+        """Return the findings as a table in plain text, the recommendation below it."""
+        head = ("property", "measured", "verdict")
+        body = [
+            (x.property, x.measured if isinstance(x.measured, str) else f"{x.measured:.1e}", x.verdict)
+            for x in self.findings
+        ]
+        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+        lines = [
+            f"{a.ljust(widths[0])}  {b.rjust(widths[1])}  {c}".rstrip()
+            for a, b, c in (head, ["-" * w for w in widths], *body)
+        ]
+        return "\n".join([*lines, "", self.recommendation])
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+def diagnose(
+    system: Hamiltonian | Lagrangian | Dissipative,
+    boundary: InitialValue | Trajectory,
+    inputs: PyTree = None,
+    *,
+    dt: Any = None,
+    steps: int | None = None,
+    t0: Any = 0.0,
+    integrator: AbstractIntegrator | None = None,
+    mirrors: Sequence[Float[Array, "n n"]] = (),
+    tolerance: float | None = None,
+) -> Diagnosis:
+    r"""Measure what the exactness of a gradient rests on, and recommend one, or say that none but `Backprop` applies.
+
+    For a Hamiltonian or a Lagrangian: whether $H(t, \Pi q, -\Pi p, \Pi_u u) = H(t, q, p, u)$ with the mirror that it
+    declares, how exactly an echo retraces, and, if it does not, whether another mirror would do. For a `Dissipative`
+    system: whether it is linear, whether $M$, $D$ and $K = -\partial F/\partial q$ are symmetric along the path up to
+    the twist that it declares, what kind of damping it has, and whether another twist would do. Candidates are all
+    signed permutations of the coordinates that are their own inverse (a few of them for more than six coordinates) and
+    the `mirrors` that you supply.
+
+    Symmetries are probed at nodes of the path and, of energies, beside them: a finding holds for that path and inputs.
+
+    Args:
+        system: the system.
+        boundary: an `InitialValue`, or a `Trajectory` with all nodes, which then tells `dt`, `steps` and `t0`.
+        inputs: as for `solve`.
+        dt: as for `solve`.
+        steps: as for `solve`.
+        t0: as for `solve`.
+        integrator: as for `solve`.
+        mirrors: further candidates, matrices on the flattened coordinates.
+        tolerance: a relative violation below this is rounding; by default the square root of the rounding unit.
+
+    Returns:
+        `Diagnosis` with `findings`, `damping`, `rate`, `mirror`, `gradient`, `recommendation` and `table()`.
+
+    Raises:
+        ValueError: if a trajectory has fewer than two nodes or does not start at its initial state.
+
+    Source: the conditions of "Unifying Physical Backpropagation" (Boesch, Gediz, Tureci), sections 3 to 10.
+
+    Example:
+        ```python
+        found = eg.diagnose(system, eg.InitialValue(q, p), dt=0.01, steps=1000)
+        print(found.table())
+        sol = eg.solve(system, eg.InitialValue(q, p), dt=0.01, steps=1000, gradient=found.gradient)
+        ```
+    """
+    if isinstance(boundary, Trajectory):
+        boundary, dt, steps, t0 = _of_trajectory(boundary)
+    if dt is None:
+        raise ValueError("diagnose: give dt, the step length, beside an InitialValue.")
+    timing = {"dt": dt, "steps": steps, "t0": t0, "integrator": integrator}
+    problem, _ = initial_value_problem(system, boundary, inputs, **timing)
+    run = solve(system, boundary, inputs, **timing, gradient=Backprop())
+    path = run.q, run.p
+    rounding = float(jnp.finfo(problem.world.h.dtype).eps) ** 0.5 if tolerance is None else tolerance
+    retrace = float(retrace_error(system, boundary, inputs, **timing))
+    if isinstance(problem.world.system, Dissipative):
+        return _of_forces(problem, path, retrace, mirrors, rounding)
+    return _of_energy(problem, path, retrace, mirrors, rounding)
+
+
+def _of_trajectory(run: Trajectory) -> tuple[InitialValue, Any, int, Any]:
+    if run.t.ndim != 1 or run.t.shape[0] < 2 or run.saved is not None:
+        raise ValueError(
+            "diagnose: the trajectory needs every node, from save=AllNodes(). Or pass the InitialValue, with dt and "
+            "steps."
+        )
+    first = [jax.tree.map(lambda x: x[0], x) for x in (run.q, run.p)]
+    return InitialValue(*first), run.t[1] - run.t[0], run.t.shape[0] - 1, run.t[0]
+
+
+# Energies
+
+
+def _of_energy(problem: Problem, path: State, retrace: float, mirrors: Sequence[Array], tolerance: float) -> Diagnosis:
+    system, findings = problem.world.system, []
+    damping, rate = "none", None
+    if isinstance(system, MassDamped):
+        damping, rate = "mass-proportional", float(system.rate)
+        lost = float(jnp.exp(0.5 * system.rate * problem.steps * problem.world.h))
+        findings.append(Finding("damping", f"{rate:.3g}", "mass-proportional, at this rate"))
+        findings.append(Finding("precision lost by an echo", lost, "up to this factor, exp(rate T / 2)"))
+    else:
+        findings.append(Finding("damping", "-", "none: the forces have an energy"))
+    advise = functools.partial(Diagnosis, findings, damping, rate)
+
+    declared = type(system).mirror is not Hamiltonian.mirror
+    odd = float(_oddness(problem, path, None, True))
+    name = "H(t, Πq, -Πp) - H(t, q, p)" if declared else "H(t, q, -p) - H(t, q, p)"
+    findings.append(Finding(name, odd, "time-reversible" if odd <= tolerance else "no time reversal"))
+    returns = retrace <= Echo().retrace_tolerance
+    findings.append(Finding("retrace error of an echo", retrace, "retraces" if returns else "leaves its path"))
+    if odd <= tolerance:
+        if returns:
+            advice = "Echo(): the machine run forward from the flipped state retraces its path."
+            return advise(None, Echo(), advice)
+        advice = (
+            "Backprop(): the system is time-reversible, but rounding grows so fast on this path that an echo does not "
+            "retrace it. With Leapfrog(exact=True), which retraces bit for bit, or over fewer steps Echo() is exact."
+        )
+        return advise(None, Backprop(), advice)
+
+    tried, found = 0, None
+    n = _flat(_tree.take(path[0], 0)).size
+    for matrix, with_inputs in _candidates(n, mirrors, _input_size(problem) == n):
+        tried += 1
+        if float(_oddness(problem, path, jnp.asarray(matrix, problem.world.h.dtype), with_inputs)) <= tolerance:
+            found = matrix, with_inputs
+            break
+    verdict = "none reverses it" if found is None else _named(found[0]) + (", inputs alike" if found[1] else "")
+    findings.append(Finding("mirrors", f"{tried} tried", verdict))
+    back = float(_return_error(problem, path))
+    inverts = back <= Glep().retrace_tolerance
+    findings.append(Finding("return error of the inverse map", back, "returns" if inverts else "leaves its path"))
+    standing = Glep() if inverts else Backprop()
+    if found is not None:
+        alike = ", and of its inputs (`mirror_input`)," if found[1] else ""
+        advice = (
+            f"Declare {_named(found[0])} as the `mirror` of the system{alike} and Echo() is exact, running forward. As "
+            f"it stands, {type(standing).__name__}()."
+        )
+        return advise(found[0], standing, advice)
+    if inverts:
+        advice = "Glep(): no time reversal was found, so no echo; the inverse map, nudged, is exact all the same."
+    else:
+        advice = "Backprop(): no time reversal was found, and rounding keeps the inverse map from returning."
+    return advise(None, standing, advice)
+
+
+@eqx.filter_jit
+def _oddness(problem: Problem, path: State, matrix: Array | None, with_inputs: bool) -> Float[Array, ""]:
+    """Return the largest relative violation of time reversal at nodes of the path and beside them.
+
+    Without a matrix the mirror is the system's own; with one, inputs are mirrored by it or left as they are.
+    """
+    system, world = problem.world.system, problem.world
+    n = problem.steps
+    flat_path = jax.tree.map(lambda x: x[_nodes(n)], path)
+    unravel = jax.flatten_util.ravel_pytree(_tree.take(path[0], 0))[1]
+
+    def mirror(x: PyTree) -> PyTree:
+        return system.mirror(x) if matrix is None else unravel(matrix @ _flat(x))
+
+    def mirror_input(u: Any) -> Any:
+        if matrix is None:
+            return system.mirror_input(u)
+        if not with_inputs:
+            return u
+        flat, back = jax.flatten_util.ravel_pytree(u)
+        return back(matrix @ flat)
+
+    def violation(k: Array, z: State) -> Float[Array, ""]:
+        k = jnp.minimum(k, n - 1)
+        t, u = world.time(k), _tree.take(world.u, k)
+        here = jax.grad(lambda z: system(t, *z, u))(z)
+        there = jax.grad(lambda z: system(t, mirror(z[0]), _tree.negate(mirror(z[1])), mirror_input(u)))(z)
+        parts = [
+            _tree.max_abs(_tree.subtract(a, b)) / jnp.maximum(_tree.max_abs(a), jnp.finfo(world.h.dtype).tiny)
+            for a, b in zip(here, there, strict=True)
+        ]
+        return jnp.maximum(*parts)
+
+    size = jnp.maximum(*map(_tree.max_abs, path))
+    beside = _tree.add(flat_path, _tree.scale(jnp.where(size > 0, size, 1), _tree.spread(flat_path)))
+    found = jnp.stack([jax.vmap(violation)(_nodes(n), z) for z in (flat_path, beside)])
+    # A probe outside the domain of the energy gives NaN: no evidence, unless there is no other.
+    return jnp.where(jnp.all(jnp.isnan(found)), jnp.nan, jnp.nanmax(found))
+
+
+@eqx.filter_jit
+def _return_error(problem: Problem, path: State) -> Float[Array, ""]:
+    """Return how far the inverse map, run from the end of the path, ends from its start."""
+    n = problem.steps
+    start, stop = _tree.take(path, 0), _tree.take(path, n)
+
+    def back(i: Array, z: State) -> State:
+        k = n - 1 - i
+        return problem.integrator.step(problem.world.at(k), k, z, "backward")
+
+    z = jax.lax.fori_loop(0, n, back, stop)
+    size = jnp.maximum(*map(_tree.max_abs, start))
+    return _tree.max_abs(_tree.subtract(z, start)) / jnp.where(size > 0, size, 1)
+
+
+# Forces with damping
+
+
+class _Matrices(eqx.Module):
+    """The linearised system along a path: its matrices, those of the stiffness at several nodes."""
+
+    mass: Float[Array, "n n"]
+    damping: Float[Array, "n n"]
+    stiffness: Float[Array, "samples n n"]
+    twist: Float[Array, "n n"]
+    reciprocity: Reciprocity
+
+
+@eqx.filter_jit
+def _matrices(problem: Problem, path: PyTree) -> _Matrices:
+    world, n, q0 = problem.world, problem.steps, _tree.take(path, 0)
+    system = world.system
+    flat = jax.vmap(_flat)(path)
+    unravel = jax.flatten_util.ravel_pytree(q0)[1]
+
+    def stiffness(k: Array, q: Array) -> Array:
+        k = jnp.minimum(k, n - 1)
+        return -jax.jacfwd(lambda q: _flat(system.force(world.time(k), unravel(q), _tree.take(world.u, k))))(q)
+
+    return _Matrices(
+        dense(system.inertia, q0),
+        dense(system.friction, q0),
+        jax.vmap(stiffness)(_nodes(n), flat[_nodes(n)]),
+        dense(system.twisted, q0),
+        reciprocity(problem, path),
+    )
+
+
+def _of_forces(problem: Problem, path: State, retrace: float, mirrors: Sequence[Array], tolerance: float) -> Diagnosis:
+    found = jax.tree.map(lambda x: np.asarray(x, float), _matrices(problem, path[0]))
+    bent, rough = float(found.reciprocity.forces), float(found.reciprocity.friction)
+    kind, rate, words = _damping_of(found, rough, tolerance)
+    matrices = {"mass": [found.mass], "damping": [found.damping], "stiffness": list(found.stiffness)}
+
+    def asymmetry(twist: np.ndarray) -> dict[str, float]:
+        return {name: max(_violation(x, twist) for x in several) for name, several in matrices.items()}
+
+    findings = [
+        Finding("damping", "-" if rate is None else f"{rate:.3g}", words),
+        Finding("nonlinearity of the forces", bent, "linear" if bent <= tolerance else "nonlinear"),
+    ]
+    advise = functools.partial(Diagnosis, findings, kind, rate)
+    untwisted = np.array_equal(found.twist, np.eye(len(found.twist)))
+    asymmetric = asymmetry(found.twist)
+    for name, x in asymmetric.items():
+        name = f"asymmetry of the {name}" + ("" if untwisted else ", up to the twist")
+        findings.append(Finding(name, x, "reciprocal" if x <= tolerance else "not reciprocal"))
+    returns = retrace <= tolerance
+    findings.append(Finding("retrace error of a plain echo", retrace, "retraces" if returns else "leaves its path"))
+
+    if max(bent, rough) <= tolerance:
+        if max(asymmetric.values()) <= tolerance:
+            advice = "Reciprocal(): the same machine, at rest, answers the reversed error with the exact gradient."
+            return advise(None, Reciprocal(), advice)
+        for tried, (twist, _) in enumerate(_candidates(len(found.twist), mirrors, False), 1):
+            if max(asymmetry(twist).values()) <= tolerance:
+                findings.append(Finding("twists", f"{tried} tried", _named(twist)))
+                advice = (
+                    f"Declare {_named(twist)} as the twist of the system and Reciprocal() is exact. As it stands, "
+                    "Backprop()."
+                )
+                return advise(twist, Backprop(), advice)
+        findings.append(Finding("twists", "-", "none was found that makes it reciprocal"))
+        advice = (
+            "Backprop(): the system is linear but not reciprocal, and no twist was found under which it is. None of "
+            "the physical gradients is exact on it."
+        )
+    elif max(asymmetric["mass"], asymmetric["stiffness"]) > tolerance or not untwisted:
+        advice = "Backprop(): nonlinear forces that are not reciprocal. No physical gradient is exact on them."
+    elif kind == "none":
+        advice = (
+            "Write the system as a SeparableHamiltonian: along this path its forces have a potential, and Echo() is "
+            "exact on it. As it stands, Backprop()."
+        )
+    elif kind == "mass-proportional":
+        advice = (
+            f"Write the undamped system as a SeparableHamiltonian and wrap it, MassDamped(system, {rate:.6g}): Echo() "
+            "is exact on that, nonlinear forces included. As it stands, Backprop()."
+        )
+    elif kind == "gyroscopic":
+        advice = (
+            "Write the system as a Hamiltonian or a Lagrangian with its gyroscopic term: Glep() is exact on it, and so "
+            "is Echo() with a mirror that undoes the term. As it stands, Backprop()."
+        )
+    else:
+        advice = (
+            "Backprop(): nonlinear forces under a damping that is not in proportion to the mass. No gradient on the "
+            "same hardware exists: that is proven, not a gap."
+        )
+    return advise(None, Backprop(), advice)
+
+
+def _damping_of(found: _Matrices, roughness: float, tolerance: float) -> tuple[str, float | None, str]:
+    """Return the kind of damping, its rate if it has one, and words for it."""
+    mass, damping = found.mass, found.damping
+    size = np.linalg.norm(damping)
+    if not roughness <= tolerance:
+        return "nonlinear", None, "nonlinear in the velocity"
+    if size <= tolerance * max(np.linalg.norm(mass), np.linalg.norm(found.stiffness[0])):
+        return "none", None, "none"
+    if np.linalg.norm(mass) <= tolerance * size:
+        return "overdamped", None, "overdamped: there is no mass"
+    if np.linalg.norm(damping + damping.T) <= tolerance * size:
+        return "gyroscopic", None, "gyroscopic: antisymmetric, does no work"
+    rate = float(np.sum(mass * damping) / np.sum(mass**2))
+    if np.linalg.norm(damping - rate * mass) <= tolerance * size:
+        return "mass-proportional", rate, "mass-proportional, at this rate"
+    return "linear", None, "linear, not in proportion to the mass"
+
+
+def _violation(x: np.ndarray, s: np.ndarray) -> float:
+    """Return by how much X S = S Xᵀ is violated, relative to X; zero for a zero matrix."""
+    size = np.linalg.norm(x) * np.linalg.norm(s, 2)
+    return float(np.linalg.norm(x @ s - s @ x.T) / size) if size else 0.0
+
+
+# Mirrors
+
+
+def _candidates(n: int, supplied: Sequence[Array], inputs: bool) -> Iterator[tuple[np.ndarray, bool]]:
+    """Yield matrices to try on n coordinates, and whether inputs are mirrored too, the simplest first."""
+    options = (False, True) if inputs else (False,)
+    for matrix in itertools.chain(map(np.asarray, supplied), _signed_involutions(n)):
+        if matrix.shape != (n, n):
+            raise ValueError(f"diagnose: a mirror has shape {matrix.shape}; on {n} coordinates it is ({n}, {n}).")
+        for with_inputs in options:
+            yield matrix, with_inputs
+
+
+def _signed_involutions(n: int) -> Iterator[np.ndarray]:
+    """Yield signed permutations that are their own inverse: all of them for few coordinates, else the usual ones."""
+    eye = np.eye(n)
+    if n > _EXHAUSTIVE:
+        alternating = np.diag((-1.0) ** np.arange(n))
+        halves = np.roll(eye, n // 2, 0)
+        for p in (eye, eye[::-1], halves) if n % 2 == 0 else (eye, eye[::-1]):
+            yield from (p, -p)
+            for signed in (alternating @ p, np.diag(np.sign(np.arange(n) - n / 2 + 0.25)) @ p):
+                if np.allclose(signed @ signed, eye):
+                    yield from (signed, -signed)
+        return
+    order = [p for p in itertools.permutations(range(n)) if all(p[p[i]] == i for i in range(n))]
+    order.sort(key=lambda p: sum(p[i] != i for i in range(n)))
+    for p in order:
+        cycles = [i for i in range(n) if p[i] >= i]
+        for signs in itertools.product((1.0, -1.0), repeat=len(cycles)):
+            matrix = np.zeros((n, n))
+            for i, s in zip(cycles, signs, strict=True):
+                matrix[i, p[i]] = matrix[p[i], i] = s
+            yield matrix
+
+
+def _named(matrix: np.ndarray) -> str:
+    """Return a mirror in words."""
+    matrix = np.asarray(matrix)
+    n = len(matrix)
+    if np.array_equal(matrix, np.diag(np.diag(matrix))) and n <= 12:
+        return "diag(" + ", ".join(f"{x:g}" for x in np.diag(matrix)) + ")"
+    if np.array_equal(np.abs(matrix), np.eye(n)[::-1]) and abs(matrix.sum()) == n:
+        return "the reversal of the coordinates" if matrix.sum() > 0 else "minus the reversal of the coordinates"
+    return "the matrix in `mirror`"
+
+
+def _nodes(steps: int) -> Int[Array, " samples"]:
+    """Return the nodes that are looked at."""
+    return jnp.asarray(np.unique(np.linspace(0, steps, _SAMPLES).astype(np.int32)))
+
+
+def _flat(x: PyTree) -> Array:
+    return jax.flatten_util.ravel_pytree(x)[0]
+
+
+def _input_size(problem: Problem) -> int:
+    return sum(int(np.prod(x.shape[1:])) for x in jax.tree.leaves(problem.world.u))

@@ -1,0 +1,211 @@
+"""What is diagnosed, and that the recommendation holds."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import echograd as eg
+from cases import chain, machine, mixed, worst
+from damped import circuit, cubic, gyroscope, hatano_nelson, lopsided, network, normal_form
+
+X64 = jax.config.jax_enable_x64
+
+
+def of(case, **options):
+    return eg.diagnose(case.system, eg.InitialValue(case.q, case.p), case.inputs, dt=case.dt, t0=case.t0, **options)
+
+
+def with_dashpot(dashpot):
+    case = cubic()
+    return case._replace(system=eqx.tree_at(lambda s: s.dashpot, case.system, dashpot))
+
+
+class Drag(eg.Dissipative):
+    """Springs, and a drag that goes with the square of the speed."""
+
+    spring: jax.Array
+
+    def inertia(self, v):
+        return v
+
+    def friction(self, v):
+        return jnp.abs(v) * v
+
+    def force(self, t, q, u):
+        return u - self.spring * q
+
+
+CASES = {
+    "springs and dashpots": (network, "linear", eg.Reciprocal, "Reciprocal()"),
+    "RC circuit": (circuit, "overdamped", eg.Reciprocal, "Reciprocal()"),
+    "Hatano-Nelson": (hatano_nelson, "mass-proportional", eg.Reciprocal, "Reciprocal()"),
+    "lopsided": (lambda: lopsided("stiffness"), "mass-proportional", eg.Backprop, "not reciprocal"),
+    "nonlinear, unequal damping": (cubic, "linear", eg.Backprop, "proven, not a gap"),
+    "nonlinear, equal damping": (
+        lambda: with_dashpot(jnp.asarray([0.4, 0.4])),
+        "mass-proportional",
+        eg.Backprop,
+        "MassDamped(system, 0.4)",
+    ),
+    "nonlinear, no damping": (lambda: with_dashpot(jnp.zeros(2)), "none", eg.Backprop, "SeparableHamiltonian"),
+    "drag": (lambda: cubic()._replace(system=Drag(jnp.ones(2))), "nonlinear", eg.Backprop, "No gradient on the same"),
+    "machine": (machine, "none", eg.Echo, "Echo()"),
+}
+
+
+@pytest.mark.parametrize(("make", "damping", "gradient", "advice"), CASES.values(), ids=CASES)
+def test_cases(make, damping, gradient, advice):
+    found = of(make())
+    assert found.damping == damping
+    assert isinstance(found.gradient, gradient)
+    assert advice in found.recommendation
+    assert found.mirror is None
+    assert (found.rate is not None) == (damping == "mass-proportional")
+    assert str(found).splitlines()[-1] == found.recommendation
+    assert len(found.table().splitlines()) == len(found.findings) + 4
+
+
+@pytest.mark.parametrize(
+    ("make", "twist"),
+    [(hatano_nelson, np.eye(5)[::-1]), (gyroscope, np.diag([1.0, -1.0]))],
+    ids=["Hatano-Nelson", "gyroscope"],
+)
+def test_a_missing_twist_is_found(make, twist):
+    found = of(make(twist=False))
+    assert isinstance(found.gradient, eg.Backprop)
+    assert "Reciprocal() is exact" in found.recommendation
+    # Declared, it is what the tests of Reciprocal find exact.
+    np.testing.assert_array_equal(np.abs(found.mirror), np.abs(twist))
+    declared = eqx.tree_at(
+        lambda s: s.twist,
+        make(twist=False).system,
+        jnp.asarray(found.mirror, make().q.dtype),
+        is_leaf=lambda x: x is None,
+    )
+    assert isinstance(of(make()._replace(system=declared)).gradient, eg.Reciprocal)
+
+
+class Bare(eg.Hamiltonian):
+    """A system that does not tell its mirror."""
+
+    inner: eg.Hamiltonian
+
+    def __call__(self, t, q, p, u):
+        return self.inner(t, q, p, u)
+
+
+class Told(eg.Hamiltonian):
+    """The same with the mirror that was found."""
+
+    inner: eg.Hamiltonian
+    told: tuple = eqx.field(static=True)
+
+    def __call__(self, t, q, p, u):
+        return self.inner(t, q, p, u)
+
+    def mirror(self, q):
+        return jnp.asarray(self.told, q.dtype) @ q
+
+    def mirror_input(self, u):
+        return None if u is None else self.mirror(u)
+
+
+def charge():
+    system = eg.systems.ChargedParticle(field=1.5)
+    drive = jnp.stack([jnp.sin(jnp.arange(12.0)), jnp.cos(0.5 * jnp.arange(12.0))], 1)
+    return system, *system.start(), drive
+
+
+def kerr():
+    """Complex hops: time reversal needs the reflection, under which the on-site energies are even."""
+    hop = jnp.asarray([0.5 + 0.3j, -0.4 + 0.2j, 0.5 + 0.3j])
+    matrix = jnp.diag(hop, 1)
+    matrix = matrix + matrix.conj().T + jnp.diag(jnp.asarray([0.3, -0.2, -0.2, 0.3])).astype(matrix.dtype)
+    system = eg.systems.KerrLattice(matrix, 0.5)
+    return system, *eg.canonical(jnp.asarray([1.0, 0.3j, 0.5 - 0.2j, -0.4])), None
+
+
+@pytest.mark.parametrize("make", [charge, kerr], ids=["charge in a field", "Kerr lattice with complex hops"])
+def test_a_missing_mirror_is_found_and_works(make):
+    inner, q, p, inputs = make()
+    start = eg.InitialValue(q, p)
+    timing = {"dt": 0.15, "steps": 12}
+    found = eg.diagnose(Bare(inner), start, inputs, **timing)
+    assert isinstance(found.gradient, eg.Glep)
+    assert "mirror" in found.recommendation
+    told = Told(inner, tuple(map(tuple, found.mirror.tolist())))
+    again = eg.diagnose(told, start, inputs, **timing)
+    assert isinstance(again.gradient, eg.Echo)
+    assert again.mirror is None
+
+    def loss(system, gradient):
+        sol = eg.solve(system, start, inputs, **timing, gradient=gradient)
+        return mixed((sol.q, sol.p))
+
+    @eqx.filter_jit
+    def gradients(told):
+        bare = eqx.filter_grad(loss)(Bare(told.inner), found.gradient)
+        return bare.inner, *(eqx.filter_grad(loss)(told, g).inner for g in (again.gradient, eg.Backprop()))
+
+    standing, echo, expected = gradients(told)
+    assert max(worst(standing, expected), worst(echo, expected)) < (1e-9 if X64 else 1e-2)
+
+
+class Lopsided(eg.Hamiltonian):
+    """Odd in the momentum in a way that no mirror undoes."""
+
+    strength: jax.Array
+
+    def __call__(self, t, q, p, u):
+        odd = p[0] * (q[1] + q[0] * q[1] ** 2) + p[1] * jnp.sin(q[0] + 0.3) + p[0] * p[1] ** 2
+        return 0.5 * jnp.sum(p**2) + 0.3 * jnp.sum(q**4) + self.strength * odd
+
+
+def test_no_mirror_at_all():
+    start = eg.InitialValue(jnp.asarray([0.4, 0.9]), jnp.asarray([0.5, -0.2]))
+    found = eg.diagnose(Lopsided(jnp.asarray(0.3)), start, dt=0.1, steps=9)
+    assert isinstance(found.gradient, eg.Glep)
+    assert found.mirror is None
+    assert "no time reversal was found" in found.recommendation
+
+
+def test_mass_damped_and_what_it_has_forgotten():
+    point = chain(190)
+    damped = eg.MassDamped(point.system, 2.0)
+    short = eg.diagnose(damped, eg.InitialValue(point.q, point.p), point.inputs[:10], dt=0.2)
+    assert (short.damping, short.rate) == ("mass-proportional", 2.0)
+    assert isinstance(short.gradient, eg.Echo)
+    forgotten = eg.diagnose(damped, eg.InitialValue(point.q, point.p), point.inputs, dt=0.2)
+    assert isinstance(forgotten.gradient, eg.Backprop)
+    assert "exact=True" in forgotten.recommendation
+
+
+def test_a_trajectory_tells_the_timing():
+    case = circuit()
+    sol = eg.solve(case.system, eg.InitialValue(case.q, case.p), case.inputs, dt=case.dt, t0=case.t0)
+    found = eg.diagnose(case.system, sol, case.inputs)
+    assert isinstance(found.gradient, eg.Reciprocal)
+    with pytest.raises(ValueError, match="every node"):
+        eg.diagnose(
+            case.system,
+            eg.solve(case.system, eg.InitialValue(case.q, case.p), case.inputs, dt=case.dt, save=eg.FinalNode()),
+        )
+
+
+def test_a_supplied_mirror_is_tried_first_and_must_fit():
+    """A twist that is no signed permutation: what 1/C is to a circuit in normal form."""
+    case = normal_form()
+    twist = case.system.twist
+    bare = case._replace(system=eqx.tree_at(lambda s: s.twist, case.system, None))
+    assert of(bare).mirror is None
+    found = of(bare, mirrors=[twist])
+    np.testing.assert_array_equal(found.mirror, twist)
+    with pytest.raises(ValueError, match="shape"):
+        of(bare, mirrors=[jnp.eye(2)])
+
+
+def test_dt_is_needed():
+    with pytest.raises(ValueError, match="give dt"):
+        eg.diagnose(chain().system, eg.InitialValue(jnp.ones(3), jnp.ones(3)), steps=3)
