@@ -38,7 +38,7 @@ def specimens():
         "DuffingNetwork": Specimen(systems.DuffingNetwork(), lambda s: s.start(), 0.15, ripple),
         "ChargedParticle": Specimen(systems.ChargedParticle(), lambda s: s.start(), 0.1),
         "SineGordon": Specimen(systems.SineGordon(), lambda s: s.start(n=8), 0.05, ripple),
-        "WaveField": Specimen(systems.WaveField(speed), lambda s: s.start(), 0.2, 0.1 * speed),
+        "WaveField": Specimen(systems.WaveField(speed, spacing=0.7), lambda s: s.start(), 0.2, 0.1 * speed),
         "KerrLattice": Specimen(systems.KerrLattice(), lambda s: s.start(), 0.1, 0.1j * ripple[:6].astype(complex)),
         "NonlinearSchroedinger": Specimen(
             systems.NonlinearSchroedinger(ripple), lambda s: s.start(), 0.1, 0.1 * ripple.astype(complex)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
 from .._energy import derivatives
+from .._once import once
 from ..integrators import Direction, State, World, is_mirrored, sign, time_reversed
 from ..nudge import AbstractNudge
 from ._problem import Outcome, Problem, index
@@ -61,28 +62,28 @@ def nudged_run(
     def in_forward_time(z: State) -> State:
         return time_reversed(problem.world.system, z) if direction == "echo" else z
 
-    def push(action: Any, lasting: Problem, z: State) -> tuple[State, Problem]:
-        """Add the kick of an action at one node, reading that action too."""
-        reading, (dq, dp) = derivatives(action, lasting, z)
+    def push(action: Any, beta: Any, z: State) -> tuple[State, Problem]:
+        """Add β times the kick of an action at one node, reading that action too."""
+        reading, (dq, dp) = _times(beta, derivatives(action, lasting, z))
         if sign(direction) > 0:
             return (_tree.subtract(z[0], dp), _tree.add(z[1], dq)), reading
         return (_tree.add(z[0], dp), _tree.subtract(z[1], dq)), reading
 
     def visit(k: Int[Array, ""], beta: Any, z: State) -> tuple[State, Problem]:
-        """Nudge node `k` by its share of the loss."""
+        """Nudge node `k` by β times its share of the loss."""
 
         def action(lasting: Problem, z: State) -> Float[Array, ""]:
-            return beta * share_of(bar, eqx.combine(lasting, rest), k, in_forward_time(z))
+            return share_of(bar, eqx.combine(lasting, rest), k, in_forward_time(z))
 
-        return push(action, lasting, z)
+        return push(action, beta, z)
 
     def terminal(beta: Any, z: State) -> tuple[State, Problem]:
         """Nudge node N by the cotangent of the final state."""
 
         def action(lasting: Problem, z: State) -> Float[Array, ""]:
-            return beta * paired(bar.final, in_forward_time(z))
+            return paired(bar.final, in_forward_time(z))
 
-        return push(action, lasting, z)
+        return push(action, beta, z)
 
     def step(k: Int[Array, ""], z: State) -> tuple[State, World]:
         """Take step `k`, reading what the action says of the parameters where the free run went."""
@@ -115,7 +116,7 @@ def nudged_run(
     if bar.final is not None and not forward:
         ensemble, _ = nudge.advance(beta, terminal, ensemble)
     carry = (ensemble, total, _tree.zeros_like(wanted.world.u))
-    ensemble, total, du = jax.lax.fori_loop(index(0), index(n), advance, carry)
+    ensemble, total, du = jax.lax.fori_loop(index(0), index(n), once(advance), carry)
     last = index(n if forward else 0)
     ensemble, pushing = nudge.advance(beta, lambda beta, z: visit(last, beta, z), ensemble)
     if bar.final is not None and forward:
@@ -140,6 +141,19 @@ def share_of(bar: Outcome, problem: Problem, k: Int[Array, ""], z: State) -> Flo
             seen = jax.tree.map(lambda x: jnp.where(kept, x, jnp.zeros_like(x)), seen)
         total += paired(seen, problem.observe(k, z))
     return total
+
+
+@jax.custom_jvp
+def _times(beta: Float[Array, ""], x: PyTree) -> PyTree:
+    """Return βx, which for β = 0 is zero without a look at `x`, so that the compiler leaves it out."""
+    return jax.tree.map(lambda x: jnp.where(beta == 0, jnp.zeros_like(x), beta.astype(x.dtype) * x), x)
+
+
+@_times.defjvp
+def _times_jvp(primals: Any, tangents: Any) -> tuple[PyTree, PyTree]:
+    (beta, x), (dbeta, dx) = primals, tangents
+    change = jax.tree.map(lambda x: dbeta.astype(x.dtype) * x, x)
+    return _times(beta, x), _tree.add(change, _times(beta, dx))
 
 
 def load_of(problem: Problem, first: State, last: State, bar: Outcome) -> Float[Array, ""]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
+from .._once import once
 from ..integrators import AbstractIntegrator, State, World
 from ._save import AbstractSave
 
@@ -61,6 +62,7 @@ def free_run(problem: Problem, z0: State) -> Outcome:
     n = problem.steps
     stride = problem.save.stride(n)
 
+    @once
     def advance(k: Int[Array, ""], carry: Any) -> Any:
         z, cost = carry
         z = problem.step(k, z)

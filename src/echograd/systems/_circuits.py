@@ -40,7 +40,7 @@ class LCLadder(SeparableHamiltonian):
         return 0.5 * jnp.sum(p**2 / self.capacitance)
 
     def potential(self, t: Scalar, q: Float[Array, " n"], u: Any) -> Scalar:
-        return 0.5 * jnp.sum((q[1:] - q[:-1]) ** 2 / self.inductance) - work(q[0], u)
+        return 0.5 * jnp.sum(jnp.diff(q) ** 2 / self.inductance) - work(q[0], u)
 
     def start(self, n: int = 16) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """Return a ladder of `n` nodes, the first few of them charged."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -20,7 +21,7 @@ class SineGordon(SeparableHamiltonian):
     Args:
         speed: $c$, one number or shape (n - 1,).
         frequency: $\omega$, one number or shape (n,).
-        spacing: $a$, a length.
+        spacing: $a$, a length. A number and not a parameter: the grid is no part of the physics.
 
     The input `u`, if there is one, is the force on every site, shape (n,).
 
@@ -35,13 +36,13 @@ class SineGordon(SeparableHamiltonian):
 
     speed: Float[Array, "..."] = parameter(1.0)
     frequency: Float[Array, "..."] = parameter(1.0)
-    spacing: Scalar = parameter(0.25)
+    spacing: float = eqx.field(static=True, default=0.25)
 
     def kinetic(self, t: Scalar, p: Float[Array, " n"]) -> Scalar:
         return jnp.sum(p**2) / (2 * self.spacing)
 
     def potential(self, t: Scalar, q: Float[Array, " n"], u: Any) -> Scalar:
-        slope = self.speed * (q[1:] - q[:-1])
+        slope = self.speed * jnp.diff(q)
         well = self.frequency**2 * (1 - jnp.cos(q))
         return jnp.sum(slope**2) / (2 * self.spacing) + self.spacing * jnp.sum(well) - work(q, u)
 
@@ -52,7 +53,7 @@ class SineGordon(SeparableHamiltonian):
         """
         c = self.speed if self.speed.ndim == 0 else self.speed[n // 2]
         frequency = self.frequency if self.frequency.ndim == 0 else self.frequency[n // 2]
-        x = self.spacing * (jnp.arange(n, dtype=self.spacing.dtype) - n / 4)
+        x = self.spacing * (jnp.arange(n, dtype=self.speed.dtype) - n / 4)
         steepness = frequency / (c * jnp.sqrt(1 - jnp.asarray(velocity, x.dtype) ** 2))
         q = 4 * jnp.arctan(jnp.exp(steepness * x))
         return q, -self.spacing * velocity * c * steepness * 2 / jnp.cosh(steepness * x)
@@ -69,7 +70,7 @@ class WaveField(SeparableHamiltonian):
 
     Args:
         speed: $c$ in every cell, shape (rows, columns); 1 on 256 x 256 by default.
-        spacing: $a$, a length.
+        spacing: $a$, a length. A number and not a parameter: the grid is no part of the physics.
 
     The input `u`, if there is one, is the source in every cell, shape (rows, columns).
 
@@ -82,12 +83,10 @@ class WaveField(SeparableHamiltonian):
         ```
     """
 
-    speed: Float[Array, "rows columns"]
-    spacing: Scalar
-
-    def __init__(self, speed: Any = None, spacing: Any = 1.0) -> None:
-        self.speed = as_parameter(jnp.ones((256, 256)) if speed is None else speed)
-        self.spacing = as_parameter(spacing)
+    speed: Float[Array, "rows columns"] = eqx.field(
+        default_factory=lambda: jnp.ones((256, 256)), converter=as_parameter
+    )
+    spacing: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self) -> None:
         if self.speed.ndim != 2:
@@ -99,9 +98,9 @@ class WaveField(SeparableHamiltonian):
         return 0.5 * jnp.sum((self.speed * p) ** 2)
 
     def potential(self, t: Scalar, q: Float[Array, "rows columns"], u: Any) -> Scalar:
-        inside = jnp.sum((q[1:] - q[:-1]) ** 2) + jnp.sum((q[:, 1:] - q[:, :-1]) ** 2)
-        walls = jnp.sum(q[0] ** 2 + q[-1] ** 2) + jnp.sum(q[:, 0] ** 2 + q[:, -1] ** 2)
-        return (inside + walls) / (2 * self.spacing**2) - work(q, u)
+        walled = jnp.pad(q, 1)
+        slopes = jnp.sum(jnp.diff(walled, axis=0) ** 2) + jnp.sum(jnp.diff(walled, axis=1) ** 2)
+        return slopes / (2 * self.spacing**2) - work(q, u)
 
     def start(self) -> tuple[Float[Array, "rows columns"], Float[Array, "rows columns"]]:
         """Return a bump in the middle, at rest: it spreads as a ring."""

@@ -24,9 +24,3 @@ def as_parameter(x: Any) -> Array:
 def work(q: Array, u: Any) -> Float[Array, ""]:
     r"""Return $u \cdot q$, what a force `u` on every coordinate takes from the potential; zero for `None`."""
     return jnp.zeros((), q.dtype) if u is None else jnp.sum(u * q)
-
-
-def stretches(q: Float[Array, " n"]) -> Float[Array, " n+1"]:
-    """Return the differences of neighbours in a chain between two fixed walls."""
-    wall = jnp.zeros(1, q.dtype)
-    return jnp.concatenate([q, wall]) - jnp.concatenate([wall, q])

@@ -42,7 +42,7 @@ class PendulumChain(SeparableHamiltonian):
         return 0.5 * jnp.sum(p**2 / (self.mass * self.length**2))
 
     def potential(self, t: Scalar, q: Float[Array, " n"], u: Any) -> Scalar:
-        twist = q[1:] - q[:-1]
+        twist = jnp.diff(q)
         weight = self.mass * self.gravity * self.length
         return jnp.sum(weight * (1 - jnp.cos(q))) + 0.5 * jnp.sum(self.coupling * twist**2) - work(q, u)
 

@@ -1,0 +1,85 @@
+"""What is shared is computed once, and nothing else changes."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import echograd as eg
+from echograd._once import once
+
+on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="nothing is arranged elsewhere")
+
+
+@jax.custom_jvp
+def guarded(x):
+    return jnp.log(jnp.where(x > 0, x, 1.0))
+
+
+guarded.defjvp(lambda primals, tangents: (guarded(*primals), tangents[0] / primals[0]))
+
+
+def everything(x, k, tree):
+    """Use a padded, shifted, looping, branching, integer-carrying tangle of operations."""
+    padded = jnp.pad(x, (2, 1)) + jnp.pad(x, (0, 3), constant_values=1.5) + jax.lax.pad(x, 0.5, [(-1, 0, 1)])[:9]
+    looped = jax.lax.fori_loop(0, 3, lambda i, y: jnp.sin(y) + jnp.diff(jnp.pad(y, (1, 0))), x)
+    branched = jax.lax.cond(k > 2, jnp.exp, jnp.cos, x)
+    inner = jax.jit(lambda x: {"a": jnp.tanh(x) * guarded(x), "b": x[1:] - x[:-1]})(x)
+    return (padded, looped, branched, k + 1), inner, tree["b"] ** tree["c"], jnp.eye(2), 3.0
+
+
+def test_the_numbers_are_the_same():
+    x, k = jnp.linspace(0.3, 2.0, 6), jnp.asarray(3)
+    tree = {"b": x[:2], "c": jnp.asarray(1.3)}
+    for transform in (lambda f: f, jax.jit):
+        expected, found = transform(everything)(x, k, tree), transform(once(everything))(x, k, tree)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-6), expected, found)
+        assert jax.tree.structure(expected) == jax.tree.structure(found)
+    batch = jax.vmap(once(everything), (0, None, None))(jnp.stack([x, 2 * x]), k, tree)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-6), batch[0], everything(2 * x, k, tree)[0])
+
+
+@pytest.mark.parametrize("rows", [3, 3000])
+def test_padding_on_every_side(rows):
+    """Both as copies, in short arrays, and left to the compiler, in long ones."""
+    x = jnp.arange(2.0 * rows).reshape(rows, 2) + 1
+    for widths in ([(0, 0), (1, 2)], [(2, 0), (0, 1)], [(0, 0), (0, 0)], [(1, -1), (0, 0)]):
+        f = lambda x, widths=widths: jax.lax.pad(x, jnp.asarray(7, x.dtype), [(*w, 0) for w in widths])  # noqa: E731
+        np.testing.assert_array_equal(jax.jit(once(f))(x), f(x))
+
+
+def sines(f, *arguments):
+    return len(re.findall(r" sine\(", jax.jit(f).lower(*arguments).compile().as_text()))
+
+
+@on_cpu
+def test_a_sine_that_three_readings_share_is_computed_once():
+    """The negative control is the same loop as the compiler would have it."""
+    x = jnp.ones(64)
+
+    def body(_, carry):
+        y, (a, b) = carry
+        sine = jnp.sin(y)
+        return y + 0.1 * sine, (a + sine * y, b + sine**2)
+
+    def loop(body):
+        return lambda x: jax.lax.fori_loop(0, 9, body, (x, (x, x)))
+
+    assert sines(loop(body), x) > 1
+    assert sines(loop(once(body)), x) == 1
+
+
+@on_cpu
+def test_an_echo_computes_the_force_of_a_pendulum_once():
+    """One sine in the run forward, one in the echo, whatever is read: all four parameters or one."""
+    q, p = eg.systems.PendulumChain().start(n=5)
+
+    def cost(system):
+        start = eg.InitialValue(q, p)
+        return eg.solve(
+            system, start, dt=0.1, steps=50, save=eg.FinalNode(), cost=lambda t, q, p: jnp.sum(q**2), throw=False
+        ).cost
+
+    assert sines(jax.grad(cost), eg.systems.PendulumChain(mass=jnp.ones(5), length=jnp.ones(5))) == 2
