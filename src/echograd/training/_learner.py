@@ -153,8 +153,6 @@ def _costs(
 
 
 def _apply(
-<<<<<<< HEAD
-    model: HSSM, state: eqx.nn.State, batch: Batch, key: PRNGKeyArray | None
     model: Model, state: eqx.nn.State, batch: Batch, key: PRNGKeyArray | None
 ) -> tuple[Float[Array, "batch ..."], eqx.nn.State]:
     """Run the model on a batch; cases that only fill it up have no valid step, so that no batch norm sees them."""
@@ -163,16 +161,6 @@ def _apply(
         flat = jnp.asarray(batch.inputs, model.net.biases[0].dtype).reshape(batch.inputs.shape[0], -1)
         return model(flat), state
     mask = jnp.asarray(batch.mask & (batch.weights > 0)[:, None])
-=======
-    model: Model, state: eqx.nn.State, batch: Batch, keys: PRNGKeyArray | None
-) -> tuple[Float[Array, "batch ..."], eqx.nn.State]:
-    """Run the model on a batch; cases that only fill it up have no valid step, so that no batch norm sees them."""
-    if isinstance(model, HopfieldClassifier):
-        # Energies of a batch add up: one relaxation, and no gradient of every single case.
-        flat = jnp.asarray(batch.inputs, model.net.biases[0].dtype).reshape(batch.inputs.shape[0], -1)
-        return model(flat), state
-    mask = batch.mask & (batch.weights > 0)[:, None]
->>>>>>> 629d424 (Train Hopfield networks from the command line)
     inputs = jnp.asarray(batch.inputs, model.decoder.weight.dtype)
     return model(inputs, state, mask=mask, key=key)
 
@@ -193,15 +181,8 @@ def train_step(
     Where the batch is split over devices, `everywhere` says that each of them keeps the whole learner.
     """
 
-<<<<<<< HEAD
-    def cost(model: HSSM) -> Any:
     def cost(model: Model) -> Any:
         outputs, state = _apply(model, learner.state, batch, key)
-=======
-    def cost(model: Model) -> Any:
-        keys = jax.random.split(key, batch.inputs.shape[0])
-        outputs, state = _apply(model, learner.state, batch, keys)
->>>>>>> 629d424 (Train Hopfield networks from the command line)
         total, count = _costs(shapes, outputs, batch, class_weights)
         return total / jnp.maximum(count, 1), (total, count, outputs, state)
 
