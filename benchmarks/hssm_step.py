@@ -7,9 +7,10 @@ resident memory is its own, and they take their steps in turns, so that a change
 float32, Adam, batch norm, dropout 0.05.
 
 Reported: compilation (tracing included), median step (wall clock, and processor time of all threads), peak resident
-memory, compiled temporary memory, and how far gradients are from backpropagation through the same model: ours from
-our backprop, the published RHEL from the published BPTT. The linear unit alone is compared with the time that it takes
-to copy its inputs, outputs and their cotangents once.
+memory, and compiled temporary memory. Then, in float64, at the full length but with two examples and two blocks: how
+far gradients are from backpropagation through the same model, ours from our backprop, the published RHEL from the
+published BPTT. The linear unit alone is compared with the time that it takes to copy its inputs, outputs and their
+cotangents once.
 """
 
 import argparse
@@ -21,7 +22,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ SHAPES = {
 OURS = ("echo", "backprop")
 PEERS = ("published RHEL", "published BPTT")
 EXACT = {"echo": "backprop", "published RHEL": "published BPTT"}
+SMALLER = {"batch": 2, "blocks": 2}
 
 
 def main() -> None:
@@ -45,13 +46,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--contender", help=argparse.SUPPRESS)
-    parser.add_argument("--gradient", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--agreement", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.contender == "unit":
         print(json.dumps(unit_alone(arguments.shape[0], arguments.repeats)))
         return
+    if arguments.agreement:
+        print(json.dumps(agreement(arguments.shape[0], arguments.contender, arguments.peer)))
+        return
     if arguments.contender:
-        take_steps(arguments.shape[0], arguments.contender, arguments.peer, arguments.gradient)
+        take_steps(arguments.shape[0], arguments.contender, arguments.peer)
         return
     if arguments.peer and not (arguments.peer / "models" / "LinHRU.py").exists():
         parser.error(f"{arguments.peer} holds no models/LinHRU.py: give the path of a clone of the published code")
@@ -59,9 +63,7 @@ def main() -> None:
     rows, units = [], []
     for shape in arguments.shape:
         rows += compare(shape, OURS + (PEERS if arguments.peer else ()), arguments.peer, arguments.repeats)
-        command = [sys.executable, __file__, "--shape", shape, "--contender", "unit"]
-        command += ["--repeats", str(3 * arguments.repeats)]
-        units.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+        units.append(child(shape, "unit", None, "--repeats", str(3 * arguments.repeats)))
     print(render(rows, units))
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -71,37 +73,36 @@ def main() -> None:
 
 def compare(shape: str, contenders: tuple[str, ...], peer: Path | None, repeats: int) -> list[dict]:
     """Let the contenders take their steps in turns, and return a row for each."""
-    import numpy as np
-
-    with tempfile.TemporaryDirectory() as folder:
-        processes, rows, gradients = {}, {}, {}
+    processes, rows = {}, {}
+    for name in contenders:
+        processes[name] = subprocess.Popen(
+            command(shape, name, peer), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        rows[name] = ask(processes[name], None)  # when it has compiled
+        print(f"{shape}: {name} compiled in {rows[name]['compile_s']:.1f} s", file=sys.stderr, flush=True)
+    for _ in range(repeats):
         for name in contenders:
-            gradients[name] = Path(folder) / f"{name}.npz"
-            command = [sys.executable, __file__, "--shape", shape, "--contender", name]
-            command += ["--gradient", str(gradients[name])] + (["--peer", str(peer)] if peer else [])
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            processes[name] = process
-            rows[name] = ask(process, None)  # when it has compiled
-            print(f"{shape}: {name} compiled in {rows[name]['compile_s']:.1f} s", file=sys.stderr, flush=True)
-        for _ in range(repeats):
-            for name in contenders:
-                for key, value in ask(processes[name], "step").items():
-                    rows[name].setdefault(key, []).append(value)
-        for name in contenders:
-            rows[name] |= ask(processes[name], "end")
-            processes[name].wait()
-            for key in ("step_s", "cpu_s"):
-                rows[name][f"{key}_all"] = rows[name][key]
-                rows[name][key] = statistics.median(rows[name][key])
-        for name, exact in EXACT.items():
-            if name in rows:
-                a, b = np.load(gradients[name]), np.load(gradients[exact])
-                errors = {k: float(np.linalg.norm(a[k] - b[k]) / np.linalg.norm(b[k])) for k in b if np.any(b[k])}
-                rows[name]["worst_leaf"] = max(errors, key=lambda k: errors[k])
-                rows[name]["worst_leaf_error"] = max(errors.values())
-                total = sum(float(np.sum((a[k] - b[k]) ** 2)) for k in b)
-                rows[name]["gradient_error"] = (total / sum(float(np.sum(b[k] ** 2)) for k in b)) ** 0.5
+            for key, value in ask(processes[name], "step").items():
+                rows[name].setdefault(f"{key}_all", []).append(value)
+    for name in contenders:
+        rows[name] |= ask(processes[name], "end")
+        processes[name].wait()
+        for key in ("step_s", "cpu_s"):
+            rows[name][key] = statistics.median(rows[name][f"{key}_all"])
+    for name in set(contenders) & set(EXACT):
+        rows[name] |= child(shape, name, peer, "--agreement")
     return list(rows.values())
+
+
+def command(shape: str, contender: str, peer: Path | None) -> list[str]:
+    words = [sys.executable, __file__, "--shape", shape, "--contender", contender]
+    return words + (["--peer", str(peer)] if peer else [])
+
+
+def child(shape: str, contender: str, peer: Path | None, *options: str) -> dict:
+    """Return what this file answers in a process of its own."""
+    done = subprocess.run([*command(shape, contender, peer), *options], stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout)
 
 
 def ask(process: subprocess.Popen, request: str | None) -> dict:
@@ -116,7 +117,7 @@ def ask(process: subprocess.Popen, request: str | None) -> dict:
 
 def render(rows: list[dict], units: list[dict]) -> str:
     lines = [
-        "| shape | contender | compile s | step s | processor s | peak GB | temporary GB | gradient error |",
+        "| shape | contender | compile s | step s | processor s | peak GB | temporary GB | gradient error (float64) |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for r in rows:
@@ -157,26 +158,53 @@ def machine() -> dict:
     }
 
 
-def take_steps(shape: str, contender: str, peer: Path | None, gradient_file: Path) -> None:
-    """Compile a training step, then take one whenever asked to, on standard input and output."""
-    import equinox as eqx
+def problem(contender: str, size: dict, peer: Path | None) -> tuple[Any, Any, Any, Any, Any]:
+    """Return model, state, loss, inputs and targets."""
     import jax
     import jax.numpy as jnp
-    import numpy as np
-    import optax
 
-    size = SHAPES[shape]
     x = jax.random.normal(jax.random.key(0), (size["batch"], size["length"], size["inputs"]))
     if size["every"]:
         y = jax.random.uniform(jax.random.key(3), (size["batch"], size["length"] // size["every"], 1))
     else:
         y = jnp.arange(size["batch"]) % 2
-    key = jax.random.key(1)
     if contender in OURS:
-        model, state, loss = our_model(contender, size)
-    else:
-        sys.path.insert(0, str(peer))
-        model, state, loss = published_model(contender.split()[1], size)
+        return *our_model(contender, size), x, y
+    sys.path.insert(0, str(peer))
+    return *published_model(contender.split()[1], size), x, y
+
+
+def agreement(shape: str, contender: str, peer: Path | None) -> dict:
+    """Return how far a contender's gradient is from backpropagation, in float64."""
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    gradients = []
+    for name in (contender, EXACT[contender]):
+        model, state, loss, x, y = problem(name, SHAPES[shape] | SMALLER, peer)
+        gradient = eqx.filter_jit(eqx.filter_grad(loss, has_aux=True))(model, state, x, y, jax.random.key(1))[0]
+        gradients.append({jax.tree_util.keystr(k): g for k, g in jax.tree_util.tree_leaves_with_path(gradient)})
+    ours, exact = gradients
+    errors = {k: float(jnp.linalg.norm(ours[k] - g) / jnp.linalg.norm(g)) for k, g in exact.items() if jnp.any(g != 0)}
+    total = sum(float(jnp.sum(jnp.abs(g) ** 2)) for g in exact.values())
+    return {
+        "gradient_error": (sum(float(jnp.sum(jnp.abs(ours[k] - g) ** 2)) for k, g in exact.items()) / total) ** 0.5,
+        "worst_leaf": max(errors, key=lambda k: errors[k]),
+        "worst_leaf_error": max(errors.values()),
+    }
+
+
+def take_steps(shape: str, contender: str, peer: Path | None) -> None:
+    """Compile a training step, then take one whenever asked to, on standard input and output."""
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    size, key = SHAPES[shape], jax.random.key(1)
+    model, state, loss, x, y = problem(contender, size, peer)
     optimiser = optax.adam(1e-4)
     memory = optimiser.init(eqx.filter(model, eqx.is_inexact_array))
     traces = 0
@@ -187,7 +215,6 @@ def take_steps(shape: str, contender: str, peer: Path | None, gradient_file: Pat
         traces += 1
         (value, state), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(model, state, x, y, key)
         updates, memory = optimiser.update(gradient, memory)
-        # With its first moment at 0 before, Adam's is a tenth of the gradient after the first step.
         return eqx.apply_updates(model, updates), state, memory, value
 
     start = time.perf_counter()
@@ -195,8 +222,7 @@ def take_steps(shape: str, contender: str, peer: Path | None, gradient_file: Pat
     answer = {"shape": shape, "contender": contender, "compile_s": time.perf_counter() - start, **size}
     answer["temporary_gb"] = compiled.compiled.memory_analysis().temp_size_in_bytes / 1e9
     model, state, memory, value = compiled(model, state, memory, x, y, key)
-    moments = jax.tree_util.tree_leaves_with_path(memory[0].mu)
-    np.savez(gradient_file, **{jax.tree_util.keystr(path): np.asarray(10 * leaf) for path, leaf in moments})
+    jax.block_until_ready((model, value))
     print(json.dumps(answer), flush=True)
     for i, request in enumerate(sys.stdin):
         if request.strip() == "end":
