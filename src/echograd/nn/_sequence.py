@@ -18,9 +18,9 @@ from ._motion import Rotation, motion
 from ._oscillators import AbstractOscillators, Wide
 
 # Rows (steps × batch) that are worked on at a time: enough for efficient products, few enough to stay in the cache.
-_ROWS = 2048
+_ROWS = 4096
 # A block is a multiple of this many steps, and of no more than so many: a `vmap` may hide a batch from us.
-_UNIT, _LONGEST = 32, 512
+_UNIT, _LONGEST = 32, 1024
 
 # By this name a `jax.checkpoint` around a layer knows the one thing that must not be computed again.
 FINAL = "final state of an echo"

@@ -38,7 +38,9 @@ class Projections(AbstractLayer):
 
 
 # Both ways between rows and oscillators, every product is written so that the wide factor or result stands as it is in
-# memory and the narrow one is transposed. Left to itself, differentiation transposes the wide ones.
+# memory and the narrow one is transposed. Left to itself, differentiation transposes the wide ones, and XLA folds
+# transpositions into products that its CPU library then takes many times longer for.
+_kept = jax.lax.optimization_barrier
 
 
 @jax.custom_vjp
@@ -48,7 +50,7 @@ def _widened(matrix: Float[Array, "wide narrow"], x: Float[Array, "rows narrow"]
 
 def _widened_backward(kept: Any, bar: Float[Array, "wide rows"]) -> Any:
     matrix, x = kept
-    return bar @ x, (matrix.T @ bar).T
+    return bar @ x, _kept(_kept(matrix.T) @ bar).T
 
 
 _widened.defvjp(lambda matrix, x: (_widened(matrix, x), (matrix, x)), _widened_backward)
@@ -56,12 +58,12 @@ _widened.defvjp(lambda matrix, x: (_widened(matrix, x), (matrix, x)), _widened_b
 
 @jax.custom_vjp
 def _narrowed(matrix: Float[Array, "narrow wide"], q: Float[Array, "wide rows"]) -> Float[Array, "rows narrow"]:
-    return (matrix @ q).T
+    return _kept(matrix @ q).T
 
 
 def _narrowed_backward(kept: Any, bar: Float[Array, "rows narrow"]) -> Any:
     matrix, q = kept
-    return (q @ bar).T, jax.lax.optimization_barrier(matrix.T) @ bar.T
+    return _kept(q @ bar).T, _kept(matrix.T) @ bar.T
 
 
 _narrowed.defvjp(lambda matrix, q: (_narrowed(matrix, q), (matrix, q)), _narrowed_backward)
