@@ -171,6 +171,7 @@ class HSSM(eqx.Module):
         angles: bounds of the initial rotation angles per step of the oscillators (angular frequency × sampling
             interval); by default those of the unit.
         gradient: `eg.Echo(...)` (default) or `eg.Backprop(...)` for every unit.
+        kernel: for nonlinear units, run their loops over time as single GPU kernels; see `NonlinearHRU`.
         key: random key.
 
     Raises:
@@ -208,6 +209,7 @@ class HSSM(eqx.Module):
         every: int = 1,
         angles: tuple[float, float] | None = None,
         gradient: AbstractGradient | None = None,
+        kernel: bool = False,
         key: PRNGKeyArray,
     ) -> None:
         for name, size in {
@@ -225,7 +227,11 @@ class HSSM(eqx.Module):
         _choice("head", head, {"classification": None, "regression": None})
         make_unit, make_norm = _choice("unit", unit, _UNITS), _choice("norm", norm, _NORMS)
 
-        chosen = {} if angles is None else {"angles": angles}
+        chosen: dict[str, Any] = {} if angles is None else {"angles": angles}
+        if kernel:
+            if unit != "nonlinear":
+                raise ValueError("HSSM(kernel=True): linear units need no kernel, being products along time.")
+            chosen["kernel"] = True
 
         encoder_key, decoder_key, key = jax.random.split(key, 3)
         self.encoder = eqx.nn.Linear(inputs, hidden, key=encoder_key)

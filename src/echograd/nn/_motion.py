@@ -1,6 +1,7 @@
 """How oscillators are taken through a block of steps, there and back: one step at a time, or all at once."""
 
 import abc
+import functools
 import math
 from typing import Any
 
@@ -12,7 +13,8 @@ from jaxtyping import Array, Float, PyTree
 from .. import _tree
 from ..integrators import State
 from ..nudge import AbstractFiniteNudge, AbstractNudge, Infinitesimal
-from ._oscillators import AbstractOscillators, LinearOscillators, Wide
+from ._kernel import scan
+from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide
 
 # Steps that a rotation takes in one product. Longer: more arithmetic; shorter: smaller matrices.
 _CHUNK = 32
@@ -23,7 +25,7 @@ def motion(oscillators: AbstractOscillators, nudge: AbstractNudge) -> "AbstractM
     exact_if_linear = isinstance(nudge, Infinitesimal | AbstractFiniteNudge)
     if isinstance(oscillators, LinearOscillators) and exact_if_linear:
         return Rotation(oscillators)
-    return StepByStep(oscillators, nudge)
+    return StepByStep(oscillators, nudge, isinstance(oscillators, NonlinearOscillators) and oscillators.kernel)
 
 
 class AbstractMotion(eqx.Module):
@@ -223,15 +225,16 @@ class StepByStep(AbstractMotion):
 
     oscillators: AbstractOscillators
     nudge: AbstractNudge
+    kernel: bool = eqx.field(static=True)
 
     def run(self, z: State, drive: Wide) -> tuple[State, Wide]:
-        return self.oscillators.stepwise(z, drive)
+        return self._through(z, drive, None, lambda before, after: after[0], reverse=False)
 
     def turn(self, z: State) -> State:
         return z[0], -z[1]
 
     def retrace(self, z: State, drive: Wide) -> tuple[State, Wide, Any]:
-        z, (q, _) = self._back(z, drive, jnp.zeros_like(drive))
+        z, q = self._through(z, drive, None, lambda before, after: before[0], reverse=True)
         return z, q, None
 
     def start(self, z: State) -> PyTree:
@@ -244,7 +247,7 @@ class StepByStep(AbstractMotion):
         params, static = eqx.partition(self.oscillators, eqx.is_inexact_array)
 
         def pushed(beta: Any, z: State) -> tuple[State, PyTree]:
-            z, (_, half) = self._back(z, drive, beta * push)
+            z, half = self._through(z, drive, beta * push, lambda z, after: z[0] + 0.5 * z[1], reverse=True)
 
             def action(params: Any, drive: Any) -> Float[Array, ""]:
                 potential = jax.vmap(jax.vmap(lambda q, u: eqx.combine(params, static).potential(None, q, u)))
@@ -258,12 +261,26 @@ class StepByStep(AbstractMotion):
     def check(self, x: Any, beta: Any, nudged: PyTree, load: Float[Array, ""], steps: int) -> Any:
         return self.nudge.check(x, beta, nudged, load, steps)
 
-    def _back(self, z: State, drive: Wide, push: Wide) -> tuple[State, Any]:
-        """Take a time-reversed state back; return it, the positions before every step and those at half steps."""
+    def _through(self, z: State, drive: Wide, push: Wide | None, seen: Any, *, reverse: bool) -> tuple[State, Wide]:
+        """Push and step through a block; return the state, and for every step what is `seen` before and after it."""
 
-        def body(z: State, row: Any) -> tuple[State, Any]:
-            q, p = z[0], z[1] + row[1]
-            return jax.vmap(self.oscillators.step)((q, p), row[0]), (q, q + 0.5 * p)
+        def step(oscillators: AbstractOscillators, z: State, u: Array, push: Array | None) -> tuple[State, Array]:
+            before = z if push is None else (z[0], z[1] + push)
+            after = oscillators.step(before, u)
+            return after, seen(before, after)
 
-        z, rows = jax.lax.scan(body, (z[0].T, z[1].T), (drive.T, push.T), reverse=True)
-        return (z[0].T, z[1].T), (rows[0].T, rows[1].T)
+        z, rows = jax.tree.map(jnp.transpose, (z, (drive, push)))
+        if self.kernel:
+            leaves, tree = jax.tree.flatten(self.oscillators)
+
+            def each(constants: list[Array], *columns: Any) -> tuple[State, Array]:
+                """Take a step of every oscillator for itself, as a bank of one."""
+                ones = [x.reshape(-1, *(1,) * leaf.ndim) for x, leaf in zip(constants, leaves, strict=True)]
+                columns = jax.tree.map(lambda x: x.reshape(-1, 1, 1), columns)
+                return jax.tree.map(jnp.ravel, jax.vmap(step)(tree.unflatten(ones), *columns))
+
+            z, outputs = scan(each, [jnp.broadcast_to(x, z[0].shape) for x in leaves], z, *rows, reverse=reverse)
+        else:
+            bank = jax.vmap(functools.partial(step, self.oscillators))
+            z, outputs = jax.lax.scan(lambda z, row: bank(z, *row), z, rows, reverse=reverse)
+        return jax.tree.map(jnp.transpose, z), outputs.T

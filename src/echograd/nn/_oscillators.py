@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -97,12 +98,14 @@ class NonlinearOscillators(AbstractOscillators):
         strength: $\kappa = h^2$, shape (units,).
         gain: $a > 0$, shape (units,); stable while $\alpha + \kappa a < 4$.
         bias: $b$, shape (channels, units).
+        kernel: whether the loop over time is a single GPU kernel.
     """
 
     stiffness: Float[Array, " units"]
     strength: Float[Array, " units"]
     gain: Float[Array, " units"]
     bias: Oscillation
+    kernel: bool = eqx.field(static=True, default=False)
 
     def potential(self, t: Any, q: Oscillation, u: Oscillation) -> Float[Array, ""]:
         elastic = 0.5 * self.stiffness * jnp.sum(q**2, 0)

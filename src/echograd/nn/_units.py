@@ -237,6 +237,8 @@ class NonlinearHRU(AbstractHRU):
         angles: bounds of the initial rotation angles per step, log-uniform. Fast driven oscillators with a saturating
             spring are chaotic: with angles up to 2 a gradient grows by ten orders of magnitude in 1000 steps.
         gradient: `Echo()` (default) or `Backprop()`.
+        kernel: run the loop over time, there and back, as one GPU kernel (Pallas and Triton) instead of a scan of many
+            small ones. The numbers are the same. On other devices the kernel is interpreted, which is slow.
         key: random key.
 
     Raises:
@@ -259,6 +261,7 @@ class NonlinearHRU(AbstractHRU):
     read_out: Float[Array, "outputs channels units"]
     feedthrough: Float[Array, " outputs"] | None
     gradient: AbstractGradient
+    kernel: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -269,6 +272,7 @@ class NonlinearHRU(AbstractHRU):
         complex: bool = True,
         angles: tuple[float, float] = (0.01, 0.2),
         gradient: AbstractGradient | None = None,
+        kernel: bool = False,
         key: PRNGKeyArray,
     ) -> None:
         _check_sizes("NonlinearHRU", inputs=inputs, outputs=outputs, units=units)
@@ -279,6 +283,7 @@ class NonlinearHRU(AbstractHRU):
         self.bias = jnp.zeros((1 + complex, units))
         self.read_in, self.read_out, self.feedthrough = _projections(inputs, outputs, units, 1 + complex, key)
         self.gradient = Echo() if gradient is None else gradient
+        self.kernel = kernel
 
     @property
     def time_step(self) -> Float[Array, " units"]:
@@ -290,7 +295,7 @@ class NonlinearHRU(AbstractHRU):
         strength = self.time_step**2
         total = half_chord(self.angle) ** 2
         share = 0.05 + 0.9 * jax.nn.sigmoid(self.balance)
-        return NonlinearOscillators((1 - share) * total, strength, share * total / strength, self.bias)
+        return NonlinearOscillators((1 - share) * total, strength, share * total / strength, self.bias, self.kernel)
 
     @property
     def projections(self) -> Projections:

@@ -1,0 +1,112 @@
+"""The loop over time inside one GPU kernel, for oscillators that do not know each other."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+# Oscillators that one program of the grid takes through time.
+_BLOCK = 128
+
+# A step of many oscillators at once, each for itself: (constants, state, row, push) -> (state, output).
+Step = Callable[[PyTree, PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
+
+
+def scan(
+    step: Step, constants: PyTree, z: PyTree, rows: PyTree, pushes: PyTree, *, reverse: bool = False
+) -> tuple[PyTree, PyTree]:
+    """Return what `jax.lax.scan` of an elementwise step returns, its whole loop being one kernel.
+
+    As a scan, every step is a kernel of its own, or several, that reads the state and writes it. Here a thread takes
+    its oscillator through all steps: the state stays in registers, and memory sees the rows and the outputs alone.
+    The derivative with respect to state and pushes is a kernel too, in which the tangent travels beside the state.
+    Triton compiles it for a GPU; elsewhere it is interpreted, which is there for tests.
+
+    Args:
+        step: an elementwise function (constants, state, row, push) -> (state, output).
+        constants: arrays of the shape of an array of the state.
+        z: the state, arrays of one shape.
+        rows: what the steps take in and is not differentiated: arrays of that shape behind an axis of time.
+        pushes: the same, and differentiated.
+        reverse: whether to begin with the last row.
+    """
+    shape = jax.tree.leaves(z)[0].shape
+    size = jax.tree.leaves(z)[0].size
+    block = min(_BLOCK, 1 << (size - 1).bit_length())
+    padding = -size % block
+
+    def flat(x: Any) -> Any:
+        x = x.reshape(*x.shape[: x.ndim - len(shape)], size)
+        # With ones, as a constant may be divided by. What becomes of them is cut off again.
+        return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, padding)], constant_values=1) if padding else x
+
+    def unflat(x: Any) -> Any:
+        return x[..., :size].reshape(*x.shape[:-1], *shape)
+
+    constants, rows = jax.tree.map(flat, (constants, rows))
+
+    @jax.custom_jvp
+    def run(z: PyTree, pushes: PyTree) -> Any:
+        return _launched(lambda c, z, rows: step(c, z, *rows), constants, z, (rows, pushes), block, reverse)
+
+    @run.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        def both(constants: PyTree, z: Any, rows: Any) -> Any:
+            row, *pushed = rows
+            primals, tangents = zip(z, pushed, strict=True)
+            (z, output), (dz, change) = jax.jvp(lambda z, push: step(constants, z, row, push), primals, tangents)
+            return (z, dz), (output, change)
+
+        (z, pushes), (dz, changes) = primals, tangents
+        (z, dz), outputs = _launched(both, constants, (z, dz), (rows, pushes, changes), block, reverse)
+        return (z, outputs[0]), (dz, outputs[1])
+
+    return jax.tree.map(unflat, run(*jax.tree.map(flat, (z, pushes))))
+
+
+def _launched(step: Any, constants: PyTree, z: PyTree, rows: PyTree, block: int, reverse: bool) -> Any:
+    """Return final state and outputs of (constants, state, row) -> (state, output) on vectors."""
+    # Only who asks for a kernel needs Pallas, whose Triton half JAX means to part with one day.
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import triton
+
+    steps, size = jax.tree.leaves(rows)[0].shape
+    given = jax.tree.map(lambda x: jax.ShapeDtypeStruct((size,), x.dtype), (constants, z, rows))
+    shapes = jax.eval_shape(step, *given)
+    shapes = shapes[0], jax.tree.map(lambda x: jax.ShapeDtypeStruct((steps, size), x.dtype), shapes[1])
+    inputs, tree = jax.tree.flatten((constants, z, rows))
+    results, result_tree = jax.tree.flatten(shapes)
+
+    def kernel(*references: Any) -> None:
+        constants, z, rows = tree.unflatten(references[: len(inputs)])
+        final, outputs = result_tree.unflatten(references[len(inputs) :])
+        constants, z = jax.tree.map(lambda x: x[...], (constants, z))
+
+        def body(i: Any, z: PyTree) -> PyTree:
+            k = steps - 1 - i if reverse else i
+            z, output = step(constants, z, jax.tree.map(lambda x: x[k, :], rows))
+            jax.tree.map(lambda to, x: to.__setitem__((k, slice(None)), x), outputs, output)
+            return z
+
+        z = jax.lax.fori_loop(jnp.int32(0), jnp.int32(steps), body, z)
+        jax.tree.map(lambda to, x: to.__setitem__(..., x), final, z)
+
+    def part(x: Any) -> Any:
+        if len(x.shape) == 1:
+            return pl.BlockSpec((block,), lambda i: (i,))
+        return pl.BlockSpec((steps, block), lambda i: (0, i))
+
+    call = functools.partial(
+        pl.pallas_call,
+        kernel,
+        grid=(size // block,),
+        in_specs=[part(x) for x in inputs],
+        out_specs=[part(x) for x in results],
+        out_shape=results,
+        name="oscillators_through_time",
+    )
+    on_gpu = call(compiler_params=triton.CompilerParams(num_warps=max(1, block // 32)))
+    return result_tree.unflatten(jax.lax.platform_dependent(*inputs, cuda=on_gpu, default=call(interpret=True)))

@@ -1,0 +1,80 @@
+"""Nonlinear units whose loop over time is one kernel: the same numbers, and a program that a GPU can be given."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import pytest
+
+import echograd as eg
+from echograd.nn import _motion
+
+
+def unit(gradient, kernel, **options):
+    made = eg.nn.NonlinearHRU(3, 3, units=5, gradient=gradient, kernel=kernel, key=jax.random.key(0), **options)
+    return eqx.tree_at(lambda u: u.bias, made, 0.3 * jnp.cos(jnp.arange(1.0, 1 + made.bias.size)).reshape(-1, 5))
+
+
+@eqx.filter_jit
+def outputs_and_gradients(unit, x):
+    def loss(arguments):
+        unit, x = arguments
+        y = unit(x)
+        return jnp.sum((y - 1) ** 2), y
+
+    (_, y), bars = eqx.filter_value_and_grad(loss, has_aux=True)((unit, x))
+    return y, jax.tree.leaves(bars)
+
+
+def worst(found, expected):
+    return max(
+        float(jnp.linalg.norm(x - y) / jnp.linalg.norm(y))
+        for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+    )
+
+
+# Sizes that fill no power of two, batches, and a nudge that runs several machines at once.
+@pytest.mark.parametrize("nudge", [eg.Infinitesimal(), eg.Symmetric()], ids=["infinitesimal", "symmetric"])
+def test_the_kernel_computes_what_the_scan_does(nudge, new_key):
+    x = 0.5 * jax.random.normal(new_key(), (3, 40, 3))
+    eps = float(jnp.finfo(x.dtype).eps)
+    plain, fused = (outputs_and_gradients(unit(eg.Echo(nudge), kernel), x) for kernel in (False, True))
+    assert worst(fused[0], plain[0]) < 100 * eps
+    # Readings of a finite nudge are differences: what rounding they have is divided by it.
+    assert worst(fused[1], plain[1]) < (1e4 * eps if isinstance(nudge, eg.Infinitesimal) else eps**0.5)
+
+
+@pytest.mark.float64_only
+def test_the_echo_in_a_kernel_is_exact_in_a_deep_model(new_key):
+    x = jax.random.normal(new_key(), (2, 30, 2))
+
+    def gradients(gradient, kernel):
+        model = eg.nn.HSSM(
+            2, 3, hidden=4, units=3, unit="nonlinear", dropout=0.0, gradient=gradient, kernel=kernel, key=key
+        )
+        return eqx.filter_jit(eqx.filter_grad(lambda model: jnp.sum(model(x) ** 2)))(model)
+
+    key = new_key()
+    assert worst(gradients(eg.Echo(), True), gradients(eg.Backprop(), False)) < 1e-9
+    with pytest.raises(ValueError, match="linear units need no kernel"):
+        eg.nn.HSSM(2, 3, kernel=True, key=key)
+
+
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
+def test_a_gpu_gets_one_kernel_a_block(new_key):
+    """Without a GPU at hand the program for one can still be written, forward and back."""
+    x = jax.random.normal(new_key(), (2, 40, 3))
+    fused, device = unit(eg.Echo(), True), jax.sharding.AbstractDevice("NVIDIA H100 80GB HBM3", 132, "gpu")
+    mesh = jax.sharding.AbstractMesh((1,), ("x",), abstract_device=device)
+    motion = _motion.motion(fused.system, eg.Infinitesimal())
+    drive = fused.projections.drive(x)
+    z = (drive[..., 0], drive[..., 1])
+
+    def both(z, drive):
+        after, q = motion.run(z, drive)
+        beta = jnp.zeros((), x.dtype)
+        return motion.respond(beta, motion.start(motion.turn(after)), None, drive, q)
+
+    with jax.sharding.use_abstract_mesh(mesh):
+        program = jax.jit(both).trace(z, drive).lower(lowering_platforms=("cuda",)).as_text()
+    assert program.count("oscillators_through_time") >= 2
+    assert "stablehlo.while" not in program
