@@ -62,6 +62,7 @@ from .relaxation import (
 )
 from .systems import (
     Dissipative as Dissipative,
+    Envelope as Envelope,
     Hamiltonian as Hamiltonian,
     Lagrangian as Lagrangian,
     LinearDamped as LinearDamped,

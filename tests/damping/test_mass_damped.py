@@ -184,20 +184,6 @@ def test_the_lossy_device_and_the_unweighted_one_fail(contest, gain, weighted, l
     assert min(found.values()) > least
 
 
-class Envelope(eg.SeparableHamiltonian):
-    """The same damped system in x = exp(rate t / 2) q: undamped, with springs that change in time."""
-
-    system: Stiffening
-    rate: float = eqx.field(static=True)
-
-    def kinetic(self, t, p):
-        return self.system.kinetic(t, p)
-
-    def potential(self, t, x, u):
-        grown = jnp.exp(self.rate * t) * self.system.potential(t, jnp.exp(-self.rate * t / 2) * x, u)
-        return grown - self.rate**2 / 8 * jnp.sum(self.system.mass * x**2)
-
-
 @pytest.mark.float64_only
 def test_the_envelope_is_the_same_motion():
     """Exact on its own; its gradient tends to that of the damped system as the step falls, at second order."""
@@ -205,29 +191,36 @@ def test_the_envelope_is_the_same_motion():
     system = Stiffening(point.system.mass, jnp.asarray([1.0, 0.5, 0.7, 0.9]))
 
     @eqx.filter_jit
-    def both(system, n):
-        h = 2.0 / n
-        v = point.p / system.mass
+    def both(params, n):
+        timing = {"dt": 2.0 / n, "t0": 0.3, "save": eg.FinalNode()}
 
-        def direct(system, gradient):
-            start = eg.InitialValue(point.q, v=v)
-            drive = jnp.ones(n)
-            sol = eg.solve(eg.MassDamped(system, RATE), start, drive, dt=h, gradient=gradient, save=eg.FinalNode())
-            return jnp.sum(jnp.sin(sol.q))
+        def direct(params, gradient):
+            machine = eg.MassDamped(*params)
+            start = eg.InitialValue(point.q, jnp.exp(0.3 * machine.rate) * point.p)
+            sol = eg.solve(machine, start, jnp.ones(n), gradient=gradient, **timing)
+            return mixed((sol.q, machine.mechanical(sol.t, sol.p)))
 
-        def enveloped(system, gradient):
-            start = eg.InitialValue(point.q, v=v + RATE / 2 * point.q)
-            sol = eg.solve(Envelope(system, RATE), start, jnp.ones(n), dt=h, gradient=gradient, save=eg.FinalNode())
-            return jnp.sum(jnp.sin(jnp.exp(-RATE * n * h / 2) * sol.q))
+        def enveloped(params, gradient):
+            machine = eg.Envelope(*params)
+            start = eg.InitialValue(*machine.enveloped(0.3, point.q, point.p))
+            sol = eg.solve(machine, start, jnp.ones(n), gradient=gradient, **timing)
+            return mixed(machine.physical(sol.t, sol.q, sol.p))
 
-        return [eqx.filter_grad(f)(system, g) for f in (direct, enveloped) for g in (eg.Backprop(), eg.Echo())]
+        return [eqx.filter_grad(f)(params, g) for f in (direct, enveloped) for g in (eg.Backprop(), eg.Echo())]
 
     apart = []
     for n in (40, 80):
-        direct, direct_echo, enveloped, enveloped_echo = both(system, n)
+        direct, direct_echo, enveloped, enveloped_echo = both((system, jnp.asarray(RATE)), n)
         assert max(worst(direct_echo, direct), worst(enveloped_echo, enveloped)) < 1e-9
         apart.append(worst(enveloped, direct))
     assert np.log2(apart[0] / apart[1]) == pytest.approx(2, abs=0.15)
+
+
+def test_an_envelope_of_what_has_none_is_refused():
+    """A mass that grows with the speed: the shift of the momentum would be no shift, and the motion another one."""
+    point = machine()
+    with pytest.raises(eqx.EquinoxRuntimeError, match="constant masses"):
+        eg.solve(eg.Envelope(point.system, RATE), eg.InitialValue(point.q, point.p), point.inputs, dt=point.dt)
 
 
 def test_a_machine_that_has_forgotten_cannot_come_back():
@@ -264,6 +257,8 @@ def test_a_rate_that_the_dtype_cannot_hold_is_refused():
         (lambda s: eg.MassDamped(s, jnp.asarray(1)), ValueError, "one real number"),
         (lambda s: eg.MassDamped(s, float("nan")), ValueError, "finite"),
         (lambda s: eg.MassDamped(eg.legendre(s), 0.1), TypeError, "not a SeparableHamiltonian"),
+        (lambda s: eg.Envelope(eg.legendre(s), 0.1), TypeError, "not a SeparableHamiltonian"),
+        (lambda s: eg.Envelope(s, jnp.ones(3)), ValueError, "one real number"),
     ],
 )
 def test_misuse(make, error, match):

@@ -38,7 +38,8 @@ def specimens():
         "DuffingNetwork": Specimen(systems.DuffingNetwork(), lambda s: s.start(), 0.15, ripple),
         "ChargedParticle": Specimen(systems.ChargedParticle(), lambda s: s.start(), 0.1),
         "SineGordon": Specimen(systems.SineGordon(), lambda s: s.start(n=8), 0.05, ripple),
-        "WaveField": Specimen(systems.WaveField(speed, spacing=0.7), lambda s: s.start(), 0.2, 0.1 * speed),
+        # Its bump is one cell wide: waves of hω = 0.4 to 0.66 carry half of it, and there leapfrog is off by h²ω²/4.
+        "WaveField": Specimen(systems.WaveField(speed, spacing=0.7), lambda s: s.start(), 0.15, 0.1 * speed),
         "KerrLattice": Specimen(systems.KerrLattice(), lambda s: s.start(), 0.1, 0.1j * ripple[:6].astype(complex)),
         "NonlinearSchroedinger": Specimen(
             systems.NonlinearSchroedinger(ripple), lambda s: s.start(), 0.1, 0.1 * ripple.astype(complex)
@@ -69,7 +70,7 @@ def held(u):
 
 def test_the_zoo_is_all_here():
     bases = ("AbstractSystem", "Hamiltonian", "Lagrangian", "SeparableHamiltonian", "SplitHamiltonian", "Dissipative")
-    wrappers = ("LinearDamped", "MassDamped", "MovingParameters")  # made of a system, or of matrices
+    wrappers = ("Envelope", "LinearDamped", "MassDamped", "MovingParameters")  # made of a system, or of matrices
     ready = {
         name
         for name, value in vars(eg.systems).items()
@@ -111,7 +112,7 @@ def test_energy_reversal_and_gradient(specimen):
     if isinstance(system, eg.systems.ChargedParticle):  # quadratic, and the midpoint rule conserves such energies
         assert max(error) < 1e-13 * size
     else:
-        assert 1e-9 * size < error[0] < 0.1 * size
+        assert 1e-9 * size < error[0] < 0.05 * size
         assert np.log2(error[0] / error[1]) == pytest.approx(2, abs=0.15)
 
 

@@ -17,7 +17,7 @@ from ._legendre import (
     LegendreLagrangian as LegendreLagrangian,
     legendre as legendre,
 )
-from ._mass_damped import MassDamped as MassDamped
+from ._mass_damped import Envelope as Envelope, MassDamped as MassDamped
 from ._moving import MovingParameters as MovingParameters
 from ._networks import DuffingNetwork as DuffingNetwork, OscillatorNetwork as OscillatorNetwork
 from ._pendulums import (

@@ -1,9 +1,10 @@
-"""Damping in proportion to mass: an ordinary Hamiltonian with explicit time dependence."""
+"""Damping in proportion to mass: an ordinary Hamiltonian with explicit time dependence, in two sets of variables."""
 
 import math
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
@@ -24,10 +25,10 @@ class MassDamped(SeparableHamiltonian):
     This energy is even in the momentum whenever $T$ is, and depends on time explicitly. An echo plays explicit time
     dependence backwards, so the ordinary `Echo()` is exact on it, nonlinear forces and the gradient with respect to
     the rate included. Seen in the variables $(q, \pi)$ that echo is the machine with its damping turned into gain,
-    nudged and read with the weight $e^{\gamma t}$; in $x = e^{\gamma t/2} q$ it is an undamped machine whose springs
-    change with time. The three are one map. What it costs is dynamic range: whatever does not decay (a driven response,
-    an equilibrium off the origin) covers what the start has left behind, so over a time T an echo loses a factor
-    $e^{\gamma T/2}$ in precision. Every echo measures whether it has come back, and raises if not.
+    nudged and read with the weight $e^{\gamma t}$: the two are one map. `Envelope` is the same motion without any gain.
+    What it costs is dynamic range: whatever does not decay (a driven response, an equilibrium off the origin) covers
+    what the start has left behind, so over a time T an echo loses a factor $e^{\gamma T/2}$ in precision. Every echo
+    measures whether it has come back, and raises if not.
 
     A damping that is not proportional to mass has no such form: see `LinearDamped` and `Reciprocal`.
 
@@ -56,23 +57,10 @@ class MassDamped(SeparableHamiltonian):
     rate: Any
 
     def __init__(self, system: SeparableHamiltonian, rate: float | Float[Array, ""]) -> None:
-        self.system = system
-        self.rate = float(rate) if isinstance(rate, int | float) else jnp.asarray(rate)
+        self.system, self.rate = system, _rate(rate)
 
     def __check_init__(self) -> None:
-        if not isinstance(self.system, SeparableHamiltonian):
-            raise TypeError(
-                f"MassDamped: the system is a {type(self.system).__name__}, not a SeparableHamiltonian. For a "
-                "Lagrangian multiply it by exp(rate * t) yourself; for general damping see LinearDamped and Reciprocal."
-            )
-        if isinstance(self.rate, float):
-            if not math.isfinite(self.rate):
-                raise ValueError(f"MassDamped(rate={self.rate!r}): the rate must be finite.")
-        elif self.rate.shape != () or not jnp.issubdtype(self.rate.dtype, jnp.floating):
-            raise ValueError(
-                f"MassDamped: the rate is one real number, and got an array of shape {self.rate.shape} and dtype "
-                f"{self.rate.dtype}. A rate of its own for every mass is a general damping: see LinearDamped."
-            )
+        _check("MassDamped", self.system, self.rate)
 
     def mechanical(self, t: Scalar, p: PyTree) -> PyTree:
         r"""Return $\pi = e^{-\gamma t} p$, the momentum of the undamped system, from the canonical one."""
@@ -91,13 +79,127 @@ class MassDamped(SeparableHamiltonian):
         return self.system.mirror_input(u)
 
     def admitted(self, z: Any, start: Scalar, stop: Scalar) -> Any:
-        z = self.system.admitted(z, start, stop)
-        exponent = jnp.abs(self.rate * jnp.maximum(jnp.abs(start), jnp.abs(stop)))
-        limit = math.log(float(jnp.finfo(exponent.dtype).max)) - 10  # room for the energy that is multiplied
+        return _within_range(self.system.admitted(z, start, stop), self.rate, start, stop)
+
+
+class Envelope(SeparableHamiltonian):
+    r"""The same damped motion as `MassDamped`, in the variables of its envelope: an undamped machine, without gain.
+
+    $$x = e^{\gamma t/2} q, \quad y = e^{\gamma t/2} (\pi + \tfrac\gamma2 M q), \qquad
+    H = T(y) + e^{\gamma t}\, V(t, e^{-\gamma t/2} x, u) - \tfrac{\gamma^2}{8}\, x \cdot M x$$
+
+    The damping is compiled away: springs that change in time are all that is left of it, played backwards in the echo
+    like any explicit time dependence, so a machine that cannot turn damping into gain can take the echo too. The
+    ordinary `Echo()` is exact, nonlinear forces and the gradient with respect to the rate included. As a discrete map
+    it is another one than `MassDamped`, of the same order. It loses precision as that does.
+
+    Args:
+        system: the undamped system, with $T = \sum_i p_i^2 / 2 m_i$; its trainable leaves stay trainable.
+        rate: damping rate $\gamma$, as for `MassDamped`.
+
+    Raises:
+        TypeError: if the system is not a `SeparableHamiltonian`.
+        ValueError: if the rate is not one finite number.
+        RuntimeError: (at run time) if the kinetic energy is another function of the momentum, or changes in time; if
+            $e^{\gamma |t|}$ does not fit the dtype.
+
+    Source: appendix C of "Unifying Physical Backpropagation" (Boesch, Gediz, Tureci) treats the same systems by gain.
+
+    Example:
+        ```python
+        envelope = eg.Envelope(Chain(jnp.ones(7)), rate=jnp.asarray(0.3))
+        sol = eg.solve(envelope, eg.InitialValue(*envelope.enveloped(0.0, q, p)), dt=0.01, steps=1000)
+        q, p = jax.vmap(envelope.physical)(sol.t, sol.q, sol.p)
+        ```
+    """
+
+    system: SeparableHamiltonian
+    rate: Any
+
+    def __init__(self, system: SeparableHamiltonian, rate: float | Float[Array, ""]) -> None:
+        self.system, self.rate = system, _rate(rate)
+
+    def __check_init__(self) -> None:
+        _check("Envelope", self.system, self.rate)
+
+    def enveloped(self, t: Scalar, q: PyTree, p: PyTree) -> tuple[PyTree, PyTree]:
+        r"""Return $(x, y)$ from the physical coordinates and momenta $(q, \pi)$."""
+        drag = _tree.scale(0.5 * self.rate, self._momentum(t, q))
+        grown = jnp.exp(0.5 * self.rate * t)
+        return _tree.scale(grown, q), _tree.scale(grown, _tree.add(p, drag))
+
+    def physical(self, t: Scalar, x: PyTree, y: PyTree) -> tuple[PyTree, PyTree]:
+        r"""Return the physical coordinates and momenta $(q, \pi)$ from $(x, y)$; the inverse of `enveloped`."""
+        q, p = (_tree.scale(jnp.exp(-0.5 * self.rate * t), z) for z in (x, y))
+        return q, _tree.subtract(p, _tree.scale(0.5 * self.rate, self._momentum(t, q)))
+
+    def kinetic(self, t: Scalar, p: PyTree) -> Scalar:
+        return self.system.kinetic(t, p)
+
+    def potential(self, t: Scalar, q: PyTree, u: Any) -> Scalar:
+        grown = jnp.exp(self.rate * t)
+        spring = self.system.potential(t, _tree.scale(jnp.exp(-0.5 * self.rate * t), q), u)
+        return grown * spring - 0.125 * self.rate**2 * _tree.dot(q, self._momentum(t, q))
+
+    def mirror(self, q: PyTree) -> PyTree:
+        return self.system.mirror(q)
+
+    def mirror_input(self, u: Any) -> Any:
+        return self.system.mirror_input(u)
+
+    def admitted(self, z: Any, start: Scalar, stop: Scalar) -> Any:
+        z = _within_range(self.system.admitted(z, start, stop), self.rate, start, stop)
+        probe = _tree.spread(z[1])
+        wrong = jnp.asarray(False)
+        for t in (start, stop):
+            v = jax.grad(lambda p, t=t: self.system.kinetic(t, p))(probe)
+            wrong |= ~_close(self._momentum(start, v), probe)
         return eqx.error_if(
             z,
-            ~(exponent <= limit),
-            "MassDamped: exp(rate * t) leaves the range of the dtype (rate * t beyond 78 in float32, 699 in float64), "
-            "so that the canonical momentum exp(rate * t) * mass * velocity cannot be held. Shorten the run, start "
-            "it at t0 = 0, use float64, or use Reciprocal() if the system is linear: it needs no such range.",
+            wrong,
+            "Envelope: the kinetic energy is not a sum of p_i**2 / (2 m_i) with constant masses, so the damping cannot "
+            "be taken into the variables. Use MassDamped(system, rate), which takes any kinetic energy.",
         )
+
+    def _momentum(self, t: Scalar, v: PyTree) -> PyTree:
+        """Return M v: mobilities are the velocities that belong to unit momenta, where every mass has its own."""
+        ones = jax.tree.map(jnp.ones_like, v)
+        return jax.tree.map(lambda v, w: v / w, v, jax.grad(lambda p: self.system.kinetic(t, p))(ones))
+
+
+def _rate(rate: Any) -> Any:
+    return float(rate) if isinstance(rate, int | float) else jnp.asarray(rate)
+
+
+def _check(name: str, system: Any, rate: Any) -> None:
+    if not isinstance(system, SeparableHamiltonian):
+        raise TypeError(
+            f"{name}: the system is a {type(system).__name__}, not a SeparableHamiltonian. For a Lagrangian multiply "
+            "it by exp(rate * t) yourself; for general damping see LinearDamped and Reciprocal."
+        )
+    if isinstance(rate, float):
+        if not math.isfinite(rate):
+            raise ValueError(f"{name}(rate={rate!r}): the rate must be finite.")
+    elif rate.shape != () or not jnp.issubdtype(rate.dtype, jnp.floating):
+        raise ValueError(
+            f"{name}: the rate is one real number, and got an array of shape {rate.shape} and dtype {rate.dtype}. A "
+            "rate of its own for every mass is a general damping: see LinearDamped."
+        )
+
+
+def _within_range(z: Any, rate: Any, start: Scalar, stop: Scalar) -> Any:
+    """Return `z`, or raise at run time where exp(rate t) does not fit the dtype."""
+    exponent = jnp.abs(rate * jnp.maximum(jnp.abs(start), jnp.abs(stop)))
+    limit = math.log(float(jnp.finfo(exponent.dtype).max)) - 10  # room for the energy that is multiplied
+    return eqx.error_if(
+        z,
+        ~(exponent <= limit),
+        "MassDamped, Envelope: exp(rate * t) leaves the range of the dtype (rate * t beyond 78 in float32, 699 in "
+        "float64), so that the canonical momentum exp(rate * t) * mass * velocity cannot be held. Shorten the run, "
+        "start it at t0 = 0, use float64, or use Reciprocal() if the system is linear: it needs no such range.",
+    )
+
+
+def _close(a: PyTree, b: PyTree) -> Any:
+    size = _tree.max_abs(b)
+    return _tree.max_abs(_tree.subtract(a, b)) <= 100 * float(jnp.finfo(size.dtype).eps) * size
