@@ -122,13 +122,26 @@ def circuit(steps=STEPS):
     return Case(system, draw(3), jnp.zeros(3), draw(steps, 3), *numbers(0.3, 0.0), draw(3))
 
 
-def normal_form(steps=STEPS):
-    """The same circuit as q' = -C⁻¹ G q + C⁻¹ j: not symmetric, but so under the twist C⁻¹."""
+class Diodes(Resistors):
+    """The circuit with conductances that depend on the voltage: reciprocal, but not linear."""
+
+    def force(self, t, q, u):
+        between = jnp.asarray([[1.0, -1, 0], [0, 1, -1], [1, 0, -1]], q.dtype)
+        return u - between.T @ (self.conductance * jnp.expm1(between @ q))
+
+
+def diodes():
+    case = circuit()
+    return case._replace(system=Diodes(case.system.capacitance, case.system.conductance))
+
+
+def normal_form(twist=True, steps=STEPS):
+    """The same circuit as q' = -C⁻¹ G q + C⁻¹ j: not symmetric, but so under the twist C⁻¹ (Onsager)."""
     draw = draws(2)
     between = jnp.asarray([[1.0, -1, 0], [0, 1, -1], [1, 0, -1]])
     inverse = jnp.diag(1 / jnp.asarray([1.0, 0.4, 2.0]))
     stiffness = inverse @ between.T @ jnp.diag(jnp.asarray([0.7, 0.5, 0.3])) @ between
-    system = eg.LinearDamped(None, jnp.asarray(1.0), stiffness, inverse, inverse)
+    system = eg.LinearDamped(None, jnp.asarray(1.0), stiffness, inverse, inverse if twist else None)
     return Case(system, draw(3), jnp.zeros(3), draw(steps, 3), *numbers(0.3, 0.0), draw(3))
 
 
@@ -176,11 +189,22 @@ def cubic(steps=11):
     return Case(system, draw(2), draw(2), draw(steps, 2), *numbers(0.3, 0.0), draw(2))
 
 
-def lopsided(what):
-    """Full matrices of which one is not symmetric."""
+def waveguides(twist=True, steps=STEPS):
+    """Lossy waveguides, i u' + K u = f, K complex and symmetric, as real and imaginary parts: conjugation twists."""
+    draw = draws(7)
+    loss, hops = 0.4 * jnp.eye(4) + 0.2 * symmetric(draw(4, 4)), symmetric(draw(4, 4))
+    stiffness = jnp.block([[loss, hops], [-hops, loss]])
+    conjugation = jnp.concatenate([jnp.ones(4), -jnp.ones(4)]) if twist else None
+    system = eg.LinearDamped(None, jnp.asarray(1.0), stiffness, None, conjugation)
+    return Case(system, draw(8), jnp.zeros(8), draw(steps, 8), *numbers(0.2, 0.0), draw(8))
+
+
+def lopsided(*what):
+    """Full matrices of which some are not symmetric."""
     draw = draws(1)
     system = eg.LinearDamped(2 * jnp.eye(3), 0.5 * jnp.eye(3), 1.5 * jnp.eye(3))
-    system = eqx.tree_at(lambda s: getattr(s, what), system, getattr(system, what) + 0.3 * draw(3, 3))
+    for name in what:
+        system = eqx.tree_at(lambda s: getattr(s, name), system, getattr(system, name) + 0.3 * draw(3, 3))  # noqa: B023
     return Case(system, draw(3), draw(3), draw(11, 3), *numbers(0.3, 0.0), draw(3))
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import echograd as eg
 from cases import chain, machine, mixed, worst
-from damped import circuit, cubic, gyroscope, hatano_nelson, lopsided, network, normal_form
+from damped import circuit, cubic, gyroscope, hatano_nelson, lopsided, loss, network, normal_form, waveguides
 
 X64 = jax.config.jax_enable_x64
 
@@ -37,11 +37,34 @@ class Drag(eg.Dissipative):
         return u - self.spring * q
 
 
+class Turning(eg.Dissipative):
+    """Hardening springs, a Coriolis force, and a curl that no energy has."""
+
+    mass: jax.Array
+    damping: jax.Array
+    curl: jax.Array
+
+    def inertia(self, v):
+        return self.mass * v
+
+    def friction(self, v):
+        return self.damping @ v
+
+    def force(self, t, q, u):
+        return u - q - 0.5 * q**3 + self.curl * jnp.stack([q[1], -q[0]])
+
+
+def turning(rate, mass=1.0, curl=0.0):
+    case = cubic()
+    damping = rate * np.eye(2) + (0.7 * np.array([[0, 1], [-1, 0]]) if mass else 0)
+    return case._replace(system=Turning(*map(jnp.asarray, (mass, damping, curl))), p=mass * case.p)
+
+
 CASES = {
     "springs and dashpots": (network, "linear", eg.Reciprocal, "Reciprocal()"),
     "RC circuit": (circuit, "overdamped", eg.Reciprocal, "Reciprocal()"),
     "Hatano-Nelson": (hatano_nelson, "mass-proportional", eg.Reciprocal, "Reciprocal()"),
-    "lopsided": (lambda: lopsided("stiffness"), "mass-proportional", eg.Backprop, "not reciprocal"),
+    "lopsided in two ways": (lambda: lopsided("stiffness", "damping"), "linear", eg.Backprop, "of all twists none"),
     "nonlinear, unequal damping": (cubic, "linear", eg.Backprop, "proven, not a gap"),
     "nonlinear, equal damping": (
         lambda: with_dashpot(jnp.asarray([0.4, 0.4])),
@@ -50,6 +73,10 @@ CASES = {
         "MassDamped(system, 0.4)",
     ),
     "nonlinear, no damping": (lambda: with_dashpot(jnp.zeros(2)), "none", eg.Backprop, "SeparableHamiltonian"),
+    "nonlinear, gyroscopic": (lambda: turning(0.0), "gyroscopic", eg.Backprop, "Glep() is exact on it"),
+    "nonlinear, gyroscopic, damped": (lambda: turning(0.3), "linear", eg.Backprop, "echograd has none"),
+    "nonlinear, overdamped": (lambda: turning(1.0, 0.0), "overdamped", eg.Backprop, "EP() is exact"),
+    "nonlinear, not reciprocal": (lambda: turning(0.0, curl=0.4), "gyroscopic", eg.Backprop, "None of the physical"),
     "drag": (lambda: cubic()._replace(system=Drag(jnp.ones(2))), "nonlinear", eg.Backprop, "No gradient on the same"),
     "machine": (machine, "none", eg.Echo, "Echo()"),
 }
@@ -69,8 +96,12 @@ def test_cases(make, damping, gradient, advice):
 
 @pytest.mark.parametrize(
     ("make", "twist"),
-    [(hatano_nelson, np.eye(5)[::-1]), (gyroscope, np.diag([1.0, -1.0]))],
-    ids=["Hatano-Nelson", "gyroscope"],
+    [
+        (hatano_nelson, np.eye(5)[::-1]),
+        (gyroscope, np.diag([1.0, -1.0])),
+        (waveguides, np.diag([1.0] * 4 + [-1.0] * 4)),
+    ],
+    ids=["Hatano-Nelson", "gyroscope", "lossy waveguides"],
 )
 def test_a_missing_twist_is_found(make, twist):
     found = of(make(twist=False))
@@ -85,6 +116,31 @@ def test_a_missing_twist_is_found(make, twist):
         is_leaf=lambda x: x is None,
     )
     assert isinstance(of(make()._replace(system=declared)).gradient, eg.Reciprocal)
+
+
+def test_any_other_twist_is_solved_for():
+    """A diagonal one where there is one, which is then what the circuit has for its capacitors; else a full matrix."""
+    case = normal_form()
+    bare = case._replace(system=eqx.tree_at(lambda s: s.twist, case.system, None))
+    found = of(bare)
+    known = np.diag([1.0, 1 / 0.4, 0.5]) * 0.4
+    np.testing.assert_allclose(found.mirror * np.sign(found.mirror[0, 0]), known, atol=1e-10 if X64 else 1e-3)
+    assert "diag(" in found.recommendation
+    assert "these values of the parameters" in found.recommendation
+
+    full = lopsided("stiffness")
+    twist = of(full).mirror
+    assert np.any(twist - np.diag(np.diag(twist)))
+
+    @eqx.filter_jit
+    def gradients(case, twist):
+        declared = case._replace(system=eqx.tree_at(lambda s: s.twist, case.system, twist, is_leaf=lambda x: x is None))
+        choices = eg.Backprop(), eg.Reciprocal()
+        return [eqx.filter_grad(lambda x, g=g: loss(x, g))(declared) for g in choices]
+
+    both = gradients(full, jnp.asarray(twist, full.q.dtype))
+    expected, found = (eqx.tree_at(lambda x: x.system.twist, x, None) for x in both)
+    assert worst(found, expected) < (1e-9 if X64 else 1e-2)
 
 
 class Bare(eg.Hamiltonian):
@@ -174,9 +230,10 @@ def test_no_mirror_at_all():
 def test_mass_damped_and_what_it_has_forgotten():
     point = chain(190)
     damped = eg.MassDamped(point.system, 2.0)
-    short = eg.diagnose(damped, eg.InitialValue(point.q, point.p), point.inputs[:10], dt=0.2)
-    assert (short.damping, short.rate) == ("mass-proportional", 2.0)
-    assert isinstance(short.gradient, eg.Echo)
+    for system in (damped, eg.Envelope(point.system, 2.0)):
+        short = eg.diagnose(system, eg.InitialValue(point.q, point.p), point.inputs[:10], dt=0.2)
+        assert (short.damping, short.rate) == ("mass-proportional", 2.0)
+        assert isinstance(short.gradient, eg.Echo)
     forgotten = eg.diagnose(damped, eg.InitialValue(point.q, point.p), point.inputs, dt=0.2)
     assert isinstance(forgotten.gradient, eg.Backprop)
     assert "exact=True" in forgotten.recommendation
@@ -199,7 +256,6 @@ def test_a_supplied_mirror_is_tried_first_and_must_fit():
     case = normal_form()
     twist = case.system.twist
     bare = case._replace(system=eqx.tree_at(lambda s: s.twist, case.system, None))
-    assert of(bare).mirror is None
     found = of(bare, mirrors=[twist])
     np.testing.assert_array_equal(found.mirror, twist)
     with pytest.raises(ValueError, match="shape"):

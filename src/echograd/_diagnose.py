@@ -18,12 +18,14 @@ from ._solve import Trajectory, initial_value_problem, retrace_error, solve
 from .boundary import InitialValue
 from .gradients import AbstractGradient, Backprop, Echo, Glep, Problem, Reciprocal, Reciprocity, dense, reciprocity
 from .integrators import AbstractIntegrator, State
-from .systems import Dissipative, Hamiltonian, Lagrangian, MassDamped
+from .systems import Dissipative, Envelope, Hamiltonian, Lagrangian, MassDamped
 
 # Of a path so many nodes are looked at.
 _SAMPLES = 8
 # Up to here every signed permutation that is its own inverse is tried as a mirror: 1384 of them.
 _EXHAUSTIVE = 6
+# Up to here the twist is sought among all matrices: a linear problem with the square of it in unknowns.
+_GENERAL = 16
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,9 @@ def diagnose(
     declares, how exactly an echo retraces, and, if it does not, whether another mirror would do. For a `Dissipative`
     system: whether it is linear, whether $M$, $D$ and $K = -\partial F/\partial q$ are symmetric along the path up to
     the twist that it declares, what kind of damping it has, and whether another twist would do. Candidates are all
-    signed permutations of the coordinates that are their own inverse (a few of them for more than six coordinates) and
-    the `mirrors` that you supply.
+    signed permutations of the coordinates that are their own inverse (for more than six coordinates the reflections and
+    the exchange of halves) and the `mirrors` that you supply; for a twist, of up to 16 coordinates, then any matrix $S$
+    with $M S = S M^{\sf T}$, and $D$ and $K$ likewise, which is a linear problem: where it has no solution none exists.
 
     Symmetries are probed at nodes of the path and, of energies, beside them: a finding holds for that path and inputs.
 
@@ -154,7 +157,7 @@ def _of_trajectory(run: Trajectory) -> tuple[InitialValue, Any, int, Any]:
 def _of_energy(problem: Problem, path: State, retrace: float, mirrors: Sequence[Array], tolerance: float) -> Diagnosis:
     system, findings = problem.world.system, []
     damping, rate = "none", None
-    if isinstance(system, MassDamped):
+    if isinstance(system, MassDamped | Envelope):
         damping, rate = "mass-proportional", float(system.rate)
         lost = float(jnp.exp(0.5 * system.rate * problem.steps * problem.world.h))
         findings.append(Finding("damping", f"{rate:.3g}", "mass-proportional, at this rate"))
@@ -223,10 +226,11 @@ def _oddness(problem: Problem, path: State, matrix: Array | None, with_inputs: b
     def mirror_input(u: Any) -> Any:
         if matrix is None:
             return system.mirror_input(u)
+        u = jax.tree.map(jnp.conj, u)  # the drive of a wave is reversed like the wave
         if not with_inputs:
             return u
         flat, back = jax.flatten_util.ravel_pytree(u)
-        return back(matrix @ flat)
+        return back(matrix.astype(flat.dtype) @ flat)
 
     def violation(k: Array, z: State) -> Float[Array, ""]:
         k = jnp.minimum(k, n - 1)
@@ -328,13 +332,28 @@ def _of_forces(problem: Problem, path: State, retrace: float, mirrors: Sequence[
                     "Backprop()."
                 )
                 return advise(twist, Backprop(), advice)
-        findings.append(Finding("twists", "-", "none was found that makes it reciprocal"))
+        n = len(found.twist)
+        twist = _general_twist([found.mass, found.damping, *found.stiffness], tolerance) if n <= _GENERAL else None
+        if twist is not None:
+            condition = f"condition {np.linalg.cond(twist):.2g}"
+            findings.append(Finding("twists", condition, _named(twist) + ", for these values of the parameters"))
+            advice = (
+                f"Declare {_named(twist)} as the twist of the system and Reciprocal() is exact. It belongs to these "
+                "values of the parameters: unless it is known from how the system is built, find it anew after every "
+                "change of them. As it stands, Backprop()."
+            )
+            return advise(twist, Backprop(), advice)
+        verdict = "none makes it reciprocal" if n <= _GENERAL else "none of the usual ones makes it reciprocal"
+        findings.append(Finding("twists", "-", verdict))
         advice = (
-            "Backprop(): the system is linear but not reciprocal, and no twist was found under which it is. None of "
-            "the physical gradients is exact on it."
+            f"Backprop(): the system is linear but not reciprocal, and of all twists {verdict}. No physical gradient "
+            "is exact on it."
         )
     elif max(asymmetric["mass"], asymmetric["stiffness"]) > tolerance or not untwisted:
-        advice = "Backprop(): nonlinear forces that are not reciprocal. No physical gradient is exact on them."
+        advice = (
+            "Backprop(): nonlinear forces that are not reciprocal. None of the physical gradients is known to be exact "
+            "on them."
+        )
     elif kind == "none":
         advice = (
             "Write the system as a SeparableHamiltonian: along this path its forces have a potential, and Echo() is "
@@ -350,11 +369,18 @@ def _of_forces(problem: Problem, path: State, retrace: float, mirrors: Sequence[
             "Write the system as a Hamiltonian or a Lagrangian with its gyroscopic term: Glep() is exact on it, and so "
             "is Echo() with a mirror that undoes the term. As it stands, Backprop()."
         )
+    elif kind == "linear" and _is_turning(found, tolerance):
+        advice = (
+            "Backprop(): nonlinear forces under a gyroscopic term and a damping in proportion to the mass. A machine "
+            "with a mirror that undoes the one and gain for the other would do; echograd has none."
+        )
     else:
         advice = (
             "Backprop(): nonlinear forces under a damping that is not in proportion to the mass. No gradient on the "
             "same hardware exists: that is proven, not a gap."
         )
+        if kind == "overdamped":
+            advice += " Where it has come to rest `equilibrium` with EP() is exact."
     return advise(None, Backprop(), advice)
 
 
@@ -374,6 +400,33 @@ def _damping_of(found: _Matrices, roughness: float, tolerance: float) -> tuple[s
     if np.linalg.norm(damping - rate * mass) <= tolerance * size:
         return "mass-proportional", rate, "mass-proportional, at this rate"
     return "linear", None, "linear, not in proportion to the mass"
+
+
+def _is_turning(found: _Matrices, tolerance: float) -> bool:
+    """Return whether the damping is a multiple of the mass and an antisymmetric, gyroscopic term."""
+    mass, damping = found.mass, found.damping
+    rate = np.sum(mass * damping) / np.sum(mass**2)
+    return bool(np.linalg.norm(0.5 * (damping + damping.T) - rate * mass) <= tolerance * np.linalg.norm(damping))
+
+
+def _general_twist(matrices: Sequence[np.ndarray], tolerance: float) -> np.ndarray | None:
+    """Return an invertible S with X S = S Xᵀ for all X, diagonal if possible, of norm one; `None` if there is none."""
+    n = len(matrices[0])
+    eye = np.eye(n)
+    scaled = [x / np.linalg.norm(x) for x in matrices if np.any(x)]
+    equations = np.concatenate([np.kron(x, eye) - np.kron(eye, x) for x in scaled])
+    for places in (np.arange(n) * (n + 1), np.arange(n * n)):
+        _, values, rows = np.linalg.svd(equations[:, places], full_matrices=False)
+        solutions = np.zeros((np.sum(values <= tolerance), n * n))
+        solutions[:, places] = rows[values <= tolerance]
+        # What is closest to no twist at all, and a few at random: almost every one is as good as the space allows.
+        draws = np.random.default_rng(0).normal(size=(32, len(solutions)))
+        trials = [x.reshape(n, n) for x in (solutions @ eye.ravel() @ solutions, *(draws @ solutions))]
+        conditions = [np.linalg.cond(x) if np.any(x) else np.inf for x in trials]
+        if min(conditions) < tolerance**-0.5:
+            best = trials[int(np.argmin(conditions))]
+            return best / np.linalg.norm(best, 2)
+    return None
 
 
 def _violation(x: np.ndarray, s: np.ndarray) -> float:
@@ -399,12 +452,13 @@ def _signed_involutions(n: int) -> Iterator[np.ndarray]:
     """Yield signed permutations that are their own inverse: all of them for few coordinates, else the usual ones."""
     eye = np.eye(n)
     if n > _EXHAUSTIVE:
-        alternating = np.diag((-1.0) ** np.arange(n))
-        halves = np.roll(eye, n // 2, 0)
-        for p in (eye, eye[::-1], halves) if n % 2 == 0 else (eye, eye[::-1]):
-            yield from (p, -p)
-            for signed in (alternating @ p, np.diag(np.sign(np.arange(n) - n / 2 + 0.25)) @ p):
-                if np.allclose(signed @ signed, eye):
+        signs = np.diag((-1.0) ** np.arange(n)), np.diag(np.sign(np.arange(n) - n / 2 + 0.25))
+        # On a ring there are n reflections, one of which is also that of a line.
+        turned = [np.roll(eye[::-1], k, 0) for k in range(n)]
+        halves = [np.roll(eye, n // 2, 0)] if n % 2 == 0 else []
+        for p in (eye, *turned, *halves):
+            for signed in (p, *(x @ p for x in signs)):
+                if np.array_equal(signed @ signed, eye):
                     yield from (signed, -signed)
         return
     order = [p for p in itertools.permutations(range(n)) if all(p[p[i]] == i for i in range(n))]
@@ -426,6 +480,9 @@ def _named(matrix: np.ndarray) -> str:
         return "diag(" + ", ".join(f"{x:g}" for x in np.diag(matrix)) + ")"
     if np.array_equal(np.abs(matrix), np.eye(n)[::-1]) and abs(matrix.sum()) == n:
         return "the reversal of the coordinates" if matrix.sum() > 0 else "minus the reversal of the coordinates"
+    moved = np.argmax(matrix, 1)
+    if np.array_equal(matrix, np.eye(n)[moved]) and n <= 12:
+        return f"the permutation {moved.tolist()}"
     return "the matrix in `mirror`"
 
 

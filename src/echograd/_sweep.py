@@ -44,11 +44,13 @@ class NudgeSweep:
             the reason why there is no gradient at this strength (the numbers are then NaN), else `None`.
         nudge: name of the nudge.
         noise: standard deviation of the noise on every reading.
+        repeats: number of noises at each strength; 1 without noise.
     """
 
     rows: list[SweepRow]
     nudge: str
     noise: float
+    repeats: int = 1
 
     @property
     def best(self) -> SweepRow:
@@ -143,7 +145,7 @@ def nudge_sweep(
 
     keys = jax.random.split(jax.random.key(0) if key is None else key, repeats) if noise else None
     rows = [_row(loss, params, beta, nudge, noise, keys, exact) for beta in betas]
-    return NudgeSweep(rows, type(nudge(betas[0])).__name__, float(noise))
+    return NudgeSweep(rows, type(nudge(betas[0])).__name__, float(noise), repeats if noise else 1)
 
 
 def _row(

@@ -8,7 +8,19 @@ import pytest
 
 import echograd as eg
 from cases import errors, worst
-from damped import circuit, cubic, dense, gyroscope, hatano_nelson, lopsided, loss, network, normal_form
+from damped import (
+    circuit,
+    cubic,
+    dense,
+    diodes,
+    gyroscope,
+    hatano_nelson,
+    lopsided,
+    loss,
+    network,
+    normal_form,
+    waveguides,
+)
 
 
 def observed(t, q, p):
@@ -22,6 +34,7 @@ EXACT = {
     "RC circuit in normal form, twisted by 1/C": (normal_form, eg.FinalNode()),
     "Hatano-Nelson, twisted by a reflection": (hatano_nelson, None),
     "gyroscope with friction, twisted by a mirror": (gyroscope, None),
+    "lossy waveguides, twisted by conjugation": (waveguides, eg.FinalNode()),
 }
 
 
@@ -110,8 +123,10 @@ def test_without_jit_and_by_default_in_any_precision():
 
 REFUSED = {
     "asymmetric mass": (lambda: lopsided("mass"), "not reciprocal"),
+    "RC circuit in normal form without its twist": (lambda: normal_form(twist=False), "not reciprocal"),
     "Hatano-Nelson without its twist": (lambda: hatano_nelson(twist=False), "not reciprocal"),
     "gyroscope without its mirror": (lambda: gyroscope(twist=False), "not reciprocal"),
+    "nonlinear, overdamped": (diodes, "proven impossible on the same hardware"),
     "nonlinear with general damping": (cubic, "proven impossible on the same hardware"),
 }
 

@@ -192,3 +192,66 @@ def test_an_asymmetric_field_is_no_energy():
     assert worst(jax.grad(of)(u, matrix, eg.Implicit(), newton), expected) < 1e-9
     symmetric = 0.5 * (matrix + matrix.T)
     assert worst(jax.grad(of)(u, symmetric, eg.EP(), newton), jax.grad(exact)(u, symmetric)) < 1e-9
+
+
+class Helmholtz(eqx.Module):
+    """Re(½ uᵀ K u - fᵀ u) of real and imaginary parts, K complex: stationary, a saddle, where K u = f for K = Kᵀ."""
+
+    real: jax.Array
+    imaginary: jax.Array
+
+    def __call__(self, s, f):
+        u, f, medium = jax.lax.complex(*s), jax.lax.complex(*f), jax.lax.complex(self.real, self.imaginary)
+        return 0.5 * jnp.real(u @ medium @ u) - jnp.real(f @ u)
+
+
+def test_lossy_waves_of_one_frequency():
+    """A driven, lossy, reciprocal medium, K = -ω² M + iω D + K₀: exact at any strength, since it is linear."""
+    rng = np.random.default_rng(5)
+    real, imaginary = (jnp.asarray(x + x.T) for x in rng.normal(size=(2, 4, 4)))
+    f = jnp.asarray(rng.normal(size=(2, 4)))
+
+    def direct(parts, f):
+        u = jnp.linalg.solve(jax.lax.complex(*parts), jax.lax.complex(*f))
+        return mixed((u.real, jnp.abs(u) ** 2))
+
+    def rest(parts, f, gradient):
+        s = eg.equilibrium(Helmholtz(*parts), jnp.zeros((2, 4)), f, solver=eg.Newton(), gradient=gradient).state
+        return mixed((s[0], s[0] ** 2 + s[1] ** 2))
+
+    expected = jax.grad(direct, (0, 1))((real, imaginary), f)
+    expected = jax.tree.map(lambda g: 0.5 * (g + g.T), expected[0]), expected[1]
+    found = jax.jit(lambda parts, beta: jax.grad(rest, (0, 1))(parts, f, eg.EP(eg.Symmetric(beta))))
+    for beta in (0.1, 3.0):
+        assert worst(found((real, imaginary), beta), expected) < 1e-9
+    # A medium that is not reciprocal has no such energy: what the energy sees is its symmetric part, another medium.
+    skew = jnp.asarray(rng.normal(size=(4, 4)))
+    other = jax.grad(direct, (0, 1))((real + 0.5 * (skew - skew.T), imaginary), f)
+    assert worst(found((real + 0.5 * (skew - skew.T), imaginary), 0.1)[1], other[1]) > 0.05
+
+
+def test_the_rest_that_an_overdamped_circuit_comes_to():
+    """Run for long, its trajectory has the gradient of the state of rest; run for short, it has not."""
+    between = jnp.asarray([[1.0, -1, 0], [0, 1, -1], [1, 0, -1]])
+
+    def stiffness(g):
+        return jnp.eye(3) + between.T @ (g[:, None] * between)
+
+    @jax.jit
+    @jax.grad
+    def run(g, dt):
+        circuit = eg.LinearDamped(None, jnp.asarray([1.0, 0.4, 2.0]), stiffness(g))
+        start = eg.InitialValue(jnp.zeros(3), jnp.zeros(3))
+        drive = jnp.broadcast_to(jnp.asarray([1.0, -0.3, 0.5]), (120, 3))
+        return mixed(eg.solve(circuit, start, drive, dt=dt, save=eg.FinalNode(), gradient=eg.Reciprocal()).q)
+
+    def rest(g):
+        def energy(q, u):
+            return 0.5 * q @ stiffness(g) @ q - u @ q
+
+        return mixed(eg.equilibrium(energy, jnp.zeros(3), jnp.asarray([1.0, -0.3, 0.5]), solver=eg.Newton()).state)
+
+    g = jnp.asarray([0.7, 0.5, 0.3])
+    expected = jax.grad(rest)(g)
+    assert worst(run(g, 0.5), expected) < 1e-9
+    assert worst(run(g, 0.01), expected) > 1e-3

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 
 import matplotlib
 import numpy as np
@@ -206,6 +207,44 @@ def test_echo_in_time_and_departure(axes):
         plot.departure(axes, t, np.array([0, 1e-16, 1e-15, 0]), t)
     np.testing.assert_array_equal(lines(axes)["echo"].get_ydata(), [np.nan, 1e-16, 1e-15, np.nan])
     assert axes.get_yscale() == "log"
+
+
+def sweep(*rows, noise=1e-4):
+    names = ("beta", "error", "bias", "deviation", "estimate", "refused")
+    return types.SimpleNamespace(
+        rows=[dict(zip(names, row, strict=True)) for row in rows], nudge="Symmetric", noise=noise
+    )
+
+
+def test_nudge_sweep(axes):
+    nan = float("nan")
+    rows = [
+        (0.1, 0.02, 0.02, 1e-3, 0.019, None),
+        (1e-3, 0.1, 0.04, 0.1, 2e-6, None),
+        (1e-2, 0.01, 6e-3, 0.01, 2e-4, None),
+        ("auto", 0.012, 3e-4, 0.012, 3e-4, None),
+        (1e-4, nan, nan, nan, nan, "lost in rounding"),
+        (1e-19, nan, nan, nan, nan, "lost in rounding"),
+    ]
+    plot.nudge_sweep(axes, sweep(*rows))
+    drawn = lines(axes)
+    np.testing.assert_array_equal(drawn["error"].get_xydata(), [[1e-3, 0.1], [1e-2, 0.01], [0.1, 0.02]])
+    np.testing.assert_array_equal(drawn["bias"].get_ydata(), [np.nan, 6e-3, 0.02])
+    np.testing.assert_array_equal(drawn["deviation"].get_ydata(), [0.1, 0.01, 1e-3])
+    np.testing.assert_array_equal(drawn["estimated bias"].get_ydata(), [2e-6, 2e-4, 0.019])
+    assert set(drawn["error, auto"].get_ydata()) == {0.012}
+    np.testing.assert_array_equal(drawn["refused"].get_xdata(), [1e-4])
+    (best,) = [line for line in axes.lines if line.get_label() == "_best"]
+    np.testing.assert_array_equal(best.get_xydata(), [[1e-2, 0.01]])
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    assert axes.get_xlabel() == "strength of Symmetric"
+    with pytest.raises(ValueError, match="no numbered strength"):
+        plot.nudge_sweep(axes, sweep(*rows[3:]))
+
+
+def test_a_nudge_sweep_without_noise_has_nothing_but_its_error(axes):
+    plot.nudge_sweep(axes, sweep((0.1, 0.02, 0.02, 0.0, 0.019, None), noise=0.0))
+    assert set(lines(axes)) == {"error", "estimated bias"}
 
 
 def test_predicted_against_true(axes):

@@ -1,0 +1,81 @@
+"""Bias and variance of a gradient over the strength of its nudge."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from ._style import headed, theme
+
+
+class _Sweep(Protocol):
+    """What is drawn of a sweep."""
+
+    rows: Sequence[Any]
+    nudge: str
+    noise: float
+    repeats: int
+
+
+def nudge_sweep(axes: Axes, sweep: _Sweep) -> Axes:
+    """Draw error, bias, deviation and estimated error of a nudge over its strength, both axes logarithmic.
+
+    The strength of least error is ringed. What `"auto"` chose has no strength of its own on the axis: its error is a
+    level line. A bias is drawn where it stands out of what the noise leaves in the mean, twice its standard error.
+    Strengths that were refused are crosses at the foot, if they are within two decades of the others.
+
+    Args:
+        axes: where to draw.
+        sweep: what `echograd.nudge_sweep` returned.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: if no numbered strength gave a gradient.
+
+    Example:
+        ```python
+        figure, axes = plot.figure(4.5, 3)
+        plot.nudge_sweep(axes, eg.nudge_sweep(loss, system, [1e-3, 1e-2, 0.1, "auto"], noise=1e-4))
+        ```
+    """
+    numbered = sorted((row for row in sweep.rows if not isinstance(row["beta"], str)), key=lambda row: abs(row["beta"]))
+    drawn = [row for row in numbered if row["refused"] is None]
+    if not drawn:
+        raise ValueError("plot.nudge_sweep: no numbered strength gave a gradient, so there is nothing to draw.")
+    colours = theme()
+    looks: dict[str, dict[str, Any]] = {
+        "error": {"color": colours.ink, "marker": "o"},
+        "bias": {"color": colours.nudge, "marker": "s", "ls": (0, (4, 1.5))},
+        "deviation": {"color": colours.echo, "marker": "D", "ls": (0, (1, 1.2))},
+        "estimate": {"color": colours.backprop, "marker": "_", "ls": (0, (4, 1.5, 1, 1.5))},
+    }
+    if not sweep.noise:
+        del looks["deviation"], looks["bias"]  # there is none, and it is the error
+    beta = np.asarray([abs(row["beta"]) for row in drawn])
+    columns = {name: np.asarray([row[name] for row in drawn], float) for name in looks}
+    if sweep.noise:
+        columns["bias"][columns["bias"] < 2 * columns["deviation"] / sweep.repeats**0.5] = np.nan
+    for name, look in looks.items():
+        axes.plot(beta, columns[name], label="estimated bias" if name == "estimate" else name, **look)
+    best = min(drawn, key=lambda row: row["error"])
+    axes.plot(
+        [abs(best["beta"])], [best["error"]], "o", ms=10, mfc="none", mec=colours.ink, mew=0.9, label="_best", zorder=3
+    )
+    for row in sweep.rows:
+        if isinstance(row["beta"], str) and row["refused"] is None:
+            axes.axhline(row["error"], color=colours.muted, lw=0.9, label=f"error, {row['beta']}")
+    refused = [abs(row["beta"]) for row in numbered if row["refused"] is not None]
+    near = [x for x in refused if 0.01 * beta[0] <= x <= 100 * beta[-1]]
+    if near:
+        foot = axes.get_xaxis_transform()
+        axes.plot(near, [0.03] * len(near), "x", color=colours.nudge, transform=foot, label="refused")
+        axes.set_xlim(min(beta[0], *near) / 1.5, max(beta[-1], *near) * 1.5)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.grid(axis="y")
+    axes.legend()
+    headed(axes, "Relative error of the gradient", f"strength of {sweep.nudge}")
+    return axes
