@@ -10,10 +10,11 @@ from jaxtyping import Array, PyTree
 from . import _tree
 
 # On a complex number none of these is the restriction of a differentiable function of a complex variable.
-_NOT_HOLOMORPHIC = {"abs", "real", "imag", "conj", "sign", "is_finite"} | {
-    *("lt", "le", "gt", "ge", "eq", "ne", "max", "min", "clamp", "sort"),
+_NOT_HOLOMORPHIC = {"abs", "real", "imag", "conj", "sign", "is_finite", "max", "min", "clamp", "sort"} | {
     *("reduce_max", "reduce_min", "argmax", "argmin", "cummax", "cummin"),
 }
+# These are true or false. What chooses between holomorphic functions by them is one, off the line where they change.
+_COMPARISONS = {"lt", "le", "gt", "ge", "eq", "ne"}
 
 
 def derivatives(action: Callable[[Any, Any], Array], wanted: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
@@ -56,8 +57,9 @@ def _is_complex(x: PyTree) -> bool:
 def _check_holomorphic(value: Callable[[Any], Array], x: PyTree) -> None:
     remedy = (
         "Holomorphic() needs energies and costs that are holomorphic functions of the state: write them with "
-        "polynomials, exp, sin, tanh, sqrt and the like, x**2 for abs(x)**2 and sum(a * b) for vdot(a, b), without "
-        "conditions on the state. Or use Richardson(beta, order), which nudges with real numbers, or Infinitesimal()."
+        "polynomials, exp, sin, tanh, sqrt and the like, x**2 for abs(x)**2, sum(a * b) for vdot(a, b), and "
+        "where(x > 0, x, 0) for max(x, 0): a condition may compare the state, as long as the nudge does not change it. "
+        "Or use Richardson(beta, order), which nudges with real numbers, or Infinitesimal()."
     )
     try:
         jaxpr = jax.make_jaxpr(value)(x)
@@ -70,12 +72,22 @@ def _check_holomorphic(value: Callable[[Any], Array], x: PyTree) -> None:
 
 def _offenders(jaxpr: Any) -> Iterator[str]:
     """Yield the names of the primitives that act on complex numbers as no holomorphic function does."""
+    used: dict[Any, set[str]] = {}
+    for equation in jaxpr.eqns:
+        for v in equation.invars:
+            used.setdefault(id(v), set()).add(equation.primitive.name)
+    returned = set(map(id, jaxpr.outvars))
     for equation in jaxpr.eqns:
         operands = [getattr(v.aval, "dtype", None) for v in equation.invars]
         if equation.primitive.name in _NOT_HOLOMORPHIC and any(
             d is not None and jnp.issubdtype(d, jnp.complexfloating) for d in operands
         ):
-            yield equation.primitive.name
+            # Complex numbers are compared by their real parts, and by their imaginary ones where those are alike.
+            compared = equation.primitive.name in ("real", "imag") and all(
+                id(v) not in returned and used.get(id(v), set()) <= _COMPARISONS for v in equation.outvars
+            )
+            if not compared:
+                yield equation.primitive.name
         # The bodies of loops, branches and compiled functions; a closed one holds the open one.
         for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
             if _is_jaxpr(inner):

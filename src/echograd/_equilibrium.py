@@ -7,9 +7,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
+from ._hoist import hoisted
 from .gradients import EP, AbstractStaticGradient, constant
 from .relaxation import AbstractRelaxation, Equilibrium, Landscape, Relaxation
 
@@ -101,19 +101,10 @@ def equilibrium(
             "energy: write the scalar it is the slope of, summed over coordinates; for a batch sum the energies of its "
             "members or wrap equilibrium in vmap."
         )
-    landscape = Landscape(_hoisted(energy, x0, inputs), inputs, None, bounds, throw)
+    landscape = Landscape(hoisted(energy, x0, inputs), inputs, None, bounds, throw)
     return _relax(constant(gradient), landscape, x0, solver)
 
 
 @eqx.filter_jit
 def _relax(gradient: Any, landscape: Landscape, x0: PyTree, solver: AbstractRelaxation) -> Equilibrium:
     return gradient.relax(landscape, x0, solver)
-
-
-def _hoisted(function: Any, *arguments: Any) -> Any:
-    """Return `function` with the traced arrays it closes over turned into leaves, so that they get their gradients."""
-    if jax.tree.leaves(eqx.filter(function, eqx.is_array)):
-        return function
-    converted = eqx.filter_closure_convert(function, *arguments)
-    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves(converted))
-    return converted if traced else function

@@ -7,10 +7,10 @@ import equinox as eqx
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from . import _tree
+from ._hoist import hoisted
 from .boundary import AbstractBoundary, End, InitialValue
 from .gradients import (
     AbstractGradient,
@@ -335,11 +335,11 @@ def _problem(
                 f"solve: save={save!r} is neither AllNodes(), FinalNode(), EveryNode(k) nor a function "
                 "(t, q, p) -> PyTree."
             )
-        save = SaveFunction(_hoisted(save, t0, q0, p0))
+        save = SaveFunction(hoisted(save, t0, q0, p0))
     if cost is not None:
         if not callable(cost):
             raise TypeError(f"solve: cost={cost!r} is not a function (t, q, p) -> scalar.")
-        cost = _hoisted(cost, t0, q0, p0)
+        cost = hoisted(cost, t0, q0, p0)
 
     problem = Problem(World(system, inputs, h, t0), save, cost, integrator, steps, throw)
     return problem, _promoted(problem, z0)
@@ -388,15 +388,6 @@ def _scalar(name: str, x: Any, dtype: Any) -> Float[Array, ""]:
             "energies of the units instead; for a batch use vmap."
         )
     return x.astype(dtype)
-
-
-def _hoisted(function: Any, t: Any, q: PyTree, p: PyTree) -> Any:
-    """Return `function` with the traced arrays it closes over turned into leaves, so that they get their gradients."""
-    if jax.tree.leaves(eqx.filter(function, eqx.is_array)):
-        return function
-    converted = eqx.filter_closure_convert(function, t, q, p)
-    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves(converted))
-    return converted if traced else function
 
 
 def _promoted(problem: Problem, z0: State) -> State:

@@ -25,7 +25,7 @@ LAYERS = (
     {"boundary", "integrators", "nudge", "relaxation"},
     {"systems"},
     {"energy"},
-    {"tree", "root", "bordered", "guard", "once"},
+    {"tree", "root", "bordered", "guard", "once", "hoist"},
 )
 DEPTH = {part: depth for depth, layer in enumerate(({"__init__", "__main__"}, *LAYERS)) for part in layer}
 

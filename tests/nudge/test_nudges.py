@@ -157,7 +157,7 @@ def with_term(term):
     ("term", "complaint"),
     [
         (lambda q: jnp.sum(jnp.abs(q) ** 3), "takes abs of the state"),
-        (lambda q: jnp.sum(jnp.where(q > 0, q**2, 0 * q)), "of the state"),
+        (lambda q: jnp.sum(jnp.where(q > 0, q.real * q, 0 * q)), "takes real of the state"),
         (lambda q: jnp.sum(jax.nn.relu(q) ** 2), "takes max of the state"),
         (lambda q: jnp.sum(q.real**2), "takes real of the state"),
         (lambda q: jnp.vdot(q, q).real, "conj, real of the state"),
@@ -170,6 +170,33 @@ def test_an_energy_that_is_not_holomorphic_is_refused(term, complaint):
     with pytest.raises(TypeError, match=complaint) as refusal:
         eqx.filter_grad(loss)(args, eg.Echo(eg.Holomorphic(0.1)))
     assert "Richardson" in str(refusal.value)
+
+
+class Bumper(eg.Lagrangian):
+    """A velocity that is no linear function of the momentum, and a wall that is there on one side only."""
+
+    mass: jax.Array
+    wall: jax.Array
+
+    def __call__(self, t, q, v, u):
+        inertia = jnp.sum(self.mass * v**2 / 2 + v**4 / 4)
+        return inertia - jnp.sum(q**2) / 2 - jnp.sum(jnp.where(q > 0, self.wall * q**2, 0 * q))
+
+
+@pytest.mark.float64_only
+def test_conditions_that_hold_and_legendre_transforms_are_holomorphic():
+    """A condition that the nudge does not reach chooses one holomorphic function; one that it does reach shows."""
+    system = Bumper(jnp.asarray(1.5), jnp.asarray(2.0))
+
+    def of(args, gradient):
+        system, q = args
+        start = eg.InitialValue(q, jnp.asarray([0.3, 0.4]))
+        return mixed(eg.solve(system, start, dt=0.1, steps=5, gradient=gradient, save=eg.FinalNode()).q)
+
+    clear, close = ((system, jnp.asarray([x, -0.8])) for x in (0.5, 0.0))
+    errors = [error(eg.Holomorphic(0.1, 8), gradient_of(of, x, eg.Backprop()), x, of) for x in (clear, close)]
+    assert errors[0] < 1e-9
+    assert errors[1] > 1e-3
 
 
 @pytest.mark.float64_only

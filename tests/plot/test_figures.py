@@ -211,9 +211,8 @@ def test_echo_in_time_and_departure(axes):
 
 def sweep(*rows, noise=1e-4):
     names = ("beta", "error", "bias", "deviation", "estimate", "refused")
-    return types.SimpleNamespace(
-        rows=[dict(zip(names, row, strict=True)) for row in rows], nudge="Symmetric", noise=noise
-    )
+    rows = [dict(zip(names, row, strict=True)) for row in rows]
+    return types.SimpleNamespace(rows=rows, nudge="Symmetric", noise=noise, repeats=16)
 
 
 def test_nudge_sweep(axes):

@@ -33,9 +33,11 @@ class Holomorphic(AbstractFiniteNudge):
     $i r$, the complex-step derivative: nothing is subtracted, so that $r$ may be as small as 1e-20 and the result is
     exact to rounding.
 
-    The energies and costs must be holomorphic in the state: polynomials, `exp`, `sin`, `tanh`, `sqrt` are; `abs`,
-    `max`, `sign`, `real`, `conj`, `where` on a condition on the state, and what is built of them, are not and are
-    refused. The circle must stay inside the branch that the free trajectory is on. What tells is the *imaginary leak*
+    The energies and costs must be holomorphic in the state: polynomials, `exp`, `sin`, `tanh`, `sqrt` are, and so are
+    Legendre transforms of what is; `abs`, `max`, `sign`, `real`, `conj`, and what is built of them, are not and are
+    refused. `where` may compare the state, `where(q > 0, q**2, 0)`: complex numbers are compared by their real parts,
+    and the circle must not reach across the condition. It must stay inside the branch that the free trajectory is on.
+    What tells is the *imaginary leak*
 
     $$\ell = |a_{-1}| / |a_1|, \quad a_m = \frac{1}{M r} \sum_k f(r e^{i\varphi_k})\, e^{-i m \varphi_k},$$
 
