@@ -22,6 +22,7 @@ from ..integrators import Leapfrog, State, World
 from ..nn import HSSM
 from ..plot import CostRow
 from ..systems import SeparableHamiltonian
+from ..training import costs
 
 GRADIENTS: dict[str, AbstractGradient] = {"echo": Echo(), "backprop": Backprop()}
 
@@ -83,11 +84,7 @@ class Subject(eqx.Module):
         model = eqx.tree_at(lambda m: [b.unit.gradient for b in m.blocks], model, [gradient] * len(model.blocks))
 
         outputs = model(self.inputs, self.state, mask=self.mask)
-        outputs = outputs if self.state is None else outputs[0]
-        if jnp.issubdtype(self.targets.dtype, jnp.integer):
-            chosen = jnp.take_along_axis(jax.nn.log_softmax(outputs), self.targets[:, None], 1)
-            return -jnp.mean(chosen)
-        return jnp.mean((outputs - self.targets.reshape(outputs.shape)) ** 2)
+        return jnp.mean(costs(outputs if self.state is None else outputs[0], self.targets))
 
 
 def check_model(subject: Subject) -> GradientReport:
@@ -188,9 +185,8 @@ def _drive_and_force(
             outputs = model.decoder(jnp.mean(x[0], 0))
         else:
             outputs = jax.vmap(model.decoder)(x[0, model.every - 1 :: model.every])
-        if jnp.issubdtype(target.dtype, jnp.integer):
-            return -jax.nn.log_softmax(outputs)[target]
-        return jnp.mean((outputs.ravel() - target.ravel()[: outputs.size]) ** 2)
+        truth = target if target.ndim == 0 else target.ravel()[: outputs.size]
+        return jnp.mean(costs(outputs[None], truth[None]))
 
     return drive[:, :, 0].T, jax.grad(loss)(q)[:, :, 0].T
 

@@ -2,7 +2,7 @@
 
 from ._config import Config as Config, Network as Network, Optimiser as Optimiser, ecg_recipe as ecg_recipe
 from ._fit import Progress as Progress, TrainingDiverged as TrainingDiverged, fit as fit
-from ._learner import batch_loss as batch_loss, initial_model as initial_model
+from ._learner import batch_loss as batch_loss, costs as costs, initial_model as initial_model
 from ._metrics import (
     classification_metrics as classification_metrics,
     confusion_matrix as confusion_matrix,

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
 from ..data import Batch, Batches, Dataset, Split
 from ..nn import HSSM, HopfieldClassifier
@@ -132,24 +132,39 @@ def _decays(params: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(lambda path, _: getattr(path[-1], "name", None) in _DECAYED, params)
 
 
-def _costs(
+def costs(outputs: Float[Array, "cases ..."], targets: Num[Array, "cases ..."]) -> Float[Array, "cases ..."]:
+    """Return what outputs cost: minus the logarithm of the probability of a class (an integer), or squared errors.
+
+    Args:
+        outputs: of a model, shape (cases, classes) or those of the targets.
+        targets: classes, shape (cases,), or numbers, as many as outputs.
+
+    Example:
+        ```python
+        jnp.mean(costs(model(inputs, state)[0], targets))
+        ```
+    """
+    if jnp.issubdtype(targets.dtype, jnp.integer):
+        return -jnp.take_along_axis(jax.nn.log_softmax(outputs), targets[:, None], 1)[:, 0]
+    return (outputs - targets.reshape(outputs.shape)) ** 2
+
+
+def _summed(
     shapes: Shapes, outputs: Array, batch: Batch, class_weights: Float[Array, " classes"]
 ) -> tuple[Array, Array]:
     """Return the summed cost of a batch, and what to divide it by for a mean."""
     counts = jnp.asarray(batch.weights, outputs.dtype)
     if shapes.task == "classification":
-        log_probability = jax.nn.log_softmax(outputs)
-        surprise = -jnp.take_along_axis(log_probability, batch.targets[:, None], axis=1)[:, 0]
         # Class weights average to 1 over the training cases, so the mean is over cases, not over weights.
-        return jnp.sum(class_weights[batch.targets] * counts * surprise), jnp.sum(counts)
+        targets = jnp.asarray(batch.targets)
+        return jnp.sum(class_weights[targets] * counts * costs(outputs, targets)), jnp.sum(counts)
     if shapes.every:
         valid = batch.mask[:, shapes.every - 1 :: shapes.every].astype(outputs.dtype)
         counts = counts[:, None, None] * valid[:, :, None]
     else:
         counts = counts[:, None]
-    targets = jnp.asarray(batch.targets, outputs.dtype).reshape(outputs.shape)
     counts = jnp.broadcast_to(counts, outputs.shape)
-    return jnp.sum(counts * (outputs - targets) ** 2), jnp.sum(counts)
+    return jnp.sum(counts * costs(outputs, jnp.asarray(batch.targets, outputs.dtype))), jnp.sum(counts)
 
 
 def _apply(
@@ -183,7 +198,7 @@ def train_step(
 
     def cost(model: Model) -> Any:
         outputs, state = _apply(model, learner.state, batch, key)
-        total, count = _costs(shapes, outputs, batch, class_weights)
+        total, count = _summed(shapes, outputs, batch, class_weights)
         return total / jnp.maximum(count, 1), (total, count, outputs, state)
 
     (_, (total, count, outputs, state)), gradient = eqx.filter_value_and_grad(cost, has_aux=True)(learner.model)
@@ -242,7 +257,7 @@ def batch_loss(
     outputs, _ = _apply(eqx.nn.inference_mode(model), state, on_device(batch), None)
     if class_weights is None:
         class_weights = jnp.ones(max(dataset.classes, 1), outputs.dtype)
-    total, count = _costs(Shapes.of(dataset), outputs, batch, class_weights)
+    total, count = _summed(Shapes.of(dataset), outputs, batch, class_weights)
     return total / jnp.maximum(count, 1)
 
 
