@@ -9,6 +9,7 @@ import pytest
 import echograd as eg
 from cases import chain, machine, mixed, worst
 from damped import circuit, cubic, gyroscope, hatano_nelson, lopsided, loss, network, normal_form, waveguides
+from echograd._diagnose import _declaration, _signed_involutions
 
 X64 = jax.config.jax_enable_x64
 
@@ -265,3 +266,12 @@ def test_a_supplied_mirror_is_tried_first_and_must_fit():
 def test_dt_is_needed():
     with pytest.raises(ValueError, match="give dt"):
         eg.diagnose(chain().system, eg.InitialValue(jnp.ones(3), jnp.ones(3)), steps=3)
+
+
+def test_a_lattice_is_told_its_mirror_as_a_reflection():
+    ring = np.eye(7)[[1, 0, 6, 5, 4, 3, 2]]
+    assert _declaration(eg.systems.KerrLattice(), ring, True) == "Give the lattice reflection=[1, 0, 6, 5, 4, 3, 2]"
+    assert "`mirror_input`" in _declaration(eg.systems.KerrLattice(), -ring, True)
+    # It is among the candidates: a ring of seven has seven reflections.
+    assert any(np.array_equal(x, ring) for x in _signed_involutions(7))
+    assert all(np.array_equal(x @ x, np.eye(7)) for x in _signed_involutions(7))

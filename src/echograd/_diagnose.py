@@ -18,7 +18,7 @@ from ._solve import Trajectory, initial_value_problem, retrace_error, solve
 from .boundary import InitialValue
 from .gradients import AbstractGradient, Backprop, Echo, Glep, Problem, Reciprocal, Reciprocity, dense, reciprocity
 from .integrators import AbstractIntegrator, State
-from .systems import Dissipative, Envelope, Hamiltonian, Lagrangian, MassDamped
+from .systems import Dissipative, Envelope, Hamiltonian, KerrLattice, Lagrangian, MassDamped
 
 # Of a path so many nodes are looked at.
 _SAMPLES = 8
@@ -196,10 +196,9 @@ def _of_energy(problem: Problem, path: State, retrace: float, mirrors: Sequence[
     findings.append(Finding("return error of the inverse map", back, "returns" if inverts else "leaves its path"))
     standing = Glep() if inverts else Backprop()
     if found is not None:
-        alike = ", and of its inputs (`mirror_input`)," if found[1] else ""
         advice = (
-            f"Declare {_named(found[0])} as the `mirror` of the system{alike} and Echo() is exact, running forward. As "
-            f"it stands, {type(standing).__name__}()."
+            f"{_declaration(system, *found)} and Echo() is exact, running forward. As it stands, "
+            f"{type(standing).__name__}()."
         )
         return advise(found[0], standing, advice)
     if inverts:
@@ -470,6 +469,15 @@ def _signed_involutions(n: int) -> Iterator[np.ndarray]:
             for i, s in zip(cycles, signs, strict=True):
                 matrix[i, p[i]] = matrix[p[i], i] = s
             yield matrix
+
+
+def _declaration(system: Hamiltonian, matrix: np.ndarray, with_inputs: bool) -> str:
+    """Return how to tell a system its mirror."""
+    moved = np.argmax(matrix, 1)
+    if isinstance(system, KerrLattice) and np.array_equal(matrix, np.eye(len(matrix))[moved]):
+        return f"Give the lattice reflection={moved.tolist()}"
+    alike = ", and of its inputs (`mirror_input`)," if with_inputs else ""
+    return f"Declare {_named(matrix)} as the `mirror` of the system{alike}"
 
 
 def _named(matrix: np.ndarray) -> str:
