@@ -16,7 +16,7 @@ PACKAGE = Path(inspect.getfile(echograd)).parent
 
 # From the top down. A part is a sub-package, or a module of the root without its underscore.
 LAYERS = (
-    {"cli", "report"},
+    {"cli", "report", "bench"},
     {"training", "data", "plot"},
     {"nn", "device"},
     {"audit", "check", "diagnose", "equivalence", "learning", "solutions", "sweep"},
@@ -25,13 +25,14 @@ LAYERS = (
     {"boundary", "integrators", "nudge", "relaxation"},
     {"systems"},
     {"energy"},
-    {"tree", "root", "bordered", "guard", "once", "hoist"},
+    {"tree", "root", "bordered", "guard", "once", "hoist", "files"},
 )
 DEPTH = {part: depth for depth, layer in enumerate(({"__init__", "__main__"}, *LAYERS)) for part in layer}
 
 # Neighbours in one layer do not know each other, but for these.
 SIDEWAYS = {
     ("cli", "report"): "the command line writes the report",
+    ("cli", "bench"): "the command line runs the benchmarks",
     ("training", "data"): "a training run takes a Dataset",
 }
 

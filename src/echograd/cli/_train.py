@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..data import load
-from ..training import Config, Progress, Run, fit
+from ..training import Config, Progress, Run, fit, is_first, join
 from ._main import INTERRUPTED
 from ._tables import confusion_table, console, metrics_table
 
@@ -35,7 +35,12 @@ class Train(Config):
         resume: go on with the run in the folder, with its settings.
         config: JSON file with settings, a run's config.json for instance; other options go before it.
         checkpoint_minutes: write a checkpoint at least this often within an epoch.
-        devices: local devices that share every batch.
+        devices: local devices that share every batch, of each process where there are several.
+        coordinator: train in several processes, on one machine or many, each started by this command with the same
+            options: the address of process 0, host:port with a free port, or "auto" where the cluster tells. All must
+            be able to read the folder, which process 0 writes.
+        processes: with a coordinator: how many processes there are.
+        process: with a coordinator: number of this one, from 0.
         quiet: print the results only.
     """
 
@@ -45,6 +50,9 @@ class Train(Config):
     config: pathlib.Path | None = None
     checkpoint_minutes: float = 5.0
     devices: int = 1
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
     quiet: bool = False
 
     def plain(self) -> Config:
@@ -99,6 +107,12 @@ def _file_config(path: pathlib.Path) -> Config:
 
 
 def _train(command: Train) -> int:
+    if command.coordinator is not None:
+        join(command.coordinator, command.processes, command.process)
+    elif command.processes is not None or command.process is not None:
+        raise ValueError("--processes and --process need --coordinator, the address of process 0: host:port.")
+    if not is_first():
+        command = dataclasses.replace(command, quiet=True)
     out, folder = console(), command.folder()
     dataset = load(command.dataset)
     show = Show(out, command)
@@ -116,7 +130,8 @@ def _train(command: Train) -> int:
     except KeyboardInterrupt:
         print(f"Interrupted. Go on with: echograd train --resume --out {folder}", file=sys.stderr)
         return INTERRUPTED
-    results(out, run)
+    if is_first():
+        results(out, run)
     return 0
 
 

@@ -9,4 +9,5 @@ from ._metrics import (
     regression_metrics as regression_metrics,
     scores_from_confusion as scores_from_confusion,
 )
+from ._processes import is_first as is_first, join as join
 from ._run import Run as Run

@@ -15,11 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .._files import finite, write_json
 from ..data import Batches, Dataset, load
 from ._config import Config
-from ._files import append_line, finite, keep_lines, load_checkpoint, save_checkpoint, write_json
+from ._files import append_line, keep_lines, load_checkpoint, save_checkpoint
 from ._learner import Learner, Shapes, make_learner, on_device, predict, step_key, train_step
 from ._metrics import confusion_matrix, scores_from_confusion
+from ._processes import is_first, led, meet
 from ._run import (
     BEST,
     CONFIG,
@@ -143,8 +145,11 @@ def fit(
         resume: go on with the run in the folder, which must have the same config and data.
         progress: called with a `Progress` after every step and every epoch. Nothing is printed.
         checkpoint_minutes: a checkpoint is also written within an epoch when the last one is older than this.
-        devices: how many local devices share every batch. The numbers are those of one device up to rounding, and a
-            run may be resumed with another number of devices.
+        devices: how many devices of every process share every batch. The numbers are those of one device up to the
+            rounding of sums over the batch, and a run may be resumed with another number of devices or processes.
+
+    Several processes train one model where each of them has called `jax.distributed.initialize` before, and then this
+    function with the same arguments. The first of them writes the folder, which all must be able to read.
 
     Returns:
         The run, with its best model.
@@ -170,8 +175,12 @@ def fit(
         raise ValueError(f"the config is for the set {config.dataset!r}, and {dataset.name!r} is given.")
     with precision(config):
         trainer = _Trainer(config, dataset, folder, progress, checkpoint_minutes, devices)
-        _resume(trainer) if resume else _begin(trainer)
+        if resume:
+            _resume(trainer)
+        else:
+            led(lambda: _begin(trainer))
         trainer.run()
+        meet("the end")
     return Run.open(folder, dataset)
 
 
@@ -207,7 +216,7 @@ def _resume(trainer: "_Trainer") -> None:
         snapshot = _Snapshot.read(folder / LAST, trainer.snapshot.learner)
         trainer.snapshot = dataclasses.replace(snapshot, learner=trainer.place(snapshot.learner))
     # The line of an epoch is written before its checkpoint.
-    keep_lines(folder / METRICS, trainer.snapshot.epoch)
+    led(lambda: keep_lines(folder / METRICS, trainer.snapshot.epoch))
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:
@@ -222,18 +231,28 @@ def _differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> li
 
 
 def _shardings(devices: int, batch_size: int) -> tuple[jax.sharding.Sharding | None, jax.sharding.Sharding | None]:
-    """Return where the cases of a batch go, and where parameters go; `None` where there is only one device."""
+    """Return where the cases of a batch go, and where parameters go; `None` where there is only one device.
+
+    Args:
+        devices: how many devices of every process take part.
+        batch_size: cases in a batch.
+    """
     there = jax.local_devices()
     if not 1 <= devices <= len(there):
         hint = ""
         if there[0].platform == "cpu":
             hint = f" XLA_FLAGS=--xla_force_host_platform_device_count={devices} makes a CPU count as several."
         raise ValueError(f"devices={devices}: {len(there)} are here ({there[0].device_kind}).{hint}")
-    if batch_size % devices:
-        raise ValueError(f"devices={devices} cannot share batches of {batch_size} cases evenly. Change batch_size.")
-    if devices == 1:
+    processes = jax.process_count()
+    if batch_size % (processes * devices):
+        several = f" in each of {processes} processes" if processes > 1 else ""
+        raise ValueError(
+            f"devices={devices}{several} cannot share batches of {batch_size} cases evenly. Change batch_size."
+        )
+    if processes * devices == 1:
         return None, None
-    mesh = jax.sharding.Mesh(np.asarray(there[:devices]), ("cases",))
+    chosen = [device for process in range(processes) for device in jax.local_devices(process)[:devices]]
+    mesh = jax.sharding.Mesh(np.asarray(chosen), ("cases",))
     spec = jax.sharding.PartitionSpec
     return jax.sharding.NamedSharding(mesh, spec("cases")), jax.sharding.NamedSharding(mesh, spec())
 
@@ -275,7 +294,8 @@ class _Trainer:
     def about(self) -> dict[str, Any]:
         """Return what the config file says besides the config."""
         device = jax.local_devices()[0]
-        several = f" × {self.devices}" if self.devices > 1 else ""
+        count = self.devices * jax.process_count()
+        several = f" × {count}" if count > 1 else ""
         return {
             "versions": {
                 "echograd": importlib.metadata.version("echograd"),
@@ -349,10 +369,11 @@ class _Trainer:
             seconds=seconds,
         )
         # Whatever comes between these writes: the epoch is trained again from the last checkpoint, to the same end.
-        if best:
+        if best and is_first():
             header = {"epoch": epoch, "monitor": self.monitor, "score": finite(validation[self.monitor])}
             save_checkpoint(self.folder / BEST, header, (now.learner.model, now.learner.state))
-        append_line(self.folder / METRICS, record)
+        if is_first():
+            append_line(self.folder / METRICS, record)
         self.save(after)
         self.snapshot = after
         self.report(Progress(epoch, self.config.epochs, now.batch, len(self.batches), train["loss"], record, best))
@@ -411,21 +432,23 @@ class _Trainer:
     def save(self, snapshot: _Snapshot | None = None) -> None:
         """Write the checkpoint to go on from."""
         now = self.snapshot if snapshot is None else snapshot
-        save_checkpoint(self.folder / LAST, now.header(), now.learner)
+        if is_first():
+            save_checkpoint(self.folder / LAST, now.header(), now.learner)
         self.saved = time.monotonic()
 
     def scores(self, name: str, learner: Any) -> dict[str, Any]:
         """Return the metrics of a model on a split."""
         split = self.prepared.splits[name]
-        outputs = predict(learner.model, learner.state, split, self.config.batch_size, self.shared)
+        outputs = predict(learner.model, learner.state, split, self.config.batch_size, self.shared, self.everywhere)
         outputs = in_units(outputs, split, self.split_up, self.config)
         return score(self.prepared, split, outputs, self.config, self.split_up)
 
     def finish(self) -> None:
         """Score the best model and write the results."""
         learner = self.snapshot.learner
+        meet("the best model is written")
         header, (model, state) = load_checkpoint(self.folder / BEST, (learner.model, learner.state))
-        best = Learner(model, state, None)
+        best = self.place(Learner(model, state, None))
         constant = "majority" if self.dataset.task == "classification" else "mean"
         results = {
             "best_epoch": header["epoch"],
@@ -438,4 +461,5 @@ class _Trainer:
             "validation": self.scores("validation", best),
             constant: baseline(self.prepared, self.prepared.test, self.config, self.split_up),
         }
-        write_json(self.folder / RESULTS, results)
+        if is_first():
+            write_json(self.folder / RESULTS, results)

@@ -208,13 +208,16 @@ def train_step(
         updates, moments = _transformation(optimiser, steps).update(gradient, learner.moments, params)
     learner = Learner(eqx.apply_updates(learner.model, updates), state, moments)
     if everywhere is not None:
-        learner = eqx.filter_shard(learner, everywhere)
+        learner, outputs = eqx.filter_shard((learner, outputs), everywhere)
     return learner, (total, count, optax.tree.norm(gradient), outputs)
 
 
 @eqx.filter_jit
-def _outputs(model: Model, state: eqx.nn.State, batch: Batch) -> Float[Array, "batch ..."]:
-    return _apply(eqx.nn.inference_mode(model), state, batch, None)[0]
+def _outputs(
+    model: Model, state: eqx.nn.State, batch: Batch, everywhere: jax.sharding.Sharding | None
+) -> Float[Array, "batch ..."]:
+    outputs = _apply(eqx.nn.inference_mode(model), state, batch, None)[0]
+    return outputs if everywhere is None else eqx.filter_shard(outputs, everywhere)
 
 
 def initial_model(config: Config, dataset: Dataset) -> tuple[Model, eqx.nn.State]:
@@ -261,17 +264,31 @@ def batch_loss(
     return total / jnp.maximum(count, 1)
 
 
-def on_device(batch: Batch, place: Any = None) -> Batch:
-    """Return the batch with device arrays, split over devices where a sharding says so."""
-    return Batch(*(jax.device_put(column, place) for column in batch))
+def on_device(batch: Batch, place: jax.sharding.Sharding | None = None) -> Batch:
+    """Return the batch with device arrays, split over devices where a sharding says so.
+
+    Every process has the whole batch, and puts its share onto its own devices.
+    """
+
+    def put(column: np.ndarray) -> Any:
+        if place is None:
+            return jax.device_put(column)
+        return jax.make_array_from_callback(column.shape, place, column.__getitem__)
+
+    return Batch(*map(put, batch))
 
 
 def predict(
-    model: Model, state: eqx.nn.State, split: Split, batch_size: int, place: Any = None
+    model: Model,
+    state: eqx.nn.State,
+    split: Split,
+    batch_size: int,
+    place: jax.sharding.Sharding | None = None,
+    everywhere: jax.sharding.Sharding | None = None,
 ) -> Float[np.ndarray, "cases ..."]:
     """Return the outputs for every case of a split, batch by batch."""
     found = []
     for batch in Batches(split, batch_size, shuffle=False).epoch(0):
-        outputs = np.asarray(_outputs(model, state, on_device(batch, place)))
+        outputs = np.asarray(_outputs(model, state, on_device(batch, place), everywhere))
         found.append(outputs[batch.weights > 0])
     return np.concatenate(found)

@@ -1,0 +1,58 @@
+"""Files that are whole or not there."""
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+
+def write_atomically(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Write a file so that at any moment, crash or power cut, the old one or the new one is there, and whole.
+
+    Raises:
+        OSError: it cannot be written (the disk is full, say); the old file is as it was.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise OSError(
+            error.errno,
+            f"{path} could not be written ({error.strerror}). What was there before is intact. Make room, or mend "
+            "what stands in the way, and resume the run",
+        ) from error
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: pathlib.Path) -> None:
+    """Make a renaming last through a power cut, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Write plain values; numbers that JSON lacks become null."""
+    text = json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def finite(value: Any) -> Any:
+    """Return the value with None for NaN and infinities."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

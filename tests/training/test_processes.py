@@ -1,0 +1,126 @@
+"""Several processes on one machine: the numbers of one device, one writer, and checkpoints that either can read."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from echograd.training import Network, Run, fit, join
+from waves import smaller, waves
+
+# How the gradient comes about makes no difference here; backprop compiles fastest.
+CONFIG = smaller(precision="float64", gradient="backprop", network=Network(hidden=4, units=3, blocks=1, norm="batch"))
+
+PROGRAM = """
+import pathlib, sys
+
+import jax, numpy as np
+from echograd.training import Run, _files, fit, join
+from test_processes import CONFIG, waves
+
+class Killed(BaseException):
+    pass
+
+def kill(progress):
+    if progress.epoch == 3:
+        raise Killed
+
+root, port, process = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+join(f"127.0.0.1:{port}", 2, process)
+assert jax.process_count() == 2 and len(jax.local_devices()) == 1
+if process:
+    def refuse(*_):
+        raise AssertionError("only process 0 writes")
+    _files.write_atomically = refuse
+    from echograd.training import _fit
+    _fit.write_json = _fit.append_line = _fit.keep_lines = refuse
+data = waves()
+run = fit(CONFIG, data, out=root / "two")
+try:
+    fit(CONFIG, data, out=root / "two")
+except (FileExistsError, RuntimeError) as error:
+    assert ("not overwritten" if process == 0 else "Process 0") in str(error), error
+else:
+    raise AssertionError("overwritten")
+try:
+    fit(CONFIG, data, out=root / "killed", progress=kill)
+except Killed:
+    pass
+try:
+    fit(CONFIG.__class__(**{**vars(CONFIG), "batch_size": 7}), data, out=root / "none")
+except ValueError as error:
+    assert "2 processes" in str(error)
+else:
+    raise AssertionError("shared unevenly")
+fit(CONFIG, data, out=root / "one", resume=True)
+print("well")
+"""
+
+
+def kill(progress):
+    if progress.epoch == 3:
+        raise KilledError
+
+
+class KilledError(BaseException):
+    pass
+
+
+def losses(folder):
+    return [(record["train"]["loss"], record["validation"]["loss"]) for record in Run.open(folder).history()]
+
+
+@pytest.mark.float64_only
+@pytest.mark.filterwarnings("ignore:.*resumed elsewhere")
+def test_two_processes_give_the_numbers_of_one_device(tmp_path):
+    data = waves()
+    fit(CONFIG, data, out=tmp_path / "alone")
+    with pytest.raises(KilledError):
+        fit(CONFIG, data, out=tmp_path / "one", progress=kill)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}
+    environment.pop("XLA_FLAGS", None)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path), str(port), str(i)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for i in range(2)
+    ]
+    try:
+        answers = [process.communicate(timeout=240) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for out, err in answers:
+        assert out.endswith("well\n"), err
+    # What two began, one can end; what one began, two have ended.
+    fit(CONFIG, data, out=tmp_path / "killed", resume=True)
+    assert Run.open(tmp_path / "two").versions["device"].endswith("× 2")
+    # The order of the sums over a batch is what differs.
+    for name in ("two", "killed", "one"):
+        np.testing.assert_allclose(losses(tmp_path / name), losses(tmp_path / "alone"), rtol=1e-10)
+    a, b = (Run.open(tmp_path / name, data).predict("test") for name in ("two", "alone"))
+    np.testing.assert_allclose(a, b, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("127.0.0.1:1", None, None), "--processes"),
+        (("127.0.0.1:1", 2, 2), "from 0 to one less"),
+        (("nowhere", 2, 0), "host:port"),
+        (("auto", 2, None), "Leave --processes"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(arguments, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        join(*arguments)
