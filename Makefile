@@ -2,7 +2,7 @@
 #
 #   make install PYTHON=path/to/python3.12     another interpreter than the newest one found
 #   make test PYTEST_ARGS="tests/nn -x"        arguments for pytest, in both precisions
-#   make bench BENCH_ARGS="--peer path/to/rhel"
+#   make bench BENCH_ARGS="sequence --peer path/to/rhel"
 
 BIN := .venv/bin
 PYTHON ?=
@@ -30,8 +30,8 @@ lint: install ## ruff's rules and formatting, types by pyright's rules
 demo: install ## learn heart rhythms by echoes and write a report, the main job
 	@$(BIN)/echograd demo $(DEMO_ARGS)
 
-bench: install ## time and memory of a training step, against published code with --peer
-	@$(BIN)/python benchmarks/hssm_step.py $(BENCH_ARGS)
+bench: install ## time, memory and error of gradients beside others; docs/benchmarks.md is the page
+	@$(BIN)/echograd bench $(BENCH_ARGS)
 
 constraints: ## resolve constraints.txt anew; needs Python 3.11, 3.12 and 3.13
 	@sh scripts/refresh-constraints.sh

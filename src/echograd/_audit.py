@@ -197,7 +197,7 @@ def _half_square(t: Any, q: PyTree, p: PyTree) -> Float[Array, ""]:
     return 0.5 * _tree.dot(q, q)
 
 
-class _Tally:
+class Tally:
     """A counter that compiled programs add to."""
 
     def __init__(self) -> None:
@@ -209,14 +209,14 @@ class _Tally:
             self.count += 1
 
 
-class _Counted(AbstractIntegrator):
+class Counted(AbstractIntegrator):
     """An integrator that counts the steps it takes, those of every member of a batch."""
 
     order: int = eqx.field(static=True)
     inner: AbstractIntegrator
-    tally: _Tally = eqx.field(static=True)
+    tally: Tally = eqx.field(static=True)
 
-    def __init__(self, inner: AbstractIntegrator, tally: _Tally) -> None:
+    def __init__(self, inner: AbstractIntegrator, tally: Tally) -> None:
         self.order, self.inner, self.tally = inner.order, inner, tally
 
     @property
@@ -344,8 +344,8 @@ class _Bench:
 
     def passes(self, boundary: AbstractBoundary, gradient: AbstractGradient, times: int = 1, of: Any = None) -> float:
         """Return the number of steps taken for a gradient, over the number of steps of the trajectory."""
-        tally = _Tally()
-        counted = _Counted(self.integrator, tally)
+        tally = Tally()
+        counted = Counted(self.integrator, tally)
         _, call = self.program(boundary, gradient, counted, times, of)
         jax.block_until_ready(call())
         jax.effects_barrier()

@@ -1,0 +1,95 @@
+"""Running the suite: what is measured already stays, what is missing is measured, and every case is written at once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import _results
+from ._contest import Effort, Figures, Say, apart, contest
+from ._rows import ROWS
+from ._sequence import find_peers
+
+
+def measure(
+    rows: Sequence[str] | None = None,
+    out: str | Path = "benchmarks/results",
+    *,
+    quick: bool = False,
+    fresh: bool = False,
+    only: str | None = None,
+    peers: Sequence[Path] = (),
+    effort: Effort | None = None,
+    say: Say = lambda text: None,
+) -> list[Path]:
+    """Measure rows of the suite and write them to files, `ROW.json` each.
+
+    A case that is in its file already, at the same size and with at least as many contenders, is kept. A file is
+    written anew, atomically, after every case, so that a run can be broken off at any time and goes on where it was.
+    A contender that fails, is killed, takes too long or needs too much memory is a result that says so.
+
+    Args:
+        rows: names; by default all of them, `ROWS`.
+        out: folder of the files.
+        quick: tiny sizes, to see that everything works.
+        fresh: measure also what is there.
+        only: measure only cases whose name contains this.
+        peers: clones of published code.
+        effort: how much is spent on a case.
+        say: told what goes on.
+
+    Returns:
+        The files.
+
+    Raises:
+        ValueError: for a row that does not exist, a folder without published code, a file that holds something else, or
+            if no case is asked for.
+
+    Example:
+        ```python
+        from echograd import bench
+
+        bench.measure(["simulation"], "results", only="kepler", say=print)
+        ```
+    """
+    chosen = list(ROWS) if rows is None else list(rows)
+    for name in chosen:
+        if name not in ROWS:
+            raise ValueError(f"there is no row {name!r}; choose from {', '.join(ROWS)}.")
+    effort = Effort(repeats=2) if quick and effort is None else effort or Effort()
+    known = find_peers(list(peers))
+    todo = {name: ROWS[name].cases(quick, known) for name in chosen}
+    if only is not None:
+        todo = {name: [case for case in cases if only in case.name] for name, cases in todo.items()}
+    if not any(todo.values()):
+        raise ValueError(f"no case of {', '.join(chosen)} has {only!r} in its name.")
+    files = []
+    for name in chosen:
+        row, path = ROWS[name], Path(out) / f"{name}.json"
+        order = [case.name for case in row.cases(quick, known)]
+        stored, found_apart = _results.read(path), {}
+        if todo[name]:
+            files.append(path)
+        for case in todo[name]:
+            if not fresh and any(_results.serves(old, case) for old in stored if old["name"] == case.name):
+                say(f"{name}: {case.name}: kept")
+                continue
+            say(f"{name}: {case.name} …")
+            results = contest(row, case, effort, say)
+            if row.apart is not None:
+                key = row.shared(case)
+                if key not in found_apart:
+                    found_apart[key] = apart(row, case, effort)
+                for figures in results:
+                    figures |= found_apart[key].get(figures["contender"], {})
+            say("    " + summary(results))
+            stored = _results.merged(stored, _results.record(case, results), order)
+            _results.write(path, name, stored)
+    return files
+
+
+def summary(results: list[Figures]) -> str:
+    """Return the times of a case in one line."""
+    return ", ".join(f"{r['contender']} {_seconds(r['run_s']) if 'run_s' in r else 'failed'}" for r in results)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"

@@ -1,0 +1,56 @@
+"""A linear unit alone, against the time that its inputs and outputs take to be copied."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ..gradients import Backprop, Echo
+from ..nn import LinearHRU
+from ._case import Case, Program, Row, compiled
+from ._sequence import SHAPES
+
+ABOUT = """
+A `LinearHRU` alone at the shapes of the sequence models. The least that any program must move is its inputs and
+outputs, and for a gradient also their cotangents; `copy` moves its input and output and nothing else, in the same
+turns, and gives the bandwidth. The last column is the time over that bound.
+"""
+
+CONTENDERS = ("copy", "forward", "echo", "backprop")
+
+
+def cases(quick: bool, peers: dict[str, str]) -> list[Case]:
+    """Return all shapes."""
+    del peers
+    return [
+        Case(shape, SHAPES[shape], CONTENDERS, base="copy", dtype="float32", reference="backprop")
+        for shape in (("small",) if quick else ("scp1", "worms", "ppg"))
+    ]
+
+
+def build(case: Case, contender: str) -> Program:
+    """Compile a unit, its gradient, or a copy."""
+    size = case.sizes
+    x = jax.random.normal(jax.random.key(1), (size["batch"], size["length"], size["hidden"]))
+    moved = 2 * x.nbytes / 1e6
+    if contender == "copy":
+        program, figures = compiled(lambda x: x + 1, x)
+        return Program(lambda: program(x), {**figures, "moved_mb": moved})
+    gradient = Backprop() if contender == "backprop" else Echo()
+    unit = LinearHRU(size["hidden"], size["hidden"], units=size["units"], gradient=gradient, key=jax.random.key(0))
+    if contender == "forward":
+        program, figures = compiled(lambda unit, x: unit(x), unit, x)
+        return Program(lambda: program(unit, x), {**figures, "moved_mb": moved})
+    bar = jnp.ones_like(x)
+
+    def pulled(unit: Any, x: Any, bar: Any) -> Any:
+        y, pull = eqx.filter_vjp(lambda unit, x: unit(x), unit, x)
+        return y, pull(bar)
+
+    program, figures = compiled(pulled, unit, x, bar)
+    figures = {**figures, "moved_mb": 2 * moved}
+    return Program(lambda: program(unit, x, bar), figures, lambda found: {"gradient": found[1]})
+
+
+ROW = Row("unit", "The linear unit against the memory bandwidth", ABOUT, cases, build)

@@ -1,0 +1,82 @@
+"""`echograd bench`: run the benchmark suite and write its page."""
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import tyro
+
+from .. import bench
+from ._main import INTERRUPTED
+from ._tables import console
+
+_QUICK = pathlib.Path("runs") / "bench-quick"
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Run the benchmark suite: time, memory and error of gradients, ours beside others.
+
+    Every row goes into a JSON file, case by case; then one page with plots is written from these files. What is
+    measured already is kept, so that a run that was broken off goes on where it was.
+
+    Attributes:
+        rows: simulation, sequence, unit, boundary, growth; all of them if none is given.
+        quick: tiny sizes, to see that everything works; results and page go into runs/bench-quick.
+        peer: clones of published code: github.com/guillaumepourcel/rhel, github.com/tk-rusch/linoss.
+        out: folder of the JSON files; by default benchmarks/results.
+        docs: folder for benchmarks.md, and its plots in images/; by default docs.
+        only: measure only cases whose name contains this.
+        fresh: measure also what is measured already.
+        page_only: measure nothing; write the page of the files.
+        repeats: turns of every contender, of which the median counts.
+        seconds: no further turn of a case after so many seconds, but for the first three.
+        limit_mb: a contender that needs more temporary memory is not run; by default 60 % of the memory that there is.
+        patience: a contender that takes more seconds to compile and run once is given up.
+    """
+
+    rows: Annotated[
+        tuple[Literal["simulation", "sequence", "unit", "boundary", "growth"], ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="ROWS"),
+    ] = ()
+    quick: bool = False
+    peer: tuple[pathlib.Path, ...] = ()
+    out: pathlib.Path | None = None
+    docs: pathlib.Path | None = None
+    only: str | None = None
+    fresh: bool = False
+    page_only: bool = False
+    repeats: int | None = None
+    seconds: float = bench.Effort.seconds
+    limit_mb: float | None = None
+    patience: float = bench.Effort.patience
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command."""
+    command, out = tyro.cli(Bench, args=argv, prog="echograd bench"), console()
+    usual = (_QUICK, _QUICK) if command.quick else (pathlib.Path("benchmarks") / "results", pathlib.Path("docs"))
+    results, docs = command.out or usual[0], command.docs or usual[1]
+    if not command.page_only:
+        chosen = {name: getattr(command, name) for name in ("repeats", "seconds", "limit_mb", "patience")}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        try:
+            bench.measure(
+                command.rows or None,
+                results,
+                quick=command.quick,
+                fresh=command.fresh,
+                only=command.only,
+                peers=command.peer,
+                effort=bench.Effort(**({"repeats": 2} if command.quick else {}) | chosen),
+                say=lambda text: out.print(text, markup=False, soft_wrap=True),
+            )
+        except KeyboardInterrupt:
+            words = " ".join(["echograd bench", *(word for word in argv if word != "--fresh")])
+            print(f"Interrupted. What is measured is in {results}. Go on with: {words}", file=sys.stderr)
+            return INTERRUPTED
+    out.print(f"The page is {bench.write_page(results, docs)}", markup=False, soft_wrap=True)
+    return 0
