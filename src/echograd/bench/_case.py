@@ -60,7 +60,8 @@ class Row:
         title: heading of its section.
         about: what is measured, in Markdown.
         cases: `(quick, peers) -> cases`.
-        build: `(case, contender) -> Program`, called in a process of its own.
+        build: `(case, contender) -> Program`, called in a process of its own, which finds the row as `ROW` in the
+            module of this function.
         apart: `(case) -> {contender: figures}`: what is measured in a process that no timed contender lives in, errors
             and counts.
         shared: `(case) -> key`: cases of one key have the same figures `apart`.

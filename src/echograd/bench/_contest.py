@@ -72,7 +72,8 @@ class Contender:
 
     def begin(self, row: Row, case: Case, name: str | None, limit_mb: float = 0.0, results: Path | None = None) -> None:
         """Hand over the task."""
-        task = {"row": row.name, "case": dataclasses.asdict(case), "contender": name, "limit_mb": limit_mb}
+        module = row.build.__module__  # where the row is, as `ROW`
+        task = {"module": module, "case": dataclasses.asdict(case), "contender": name, "limit_mb": limit_mb}
         self.request(json.dumps({**task, "results": None if results is None else str(results)}))
 
     def request(self, line: str = "") -> None:

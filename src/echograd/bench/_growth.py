@@ -31,10 +31,10 @@ FORWARD = "forward"
 GRADIENTS: dict[str, AbstractGradient] = {FORWARD: Echo(), "echo": Echo(), "backprop": Backprop()}
 FULL: dict[str, tuple[int, ...]] = {
     "N": (1_000, 10_000, 100_000),
-    "n": (16, 64, 256, 1_024),
-    "batch": (1, 4, 16, 64),
+    "n": (16, 128, 1_024),
+    "batch": (1, 8, 64),
     "parameters": (64, 512, 4_096),
-    "blocks": (1, 2, 4, 8),
+    "blocks": (1, 3, 8),
 }
 QUICK: dict[str, tuple[int, ...]] = {"N": (20, 40), "parameters": (64,), "blocks": (1,)}
 

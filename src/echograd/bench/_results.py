@@ -48,9 +48,10 @@ def write(path: Path, row: str, cases: list[dict[str, Any]]) -> None:
 
 
 def serves(stored: dict[str, Any], case: Case) -> bool:
-    """Return whether a stored case answers what this one asks, at the same size and with as many contenders."""
-    there = {result["contender"] for result in stored["results"]}
-    return stored["sizes"] == case.sizes and stored["dtype"] == case.dtype and set(case.contenders) <= there
+    """Return whether a stored case answers what this one asks: the same size, at least as many contenders, a base."""
+    there = {result["contender"]: result for result in stored["results"]}
+    same = stored["sizes"] == case.sizes and stored["dtype"] == case.dtype
+    return same and set(case.contenders) <= there.keys() and "run_s" in there[case.base]
 
 
 def merged(stored: list[dict[str, Any]], new: dict[str, Any], order: list[str]) -> list[dict[str, Any]]:
