@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
@@ -73,7 +74,17 @@ def losses(folder):
     return [(record["train"]["loss"], record["validation"]["loss"]) for record in Run.open(folder).history()]
 
 
+@pytest.fixture
+def quickly_compiled(monkeypatch):
+    """Compile with the least effort, here and in child processes."""
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.mark.float64_only
+@pytest.mark.usefixtures("quickly_compiled")
 @pytest.mark.filterwarnings("ignore:.*resumed elsewhere")
 def test_two_processes_give_the_numbers_of_one_device(tmp_path):
     data = waves()
