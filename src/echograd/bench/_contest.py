@@ -67,7 +67,12 @@ class Contender:
             stderr=self.complaints,
             text=True,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            # On a GPU none of them may take all of its memory, as JAX does otherwise.
+            env={
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            },
         )
 
     def begin(self, row: Row, case: Case, name: str | None, limit_mb: float = 0.0, results: Path | None = None) -> None:

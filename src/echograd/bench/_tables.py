@@ -162,7 +162,7 @@ def boundary(cases: list[Stored]) -> list[str]:
     fits = []
     for size, other, label in (("steps", "n", "N"), ("n", "steps", "n")):
         group = longest(cases, other)
-        for name in by_name(group[0]) if group else ():
+        for name in by_name(group[0]) if len(group) > 1 else ():
             sizes = [case["sizes"][size] for case in group]
             found = [by_name(case).get(name, {}) for case in group]
             slopes = [exponent(sizes, [r.get(key) for r in found]) for key in ("run_s", "temporary_mb")]
