@@ -119,7 +119,8 @@ def by_scipy(condition: str, n: int, steps: int) -> Program:
 
     def run() -> np.ndarray:
         # Its Newton steps end as early as the tolerance lets them; the refinement that this one asks for is refused.
-        guess = np.linspace(*np.split(np.linalg.pinv(rows) @ data, 2), steps + 1, axis=1)
+        first, last = np.split(np.linalg.pinv(rows) @ data, 2)
+        guess = np.linspace(first, last, steps + 1, axis=1)
         found = integrate.solve_bvp(slope, ends, mesh, guess, tol=1e-8, max_nodes=steps + 1)
         if found.status == 2:
             raise RuntimeError(found.message)

@@ -63,7 +63,7 @@ def lines(
 def _short(x: float) -> str:
     for scale, unit in ((1e6, "M"), (1e3, "k")):
         if x >= scale:
-            return f"{x / scale:g}{unit}"
+            return f"{x / scale:.3g}{unit}"
     return f"{x:g}"
 
 
