@@ -25,7 +25,10 @@ parser.add_argument("--batch", type=int, default=50)
 parser.add_argument("--rate", type=float, default=1e-3)
 parser.add_argument("--beta", type=float, default=1.0)
 parser.add_argument("--held-out", type=float, default=1 / 6, help="share of the training cases to validate with")
+parser.add_argument("--quick", action="store_true", help="a few seconds with drawn digits, for tests")
 options, _ = parser.parse_known_args()
+if options.quick:
+    options.epochs, options.hidden, options.rate = 2, 64, 1e-2
 
 
 # %%
@@ -55,6 +58,8 @@ def drawn_digits(cases, seed):
 
 
 try:
+    if options.quick:
+        raise FileNotFoundError("--quick")
     mnist = load("mnist")
     train = mnist.train.inputs[:, :, 0], mnist.train.targets
     test = mnist.test.inputs[:, :, 0], mnist.test.targets
@@ -128,7 +133,8 @@ def flat(gradient):
 
 
 exact = flat(eg.Implicit())
-for name, gradient in (("infinitesimal", eg.EP()), ("symmetric", eg.EP(eg.Symmetric(1e-3)))):
+kinds = ("symmetric", eg.EP(eg.Symmetric(1e-3))), ("infinitesimal", eg.EP())
+for name, gradient in kinds[: 1 if options.quick else 2]:
     found = flat(gradient)
     cosine = found @ exact / jnp.linalg.norm(found) / jnp.linalg.norm(exact)
     print(f"{name} nudge against implicit differentiation: cosine {cosine:.5f}")
@@ -148,4 +154,4 @@ for epoch in range(options.epochs):
     print(f"epoch {epoch + 1}: cost {mean:.5f}, validation error {held_out:.2f} %, {seconds:.0f} s")
 final = error(net, *test)
 print(f"test error {100 * final:.2f} %")
-assert final < 0.1
+assert final < (0.5 if options.quick else 0.1)

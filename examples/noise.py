@@ -7,6 +7,8 @@
 # What that does is measured at the end.
 
 # %%
+import argparse
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,11 @@ import echograd as eg
 from echograd.gradients import AbstractNudgedGradient
 
 jax.config.update("jax_enable_x64", True)
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--quick", action="store_true", help="fewer realisations, for tests")
+options, _ = parser.parse_known_args()
+SAMPLES = 256 if options.quick else 1024
 
 UNITS, STEPS, DT = 4, 200, 0.05
 
@@ -125,7 +132,7 @@ def shaken_gradients(strength, keys):
 
 exact = flat(eqx.filter_grad(lambda system: cost((system, 0.3), eg.Echo()))(chain))
 size = float(jnp.linalg.norm(exact))
-keys = jax.random.split(jax.random.key(2), 1024)
+keys = jax.random.split(jax.random.key(2), SAMPLES)
 rows = []
 print(f"\n{'strength':>9} {'bias':>9} {'deviation':>9} {'cosine':>9}   of the gradient, relative to the exact one")
 for relative in (0.01, 0.1, 0.2, 0.4, 1.0):

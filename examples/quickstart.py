@@ -81,6 +81,10 @@ def working_memory(gradient, steps):
     return compiled.memory_analysis().temp_size_in_bytes / 1e3
 
 
+sizes = {}
 for gradient in (eg.Echo(), eg.Backprop()):
-    sizes = [working_memory(gradient, steps) for steps in (1_000, 16_000)]
-    print(f"{type(gradient).__name__:>9}: {sizes[0]:9.1f} kB at 1,000 steps, {sizes[1]:9.1f} kB at 16,000")
+    name = type(gradient).__name__
+    sizes[name] = [working_memory(gradient, steps) for steps in (1_000, 16_000)]
+    print(f"{name:>9}: {sizes[name][0]:9.1f} kB at 1,000 steps, {sizes[name][1]:9.1f} kB at 16,000")
+assert sizes["Echo"][1] < 1.01 * sizes["Echo"][0]
+assert sizes["Backprop"][1] > 10 * sizes["Backprop"][0]

@@ -1,0 +1,54 @@
+"""Every example runs in its quick form and holds what it claims, and so does the code in the README."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    pytest.param(block, id=f"{page.name}-{i}")
+    for page in PAGES
+    for i, block in enumerate(re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S))
+]
+
+
+@pytest.mark.float64_only  # the examples choose their precision themselves: once is enough
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_holds_what_it_claims(example, tmp_path):
+    """In a process of its own, whose settings are not those of the tests; what it asserts decides its exit code."""
+    assert re.search(r"^\s*assert ", example.read_text(), re.M), f"{example.name} asserts nothing"
+    paths = [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, str(example), "--quick"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.strip(), f"{example.name} says nothing"
+
+
+def test_there_are_examples_and_code_to_read():
+    assert len(EXAMPLES) >= 6
+    assert BLOCKS
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_code_on_a_page_runs(block):
+    names = {}
+    exec(compile(block, "page", "exec"), names)
+    if "gradient" in names:
+        leaves = jax.tree.leaves(names["gradient"])
+        assert leaves
+        assert all(jnp.all(jnp.isfinite(x)) and jnp.any(x != 0) for x in leaves)
