@@ -10,6 +10,7 @@ import echograd as eg
 from cases import chain
 from echograd.systems import KerrLattice
 
+AMPLITUDE = 16 / 25 * (0.4 + 14 / 39)  # one of the published scan
 PATTERNS = jnp.asarray([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
 
 
@@ -28,17 +29,18 @@ def distance(q, p, target):
     return 0.5 * ((q[3] - 2**0.5 * target) ** 2 + p[3] ** 2)
 
 
-def example(pattern, a=0.75):
-    psi = jnp.zeros(4, complex).at[:2].set((a * pattern).astype(complex))
-    return eg.canonical(psi), -0.5 * a * pattern[0] * pattern[1]
+def example(pattern):
+    psi = jnp.zeros(4, complex).at[:2].set((AMPLITUDE * pattern).astype(complex))
+    return eg.canonical(psi), 0.5 * AMPLITUDE * pattern[0] * pattern[1]
 
 
 def machine(**options):
     return eg.SelfLearningMachine(cavity_array(), distance, dt=20 / 500, steps=500, **options)
 
 
-def field(a=0.75):
-    return machine().rest(2**0.5 * a * jnp.asarray(np.random.default_rng(1).uniform(-1, 1, 16)))
+def field():
+    amplitudes = np.random.default_rng(0).uniform(size=16)
+    return eg.canonical(jnp.asarray(amplitudes / np.linalg.norm(amplitudes)))
 
 
 @pytest.mark.float64_only
@@ -47,35 +49,31 @@ def test_the_gradient_of_the_cavity_array():
     evaluation, target = example(PATTERNS[1])
     start = field()
 
+    @jax.jit
     def cost(theta):
-        _, (q, p) = machine().run((theta, start[1]), evaluation)
-        return distance(q, p, target)
+        return distance(*machine().run((theta, start[1]), evaluation)[1], target)
 
     @eqx.filter_jit
     def measured(mass):
         forms = (machine(eta=1e-4, mass=mass, averaged=averaged) for averaged in (False, True))
         return [form.gradient(start, evaluation, target) for form in forms]
 
-    exact = eqx.filter_jit(jax.grad(cost))(start[0])
-    # Site (1, 2) by a finite difference, as published.
-    step = jnp.zeros(16).at[6].set(1e-5)
-    run = eqx.filter_jit(cost)
-    np.testing.assert_allclose((run(start[0] + step) - run(start[0] - step)) / 2e-5, exact[6], rtol=1e-5)
-
+    # By finite differences with the published step, at all sites.
+    exact = jnp.stack([(cost(start[0] + h) - cost(start[0] - h)) / 2e-5 for h in 1e-5 * jnp.eye(16)])
     errors = {
         mass: [float(jnp.linalg.norm(x - exact) / jnp.linalg.norm(exact)) for x in measured(jnp.asarray(mass))]
         for mass in (1e-3, 1.0)
     }
     simple, averaged = errors[1e-3]
-    assert averaged < 1e-5 < 1e-4 < simple
+    assert averaged < 1e-6 < 1e-4 < simple
     simple, averaged = errors[1.0]
-    assert averaged < 1e-3 < 0.1 < simple
+    assert averaged < 1e-3 < 0.5 < simple
 
 
 @pytest.mark.float64_only
 def test_xor_is_learned_bit_by_bit():
-    """One round of the four examples costs less after another, and the machine knows its way back."""
-    teacher = machine(mass=0.1)
+    """At the published mass, until all four answers are right; and the machine knows its way back."""
+    teacher = machine(mass=1 / 300)
 
     def show(field, pattern):
         lesson = teacher.learn(field, *example(pattern))
@@ -83,13 +81,13 @@ def test_xor_is_learned_bit_by_bit():
 
     @eqx.filter_jit
     def rounds(start):
-        return jax.lax.scan(lambda f, _: jax.lax.scan(show, f, PATTERNS), start, None, length=8)
+        return jax.lax.scan(lambda f, _: jax.lax.scan(show, f, PATTERNS), start, None, length=64)
 
     (_, momentum), (costs, retrace) = rounds(field())
-    costs = jnp.mean(costs, 1)
-    assert jnp.all(jnp.diff(costs) < 0)
-    assert costs[-1] < 0.8 * costs[0]
-    assert jnp.max(retrace) < 0.1
+    costs /= (0.5 * AMPLITUDE) ** 2
+    assert jnp.max(costs[0]) > 1  # an answer of nothing, or worse
+    assert jnp.max(costs[-8:]) < 0.25**2  # every answer within a quarter of its target
+    assert jnp.max(retrace) < 1e-2
     assert jnp.max(jnp.abs(momentum)) < 1e-40  # friction has turned it into displacement
 
 
