@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt32
 from ..gradients import AbstractGradient
 from ._norm import BatchNorm, LayerNorm, Standardised
 from ._oscillators import AbstractOscillators, Wide
-from ._sequence import FINAL, AbstractLayer, block_length, stream, transduce
+from ._sequence import KEPT, AbstractLayer, block_length, stream, transduce
 from ._units import AbstractHRU, LinearHRU, NonlinearHRU, Projections
 
 _UNITS = {"linear": LinearHRU, "nonlinear": NonlinearHRU}
@@ -93,11 +93,14 @@ class GatedLayer(AbstractLayer):
     seed: UInt32[Array, "2"] | None
     dropout: float = eqx.field(static=True)
 
-    def drive(self, x: Features) -> Wide:
-        return self.projections.drive(self.norm.rows(x))
+    def prepare(self, x: Features) -> Features:
+        return self.norm.rows(x)
 
-    def output(self, x: Features, q: Wide, block: Any) -> Features:
-        y = jax.nn.gelu(self.projections.output(self.norm.rows(x), q))
+    def drive(self, prepared: Features) -> Wide:
+        return self.projections.drive(prepared)
+
+    def output(self, x: Features, prepared: Features, q: Wide, block: Any) -> Features:
+        y = jax.nn.gelu(self.projections.output(x, prepared, q))
         keep = (lambda y, half: y) if self.seed is None else dropped(self.seed, self.dropout, y.shape, block)
         y = keep(y, 0)
         # Both maps in one product.
@@ -318,9 +321,9 @@ class HSSM(eqx.Module):
         # All numbers of a block in one vector: one thing to stack, to slice and to hand gradients back in.
         vectors, unravel = zip(*(ravel_pytree(row) for row in numbers), strict=True)
 
-        # Of a block nothing is kept but its input and the state in which its oscillators end.
+        # Of a block nothing is kept but its input and what its echo starts from.
         @functools.partial(
-            jax.checkpoint, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names(FINAL)
+            jax.checkpoint, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names(KEPT)
         )
         def body(x: Features, row: Any) -> tuple[Features, Any]:
             vector, arrays = row

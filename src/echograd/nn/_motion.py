@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from .. import _tree
@@ -20,11 +21,11 @@ from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscil
 _CHUNK = 32
 
 
-def motion(oscillators: AbstractOscillators, nudge: AbstractNudge) -> "AbstractMotion":
-    """Return the fastest way of moving these oscillators in which the nudge means what it says."""
+def motion(oscillators: AbstractOscillators, nudge: AbstractNudge, length: int) -> "AbstractMotion":
+    """Return the fastest way of moving these oscillators by blocks of `length` steps, nudged as the nudge says."""
     exact_if_linear = isinstance(nudge, Infinitesimal | AbstractFiniteNudge)
     if isinstance(oscillators, LinearOscillators) and exact_if_linear:
-        return Rotation(oscillators)
+        return Rotation(oscillators, length)
     return StepByStep(oscillators, nudge, isinstance(oscillators, NonlinearOscillators) and oscillators.kernel)
 
 
@@ -32,6 +33,10 @@ class AbstractMotion(eqx.Module):
     """A way of taking oscillators through blocks of steps. Its states need not be positions and momenta."""
 
     oscillators: eqx.AbstractVar[AbstractOscillators]
+
+    @abc.abstractmethod
+    def rest(self, oscillations: tuple[int, ...]) -> PyTree:
+        """Return oscillators at rest, of the shape (units, channels, batch)."""
 
     @abc.abstractmethod
     def run(self, z: State, drive: Wide) -> tuple[State, Wide]:
@@ -63,161 +68,130 @@ class AbstractMotion(eqx.Module):
 
 
 class Rotation(AbstractMotion):
-    r"""Linear oscillators, a chunk of steps at once: a triangular product inside, a rotation from chunk to chunk.
+    r"""Linear oscillators, a block of steps in a few products.
 
-    The echo undoes the rotations, which is exact to rounding. And as the machine is linear, d/dβ of its motion is the
-    same for every finite nudge and the infinitesimal one: the response is carried, and no ensemble.
+    A state is the pair $z = (\hat q, \hat p)$ on the last axis. With the drive $d$ cut into chunks of steps,
+
+    $$e = d E, \qquad s = (z_0, e)\, M, \qquad q = d A + s N,$$
+
+    where $e$ is what the kicks of a chunk add to the state at its end, $s$ are the states between the chunks, and $q$
+    the positions after every step. The echo undoes the rotations, which is exact to rounding. And as the machine is
+    linear, d/dβ of its motion is the same for every finite nudge and the infinitesimal one: it is carried alone,
+    without an ensemble, and what takes it back are the transposes of the same matrices.
     """
 
     oscillators: LinearOscillators
+    kick_to_node: Float[Array, "units chunk chunk"]  # A
+    kick_to_end: Float[Array, "units chunk 2"]  # E
+    start_to_node: Float[Array, "units 2 chunk"]  # N
+    between: Float[Array, "units states states"]  # M
 
-    def run(self, z: State, drive: Wide) -> tuple[State, Wide]:
-        chunks, kernel = _chunked(drive), _Matrices(self.oscillators.angle, _chunk(drive))
-        z, starts = kernel.carry(z, kernel.kicked(chunks))
-        return z, (_along(chunks, kernel.kick_to_node) + kernel.node_from(starts)).reshape(drive.shape)
+    def __init__(self, oscillators: LinearOscillators, length: int) -> None:
+        self.oscillators = oscillators
+        sines = functools.partial(_sines, oscillators.angle)
+        n = math.gcd(length, _CHUNK)
+        step, start = np.arange(n), np.arange(length // n + 1)
+        gain = oscillators.gain[:, None, None]
+        # A kick comes in the middle of its step, and to turn by θ is
+        # q̂ ← q̂ cos θ + p̂ sin θ, p̂ ← p̂ cos θ - q̂ sin θ.
+        lag = step[None] - step[:, None]
+        self.kick_to_node = jnp.where(lag >= 0, gain * sines(2 * lag + 1, _SIN), 0)
+        self.kick_to_end = sines(2 * (n - step[:, None]) - 1, np.array([_SIN, _COS]))
+        self.start_to_node = gain * sines(2 * step + 2, np.array([[_COS], [_SIN]]))
+        lag = (start[None] - start[:, None])[:, None, :, None]
+        sign, kind = np.array([[1, -1], [1, 1]])[:, None], np.array([[_COS, _SIN], [_SIN, _COS]])[:, None]
+        pairs = jnp.where(lag >= 0, sines(2 * n * lag * sign, kind), 0)
+        self.between = pairs.reshape(-1, 2 * start.size, 2 * start.size)
 
-    def turn(self, z: State) -> State:
+    def rest(self, oscillations: tuple[int, ...]) -> PyTree:
+        units, channels, batch = oscillations
+        return jnp.zeros((units, channels * batch, 2), self.between.dtype)
+
+    def run(self, z: PyTree, drive: Wide) -> tuple[PyTree, Wide]:
+        chunks = self._chunked(drive)
+        states = jnp.concatenate([z, _joined(chunks @ self.kick_to_end, z)], -1) @ self.between
+        return states[..., -2:], self._positions(chunks, states).reshape(drive.shape)
+
+    def turn(self, z: PyTree) -> PyTree:
         # The echo is the inverse rotation of the state as it is.
         return z
 
-    def retrace(self, z: State, drive: Wide) -> tuple[State, Wide, Any]:
-        chunks, kernel = _chunked(drive), _Matrices(self.oscillators.angle, _chunk(drive))
-        z, starts = kernel.carry_back(z, kernel.kicked(chunks))
-        q = _along(chunks, kernel.kick_to_node) + kernel.node_from(starts)
-        half = _along(chunks, kernel.kick_to_kick) + kernel.kick_from(starts)
-        return z, q.reshape(drive.shape), half
+    def retrace(self, z: PyTree, drive: Wide) -> tuple[PyTree, Wide, Any]:
+        chunks = self._chunked(drive)
+        came = jnp.concatenate([jnp.zeros_like(z), _joined(chunks @ self.kick_to_end, z)], -1)
+        end = jnp.pad(z, ((0, 0), (0, 0), (came.shape[-1] - 2, 0)))
+        states = came + (end - came) @ _transposed(self.between)
+        q, z = self._positions(chunks, states).reshape(drive.shape), states[..., :2]
+        first = self.oscillators.gain[:, None] * z[..., 0]
+        before = jnp.concatenate([first.reshape(*q.shape[:-1], 1), q[..., :-1]], -1)
+        return z, q, before + q - 0.5 * drive
 
-    def start(self, z: State) -> PyTree:
+    def start(self, z: PyTree) -> PyTree:
         return _tree.zeros_like(z)
 
-    def strength(self, z: State, load: Float[Array, ""], steps: int) -> Any:
+    def strength(self, z: PyTree, load: Float[Array, ""], steps: int) -> Any:
         return jnp.ones_like(load)
 
     def respond(self, beta: Any, nudged: PyTree, path: Any, drive: Wide, push: Wide) -> tuple[PyTree, PyTree, Wide]:
-        chunks, kernel = _chunked(push), _Matrices(self.oscillators.angle, _chunk(push))
-        nudged, ends = kernel.carry_response(nudged, kernel.nudged(chunks))
-        bar_drive = _along(chunks, jnp.swapaxes(kernel.kick_to_node, 1, 2)) + kernel.kick_into(ends)
-        # ∂H/∂w = ½ ∂a/∂w q² at the half step, where ½ ∂a/∂w = sin w; `path` is q sin w there, and `bar_drive` is d_β q.
-        bar_angle = -2 * jnp.sum(jax.lax.optimization_barrier(path * bar_drive), (1, 2, 3))
-        return nudged, LinearOscillators(bar_angle), bar_drive.reshape(drive.shape)
+        chunks = self._chunked(push)
+        came = jnp.concatenate([_joined(chunks @ _transposed(self.start_to_node), nudged), nudged], -1)
+        states = came @ _transposed(self.between)
+        bar_drive = chunks @ _transposed(self.kick_to_node)
+        bar_drive += _spanned(_cut(states[..., 2:]), _transposed(self.kick_to_end))
+        bar_drive = bar_drive.reshape(drive.shape)
+        # ∂H/∂w = sin(w) q², q at the half step. The path is 2 cos²(w/2) q there, and `bar_drive` is d_β q.
+        bar_angle = jnp.sum(jax.lax.optimization_barrier(path * bar_drive), (1, 2, 3))
+        bar_angle *= -2 * jnp.tan(0.5 * self.oscillators.angle)
+        return states[..., :2], LinearOscillators(bar_angle), bar_drive
 
     def check(self, x: Any, beta: Any, nudged: PyTree, load: Float[Array, ""], steps: int) -> Any:
         # The response itself was carried: nothing was subtracted, so no digits were lost.
         return x
 
+    def _chunked(self, x: Wide) -> Float[Array, "units chunks chunk"]:
+        return x.reshape(x.shape[0], -1, self.kick_to_node.shape[-1])
 
-def _chunk(x: Wide) -> int:
-    return math.gcd(x.shape[-1], _CHUNK)
-
-
-def _chunked(x: Wide) -> Float[Array, "units rows chunks chunk"]:
-    """Cut the steps into chunks; the rows are channels and batch."""
-    chunk = _chunk(x)
-    return x.reshape(x.shape[0], -1, x.shape[-1] // chunk, chunk)
+    def _positions(self, chunks: Array, states: Array) -> Array:
+        """Return the positions after every step: what kicks make of them, and the states at the start of the chunks."""
+        return chunks @ self.kick_to_node + _spanned(_cut(states[..., :-2]), self.start_to_node)
 
 
-def _along(x: Array, matrix: Float[Array, "units chunk times"]) -> Array:
-    """Multiply the chunks of every oscillator with its matrix."""
-    units, rows, chunks, chunk = x.shape
-    return (x.reshape(units, rows * chunks, chunk) @ matrix).reshape(units, rows, chunks, -1)
+_SIN, _COS = 0, 1
 
 
-class _Matrices:
-    r"""A chunk of $n$ steps of linear oscillators as matrices along time.
+def _sines(angle: Float[Array, " units"], half_steps: np.ndarray, quarters: Any) -> Array:
+    r"""Return $\sin(w t + k \pi/2)$ for every angle $w$, $t$ an integer number of half steps, $k$ of quarter turns.
 
-    The state is $(\hat q, \hat p)$, so that $q = g \hat q$ with $g = 1/(2 \sin(w/2))$, and a kick adds to $\hat p$.
-    Node $t + 1$ is $t + \frac12$ steps after kick $t$.
+    The phase is a fraction of a turn in fixed point, in which multiples wrap around without an error that grows with
+    them: a rotation by many steps is the power of the rotation by one.
     """
-
-    def __init__(self, angle: Float[Array, " units"], n: int) -> None:
-        steps = jnp.arange(n, dtype=angle.dtype)
-
-        def turned(times: Float[Array, " n"]) -> tuple[Array, Array]:
-            w = angle[:, None] * times[None]
-            return jnp.cos(w), jnp.sin(w)
-
-        self.n = n
-        self.gain = 0.5 / jnp.sin(0.5 * angle)
-        self.turn = tuple(x[:, 0] for x in turned(jnp.full((1,), n, angle.dtype)))
-        self.to_kick = turned(steps + 0.5)  # from the start of the chunk
-        self.to_node = turned(steps + 1)
-        self.to_end = turned(n - 0.5 - steps)  # from the kicks
-        cos, sin = turned(steps)
-
-        def later(to: tuple[Array, Array], kept: Array) -> Float[Array, "units kicks times"]:
-            """Return sin w(t - s) from those of t and s."""
-            difference = cos[:, :, None] * to[1][:, None] - sin[:, :, None] * to[0][:, None]
-            return jnp.where(kept[None], difference, 0)
-
-        self.kick_to_node = self.gain[:, None, None] * later(self.to_kick, steps[:, None] <= steps[None])
-        self.kick_to_kick = later((cos, sin), steps[:, None] < steps[None])
-
-    def kicked(self, drive: Array) -> State:
-        """Return what the kicks of a chunk add to the state at its end."""
-        cos, sin = self.to_end
-        both = _along(drive, jnp.stack([sin, cos], 2))
-        return both[..., 0], both[..., 1]
-
-    def nudged(self, push: Array) -> State:
-        """Return what the nudges of the nodes of a chunk add to the response at its start."""
-        cos, sin = self.to_node
-        both = _along(push, self.gain[:, None, None] * jnp.stack([cos, sin], 2))
-        return both[..., 0], both[..., 1]
-
-    def node_from(self, start: State) -> Array:
-        """Return the positions at the nodes that come from the state at the start of a chunk."""
-        cos, sin = (self.gain[:, None] * x for x in self.to_node)
-        return _spanned(start, cos, sin)
-
-    def kick_from(self, start: State) -> Array:
-        """Return the same at the kicks, at half steps, divided by the gain."""
-        return _spanned(start, *self.to_kick)
-
-    def kick_into(self, end: State) -> Array:
-        """Return the readings of the drive that come from the response at the end of a chunk."""
-        cos, sin = self.to_end
-        return _spanned(end, sin, cos)
-
-    def turned(self, z: State, sign: int) -> State:
-        """Return a state after a whole chunk without kicks, or before it."""
-        (cos, sin), (q, p) = (jnp.expand_dims(x, tuple(range(1, z[0].ndim))) for x in self.turn), z
-        return q * cos + sign * p * sin, p * cos - sign * q * sin
-
-    def carry(self, z: State, added: State) -> tuple[State, State]:
-        """Go from chunk to chunk; return the last state and those at the starts of the chunks."""
-        return _scanned(lambda z, a: (_tree.add(self.turned(z, 1), a), z), z, added)
-
-    def carry_back(self, z: State, added: State) -> tuple[State, State]:
-        """Go back; return the first state and those at the starts of the chunks."""
-
-        def body(z: State, a: State) -> tuple[State, State]:
-            z = self.turned(_tree.subtract(z, a), -1)
-            return z, z
-
-        return _scanned(body, z, added, reverse=True)
-
-    def carry_response(self, z: State, added: State) -> tuple[State, State]:
-        """Go back; return the first response and those at the ends of the chunks."""
-        return _scanned(lambda z, a: (_tree.add(self.turned(z, -1), a), z), z, added, reverse=True)
+    bits = 8 * angle.dtype.itemsize
+    unsigned, signed = np.dtype(f"uint{bits}"), np.dtype(f"int{bits}")
+    half_step = (angle * (2**bits / (4 * math.pi))).astype(unsigned)
+    half_steps, quarters = np.broadcast_arrays(half_steps, quarters)
+    half_step = jnp.expand_dims(half_step, tuple(range(1, half_steps.ndim + 1)))
+    quarters = quarters.astype(unsigned) << (bits - 2)
+    phase = half_step * half_steps.astype(unsigned)[None] + quarters[None]
+    phase = jax.lax.bitcast_convert_type(phase, signed).astype(angle.dtype)
+    return jnp.sin(phase * (2 * math.pi / 2**bits))
 
 
-def _spanned(z: State, of_q: Array, of_p: Array) -> Array:
-    q, p = (x[..., None] for x in z)
-    return q * of_q[:, None, None] + p * of_p[:, None, None]
+def _transposed(matrices: Array) -> Array:
+    return jnp.swapaxes(matrices, 1, 2)
 
 
-def _scanned(body: Any, z: State, added: State, *, reverse: bool = False) -> tuple[State, State]:
-    """Scan over the chunks, the last axis."""
-    shape = z[0].shape
-    z = z[0].reshape(shape[0], -1), z[1].reshape(shape[0], -1)
-    if added[0].shape[-1] == 1:
-        z, kept = body(z, (added[0][..., 0], added[1][..., 0]))
-        kept = kept[0][..., None], kept[1][..., None]
-    else:
-        rows = jnp.moveaxis(added[0], -1, 0), jnp.moveaxis(added[1], -1, 0)
-        z, kept = jax.lax.scan(body, z, rows, reverse=reverse)
-        kept = jnp.moveaxis(kept[0], 0, -1), jnp.moveaxis(kept[1], 0, -1)
-    return (z[0].reshape(shape), z[1].reshape(shape)), kept
+def _joined(pairs: Float[Array, "units chunks 2"], z: Float[Array, "units rows 2"]) -> Float[Array, "units rows pairs"]:
+    """Put the pairs of all chunks of a row into one vector."""
+    return pairs.reshape(*z.shape[:2], -1)
+
+
+def _cut(states: Float[Array, "units rows pairs"]) -> Float[Array, "units chunks 2"]:
+    return states.reshape(states.shape[0], -1, 2)
+
+
+def _spanned(z: Float[Array, "units chunks 2"], matrix: Float[Array, "units 2 times"]) -> Array:
+    """Return the product, which is too narrow for being taken as one."""
+    return z[..., :1] * matrix[:, None, 0] + z[..., 1:] * matrix[:, None, 1]
 
 
 class StepByStep(AbstractMotion):
@@ -226,6 +200,10 @@ class StepByStep(AbstractMotion):
     oscillators: AbstractOscillators
     nudge: AbstractNudge
     kernel: bool = eqx.field(static=True)
+
+    def rest(self, oscillations: tuple[int, ...]) -> PyTree:
+        zero = jnp.zeros(oscillations, jax.tree.leaves(self.oscillators)[0].dtype)
+        return zero, zero
 
     def run(self, z: State, drive: Wide) -> tuple[State, Wide]:
         return self._through(z, drive, None, lambda before, after: after[0], reverse=False)

@@ -84,6 +84,11 @@ class LinearOscillators(AbstractOscillators):
         """The stiffness $a = h^2 A$."""
         return (2 * jnp.sin(0.5 * self.angle)) ** 2
 
+    @property
+    def gain(self) -> Float[Array, " units"]:
+        r"""The ratio $q / \hat q$."""
+        return 0.5 / jnp.sin(0.5 * self.angle)
+
     def potential(self, t: Any, q: Oscillation, u: Oscillation) -> Float[Array, ""]:
         return jnp.sum(0.5 * self.stiffness * jnp.sum(q**2, 0) - jnp.sum(q * u, 0))
 

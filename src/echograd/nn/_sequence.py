@@ -22,21 +22,25 @@ _ROWS = 4096
 # A block is a multiple of this many steps, and of no more than so many: a `vmap` may hide a batch from us.
 _UNIT, _LONGEST = 32, 1024
 
-# By this name a `jax.checkpoint` around a layer knows the one thing that must not be computed again.
-FINAL = "final state of an echo"
+# By this name a `jax.checkpoint` around a layer knows what must not be computed again.
+KEPT = "kept for an echo"
 
 Rows = Float[Array, "batch steps features"]
 
 
 class AbstractLayer(eqx.Module):
-    """What surrounds oscillators: two functions of rows, without memory from step to step."""
+    """What surrounds oscillators: three functions of rows, without memory from step to step."""
 
     @abc.abstractmethod
-    def drive(self, x: Rows) -> Wide:
+    def prepare(self, x: Rows) -> Rows:
+        """Return the rows as the other two see them."""
+
+    @abc.abstractmethod
+    def drive(self, prepared: Rows) -> Wide:
         """Return the drive of the oscillators."""
 
     @abc.abstractmethod
-    def output(self, x: Rows, q: Wide, block: Int[Array, ""]) -> Rows:
+    def output(self, x: Rows, prepared: Rows, q: Wide, block: Int[Array, ""]) -> Rows:
         """Return the output rows; `block` tells blocks of steps apart where they are random."""
 
 
@@ -74,8 +78,9 @@ def stream(
 ) -> tuple[State, Float[Array, " outputs"]]:
     """Take in one row and return the new state and the output: the streaming form of `transduce`."""
     x = x[None, None]
-    z = oscillators.step(z, layer.drive(x)[:, :, 0, 0].T)
-    return z, layer.output(x, z[0].T[:, :, None, None], jnp.zeros((), jnp.int32))[0, 0]
+    prepared = layer.prepare(x)
+    z = oscillators.step(z, layer.drive(prepared)[:, :, 0, 0].T)
+    return z, layer.output(x, prepared, z[0].T[:, :, None, None], jnp.zeros((), jnp.int32))[0, 0]
 
 
 def _backpropagated(
@@ -85,19 +90,28 @@ def _backpropagated(
 
     def body(z: Any, row: Any) -> tuple[Any, Rows]:
         block, x = row
-        z, q = oscillators.stepwise(z, layer.drive(x))
-        return z, layer.output(x, q, block)
+        prepared = layer.prepare(x)
+        z, q = oscillators.stepwise(z, layer.drive(prepared))
+        return z, layer.output(x, prepared, q, block)
 
     batch, steps, _ = x.shape
     rows = jnp.moveaxis(x.reshape(batch, steps // length, length, -1), 1, 0)
     blocks = jnp.arange(steps // length, dtype=jnp.int32)
-    y = checkpointed_scan(body, _rest(layer, x), (blocks, rows), checkpoints)[1]
+    rest = jnp.zeros(_shapes(layer, x)[0], x.dtype)
+    y = checkpointed_scan(body, (rest, rest), (blocks, rows), checkpoints)[1]
     return jnp.moveaxis(y, 0, 1).reshape(batch, steps, -1)
 
 
-def _rest(layer: AbstractLayer, x: Rows) -> Any:
-    drive = eqx.filter_eval_shape(layer.drive, x[:, :1])
-    return (jnp.zeros(drive.shape[:-1], drive.dtype),) * 2
+def _shapes(layer: AbstractLayer, x: Rows) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes of one step of all oscillators, and of the outputs."""
+
+    def step(x: Rows) -> tuple[Array, Rows]:
+        prepared = layer.prepare(x)
+        drive = layer.drive(prepared)
+        return drive[..., 0], layer.output(x, prepared, drive, jnp.zeros((), jnp.int32))
+
+    oscillations, y = eqx.filter_eval_shape(step, x[:, :1])
+    return oscillations.shape, (*x.shape[:2], y.shape[-1])
 
 
 def _rows(x: Rows, block: Int[Array, ""], length: int) -> Rows:
@@ -109,21 +123,21 @@ def _put(x: Rows, rows: Rows, block: Int[Array, ""]) -> Rows:
 
 
 def _run(arguments: Any, length: int, nudge: AbstractNudge) -> tuple[Any, Rows]:
-    """Return the final state and the outputs."""
+    """Return what moved the oscillators and their final state, which is all that the echo needs, and the outputs."""
     oscillators, layer, x = arguments
-    moved = motion(oscillators, nudge)
+    moved = motion(oscillators, nudge, length)
 
     def body(block: Int[Array, ""], carry: Any) -> Any:
         z, y = carry
         rows = _rows(x, block, length)
-        z, q = moved.run(z, layer.drive(rows))
-        return z, _put(y, layer.output(rows, q, block), block)
+        prepared = layer.prepare(rows)
+        z, q = moved.run(z, layer.drive(prepared))
+        return z, _put(y, layer.output(rows, prepared, q, block), block)
 
-    blocks, rest = x.shape[1] // length, _rest(layer, x)
-
-    row = eqx.filter_eval_shape(lambda x: layer.output(x, layer.drive(x), jnp.zeros((), jnp.int32)), x[:, :1])
-    y = jnp.zeros((x.shape[0], x.shape[1], row.shape[2]), row.dtype)
-    return jax.lax.fori_loop(0, blocks, body, (rest, y))
+    oscillations, outputs = _shapes(layer, x)
+    start = moved.rest(oscillations), jnp.zeros(outputs, x.dtype)
+    final, y = jax.lax.fori_loop(0, x.shape[1] // length, body, start)
+    return (moved, final), y
 
 
 @eqx.filter_custom_vjp
@@ -134,16 +148,16 @@ def _echoed(arguments: Any, length: int, echo: Echo) -> Rows:
 @_echoed.def_fwd
 def _echoed_forward(perturbed: Any, arguments: Any, length: int, echo: Echo) -> tuple[Rows, Any]:
     del perturbed
-    final, y = _run(arguments, length, echo.nudge)
-    return y, checkpoint_name(final, FINAL)
+    kept, y = _run(arguments, length, echo.nudge)
+    return y, jax.tree.map(lambda a: checkpoint_name(a, KEPT) if eqx.is_array(a) else a, kept)
 
 
 @_echoed.def_bwd
-def _echoed_backward(final: Any, bar: Rows, perturbed: Any, arguments: Any, length: int, echo: Echo) -> Any:
+def _echoed_backward(kept: Any, bar: Rows, perturbed: Any, arguments: Any, length: int, echo: Echo) -> Any:
     """Echo the layer: every block is retraced, differentiated without memory, nudged, and read."""
     del perturbed
     oscillators, layer, x = arguments
-    moved, blocks, steps = motion(oscillators, echo.nudge), x.shape[1] // length, x.shape[1]
+    (moved, final), blocks, steps = kept, x.shape[1] // length, x.shape[1]
     params, static = eqx.partition(layer, eqx.is_inexact_array)
 
     def pulled(method: str, *rows: Any, **fixed: Any) -> Any:
@@ -155,30 +169,34 @@ def _echoed_backward(final: Any, bar: Rows, perturbed: Any, arguments: Any, leng
         return jax.vjp(function, params, *rows)
 
     def retrace(block: Any, z: Any) -> Any:
-        """Go back through a block without nudges; return the state and all that is known then, the nudges included."""
+        """Go back through a block without nudges; return the state, the nudges, and what responds to them."""
         rows = _rows(x, block, length)
-        drive, pull_drive = pulled("drive", rows)
+        prepared, pull_prepared = pulled("prepare", rows)
+        drive, pull_drive = pulled("drive", prepared)
         z, q, path = moved.retrace(z, drive)
-        _, pull_output = pulled("output", rows, q, block=block)
-        bar_output, bar_rows, push = pull_output(_rows(bar, block, length))
-        return z, (drive, path, push), (pull_drive, bar_output, bar_rows)
+        _, pull_output = pulled("output", rows, prepared, q, block=block)
+        bar_output, bar_rows, bar_prepared, push = pull_output(_rows(bar, block, length))
+
+        def respond(beta: Any, nudged: Any) -> Any:
+            """Return the nudged machine, and the cotangents of oscillators, layer and rows."""
+            nudged, reading, bar_drive = moved.respond(beta, nudged, path, drive, push)
+            bar_input, more = pull_drive(bar_drive)
+            bar_norm, again = pull_prepared(bar_prepared + more)
+            return nudged, reading, _tree.add(bar_output, _tree.add(bar_input, bar_norm)), bar_rows + again
+
+        return z, push, respond
 
     def body(i: Any, carry: Any) -> Any:
         block = blocks - 1 - i
         z, nudged, (bar_oscillators, bar_layer, bar_x) = carry
-        z, (drive, path, push), (pull_drive, bar_output, bar_rows) = retrace(block, z)
-        nudged, reading, bar_drive = moved.respond(beta, nudged, path, drive, push)
-        bar_input, more = pull_drive(bar_drive)
-        bars = (
-            _tree.add(bar_oscillators, reading),
-            _tree.add(bar_layer, _tree.add(bar_output, bar_input)),
-            _put(bar_x, bar_rows + more, block),
-        )
+        z, _, respond = retrace(block, z)
+        nudged, reading, read, rows = respond(beta, nudged)
+        bars = _tree.add(bar_oscillators, reading), _tree.add(bar_layer, read), _put(bar_x, rows, block)
         return z, nudged, bars
 
     def weigh(i: Any, carry: Any) -> Any:
         z, load = carry
-        z, (_, _, push), _ = retrace(blocks - 1 - i, z)
+        z, push, _ = retrace(blocks - 1 - i, z)
         return z, load + jnp.sum(jnp.sqrt(jnp.sum(push**2, (0, 1, 2))))
 
     start = moved.turn(final)

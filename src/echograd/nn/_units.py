@@ -24,17 +24,20 @@ class Projections(AbstractLayer):
     read_out: Float[Array, "outputs channels units"]
     feedthrough: Float[Array, " outputs"] | None
 
-    def drive(self, x: Rows) -> Wide:
+    def prepare(self, x: Rows) -> Rows:
+        return x
+
+    def drive(self, prepared: Rows) -> Wide:
         channels, units, inputs = self.read_in.shape
         matrix = jnp.swapaxes(self.read_in, 0, 1).reshape(units * channels, inputs)
-        return _widened(matrix, x.reshape(-1, inputs)).reshape(units, channels, *x.shape[:2])
+        return _widened(matrix, prepared.reshape(-1, inputs)).reshape(units, channels, *prepared.shape[:2])
 
-    def output(self, x: Rows, q: Wide, block: Any = None) -> Rows:
-        del block
+    def output(self, x: Rows, prepared: Rows, q: Wide, block: Any = None) -> Rows:
+        del x, block
         outputs, channels, units = self.read_out.shape
         matrix = jnp.swapaxes(self.read_out, 1, 2).reshape(outputs, units * channels)
-        y = _narrowed(matrix, q.reshape(units * channels, -1)).reshape(*x.shape[:2], outputs)
-        return y if self.feedthrough is None else y + self.feedthrough[None, None] * x
+        y = _narrowed(matrix, q.reshape(units * channels, -1)).reshape(*prepared.shape[:2], outputs)
+        return y if self.feedthrough is None else y + self.feedthrough[None, None] * prepared
 
 
 # Both ways between rows and oscillators, every product is written so that the wide factor or result stands as it is in

@@ -173,12 +173,13 @@ def _drive_and_force(
     features = jax.vmap(model.encoder)(x)[None]
     running = [block.statistics(state) for block in model.blocks]
     system, layer = model.blocks[0].around(features, running[0])
-    drive = layer.drive(features)
+    prepared = layer.prepare(features)
+    drive = layer.drive(prepared)
     rest = jnp.zeros(drive.shape[:-1], drive.dtype)
     _, q = system.stepwise((rest, rest), drive)
 
     def loss(q: Array) -> Array:
-        x = layer.output(features, q, jnp.zeros((), jnp.int32))
+        x = layer.output(features, prepared, q, jnp.zeros((), jnp.int32))
         for other, known in zip(model.blocks[1:], running[1:], strict=True):
             x, _ = other(x, known)
         if model.head == "classification":
