@@ -1,19 +1,17 @@
 """Hamiltonian state-space models: stacks of recurrent units trained by echoes."""
 
-import functools
 import math
 from typing import Any, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt32
 
-from ..gradients import AbstractGradient
+from ..gradients import AbstractGradient, Backprop
 from ._norm import BatchNorm, LayerNorm, Standardised
 from ._oscillators import AbstractOscillators, Wide
-from ._sequence import KEPT, AbstractLayer, block_length, stream, transduce
+from ._sequence import AbstractLayer, block_length, stream, transduce
 from ._units import AbstractHRU, LinearHRU, NonlinearHRU, Projections
 
 _UNITS = {"linear": LinearHRU, "nonlinear": NonlinearHRU}
@@ -43,7 +41,7 @@ class HSSMBlock(eqx.Module):
     dropout: eqx.nn.Dropout
 
     def __call__(
-        self, x: Features, running: Any = None, *, mask: Mask | None = None, steps: int | None = None, key: Any = None
+        self, x: Features, running: Any = None, *, mask: Mask | None = None, steps: int | None = None, seed: Any = None
     ) -> tuple[Features, Any]:
         """Return the block's output sequences, and the running statistics of its norm.
 
@@ -52,10 +50,9 @@ class HSSMBlock(eqx.Module):
             running: running statistics of a batch norm.
             mask: which steps are valid.
             steps: number of steps that count; the rest is padding.
-            key: random key for dropout.
+            seed: two random words for dropout.
         """
-        norm, running = self.norm.fit(x[:, :steps], running, mask)
-        return transduce(self.unit.system, self.layer(norm, key), x, self.unit.gradient), running
+        return self.arranged(seed)(x, running, mask=mask, steps=steps)
 
     def statistics(self, state: Any) -> Any:
         """Return the running statistics that a state holds for the norm of this block; `None` where it needs none."""
@@ -63,24 +60,47 @@ class HSSMBlock(eqx.Module):
 
     def around(self, x: Features, running: Any) -> tuple[AbstractOscillators, "GatedLayer"]:
         """Return the oscillators and what surrounds them on these sequences, in inference mode."""
-        norm, _ = self.norm.fit(x, running, None)
-        return self.unit.system, self.layer(norm, None)
+        cell, (norm, _) = self.arranged(None), self.norm.fit(x, running, None)
+        return cell.oscillators, cell.layer(norm)
 
-    def layer(self, norm: LayerNorm | Standardised, key: Any) -> "GatedLayer":
-        """Return what surrounds the oscillators, with the statistics of the norm known."""
+    def arranged(self, seed: Any) -> "Cell":
+        """Return the block with its parameters in the form in which sequences need them."""
         dropping = self.dropout.p > 0 and not self.dropout.inference
-        if dropping and key is None:
+        if dropping and seed is None:
             raise RuntimeError(
                 "HSSM: dropout needs a random key in training. Pass key=..., or use equinox.nn.inference_mode."
             )
-        return GatedLayer(
-            norm,
+        return Cell(
+            self.norm,
+            self.unit.system,
             self.unit.projections,
-            self.value,
-            self.gate,
-            jax.random.bits(key, (2,), jnp.uint32) if dropping else None,
+            jnp.concatenate([self.value.weight, self.gate.weight]),
+            jnp.concatenate([self.value.bias, self.gate.bias]),
+            seed if dropping else None,
             float(self.dropout.p),
+            self.unit.gradient,
         )
+
+
+class Cell(eqx.Module):
+    """A block whose parameters have been made of the trained ones, once for all its steps."""
+
+    norm: LayerNorm | BatchNorm
+    oscillators: AbstractOscillators
+    projections: Projections
+    weight: Float[Array, "twice hidden"]
+    bias: Float[Array, " twice"]
+    seed: UInt32[Array, "2"] | None
+    dropout: float = eqx.field(static=True)
+    gradient: AbstractGradient
+
+    def __call__(self, x: Features, running: Any, *, mask: Mask | None, steps: int | None) -> tuple[Features, Any]:
+        norm, running = self.norm.fit(x, running, mask, steps)
+        return transduce(self.oscillators, self.layer(norm), x, self.gradient), running
+
+    def layer(self, norm: LayerNorm | Standardised) -> "GatedLayer":
+        """Return what surrounds the oscillators, with the statistics of the norm known."""
+        return GatedLayer(norm, self.projections, self.weight, self.bias, self.seed, self.dropout)
 
 
 class GatedLayer(AbstractLayer):
@@ -88,10 +108,14 @@ class GatedLayer(AbstractLayer):
 
     norm: LayerNorm | Standardised
     projections: Projections
-    value: eqx.nn.Linear
-    gate: eqx.nn.Linear
+    weight: Float[Array, "twice hidden"]
+    bias: Float[Array, " twice"]
     seed: UInt32[Array, "2"] | None
     dropout: float = eqx.field(static=True)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        return self.projections.sizes
 
     def prepare(self, x: Features) -> Features:
         return self.norm.rows(x)
@@ -102,11 +126,8 @@ class GatedLayer(AbstractLayer):
     def output(self, x: Features, prepared: Features, q: Wide, block: Any) -> Features:
         y = jax.nn.gelu(self.projections.output(x, prepared, q))
         keep = (lambda y, half: y) if self.seed is None else dropped(self.seed, self.dropout, y.shape, block)
-        y = keep(y, 0)
-        # Both maps in one product.
-        weight = jnp.concatenate([self.value.weight, self.gate.weight])
-        value, gate = jnp.split(y @ weight.T, 2, -1)
-        return x + keep(_biased(self.value, value) * jax.nn.sigmoid(_biased(self.gate, gate)), 1)
+        value, gate = jnp.split(keep(y, 0) @ self.weight.T + self.bias[None, None], 2, -1)
+        return x + keep(value * jax.nn.sigmoid(gate), 1)
 
 
 def dropped(seed: UInt32[Array, "2"], probability: float, shape: tuple[int, ...], block: Any) -> Any:
@@ -128,7 +149,7 @@ def dropped(seed: UInt32[Array, "2"], probability: float, shape: tuple[int, ...]
 
     def keep(y: Array, half: int) -> Array:
         coin = (word >> jnp.uint32(16 * half)) & jnp.uint32(0xFFFF)
-        return jnp.where(coin >= jnp.uint32(threshold), scale * y, 0)
+        return y * (scale * (coin >= jnp.uint32(threshold)).astype(y.dtype))
 
     return keep
 
@@ -309,38 +330,41 @@ class HSSM(eqx.Module):
 
     def _through(self, x: Features, state: Any, mask: Any, steps: int, key: Any) -> tuple[Features, Any]:
         """Take rows through all blocks: in a loop, so that one block is compiled, whatever their number."""
-        keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
+        seeds = None if key is None else jax.random.bits(key, (len(self.blocks), 2), jnp.uint32)
         rows = []
-        for block, block_key in zip(self.blocks, keys, strict=True):
+        for block in self.blocks:
             running = block.statistics(state)
             # Which statistics are a norm's is told by an object of its own; without it blocks are alike.
             block = block if running is None else eqx.tree_at(lambda b: b.norm.running, block, None)
-            rows.append((block, running, block_key))
-        numbers, others = zip(*(eqx.partition(row, eqx.is_inexact_array) for row in rows), strict=True)
-        arrays, statics = zip(*(eqx.partition(row, eqx.is_array) for row in others), strict=True)
-        # All numbers of a block in one vector: one thing to stack, to slice and to hand gradients back in.
-        vectors, unravel = zip(*(ravel_pytree(row) for row in numbers), strict=True)
+            rows.append((block, running))
+        arrays, statics = zip(*(eqx.partition(row, eqx.is_array) for row in rows), strict=True)
+        shapes = [jax.tree.map(lambda a: (a.shape, a.dtype), row) for row in arrays]
+        if eqx.tree_equal(*shapes) and eqx.tree_equal(*statics) is True:
+            # What comes back through the barrier are gradients as arrays of their own, so that what an optimiser does
+            # with them is compiled once for all that are alike, and not for every place in a stack.
+            arrays = jax.lax.optimization_barrier(arrays)
+            static = []
 
-        # Of a block nothing is kept but its input and what its echo starts from.
-        @functools.partial(
-            jax.checkpoint, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names(KEPT)
-        )
-        def body(x: Features, row: Any) -> tuple[Features, Any]:
-            vector, arrays = row
-            block, running, key = eqx.combine(unravel[0](vector), arrays, statics[0])
-            return block(x, running, mask=mask, steps=steps, key=key)
+            def arranged(row: Any, seed: Any) -> Any:
+                block, running = eqx.combine(row, statics[0])
+                row, rest = eqx.partition((block.arranged(seed), running), eqx.is_array)
+                static.append(rest)
+                return row
 
-        def shape(row: Any) -> Any:
-            return jax.tree.map(lambda a: (a.shape, a.dtype), row)
+            def body(x: Features, row: Any) -> tuple[Features, Any]:
+                cell, running = eqx.combine(row, static[0])
+                return cell(x, running, mask=mask, steps=steps)
 
-        if eqx.tree_equal(*map(shape, zip(numbers, arrays, strict=True))) and eqx.tree_equal(*statics) is True:
-            stacked = jnp.stack(vectors), jax.tree.map(lambda *a: jnp.stack(a), *arrays)
-            x, found = jax.lax.scan(body, x, stacked)
+            cells = jax.vmap(arranged)(jax.tree.map(lambda *a: jnp.stack(a), *arrays), seeds)
+            # Of a block an echo keeps its input and little else; backpropagation has to be told so.
+            backprop = isinstance(self.blocks[0].unit.gradient, Backprop)
+            x, found = jax.lax.scan(jax.checkpoint(body, prevent_cse=False) if backprop else body, x, cells)
             found = [jax.tree.map(lambda a, i=i: a[i], found) for i in range(len(rows))]
         else:
             found = []
-            for block, running, block_key in rows:
-                x, running = block(x, running, mask=mask, steps=steps, key=block_key)
+            for i, (block, running) in enumerate(rows):
+                seed = None if seeds is None else seeds[i]
+                x, running = block(x, running, mask=mask, steps=steps, seed=seed)
                 found.append(running)
         for block, running in zip(self.blocks, found, strict=True):
             if isinstance(block.norm, BatchNorm) and not block.norm.inference:

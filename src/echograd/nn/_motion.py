@@ -95,12 +95,12 @@ class Rotation(AbstractMotion):
         # A kick comes in the middle of its step, and to turn by θ is
         # q̂ ← q̂ cos θ + p̂ sin θ, p̂ ← p̂ cos θ - q̂ sin θ.
         lag = step[None] - step[:, None]
-        self.kick_to_node = jnp.where(lag >= 0, gain * sines(2 * lag + 1, _SIN), 0)
+        self.kick_to_node = gain * sines(2 * lag + 1, _SIN, lag >= 0)
         self.kick_to_end = sines(2 * (n - step[:, None]) - 1, np.array([_SIN, _COS]))
         self.start_to_node = gain * sines(2 * step + 2, np.array([[_COS], [_SIN]]))
         lag = (start[None] - start[:, None])[:, None, :, None]
         sign, kind = np.array([[1, -1], [1, 1]])[:, None], np.array([[_COS, _SIN], [_SIN, _COS]])[:, None]
-        pairs = jnp.where(lag >= 0, sines(2 * n * lag * sign, kind), 0)
+        pairs = sines(2 * n * lag * sign, kind, lag >= 0)
         self.between = pairs.reshape(-1, 2 * start.size, 2 * start.size)
 
     def rest(self, oscillations: tuple[int, ...]) -> PyTree:
@@ -159,8 +159,10 @@ class Rotation(AbstractMotion):
 _SIN, _COS = 0, 1
 
 
-def _sines(angle: Float[Array, " units"], half_steps: np.ndarray, quarters: Any) -> Array:
+def _sines(angle: Float[Array, " units"], half_steps: np.ndarray, quarters: Any, kept: Any = True) -> Array:
     r"""Return $\sin(w t + k \pi/2)$ for every angle $w$, $t$ an integer number of half steps, $k$ of quarter turns.
+
+    What is not to be kept is 0.
 
     The phase is a fraction of a turn in fixed point, in which multiples wrap around without an error that grows with
     them: a rotation by many steps is the power of the rotation by one.
@@ -168,12 +170,12 @@ def _sines(angle: Float[Array, " units"], half_steps: np.ndarray, quarters: Any)
     bits = 8 * angle.dtype.itemsize
     unsigned, signed = np.dtype(f"uint{bits}"), np.dtype(f"int{bits}")
     half_step = (angle * (2**bits / (4 * math.pi))).astype(unsigned)
-    half_steps, quarters = np.broadcast_arrays(half_steps, quarters)
+    half_steps, quarters, kept = np.broadcast_arrays(half_steps, quarters, kept)
     half_step = jnp.expand_dims(half_step, tuple(range(1, half_steps.ndim + 1)))
     quarters = quarters.astype(unsigned) << (bits - 2)
     phase = half_step * half_steps.astype(unsigned)[None] + quarters[None]
     phase = jax.lax.bitcast_convert_type(phase, signed).astype(angle.dtype)
-    return jnp.sin(phase * (2 * math.pi / 2**bits))
+    return kept.astype(angle.dtype)[None] * jnp.sin(phase * (2 * math.pi / 2**bits))
 
 
 def _transposed(matrices: Array) -> Array:

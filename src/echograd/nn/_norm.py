@@ -1,5 +1,6 @@
 """Normalisation of sequences: over the features of a step, or over the batch and its valid steps."""
 
+import functools
 import math
 from typing import Any
 
@@ -42,9 +43,11 @@ class LayerNorm(eqx.Module):
         del mask
         return self.rows(x), state
 
-    def fit(self, x: Features, running: None, mask: Mask | None) -> tuple["LayerNorm", None]:
+    def fit(
+        self, x: Features, running: None, mask: Mask | None, steps: int | None = None
+    ) -> tuple["LayerNorm", None]:
         """Return what normalises rows one by one: here the norm itself, which looks at no other rows."""
-        del x, running, mask
+        del x, running, mask, steps
         return self, None
 
     def rows(self, x: Features) -> Features:
@@ -111,8 +114,10 @@ class BatchNorm(eqx.nn.StatefulLayer):
         standardised, running = self.fit(x, state.get(self.running), mask)
         return standardised.rows(x), state if self.inference else state.set(self.running, running)
 
-    def fit(self, x: Features, running: Running, mask: Mask | None) -> tuple[Standardised, Running]:
-        """Return what normalises rows one by one, and the updated running statistics."""
+    def fit(
+        self, x: Features, running: Running, mask: Mask | None, steps: int | None = None
+    ) -> tuple[Standardised, Running]:
+        """Return what normalises rows one by one, fitted to the first `steps`, and the updated running statistics."""
         mean, variance, guess = running
         if self.inference:
             # Statistics of at least one batch, freed of the initial zeros; before any batch: leave x as it is.
@@ -121,16 +126,8 @@ class BatchNorm(eqx.nn.StatefulLayer):
             mean = jnp.where(seen, mean / weight, jnp.zeros_like(mean))
             variance = jnp.where(seen, variance / weight, jnp.ones_like(variance))
         else:
-            axes = tuple(range(x.ndim - 1))
-            valid = jnp.ones((), x.dtype) if mask is None else mask.astype(x.dtype)[..., None]
-
-            def average(x: Features) -> Float[Array, " features"]:
-                return self._summed(jnp.sum(valid * x, axes)) / count
-
-            steps = math.prod(x.shape[:-1]) * valid if mask is None else jnp.sum(valid)
-            count = jnp.maximum(self._summed(steps), 1)
-            mean = average(x)
-            variance = average((x - _rowlike(mean, x)) ** 2)
+            valid = None if mask is None else mask.astype(x.dtype)[..., None]
+            mean, variance = _moments(x, valid, x.shape[-2] if steps is None else steps, self.axis_name)
             m = self.momentum
             old = jax.tree.map(lambda a: m * a, running)
             fresh = ((1 - m) * mean, (1 - m) * variance, jnp.zeros_like(guess))
@@ -149,12 +146,43 @@ class BatchNorm(eqx.nn.StatefulLayer):
                 f'inside jax.vmap(..., axis_name="{self.axis_name}"), or in equinox.nn.inference_mode.'
             ) from error
 
-    def _summed(self, x: Array) -> Array:
-        """Add up over the examples that a `vmap` holds, where there is one."""
-        try:
-            return jax.lax.psum(x, self.axis_name)
-        except NameError:
-            return x
+
+def _summed(x: Array, axis_name: str) -> Array:
+    """Add up over the examples that a `vmap` holds, where there is one."""
+    try:
+        return jax.lax.psum(x, axis_name)
+    except NameError:
+        return x
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _moments(x: Features, valid: Any, steps: int, axis_name: str) -> tuple[Array, Array]:
+    """Return mean and variance over the first steps, or the valid ones; all that is kept of the rows is `x` itself."""
+    return _moments_forward(x, valid, steps, axis_name)[0]
+
+
+def _moments_forward(x: Features, valid: Any, steps: int, axis_name: str) -> tuple[tuple[Array, Array], Any]:
+    rows, axes = x[..., :steps, :], tuple(range(x.ndim - 1))
+    count = jnp.asarray(math.prod(rows.shape[:-1]), x.dtype) if valid is None else jnp.sum(valid)
+    count = jnp.maximum(_summed(count, axis_name), 1)
+
+    def average(x: Features) -> Float[Array, " features"]:
+        return _summed(jnp.sum(x if valid is None else valid * x, axes), axis_name) / count
+
+    mean = average(rows)
+    return (mean, average((rows - _rowlike(mean, x)) ** 2)), (x, valid, mean, count)
+
+
+def _moments_backward(steps: int, axis_name: str, kept: Any, bars: Any) -> tuple[Array, Any]:
+    x, valid, mean, count = kept
+    bar_mean, bar_variance = (_rowlike(_summed(bar, axis_name) / count, x) for bar in bars)
+    bar = bar_mean + 2 * bar_variance * (x[..., :steps, :] - _rowlike(mean, x))
+    bar = bar if valid is None else valid * bar
+    bar_x = jnp.pad(bar, [(0, 0)] * (x.ndim - 2) + [(0, x.shape[-2] - steps), (0, 0)])
+    return bar_x, None if valid is None else jnp.zeros_like(valid)
+
+
+_moments.defvjp(_moments_forward, _moments_backward)
 
 
 def _rowlike(x: Float[Array, " features"], rows: Features) -> Array:

@@ -7,7 +7,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from .. import _tree
@@ -22,14 +21,16 @@ _ROWS = 4096
 # A block is a multiple of this many steps, and of no more than so many: a `vmap` may hide a batch from us.
 _UNIT, _LONGEST = 32, 1024
 
-# By this name a `jax.checkpoint` around a layer knows what must not be computed again.
-KEPT = "kept for an echo"
-
 Rows = Float[Array, "batch steps features"]
 
 
 class AbstractLayer(eqx.Module):
     """What surrounds oscillators: three functions of rows, without memory from step to step."""
+
+    @property
+    @abc.abstractmethod
+    def sizes(self) -> tuple[int, int, int]:
+        """The numbers of units, of channels, and of output features."""
 
     @abc.abstractmethod
     def prepare(self, x: Rows) -> Rows:
@@ -97,21 +98,9 @@ def _backpropagated(
     batch, steps, _ = x.shape
     rows = jnp.moveaxis(x.reshape(batch, steps // length, length, -1), 1, 0)
     blocks = jnp.arange(steps // length, dtype=jnp.int32)
-    rest = jnp.zeros(_shapes(layer, x)[0], x.dtype)
+    rest = jnp.zeros((*layer.sizes[:2], batch), x.dtype)
     y = checkpointed_scan(body, (rest, rest), (blocks, rows), checkpoints)[1]
     return jnp.moveaxis(y, 0, 1).reshape(batch, steps, -1)
-
-
-def _shapes(layer: AbstractLayer, x: Rows) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the shapes of one step of all oscillators, and of the outputs."""
-
-    def step(x: Rows) -> tuple[Array, Rows]:
-        prepared = layer.prepare(x)
-        drive = layer.drive(prepared)
-        return drive[..., 0], layer.output(x, prepared, drive, jnp.zeros((), jnp.int32))
-
-    oscillations, y = eqx.filter_eval_shape(step, x[:, :1])
-    return oscillations.shape, (*x.shape[:2], y.shape[-1])
 
 
 def _rows(x: Rows, block: Int[Array, ""], length: int) -> Rows:
@@ -122,8 +111,10 @@ def _put(x: Rows, rows: Rows, block: Int[Array, ""]) -> Rows:
     return jax.lax.dynamic_update_slice_in_dim(x, rows, block * rows.shape[1], 1)
 
 
+# Compiled as one function so that it is traced once, although the primal function and its forward rule both run it.
+@eqx.filter_jit
 def _run(arguments: Any, length: int, nudge: AbstractNudge) -> tuple[Any, Rows]:
-    """Return what moved the oscillators and their final state, which is all that the echo needs, and the outputs."""
+    """Return the final state, which is all that the echo needs, and the outputs."""
     oscillators, layer, x = arguments
     moved = motion(oscillators, nudge, length)
 
@@ -134,10 +125,9 @@ def _run(arguments: Any, length: int, nudge: AbstractNudge) -> tuple[Any, Rows]:
         z, q = moved.run(z, layer.drive(prepared))
         return z, _put(y, layer.output(rows, prepared, q, block), block)
 
-    oscillations, outputs = _shapes(layer, x)
-    start = moved.rest(oscillations), jnp.zeros(outputs, x.dtype)
-    final, y = jax.lax.fori_loop(0, x.shape[1] // length, body, start)
-    return (moved, final), y
+    units, channels, outputs = layer.sizes
+    start = moved.rest((units, channels, x.shape[0])), jnp.zeros((*x.shape[:2], outputs), x.dtype)
+    return jax.lax.fori_loop(0, x.shape[1] // length, body, start)
 
 
 @eqx.filter_custom_vjp
@@ -148,16 +138,16 @@ def _echoed(arguments: Any, length: int, echo: Echo) -> Rows:
 @_echoed.def_fwd
 def _echoed_forward(perturbed: Any, arguments: Any, length: int, echo: Echo) -> tuple[Rows, Any]:
     del perturbed
-    kept, y = _run(arguments, length, echo.nudge)
-    return y, jax.tree.map(lambda a: checkpoint_name(a, KEPT) if eqx.is_array(a) else a, kept)
+    final, y = _run(arguments, length, echo.nudge)
+    return y, final
 
 
 @_echoed.def_bwd
-def _echoed_backward(kept: Any, bar: Rows, perturbed: Any, arguments: Any, length: int, echo: Echo) -> Any:
+def _echoed_backward(final: Any, bar: Rows, perturbed: Any, arguments: Any, length: int, echo: Echo) -> Any:
     """Echo the layer: every block is retraced, differentiated without memory, nudged, and read."""
     del perturbed
     oscillators, layer, x = arguments
-    (moved, final), blocks, steps = kept, x.shape[1] // length, x.shape[1]
+    moved, blocks, steps = motion(oscillators, echo.nudge, length), x.shape[1] // length, x.shape[1]
     params, static = eqx.partition(layer, eqx.is_inexact_array)
 
     def pulled(method: str, *rows: Any, **fixed: Any) -> Any:

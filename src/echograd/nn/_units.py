@@ -20,23 +20,26 @@ Rows = Float[Array, "batch steps features"]
 class Projections(AbstractLayer):
     """Linear maps into the oscillators, out of them, and past them."""
 
-    read_in: Float[Array, "channels units inputs"]
-    read_out: Float[Array, "outputs channels units"]
+    read_in: Float[Array, "oscillators inputs"]
+    read_out: Float[Array, "outputs oscillators"]
     feedthrough: Float[Array, " outputs"] | None
+    channels: int = eqx.field(static=True)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        outputs, oscillators = self.read_out.shape
+        return oscillators // self.channels, self.channels, outputs
 
     def prepare(self, x: Rows) -> Rows:
         return x
 
     def drive(self, prepared: Rows) -> Wide:
-        channels, units, inputs = self.read_in.shape
-        matrix = jnp.swapaxes(self.read_in, 0, 1).reshape(units * channels, inputs)
-        return _widened(matrix, prepared.reshape(-1, inputs)).reshape(units, channels, *prepared.shape[:2])
+        u = _widened(self.read_in, prepared.reshape(-1, prepared.shape[-1]))
+        return u.reshape(-1, self.channels, *prepared.shape[:2])
 
     def output(self, x: Rows, prepared: Rows, q: Wide, block: Any = None) -> Rows:
         del x, block
-        outputs, channels, units = self.read_out.shape
-        matrix = jnp.swapaxes(self.read_out, 1, 2).reshape(outputs, units * channels)
-        y = _narrowed(matrix, q.reshape(units * channels, -1)).reshape(*prepared.shape[:2], outputs)
+        y = _narrowed(self.read_out, q.reshape(self.read_out.shape[1], -1)).reshape(*prepared.shape[:2], -1)
         return y if self.feedthrough is None else y + self.feedthrough[None, None] * prepared
 
 
@@ -91,8 +94,17 @@ class AbstractHRU(eqx.Module):
 
     @property
     @abc.abstractmethod
+    def drive_scale(self) -> Float[Array, " units"]:
+        """How strongly a step drives the oscillators, in the same units."""
+
+    @property
     def projections(self) -> Projections:
         """The maps into the oscillators and out of them, in the same units."""
+        read_in = jnp.moveaxis(self.drive_scale[None, :, None] * self.read_in, 0, 1)
+        read_out = jnp.swapaxes(self.read_out, 1, 2)
+        channels, units, inputs = self.read_in.shape
+        read_in = read_in.reshape(units * channels, inputs)
+        return Projections(read_in, read_out.reshape(-1, units * channels), self.feedthrough, channels)
 
     def __call__(self, x: Float[Array, "*batch steps inputs"]) -> Float[Array, "*batch steps outputs"]:
         """Return the outputs for whole input sequences, oscillators starting at rest."""
@@ -218,10 +230,8 @@ class LinearHRU(AbstractHRU):
         return LinearOscillators(_rotation(self.angle))
 
     @property
-    def projections(self) -> Projections:
-        # A step turns a drive into h² of it.
-        read_in = self.time_step[None, :, None] ** 2 * self.read_in
-        return Projections(read_in, self.read_out, self.feedthrough)
+    def drive_scale(self) -> Float[Array, " units"]:
+        return self.time_step**2
 
 
 class NonlinearHRU(AbstractHRU):
@@ -301,5 +311,5 @@ class NonlinearHRU(AbstractHRU):
         return NonlinearOscillators((1 - share) * total, strength, share * total / strength, self.bias, self.kernel)
 
     @property
-    def projections(self) -> Projections:
-        return Projections(self.read_in, self.read_out, self.feedthrough)
+    def drive_scale(self) -> Float[Array, " units"]:
+        return jnp.ones_like(self.log_step)
