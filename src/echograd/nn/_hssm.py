@@ -1,23 +1,23 @@
 """Hamiltonian state-space models: stacks of recurrent units trained by echoes."""
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt32
 
 from ..gradients import AbstractGradient, Backprop
 from ._norm import BatchNorm, LayerNorm, Standardised
 from ._oscillators import AbstractOscillators, Wide
-from ._sequence import AbstractLayer, block_length, stream, transduce
+from ._sequence import AbstractLayer, Rows, block_length, stream, transduce
 from ._units import AbstractHRU, LinearHRU, NonlinearHRU, Projections
 
 _UNITS = {"linear": LinearHRU, "nonlinear": NonlinearHRU}
 _NORMS = {"layer": LayerNorm, "batch": BatchNorm}
 
-Features = Float[Array, "batch steps hidden"]
 Mask = Bool[Array, "batch steps"]
 
 
@@ -41,12 +41,12 @@ class HSSMBlock(eqx.Module):
     dropout: eqx.nn.Dropout
 
     def __call__(
-        self, x: Features, running: Any = None, *, mask: Mask | None = None, steps: int | None = None, seed: Any = None
-    ) -> tuple[Features, Any]:
+        self, x: Rows, running: Any = None, *, mask: Mask | None = None, steps: int | None = None, seed: Any = None
+    ) -> tuple[Rows, Any]:
         """Return the block's output sequences, and the running statistics of its norm.
 
         Args:
-            x: sequences, shape (batch, steps, hidden).
+            x: sequences, shape (hidden, batch, steps).
             running: running statistics of a batch norm.
             mask: which steps are valid.
             steps: number of steps that count; the rest is padding.
@@ -58,7 +58,7 @@ class HSSMBlock(eqx.Module):
         """Return the running statistics that a state holds for the norm of this block; `None` where it needs none."""
         return state.get(self.norm.running) if isinstance(self.norm, BatchNorm) else None
 
-    def around(self, x: Features, running: Any) -> tuple[AbstractOscillators, "GatedLayer"]:
+    def around(self, x: Rows, running: Any) -> tuple[AbstractOscillators, "GatedLayer"]:
         """Return the oscillators and what surrounds them on these sequences, in inference mode."""
         cell, (norm, _) = self.arranged(None), self.norm.fit(x, running, None)
         return cell.oscillators, cell.layer(norm)
@@ -74,8 +74,7 @@ class HSSMBlock(eqx.Module):
             self.norm,
             self.unit.system,
             self.unit.projections,
-            jnp.concatenate([self.value.weight, self.gate.weight]),
-            jnp.concatenate([self.value.bias, self.gate.bias]),
+            jax.tree.map(lambda *both: jnp.concatenate(both), self.value, self.gate),
             seed if dropping else None,
             float(self.dropout.p),
             self.unit.gradient,
@@ -88,28 +87,27 @@ class Cell(eqx.Module):
     norm: LayerNorm | BatchNorm
     oscillators: AbstractOscillators
     projections: Projections
-    weight: Float[Array, "twice hidden"]
-    bias: Float[Array, " twice"]
+    gates: eqx.nn.Linear  # the value and the gate in one
     seed: UInt32[Array, "2"] | None
     dropout: float = eqx.field(static=True)
     gradient: AbstractGradient
 
-    def __call__(self, x: Features, running: Any, *, mask: Mask | None, steps: int | None) -> tuple[Features, Any]:
+    def __call__(self, x: Rows, running: Any, *, mask: Mask | None, steps: int | None) -> tuple[Rows, Any]:
         norm, running = self.norm.fit(x, running, mask, steps)
         return transduce(self.oscillators, self.layer(norm), x, self.gradient), running
 
     def layer(self, norm: LayerNorm | Standardised) -> "GatedLayer":
         """Return what surrounds the oscillators, with the statistics of the norm known."""
-        return GatedLayer(norm, self.projections, self.weight, self.bias, self.seed, self.dropout)
+        return GatedLayer(norm, self.projections, self.gates, self.seed, self.dropout)
 
 
 class GatedLayer(AbstractLayer):
     """What surrounds the oscillators of a block."""
 
+    axis: ClassVar[int] = 2
     norm: LayerNorm | Standardised
     projections: Projections
-    weight: Float[Array, "twice hidden"]
-    bias: Float[Array, " twice"]
+    gates: eqx.nn.Linear  # the value and the gate in one
     seed: UInt32[Array, "2"] | None
     dropout: float = eqx.field(static=True)
 
@@ -117,17 +115,36 @@ class GatedLayer(AbstractLayer):
     def sizes(self) -> tuple[int, int, int]:
         return self.projections.sizes
 
-    def prepare(self, x: Features) -> Features:
+    def prepare(self, x: Rows) -> Rows:
         return self.norm.rows(x)
 
-    def drive(self, prepared: Features) -> Wide:
+    def drive(self, prepared: Rows) -> Wide:
         return self.projections.drive(prepared)
 
-    def output(self, x: Features, prepared: Features, q: Wide, block: Any) -> Features:
+    def output(self, x: Rows, prepared: Rows, q: Wide, block: Any) -> Rows:
         y = jax.nn.gelu(self.projections.output(x, prepared, q))
         keep = (lambda y, half: y) if self.seed is None else dropped(self.seed, self.dropout, y.shape, block)
-        value, gate = jnp.split(keep(y, 0) @ self.weight.T + self.bias[None, None], 2, -1)
+        both = self.gates.weight @ keep(y, 0).reshape(y.shape[0], -1)
+        both = both if self.gates.bias is None else both + self.gates.bias[:, None]
+        value, gate = both.reshape(2, *y.shape)
         return x + keep(value * jax.nn.sigmoid(gate), 1)
+
+
+_STRIDE = np.uint32(0x9E3779B9)
+
+
+def _hashed(word: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
+    """Return words that look random. Source: C. Wellons, hash-prospector."""
+    for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97), (15, 1)):
+        word = (word ^ (word >> jnp.uint32(shift))) * jnp.uint32(factor)
+    return word
+
+
+def _seeds(key: PRNGKeyArray, blocks: int) -> UInt32[Array, "blocks 2"]:
+    """Return two random words for every block."""
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.key_data(key)
+    return _hashed(key.reshape(1, -1)[:, -2:] + np.arange(1, blocks + 1, dtype=np.uint32)[:, None] * _STRIDE)
 
 
 def dropped(seed: UInt32[Array, "2"], probability: float, shape: tuple[int, ...], block: Any) -> Any:
@@ -135,15 +152,13 @@ def dropped(seed: UInt32[Array, "2"], probability: float, shape: tuple[int, ...]
 
     One word serves two coins, and it is a hash of its number: dropout needs fair coins, not unpredictable ones, and
     these take a sixth of the time of `jax.random`'s. The probability is rounded to 16 bits, and what is kept is scaled
-    by the rounded one. Source of the hash: C. Wellons, hash-prospector.
+    by the rounded one.
     """
-    size, step = math.prod(shape), jnp.uint32(0x9E3779B9)
-    first = seed[0] + jnp.asarray(block).astype(jnp.uint32) * (jnp.uint32(size) * step)
-    word = jax.lax.iota(jnp.uint32, size).reshape(shape) * step + first
-    for salt in (0, seed[1]):
-        word = word + salt
-        for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97), (15, 1)):
-            word = (word ^ (word >> jnp.uint32(shift))) * jnp.uint32(factor)
+    size = math.prod(shape)
+    first = seed[0] + jnp.asarray(block).astype(jnp.uint32) * (jnp.uint32(size) * _STRIDE)
+    word = _hashed(_hashed(jax.lax.iota(jnp.uint32, size).reshape(shape) * _STRIDE + first) + seed[1])
+    # Hashed once, and not again wherever a coin is needed.
+    word = jax.lax.optimization_barrier(word)
     threshold = round(probability * 2**16)
     scale = 1 / (1 - threshold / 2**16)
 
@@ -154,12 +169,9 @@ def dropped(seed: UInt32[Array, "2"], probability: float, shape: tuple[int, ...]
     return keep
 
 
-def _affine(linear: eqx.nn.Linear, x: Array) -> Array:
+def _affine(linear: eqx.nn.Linear, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
     """Apply a linear layer to every row."""
-    return _biased(linear, x @ linear.weight.T)
-
-
-def _biased(linear: eqx.nn.Linear, y: Array) -> Array:
+    y = x @ linear.weight.T
     return y if linear.bias is None else y + jnp.expand_dims(linear.bias, tuple(range(y.ndim - 1)))
 
 
@@ -321,16 +333,17 @@ class HSSM(eqx.Module):
         steps = x.shape[1]
         # Padded once, while the rows are narrow, so that the blocks of steps come out even in every layer.
         x = jnp.pad(x, ((0, 0), (0, -steps % block_length(steps, x.shape[0])), (0, 0)))
-        x, state = self._through(_affine(self.encoder, x), state, mask, steps, key)
+        x = jnp.moveaxis(_affine(self.encoder, x), -1, 0)
+        x, state = self._through(x, state, mask, steps, key)
         if self.head == "classification":
-            logits = _affine(self.decoder, _mean(x[:, :steps], mask))
+            logits = _affine(self.decoder, _mean(x[..., :steps], mask))
         else:
-            logits = _affine(self.decoder, x[:, self.every - 1 : steps : self.every])
+            logits = _affine(self.decoder, jnp.moveaxis(x[..., self.every - 1 : steps : self.every], 0, -1))
         return logits if state is None else (logits, state)
 
-    def _through(self, x: Features, state: Any, mask: Any, steps: int, key: Any) -> tuple[Features, Any]:
+    def _through(self, x: Rows, state: Any, mask: Any, steps: int, key: Any) -> tuple[Rows, Any]:
         """Take rows through all blocks: in a loop, so that one block is compiled, whatever their number."""
-        seeds = None if key is None else jax.random.bits(key, (len(self.blocks), 2), jnp.uint32)
+        seeds = None if key is None else _seeds(key, len(self.blocks))
         rows = []
         for block in self.blocks:
             running = block.statistics(state)
@@ -351,7 +364,7 @@ class HSSM(eqx.Module):
                 static.append(rest)
                 return row
 
-            def body(x: Features, row: Any) -> tuple[Features, Any]:
+            def body(x: Rows, row: Any) -> tuple[Rows, Any]:
                 cell, running = eqx.combine(row, static[0])
                 return cell(x, running, mask=mask, steps=steps)
 
@@ -389,17 +402,17 @@ class HSSM(eqx.Module):
         model = eqx.nn.inference_mode(self)
         x, units = model.encoder(u), []
         for block, unit_state in zip(model.blocks, state.units, strict=True):
-            system, layer = block.around(x[None, None], block.statistics(state.norms))
+            system, layer = block.around(x[:, None, None], block.statistics(state.norms))
             unit_state, x = stream(system, layer, unit_state, x)
             units.append(unit_state)
         stream_ = Stream(tuple(units), state.pooled + x, state.count + 1, state.norms)
         return stream_, model.decoder(stream_.pooled / stream_.count if self.head == "classification" else x)
 
 
-def _mean(x: Features, mask: Mask | None) -> Float[Array, "batch hidden"]:
+def _mean(x: Rows, mask: Mask | None) -> Float[Array, "batch hidden"]:
     """Return the means over the valid steps."""
     if mask is None:
-        return jnp.mean(x, 1)
+        return jnp.mean(x, -1).T
     weights = mask.astype(x.dtype)
     # A sequence without any valid step (the padding of a batch) pools to zero instead of to NaN.
-    return jnp.einsum("bl,blh->bh", weights, x) / jnp.maximum(jnp.sum(weights, 1), 1)[:, None]
+    return jnp.einsum("bl,hbl->bh", weights, x) / jnp.maximum(jnp.sum(weights, 1), 1)[:, None]

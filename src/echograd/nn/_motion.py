@@ -88,7 +88,8 @@ class Rotation(AbstractMotion):
 
     def __init__(self, oscillators: LinearOscillators, length: int) -> None:
         self.oscillators = oscillators
-        sines = functools.partial(_sines, oscillators.angle)
+        # Behind the barrier the matrices are made by the same code on the way back, which is compiled once.
+        sines = functools.partial(_sines, jax.lax.optimization_barrier(oscillators.angle))
         n = math.gcd(length, _CHUNK)
         step, start = np.arange(n), np.arange(length // n + 1)
         gain = oscillators.gain[:, None, None]

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 Features = Float[Array, "*batch steps features"]
+# As it is inside a model.
+Rows = Float[Array, "features *batch steps"]
 Mask = Bool[Array, "*batch steps"]
 # Running mean and variance, and how much of the initial guess is still in them.
 Running = tuple[Float[Array, " features"], Float[Array, " features"], Float[Array, ""]]
@@ -41,32 +43,36 @@ class LayerNorm(eqx.Module):
     def __call__(self, x: Features, state: Any = None, *, mask: Mask | None = None) -> tuple[Features, Any]:
         """Return the normalised sequence, and the state unchanged; a mask makes no difference."""
         del mask
-        return self.rows(x), state
+        return jnp.moveaxis(self.rows(jnp.moveaxis(x, -1, 0)), 0, -1), state
 
-    def fit(
-        self, x: Features, running: None, mask: Mask | None, steps: int | None = None
-    ) -> tuple["LayerNorm", None]:
+    def fit(self, x: Rows, running: None, mask: Mask | None, steps: int | None = None) -> tuple["LayerNorm", None]:
         """Return what normalises rows one by one: here the norm itself, which looks at no other rows."""
         del x, running, mask, steps
         return self, None
 
-    def rows(self, x: Features) -> Features:
+    def rows(self, x: Rows) -> Rows:
         """Normalise rows."""
-        x = x - jnp.mean(x, -1, keepdims=True)
-        x = x * jax.lax.rsqrt(jnp.mean(x**2, -1, keepdims=True) + _EPSILON)
+        x = x - jnp.mean(x, 0, keepdims=True)
+        x = x * jax.lax.rsqrt(jnp.mean(x**2, 0, keepdims=True) + _EPSILON)
         return x * _rowlike(self.scale, x) + _rowlike(self.shift, x)
 
 
 class Standardised(eqx.Module):
-    r"""What a `BatchNorm` does to a row once it has its statistics: $\gamma\,(x - \mu) / \sigma + \delta$."""
+    r"""What a `BatchNorm` does to a row once it has its statistics: $\gamma\,(x - \mu) / \sigma + \delta$.
 
-    mean: Float[Array, " features"]
+    The centre is a constant; that the mean depends on the rows is left to the shift, so that one sum over all rows is
+    the cotangent of both.
+    """
+
+    centre: Float[Array, " features"]
     factor: Float[Array, " features"]
     shift: Float[Array, " features"]
 
-    def rows(self, x: Features) -> Features:
+    def rows(self, x: Rows) -> Rows:
         """Normalise rows."""
-        return (x - _rowlike(self.mean, x)) * _rowlike(self.factor, x) + _rowlike(self.shift, x)
+        return (x - _rowlike(jax.lax.stop_gradient(self.centre), x)) * _rowlike(self.factor, x) + _rowlike(
+            self.shift, x
+        )
 
 
 class BatchNorm(eqx.nn.StatefulLayer):
@@ -111,11 +117,12 @@ class BatchNorm(eqx.nn.StatefulLayer):
         """Return the normalised sequence and the state with updated running statistics."""
         if x.ndim == 2:
             self.check_batch()
+        x = jnp.moveaxis(x, -1, 0)
         standardised, running = self.fit(x, state.get(self.running), mask)
-        return standardised.rows(x), state if self.inference else state.set(self.running, running)
+        return jnp.moveaxis(standardised.rows(x), 0, -1), state if self.inference else state.set(self.running, running)
 
     def fit(
-        self, x: Features, running: Running, mask: Mask | None, steps: int | None = None
+        self, x: Rows, running: Running, mask: Mask | None, steps: int | None = None
     ) -> tuple[Standardised, Running]:
         """Return what normalises rows one by one, fitted to the first `steps`, and the updated running statistics."""
         mean, variance, guess = running
@@ -126,13 +133,18 @@ class BatchNorm(eqx.nn.StatefulLayer):
             mean = jnp.where(seen, mean / weight, jnp.zeros_like(mean))
             variance = jnp.where(seen, variance / weight, jnp.ones_like(variance))
         else:
-            valid = None if mask is None else mask.astype(x.dtype)[..., None]
-            mean, variance = _moments(x, valid, x.shape[-2] if steps is None else steps, self.axis_name)
+            steps = x.shape[-1] if steps is None else steps
+            valid = jnp.ones((1, *(1,) * (x.ndim - 1)), x.dtype) if mask is None else mask.astype(x.dtype)[None]
+            count = math.prod(x.shape[1:-1]) * steps if mask is None else jnp.sum(valid)
+            count = jnp.maximum(self._summed(jnp.asarray(count, x.dtype)), 1)
+            mean = self._summed(jnp.sum(valid * x[..., :steps], tuple(range(1, x.ndim)))) / count
+            variance = self._summed(_squares(x, mean, valid, steps)) / count
             m = self.momentum
             old = jax.tree.map(lambda a: m * a, running)
             fresh = ((1 - m) * mean, (1 - m) * variance, jnp.zeros_like(guess))
             running = jax.tree.map(lambda a, b: jax.lax.stop_gradient(a + b), old, fresh)
-        return Standardised(mean, self.scale * jax.lax.rsqrt(variance + _EPSILON), self.shift), running
+        factor, centre = self.scale * jax.lax.rsqrt(variance + _EPSILON), jax.lax.stop_gradient(mean)
+        return Standardised(centre, factor, self.shift - factor * (mean - centre)), running
 
     def check_batch(self) -> None:
         """Raise if a single sequence has no batch around it, and one is needed."""
@@ -146,44 +158,34 @@ class BatchNorm(eqx.nn.StatefulLayer):
                 f'inside jax.vmap(..., axis_name="{self.axis_name}"), or in equinox.nn.inference_mode.'
             ) from error
 
-
-def _summed(x: Array, axis_name: str) -> Array:
-    """Add up over the examples that a `vmap` holds, where there is one."""
-    try:
-        return jax.lax.psum(x, axis_name)
-    except NameError:
-        return x
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _moments(x: Features, valid: Any, steps: int, axis_name: str) -> tuple[Array, Array]:
-    """Return mean and variance over the first steps, or the valid ones; all that is kept of the rows is `x` itself."""
-    return _moments_forward(x, valid, steps, axis_name)[0]
+    def _summed(self, x: Array) -> Array:
+        """Add up over the examples that a `vmap` holds, where there is one."""
+        try:
+            return jax.lax.psum(x, self.axis_name)
+        except NameError:
+            return x
 
 
-def _moments_forward(x: Features, valid: Any, steps: int, axis_name: str) -> tuple[tuple[Array, Array], Any]:
-    rows, axes = x[..., :steps, :], tuple(range(x.ndim - 1))
-    count = jnp.asarray(math.prod(rows.shape[:-1]), x.dtype) if valid is None else jnp.sum(valid)
-    count = jnp.maximum(_summed(count, axis_name), 1)
-
-    def average(x: Features) -> Float[Array, " features"]:
-        return _summed(jnp.sum(x if valid is None else valid * x, axes), axis_name) / count
-
-    mean = average(rows)
-    return (mean, average((rows - _rowlike(mean, x)) ** 2)), (x, valid, mean, count)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _squares(x: Rows, mean: Array, valid: Array, steps: int) -> Array:
+    """Return the sums of squared distances from the mean; the backward pass needs no rows but `x` itself."""
+    return jnp.sum(valid * (x[..., :steps] - _rowlike(mean, x)) ** 2, tuple(range(1, x.ndim)))
 
 
-def _moments_backward(steps: int, axis_name: str, kept: Any, bars: Any) -> tuple[Array, Any]:
-    x, valid, mean, count = kept
-    bar_mean, bar_variance = (_rowlike(_summed(bar, axis_name) / count, x) for bar in bars)
-    bar = bar_mean + 2 * bar_variance * (x[..., :steps, :] - _rowlike(mean, x))
-    bar = bar if valid is None else valid * bar
-    bar_x = jnp.pad(bar, [(0, 0)] * (x.ndim - 2) + [(0, x.shape[-2] - steps), (0, 0)])
-    return bar_x, None if valid is None else jnp.zeros_like(valid)
+def _squares_forward(x: Rows, mean: Array, valid: Array, steps: int) -> tuple[Array, Any]:
+    return _squares(x, mean, valid, steps), (x, mean, valid)
 
 
-_moments.defvjp(_moments_forward, _moments_backward)
+def _squares_backward(steps: int, kept: Any, bar: Array) -> tuple[Array, Array, Array]:
+    x, mean, valid = kept
+    bar_x = 2 * valid * _rowlike(bar, x) * (x[..., :steps] - _rowlike(mean, x))
+    bar_x = jnp.pad(bar_x, [(0, 0)] * (x.ndim - 1) + [(0, x.shape[-1] - steps)])
+    # The mean is where the sum of squares is smallest.
+    return bar_x, jnp.zeros_like(mean), jnp.zeros_like(valid)
 
 
-def _rowlike(x: Float[Array, " features"], rows: Features) -> Array:
-    return jnp.expand_dims(x, tuple(range(rows.ndim - 1)))
+_squares.defvjp(_squares_forward, _squares_backward)
+
+
+def _rowlike(x: Float[Array, " features"], rows: Rows) -> Array:
+    return jnp.expand_dims(x, tuple(range(1, rows.ndim)))

@@ -21,11 +21,17 @@ _ROWS = 4096
 # A block is a multiple of this many steps, and of no more than so many: a `vmap` may hide a batch from us.
 _UNIT, _LONGEST = 32, 1024
 
-Rows = Float[Array, "batch steps features"]
+# Features first and steps last, as inside a model: all products then are of matrices as they are in memory.
+Rows = Float[Array, "features batch steps"]
+# Rows at the outside of a layer, where the features may also come last.
+Outer = Float[Array, "..."]
 
 
 class AbstractLayer(eqx.Module):
     """What surrounds oscillators: three functions of rows, without memory from step to step."""
+
+    # The axis of the steps in what goes into the layer and comes out of it; the axis before is that of the batch.
+    axis: eqx.AbstractClassVar[int]
 
     @property
     @abc.abstractmethod
@@ -33,7 +39,7 @@ class AbstractLayer(eqx.Module):
         """The numbers of units, of channels, and of output features."""
 
     @abc.abstractmethod
-    def prepare(self, x: Rows) -> Rows:
+    def prepare(self, x: Outer) -> Rows:
         """Return the rows as the other two see them."""
 
     @abc.abstractmethod
@@ -41,7 +47,7 @@ class AbstractLayer(eqx.Module):
         """Return the drive of the oscillators."""
 
     @abc.abstractmethod
-    def output(self, x: Rows, prepared: Rows, q: Wide, block: Int[Array, ""]) -> Rows:
+    def output(self, x: Outer, prepared: Rows, q: Wide, block: Int[Array, ""]) -> Outer:
         """Return the output rows; `block` tells blocks of steps apart where they are random."""
 
 
@@ -52,7 +58,7 @@ def block_length(steps: int, batch: int) -> int:
     return min(sizes, key=lambda n: math.ceil(steps / n) * n) if steps > longest else math.ceil(steps / _UNIT) * _UNIT
 
 
-def transduce(oscillators: AbstractOscillators, layer: AbstractLayer, x: Rows, gradient: AbstractGradient) -> Rows:
+def transduce(oscillators: AbstractOscillators, layer: AbstractLayer, x: Outer, gradient: AbstractGradient) -> Outer:
     r"""Return what a layer makes of sequences, its oscillators starting at rest.
 
     The sequence is taken block by block. Whatever is wide or can be computed again (drives, positions, everything
@@ -60,94 +66,98 @@ def transduce(oscillators: AbstractOscillators, layer: AbstractLayer, x: Rows, g
     state, and the positions come from the echo itself.
     """
     gradient = constant(gradient)
-    batch, steps, _ = x.shape
+    batch, steps = x.shape[layer.axis - 1 : layer.axis + 1]
     length = block_length(steps, batch)
     padding = -steps % length
     # Steps after the end change nothing before it.
-    x = jnp.pad(x, ((0, 0), (0, padding), (0, 0))) if padding else x
+    x = jnp.pad(x, [(0, padding * (axis == layer.axis)) for axis in range(3)]) if padding else x
     if isinstance(gradient, Echo):
         y = _echoed((oscillators, layer, x), length, gradient)
     elif isinstance(gradient, Backprop):
         y = _backpropagated(oscillators, layer, x, length, gradient.checkpoints)
     else:
         raise TypeError(f"A recurrent unit takes gradient=Echo(...) or Backprop(...), and got {gradient!r}.")
-    return y[:, :steps] if padding else y
+    return jax.lax.slice_in_dim(y, 0, steps, axis=layer.axis) if padding else y
 
 
 def stream(
     oscillators: AbstractOscillators, layer: AbstractLayer, z: State, x: Float[Array, " features"]
 ) -> tuple[State, Float[Array, " outputs"]]:
     """Take in one row and return the new state and the output: the streaming form of `transduce`."""
-    x = x[None, None]
+    single = layer.axis - 1, layer.axis
+    x = jnp.expand_dims(x, single)
     prepared = layer.prepare(x)
     z = oscillators.step(z, layer.drive(prepared)[:, :, 0, 0].T)
-    return z, layer.output(x, prepared, z[0].T[:, :, None, None], jnp.zeros((), jnp.int32))[0, 0]
+    return z, jnp.squeeze(layer.output(x, prepared, z[0].T[:, :, None, None], jnp.zeros((), jnp.int32)), single)
 
 
 def _backpropagated(
-    oscillators: AbstractOscillators, layer: AbstractLayer, x: Rows, length: int, checkpoints: int | None
-) -> Rows:
+    oscillators: AbstractOscillators, layer: AbstractLayer, x: Outer, length: int, checkpoints: int | None
+) -> Outer:
     """Take the sequence step by step, for JAX to differentiate: the oracle, which shares no shortcut with the echo."""
 
-    def body(z: Any, row: Any) -> tuple[Any, Rows]:
+    def body(z: Any, row: Any) -> tuple[Any, Outer]:
         block, x = row
         prepared = layer.prepare(x)
         z, q = oscillators.stepwise(z, layer.drive(prepared))
         return z, layer.output(x, prepared, q, block)
 
-    batch, steps, _ = x.shape
-    rows = jnp.moveaxis(x.reshape(batch, steps // length, length, -1), 1, 0)
+    batch, steps = x.shape[layer.axis - 1 : layer.axis + 1]
+    before, after = x.shape[: layer.axis], x.shape[layer.axis + 1 :]
+    rows = jnp.moveaxis(x.reshape(*before, steps // length, length, *after), layer.axis, 0)
     blocks = jnp.arange(steps // length, dtype=jnp.int32)
     rest = jnp.zeros((*layer.sizes[:2], batch), x.dtype)
-    y = checkpointed_scan(body, (rest, rest), (blocks, rows), checkpoints)[1]
-    return jnp.moveaxis(y, 0, 1).reshape(batch, steps, -1)
+    y = jnp.moveaxis(checkpointed_scan(body, (rest, rest), (blocks, rows), checkpoints)[1], 0, layer.axis)
+    return y.reshape(*y.shape[: layer.axis], steps, *y.shape[layer.axis + 2 :])
 
 
-def _rows(x: Rows, block: Int[Array, ""], length: int) -> Rows:
-    return jax.lax.dynamic_slice_in_dim(x, block * length, length, 1)
+def _rows(x: Outer, block: Int[Array, ""], length: int, axis: int) -> Outer:
+    return jax.lax.dynamic_slice_in_dim(x, block * length, length, axis)
 
 
-def _put(x: Rows, rows: Rows, block: Int[Array, ""]) -> Rows:
-    return jax.lax.dynamic_update_slice_in_dim(x, rows, block * rows.shape[1], 1)
+def _put(x: Outer, rows: Outer, block: Int[Array, ""], axis: int) -> Outer:
+    return jax.lax.dynamic_update_slice_in_dim(x, rows, block * rows.shape[axis], axis)
 
 
 # Compiled as one function so that it is traced once, although the primal function and its forward rule both run it.
 @eqx.filter_jit
-def _run(arguments: Any, length: int, nudge: AbstractNudge) -> tuple[Any, Rows]:
+def _run(arguments: Any, length: int, nudge: AbstractNudge) -> tuple[Any, Outer]:
     """Return the final state, which is all that the echo needs, and the outputs."""
     oscillators, layer, x = arguments
     moved = motion(oscillators, nudge, length)
 
     def body(block: Int[Array, ""], carry: Any) -> Any:
         z, y = carry
-        rows = _rows(x, block, length)
+        rows = _rows(x, block, length, layer.axis)
         prepared = layer.prepare(rows)
         z, q = moved.run(z, layer.drive(prepared))
-        return z, _put(y, layer.output(rows, prepared, q, block), block)
+        return z, _put(y, layer.output(rows, prepared, q, block), block, layer.axis)
 
     units, channels, outputs = layer.sizes
-    start = moved.rest((units, channels, x.shape[0])), jnp.zeros((*x.shape[:2], outputs), x.dtype)
-    return jax.lax.fori_loop(0, x.shape[1] // length, body, start)
+    batch, steps = x.shape[layer.axis - 1 : layer.axis + 1]
+    y = jnp.zeros((batch, steps, outputs) if layer.axis == 1 else (outputs, batch, steps), x.dtype)
+    return jax.lax.fori_loop(0, steps // length, body, (moved.rest((units, channels, batch)), y))
 
 
 @eqx.filter_custom_vjp
-def _echoed(arguments: Any, length: int, echo: Echo) -> Rows:
+def _echoed(arguments: Any, length: int, echo: Echo) -> Outer:
     return _run(arguments, length, echo.nudge)[1]
 
 
 @_echoed.def_fwd
-def _echoed_forward(perturbed: Any, arguments: Any, length: int, echo: Echo) -> tuple[Rows, Any]:
+def _echoed_forward(perturbed: Any, arguments: Any, length: int, echo: Echo) -> tuple[Outer, Any]:
     del perturbed
     final, y = _run(arguments, length, echo.nudge)
     return y, final
 
 
 @_echoed.def_bwd
-def _echoed_backward(final: Any, bar: Rows, perturbed: Any, arguments: Any, length: int, echo: Echo) -> Any:
+def _echoed_backward(final: Any, bar: Outer, perturbed: Any, arguments: Any, length: int, echo: Echo) -> Any:
     """Echo the layer: every block is retraced, differentiated without memory, nudged, and read."""
     del perturbed
     oscillators, layer, x = arguments
-    moved, blocks, steps = motion(oscillators, echo.nudge, length), x.shape[1] // length, x.shape[1]
+    axis, steps = layer.axis, x.shape[layer.axis]
+    moved, blocks = motion(oscillators, echo.nudge, length), steps // length
     params, static = eqx.partition(layer, eqx.is_inexact_array)
 
     def pulled(method: str, *rows: Any, **fixed: Any) -> Any:
@@ -160,12 +170,12 @@ def _echoed_backward(final: Any, bar: Rows, perturbed: Any, arguments: Any, leng
 
     def retrace(block: Any, z: Any) -> Any:
         """Go back through a block without nudges; return the state, the nudges, and what responds to them."""
-        rows = _rows(x, block, length)
+        rows = _rows(x, block, length, axis)
         prepared, pull_prepared = pulled("prepare", rows)
         drive, pull_drive = pulled("drive", prepared)
         z, q, path = moved.retrace(z, drive)
         _, pull_output = pulled("output", rows, prepared, q, block=block)
-        bar_output, bar_rows, bar_prepared, push = pull_output(_rows(bar, block, length))
+        bar_output, bar_rows, bar_prepared, push = pull_output(_rows(bar, block, length, axis))
 
         def respond(beta: Any, nudged: Any) -> Any:
             """Return the nudged machine, and the cotangents of oscillators, layer and rows."""
@@ -181,7 +191,7 @@ def _echoed_backward(final: Any, bar: Rows, perturbed: Any, arguments: Any, leng
         z, nudged, (bar_oscillators, bar_layer, bar_x) = carry
         z, _, respond = retrace(block, z)
         nudged, reading, read, rows = respond(beta, nudged)
-        bars = _tree.add(bar_oscillators, reading), _tree.add(bar_layer, read), _put(bar_x, rows, block)
+        bars = _tree.add(bar_oscillators, reading), _tree.add(bar_layer, read), _put(bar_x, rows, block, axis)
         return z, nudged, bars
 
     def weigh(i: Any, carry: Any) -> Any:

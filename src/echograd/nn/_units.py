@@ -2,7 +2,7 @@
 
 import abc
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -12,14 +12,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..gradients import AbstractGradient, Echo
 from ..integrators import State
 from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide
-from ._sequence import AbstractLayer, stream, transduce
-
-Rows = Float[Array, "batch steps features"]
+from ._sequence import AbstractLayer, Outer, Rows, stream, transduce
 
 
 class Projections(AbstractLayer):
     """Linear maps into the oscillators, out of them, and past them."""
 
+    axis: ClassVar[int] = 2
     read_in: Float[Array, "oscillators inputs"]
     read_out: Float[Array, "outputs oscillators"]
     feedthrough: Float[Array, " outputs"] | None
@@ -34,45 +33,33 @@ class Projections(AbstractLayer):
         return x
 
     def drive(self, prepared: Rows) -> Wide:
-        u = _widened(self.read_in, prepared.reshape(-1, prepared.shape[-1]))
-        return u.reshape(-1, self.channels, *prepared.shape[:2])
+        u = self.read_in @ prepared.reshape(prepared.shape[0], -1)
+        return u.reshape(-1, self.channels, *prepared.shape[1:])
 
     def output(self, x: Rows, prepared: Rows, q: Wide, block: Any = None) -> Rows:
         del x, block
-        y = _narrowed(self.read_out, q.reshape(self.read_out.shape[1], -1)).reshape(*prepared.shape[:2], -1)
-        return y if self.feedthrough is None else y + self.feedthrough[None, None] * prepared
+        y = (self.read_out @ q.reshape(self.read_out.shape[1], -1)).reshape(-1, *prepared.shape[1:])
+        return y if self.feedthrough is None else y + self.feedthrough[:, None, None] * prepared
 
 
-# Both ways between rows and oscillators, every product is written so that the wide factor or result stands as it is in
-# memory and the narrow one is transposed. Left to itself, differentiation transposes the wide ones, and XLA folds
-# transpositions into products that its CPU library then takes many times longer for.
-_kept = jax.lax.optimization_barrier
+class FeaturesLast(AbstractLayer):
+    """The same maps for sequences as users have them, turned around block by block."""
 
+    axis: ClassVar[int] = 1
+    inner: Projections
 
-@jax.custom_vjp
-def _widened(matrix: Float[Array, "wide narrow"], x: Float[Array, "rows narrow"]) -> Float[Array, "wide rows"]:
-    return matrix @ x.T
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        return self.inner.sizes
 
+    def prepare(self, x: Outer) -> Rows:
+        return jnp.moveaxis(x, -1, 0)
 
-def _widened_backward(kept: Any, bar: Float[Array, "wide rows"]) -> Any:
-    matrix, x = kept
-    return bar @ x, _kept(_kept(matrix.T) @ bar).T
+    def drive(self, prepared: Rows) -> Wide:
+        return self.inner.drive(prepared)
 
-
-_widened.defvjp(lambda matrix, x: (_widened(matrix, x), (matrix, x)), _widened_backward)
-
-
-@jax.custom_vjp
-def _narrowed(matrix: Float[Array, "narrow wide"], q: Float[Array, "wide rows"]) -> Float[Array, "rows narrow"]:
-    return _kept(matrix @ q).T
-
-
-def _narrowed_backward(kept: Any, bar: Float[Array, "rows narrow"]) -> Any:
-    matrix, q = kept
-    return _kept(q @ bar).T, _kept(matrix.T) @ bar.T
-
-
-_narrowed.defvjp(lambda matrix, q: (_narrowed(matrix, q), (matrix, q)), _narrowed_backward)
+    def output(self, x: Outer, prepared: Rows, q: Wide, block: Any = None) -> Outer:
+        return jnp.moveaxis(self.inner.output(x, prepared, q, block), 0, -1)
 
 
 class AbstractHRU(eqx.Module):
@@ -116,7 +103,7 @@ class AbstractHRU(eqx.Module):
             )
         if x.ndim == 2:
             return self(x[None])[0]
-        return transduce(self.system, self.projections, x, self.gradient)
+        return transduce(self.system, FeaturesLast(self.projections), x, self.gradient)
 
     def initial_state(self) -> State:
         """Return oscillators at rest, to begin streaming with."""

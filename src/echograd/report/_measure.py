@@ -170,7 +170,7 @@ def _drive_and_force(
     model: HSSM, state: Any, x: Float[Array, "steps channels"], target: Array
 ) -> tuple[Oscillations, Oscillations]:
     """Return what drives the oscillators of the first block, and the slope of the loss in their positions."""
-    features = jax.vmap(model.encoder)(x)[None]
+    features = jax.vmap(model.encoder)(x).T[:, None]
     running = [block.statistics(state) for block in model.blocks]
     system, layer = model.blocks[0].around(features, running[0])
     prepared = layer.prepare(features)
@@ -183,9 +183,9 @@ def _drive_and_force(
         for other, known in zip(model.blocks[1:], running[1:], strict=True):
             x, _ = other(x, known)
         if model.head == "classification":
-            outputs = model.decoder(jnp.mean(x[0], 0))
+            outputs = model.decoder(jnp.mean(x[:, 0], -1))
         else:
-            outputs = jax.vmap(model.decoder)(x[0, model.every - 1 :: model.every])
+            outputs = jax.vmap(model.decoder)(x[:, 0, model.every - 1 :: model.every].T)
         truth = target if target.ndim == 0 else target.ravel()[: outputs.size]
         return jnp.mean(costs(outputs[None], truth[None]))
 
