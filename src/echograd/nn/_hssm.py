@@ -7,8 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray, UInt32
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, UInt32
 
+from .. import _tree
 from ..gradients import AbstractGradient, Backprop
 from ._norm import BatchNorm, LayerNorm, Standardised
 from ._oscillators import AbstractOscillators, Wide
@@ -173,6 +174,25 @@ def _affine(linear: eqx.nn.Linear, x: Float[Array, "*batch inputs"]) -> Float[Ar
     """Apply a linear layer to every row."""
     y = x @ linear.weight.T
     return y if linear.bias is None else y + jnp.expand_dims(linear.bias, tuple(range(y.ndim - 1)))
+
+
+@jax.custom_vjp
+def _stacked(rows: tuple[PyTree, ...]) -> PyTree:
+    """Return the leaves of all rows on top of each other.
+
+    The cotangents are taken off the stack by places that the compiler does not know, and become arrays of their own. So
+    whatever is done with those that are alike, by an optimiser say, is compiled once, and not for every place.
+    """
+    return jax.tree.map(lambda *a: jnp.stack(a), *rows)
+
+
+def _unstacked(rows: int, bar: PyTree) -> tuple[tuple[PyTree, ...]]:
+    known = bar, [jnp.asarray(i, jnp.int32) for i in range(rows)]
+    bar, places = jax.lax.optimization_barrier(known)
+    return (jax.lax.optimization_barrier(tuple(_tree.take(bar, place) for place in places)),)
+
+
+_stacked.defvjp(lambda rows: (_stacked(rows), len(rows)), _unstacked)
 
 
 class Stream(eqx.Module):
@@ -353,9 +373,6 @@ class HSSM(eqx.Module):
         arrays, statics = zip(*(eqx.partition(row, eqx.is_array) for row in rows), strict=True)
         shapes = [jax.tree.map(lambda a: (a.shape, a.dtype), row) for row in arrays]
         if eqx.tree_equal(*shapes) and eqx.tree_equal(*statics) is True:
-            # What comes back through the barrier are gradients as arrays of their own, so that what an optimiser does
-            # with them is compiled once for all that are alike, and not for every place in a stack.
-            arrays = jax.lax.optimization_barrier(arrays)
             static = []
 
             def arranged(row: Any, seed: Any) -> Any:
@@ -368,7 +385,9 @@ class HSSM(eqx.Module):
                 cell, running = eqx.combine(row, static[0])
                 return cell(x, running, mask=mask, steps=steps)
 
-            cells = jax.vmap(arranged)(jax.tree.map(lambda *a: jnp.stack(a), *arrays), seeds)
+            numbers, others = zip(*(eqx.partition(row, eqx.is_inexact_array) for row in arrays), strict=True)
+            stacked = eqx.combine(_stacked(numbers), jax.tree.map(lambda *a: jnp.stack(a), *others))
+            cells = jax.vmap(arranged)(stacked, seeds)
             # Of a block an echo keeps its input and little else; backpropagation has to be told so.
             backprop = isinstance(self.blocks[0].unit.gradient, Backprop)
             x, found = jax.lax.scan(jax.checkpoint(body, prevent_cse=False) if backprop else body, x, cells)
