@@ -65,8 +65,8 @@ def test_a_gpu_gets_one_kernel_a_block(new_key):
     x = jax.random.normal(new_key(), (2, 40, 3))
     fused, device = unit(eg.Echo(), True), jax.sharding.AbstractDevice("NVIDIA H100 80GB HBM3", 132, "gpu")
     mesh = jax.sharding.AbstractMesh((1,), ("x",), abstract_device=device)
-    motion = _motion.motion(fused.system, eg.Infinitesimal())
-    drive = fused.projections.drive(x)
+    motion = _motion.motion(fused.system, eg.Infinitesimal(), 40)
+    drive = fused.projections.drive(jnp.moveaxis(x, -1, 0))
     z = (drive[..., 0], drive[..., 1])
 
     def both(z, drive):

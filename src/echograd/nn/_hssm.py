@@ -125,9 +125,7 @@ class GatedLayer(AbstractLayer):
     def output(self, x: Rows, prepared: Rows, q: Wide, block: Any) -> Rows:
         y = jax.nn.gelu(self.projections.output(x, prepared, q))
         keep = (lambda y, half: y) if self.seed is None else dropped(self.seed, self.dropout, y.shape, block)
-        both = self.gates.weight @ keep(y, 0).reshape(y.shape[0], -1)
-        both = both if self.gates.bias is None else both + self.gates.bias[:, None]
-        value, gate = both.reshape(2, *y.shape)
+        value, gate = _mixed(self.gates, keep(y, 0)).reshape(2, *y.shape)
         return x + keep(value * jax.nn.sigmoid(gate), 1)
 
 
@@ -171,7 +169,7 @@ def dropped(seed: UInt32[Array, "2"], probability: float, shape: tuple[int, ...]
 
 
 def _affine(linear: eqx.nn.Linear, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch outputs"]:
-    """Apply a linear layer to every row."""
+    """Apply a linear layer to the features, which come last."""
     y = x @ linear.weight.T
     return y if linear.bias is None else y + jnp.expand_dims(linear.bias, tuple(range(y.ndim - 1)))
 
@@ -193,6 +191,12 @@ def _unstacked(rows: int, bar: PyTree) -> tuple[tuple[PyTree, ...]]:
 
 
 _stacked.defvjp(lambda rows: (_stacked(rows), len(rows)), _unstacked)
+
+
+def _mixed(linear: eqx.nn.Linear, x: Rows) -> Rows:
+    """Apply a linear layer to the features, which come first."""
+    y = (linear.weight @ x.reshape(x.shape[0], -1)).reshape(-1, *x.shape[1:])
+    return y if linear.bias is None else y + jnp.expand_dims(linear.bias, tuple(range(1, y.ndim)))
 
 
 class Stream(eqx.Module):
@@ -353,7 +357,7 @@ class HSSM(eqx.Module):
         steps = x.shape[1]
         # Padded once, while the rows are narrow, so that the blocks of steps come out even in every layer.
         x = jnp.pad(x, ((0, 0), (0, -steps % block_length(steps, x.shape[0])), (0, 0)))
-        x = jnp.moveaxis(_affine(self.encoder, x), -1, 0)
+        x = _mixed(self.encoder, jnp.moveaxis(x, -1, 0))
         x, state = self._through(x, state, mask, steps, key)
         if self.head == "classification":
             logits = _affine(self.decoder, _mean(x[..., :steps], mask))
