@@ -14,10 +14,12 @@ from ._sequence import SHAPES
 ABOUT = """
 A `LinearHRU` alone at the shapes of the sequence models. The least that any program must move is its inputs and
 outputs, and for a gradient also their cotangents; `copy` moves its input and output and nothing else, in the same
-turns, and gives the bandwidth. The last column is the time over that bound.
+turns, and gives the bandwidth. The least that it must compute are its products with the read-in and read-out matrices:
+`products` is nothing else, and a gradient has three and a half times as many, as the drive is computed again and both
+products are differentiated in both of their factors. The last columns are the time over either bound.
 """
 
-CONTENDERS = ("copy", "forward", "echo", "backprop")
+CONTENDERS = ("copy", "products", "forward", "echo", "backprop")
 
 
 def cases(quick: bool, peers: dict[str, str]) -> list[Case]:
@@ -37,11 +39,16 @@ def build(case: Case, contender: str) -> Program:
     if contender == "copy":
         program, figures = compiled(lambda x: x + 1, x)
         return Program(lambda: program(x), {**figures, "moved_mb": moved})
+    once = {"moved_mb": moved, "products": 1.0}
     gradient = Backprop() if contender == "backprop" else Echo()
     unit = LinearHRU(size["hidden"], size["hidden"], units=size["units"], gradient=gradient, key=jax.random.key(0))
+    if contender == "products":
+        factors = unit.projections.read_out, unit.projections.read_in, x.reshape(-1, size["hidden"]).T
+        program, figures = compiled(lambda out, into, x: out @ jax.lax.optimization_barrier(into @ x), *factors)
+        return Program(lambda: program(*factors), {**figures, **once})
     if contender == "forward":
         program, figures = compiled(lambda unit, x: unit(x), unit, x)
-        return Program(lambda: program(unit, x), {**figures, "moved_mb": moved})
+        return Program(lambda: program(unit, x), {**figures, **once})
     bar = jnp.ones_like(x)
 
     def pulled(unit: Any, x: Any, bar: Any) -> Any:
@@ -49,7 +56,7 @@ def build(case: Case, contender: str) -> Program:
         return y, pull(bar)
 
     program, figures = compiled(pulled, unit, x, bar)
-    figures = {**figures, "moved_mb": 2 * moved}
+    figures = {**figures, "moved_mb": 2 * moved, "products": 3.5}
     return Program(lambda: program(unit, x, bar), figures, lambda found: {"gradient": found[1]})
 
 
