@@ -30,7 +30,7 @@ class Network:
         complex: complex read-in and read-out of the oscillators.
         norm: normalisation in front of the oscillators, over features ("layer") or batch and time ("batch").
         dropout: probability of dropping a feature in training.
-        angles: bounds of the initial rotation angles per step, between 0 and pi.
+        angles: bounds of the initial rotation angles per step, between 0 and pi; None: those of the kind of unit.
     """
 
     hidden: int = 32
@@ -39,7 +39,7 @@ class Network:
     complex: bool = True
     norm: Literal["layer", "batch"] = "layer"
     dropout: float = 0.1
-    angles: tuple[float, float] = (0.01, 2.0)
+    angles: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
