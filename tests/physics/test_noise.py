@@ -40,7 +40,7 @@ class ShakenEcho(AbstractNudgedGradient):
         return self.echo.read_run(wanted, rest, z0, final, bar)
 
     def read_path(self, *arguments):
-        raise NotImplementedError
+        raise NotImplementedError("The disturbance is one of initial value problems.")
 
 
 SYSTEM = Pendulums(jnp.asarray([1.0, 2.0, 0.5]), jnp.asarray([1.0, 0.5, 0.7]))
