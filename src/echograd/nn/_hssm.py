@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, UInt32
 from .. import _tree
 from ..gradients import AbstractGradient, Backprop
 from ._norm import BatchNorm, LayerNorm, Standardised
-from ._oscillators import AbstractOscillators, Wide
+from ._oscillators import AbstractOscillators, Wide, reshaped
 from ._sequence import AbstractLayer, Rows, block_length, stream, transduce
 from ._units import AbstractHRU, LinearHRU, NonlinearHRU, Projections
 
@@ -125,7 +125,7 @@ class GatedLayer(AbstractLayer):
     def output(self, x: Rows, prepared: Rows, q: Wide, block: Any) -> Rows:
         y = jax.nn.gelu(self.projections.output(x, prepared, q))
         keep = (lambda y, half: y) if self.seed is None else dropped(self.seed, self.dropout, y.shape, block)
-        value, gate = _mixed(self.gates, keep(y, 0)).reshape(2, *y.shape)
+        value, gate = _halves(_mixed(self.gates, keep(y, 0)))
         return x + keep(value * jax.nn.sigmoid(gate), 1)
 
 
@@ -195,8 +195,21 @@ _stacked.defvjp(lambda rows: (_stacked(rows), len(rows)), _unstacked)
 
 def _mixed(linear: eqx.nn.Linear, x: Rows) -> Rows:
     """Apply a linear layer to the features, which come first."""
-    y = (linear.weight @ x.reshape(x.shape[0], -1)).reshape(-1, *x.shape[1:])
+    y = reshaped(linear.weight @ reshaped(x, x.shape[0], -1), -1, *x.shape[1:])
     return y if linear.bias is None else y + jnp.expand_dims(linear.bias, tuple(range(1, y.ndim)))
+
+
+@jax.custom_vjp
+def _halves(x: Rows) -> tuple[Rows, Rows]:
+    """Return the first half of the features, and the second.
+
+    The cotangents are computed before they are put together: a loop over both would ask which half it is in.
+    """
+    half = x.shape[0] // 2
+    return x[:half], x[half:]
+
+
+_halves.defvjp(lambda x: (_halves(x), None), lambda _, bars: (jnp.concatenate(jax.lax.optimization_barrier(bars)),))
 
 
 class Stream(eqx.Module):

@@ -15,7 +15,7 @@ from .. import _tree
 from ..integrators import State
 from ..nudge import AbstractFiniteNudge, AbstractNudge, Infinitesimal
 from ._kernel import scan
-from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide
+from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide, reshaped
 
 # Steps that a rotation takes in one product. Longer: more arithmetic; shorter: smaller matrices.
 _CHUNK = 32
@@ -111,7 +111,7 @@ class Rotation(AbstractMotion):
     def run(self, z: PyTree, drive: Wide) -> tuple[PyTree, Wide]:
         chunks = self._chunked(drive)
         states = jnp.concatenate([z, _joined(chunks @ self.kick_to_end, z)], -1) @ self.between
-        return states[..., -2:], self._positions(chunks, states).reshape(drive.shape)
+        return states[..., -2:], reshaped(self._positions(chunks, states), *drive.shape)
 
     def turn(self, z: PyTree) -> PyTree:
         # The echo is the inverse rotation of the state as it is.
@@ -122,7 +122,7 @@ class Rotation(AbstractMotion):
         came = jnp.concatenate([jnp.zeros_like(z), _joined(chunks @ self.kick_to_end, z)], -1)
         end = jnp.pad(z, ((0, 0), (0, 0), (came.shape[-1] - 2, 0)))
         states = came + (end - came) @ _transposed(self.between)
-        q, z = self._positions(chunks, states).reshape(drive.shape), states[..., :2]
+        q, z = reshaped(self._positions(chunks, states), *drive.shape), states[..., :2]
         first = self.oscillators.gain[:, None] * z[..., 0]
         before = jnp.concatenate([first.reshape(*q.shape[:-1], 1), q[..., :-1]], -1)
         return z, q, before + q - 0.5 * drive
@@ -139,7 +139,7 @@ class Rotation(AbstractMotion):
         states = came @ _transposed(self.between)
         bar_drive = chunks @ _transposed(self.kick_to_node)
         bar_drive += _spanned(_cut(states[..., 2:]), _transposed(self.kick_to_end))
-        bar_drive = bar_drive.reshape(drive.shape)
+        bar_drive = reshaped(bar_drive, *drive.shape)
         # ∂H/∂w = sin(w) q², q at the half step. The path is 2 cos²(w/2) q there, and `bar_drive` is d_β q.
         bar_angle = jnp.sum(jax.lax.optimization_barrier(path * bar_drive), (1, 2, 3))
         bar_angle *= -2 * jnp.tan(0.5 * self.oscillators.angle)
@@ -150,7 +150,7 @@ class Rotation(AbstractMotion):
         return x
 
     def _chunked(self, x: Wide) -> Float[Array, "units chunks chunk"]:
-        return x.reshape(x.shape[0], -1, self.kick_to_node.shape[-1])
+        return reshaped(x, x.shape[0], -1, self.kick_to_node.shape[-1])
 
     def _positions(self, chunks: Array, states: Array) -> Array:
         """Return the positions after every step: what kicks make of them, and the states at the start of the chunks."""
@@ -189,7 +189,7 @@ def _joined(pairs: Float[Array, "units chunks 2"], z: Float[Array, "units rows 2
 
 
 def _cut(states: Float[Array, "units rows pairs"]) -> Float[Array, "units chunks 2"]:
-    return states.reshape(states.shape[0], -1, 2)
+    return reshaped(states, states.shape[0], -1, 2)
 
 
 def _spanned(z: Float[Array, "units chunks 2"], matrix: Float[Array, "units 2 times"]) -> Array:

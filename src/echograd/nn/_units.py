@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..gradients import AbstractGradient, Echo
 from ..integrators import State
-from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide
+from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide, reshaped
 from ._sequence import AbstractLayer, Outer, Rows, stream, transduce
 
 
@@ -33,12 +33,12 @@ class Projections(AbstractLayer):
         return x
 
     def drive(self, prepared: Rows) -> Wide:
-        u = self.read_in @ prepared.reshape(prepared.shape[0], -1)
-        return u.reshape(-1, self.channels, *prepared.shape[1:])
+        u = self.read_in @ reshaped(prepared, prepared.shape[0], -1)
+        return reshaped(u, -1, self.channels, *prepared.shape[1:])
 
     def output(self, x: Rows, prepared: Rows, q: Wide, block: Any = None) -> Rows:
         del x, block
-        y = (self.read_out @ q.reshape(self.read_out.shape[1], -1)).reshape(-1, *prepared.shape[1:])
+        y = reshaped(self.read_out @ reshaped(q, self.read_out.shape[1], -1), -1, *prepared.shape[1:])
         return y if self.feedthrough is None else y + self.feedthrough[:, None, None] * prepared
 
 
