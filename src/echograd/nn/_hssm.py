@@ -10,10 +10,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, UInt32
 
 from .. import _tree
-from ..gradients import AbstractGradient, Backprop
-from ._norm import BatchNorm, LayerNorm, Standardised
-from ._oscillators import AbstractOscillators, Wide, reshaped
-from ._sequence import AbstractLayer, Rows, block_length, stream, transduce
+from ..gradients import AbstractGradient, Echo, constant
+from ._chain import AbstractCell, chained, pooled
+from ._norm import BatchNorm, LayerNorm, Moments, Standardised
+from ._oscillators import AbstractOscillators, Wide
+from ._rows import Rows, Valid, halves, mixed
+from ._sequence import AbstractLayer, block_length, stream, transduce
 from ._units import AbstractHRU, LinearHRU, NonlinearHRU, Projections
 
 _UNITS = {"linear": LinearHRU, "nonlinear": NonlinearHRU}
@@ -42,27 +44,26 @@ class HSSMBlock(eqx.Module):
     dropout: eqx.nn.Dropout
 
     def __call__(
-        self, x: Rows, running: Any = None, *, mask: Mask | None = None, steps: int | None = None, seed: Any = None
+        self, x: Rows, running: Any = None, *, valid: Valid | None = None, seed: Any = None
     ) -> tuple[Rows, Any]:
         """Return the block's output sequences, and the running statistics of its norm.
 
         Args:
             x: sequences, shape (hidden, batch, steps).
             running: running statistics of a batch norm.
-            mask: which steps are valid.
-            steps: number of steps that count; the rest is padding.
+            valid: which rows count, 1 or 0, shape (batch, steps); by default all of them.
             seed: two random words for dropout.
         """
-        return self.arranged(seed)(x, running, mask=mask, steps=steps)
+        valid = jnp.ones(x.shape[1:], x.dtype) if valid is None else valid
+        return self.arranged(seed)(x, running, valid)
 
     def statistics(self, state: Any) -> Any:
         """Return the running statistics that a state holds for the norm of this block; `None` where it needs none."""
         return state.get(self.norm.running) if isinstance(self.norm, BatchNorm) else None
 
-    def around(self, x: Rows, running: Any) -> tuple[AbstractOscillators, "GatedLayer"]:
-        """Return the oscillators and what surrounds them on these sequences, in inference mode."""
-        cell, (norm, _) = self.arranged(None), self.norm.fit(x, running, None)
-        return cell.oscillators, cell.layer(norm)
+    def around(self, running: Any) -> tuple[AbstractOscillators, "GatedLayer"]:
+        """Return the oscillators and what surrounds them, in inference mode."""
+        return self.arranged(None).fit(None, running)[0]
 
     def arranged(self, seed: Any) -> "Cell":
         """Return the block with its parameters in the form in which sequences need them."""
@@ -82,7 +83,7 @@ class HSSMBlock(eqx.Module):
         )
 
 
-class Cell(eqx.Module):
+class Cell(AbstractCell):
     """A block whose parameters have been made of the trained ones, once for all its steps."""
 
     norm: LayerNorm | BatchNorm
@@ -93,13 +94,22 @@ class Cell(eqx.Module):
     dropout: float = eqx.field(static=True)
     gradient: AbstractGradient
 
-    def __call__(self, x: Rows, running: Any, *, mask: Mask | None, steps: int | None) -> tuple[Rows, Any]:
-        norm, running = self.norm.fit(x, running, mask, steps)
-        return transduce(self.oscillators, self.layer(norm), x, self.gradient), running
+    def __call__(self, x: Rows, running: Any, valid: Valid) -> tuple[Rows, Any]:
+        (oscillators, layer), running = self.fit(self.moments(x, valid), running)
+        return transduce(oscillators, layer, x, self.gradient), running
 
-    def layer(self, norm: LayerNorm | Standardised) -> "GatedLayer":
-        """Return what surrounds the oscillators, with the statistics of the norm known."""
-        return GatedLayer(norm, self.projections, self.gates, self.seed, self.dropout)
+    @property
+    def echo(self) -> Echo:
+        assert isinstance(self.gradient, Echo)
+        return constant(self.gradient)
+
+    def moments(self, x: Rows, valid: Valid) -> Moments | None:
+        return self.norm.moments(x, valid)
+
+    def fit(self, moments: Any, running: Any) -> tuple[tuple[AbstractOscillators, "GatedLayer"], Any]:
+        norm, running = self.norm.fit(moments, running)
+        layer = GatedLayer(norm, self.projections, self.gates, self.seed, self.dropout)
+        return (self.oscillators, layer), running
 
 
 class GatedLayer(AbstractLayer):
@@ -125,7 +135,7 @@ class GatedLayer(AbstractLayer):
     def output(self, x: Rows, prepared: Rows, q: Wide, block: Any) -> Rows:
         y = jax.nn.gelu(self.projections.output(x, prepared, q))
         keep = (lambda y, half: y) if self.seed is None else dropped(self.seed, self.dropout, y.shape, block)
-        value, gate = _halves(_mixed(self.gates, keep(y, 0)))
+        value, gate = halves(mixed(self.gates, keep(y, 0)))
         return x + keep(value * jax.nn.sigmoid(gate), 1)
 
 
@@ -191,25 +201,6 @@ def _unstacked(rows: int, bar: PyTree) -> tuple[tuple[PyTree, ...]]:
 
 
 _stacked.defvjp(lambda rows: (_stacked(rows), len(rows)), _unstacked)
-
-
-def _mixed(linear: eqx.nn.Linear, x: Rows) -> Rows:
-    """Apply a linear layer to the features, which come first."""
-    y = reshaped(linear.weight @ reshaped(x, x.shape[0], -1), -1, *x.shape[1:])
-    return y if linear.bias is None else y + jnp.expand_dims(linear.bias, tuple(range(1, y.ndim)))
-
-
-@jax.custom_vjp
-def _halves(x: Rows) -> tuple[Rows, Rows]:
-    """Return the first half of the features, and the second.
-
-    The cotangents are computed before they are put together: a loop over both would ask which half it is in.
-    """
-    half = x.shape[0] // 2
-    return x[:half], x[half:]
-
-
-_halves.defvjp(lambda x: (_halves(x), None), lambda _, bars: (jnp.concatenate(jax.lax.optimization_barrier(bars)),))
 
 
 class Stream(eqx.Module):
@@ -369,17 +360,25 @@ class HSSM(eqx.Module):
         state = jax.tree.map(lambda leaf: leaf, state)
         steps = x.shape[1]
         # Padded once, while the rows are narrow, so that the blocks of steps come out even in every layer.
-        x = jnp.pad(x, ((0, 0), (0, -steps % block_length(steps, x.shape[0])), (0, 0)))
-        x = _mixed(self.encoder, jnp.moveaxis(x, -1, 0))
-        x, state = self._through(x, state, mask, steps, key)
+        padding = -steps % block_length(steps, x.shape[0])
+        valid = jnp.ones(x.shape[:2], x.dtype) if mask is None else mask.astype(x.dtype)
+        valid = jnp.pad(valid, ((0, 0), (0, padding)))
+        x = jnp.moveaxis(jnp.pad(x, ((0, 0), (0, padding), (0, 0))), -1, 0)
+        x, state = self._through(x, state, valid, key)
         if self.head == "classification":
-            logits = _affine(self.decoder, _mean(x[..., :steps], mask))
+            # A sequence without any valid step (the padding of a batch) pools to zero instead of to NaN.
+            x = x.T / jnp.maximum(jnp.sum(valid, 1), 1)[:, None]
         else:
-            logits = _affine(self.decoder, jnp.moveaxis(x[..., self.every - 1 : steps : self.every], 0, -1))
+            x = jnp.moveaxis(x[..., self.every - 1 : steps : self.every], 0, -1)
+        logits = _affine(self.decoder, x)
         return logits if state is None else (logits, state)
 
-    def _through(self, x: Rows, state: Any, mask: Any, steps: int, key: Any) -> tuple[Rows, Any]:
-        """Take rows through all blocks: in a loop, so that one block is compiled, whatever their number."""
+    def _through(self, x: Rows, state: Any, valid: Valid, key: Any) -> tuple[Rows, Any]:
+        """Encode rows and take them through all blocks: in a loop, so that one is compiled, whatever their number.
+
+        For classification the outputs are pooled.
+        """
+        pool = self.head == "classification"
         seeds = None if key is None else _seeds(key, len(self.blocks))
         rows = []
         for block in self.blocks:
@@ -398,27 +397,33 @@ class HSSM(eqx.Module):
                 static.append(rest)
                 return row
 
-            def body(x: Rows, row: Any) -> tuple[Rows, Any]:
-                cell, running = eqx.combine(row, static[0])
-                return cell(x, running, mask=mask, steps=steps)
-
             numbers, others = zip(*(eqx.partition(row, eqx.is_inexact_array) for row in arrays), strict=True)
             stacked = eqx.combine(_stacked(numbers), jax.tree.map(lambda *a: jnp.stack(a), *others))
             cells = jax.vmap(arranged)(stacked, seeds)
-            # Of a block an echo keeps its input and little else; backpropagation has to be told so.
-            backprop = isinstance(self.blocks[0].unit.gradient, Backprop)
-            x, found = jax.lax.scan(jax.checkpoint(body, prevent_cse=False) if backprop else body, x, cells)
+            echo = isinstance(self.blocks[0].unit.gradient, Echo)
+            if echo and not (isinstance(norm := self.blocks[0].norm, BatchNorm) and norm.shared):
+                x, found = chained(self.encoder, eqx.combine(cells, static[0]), x, valid, pool=pool)
+                pool = False
+            else:
+                # On its way back, a rule of our own could not ask the other examples of a `vmap` for their statistics.
+                def body(x: Rows, row: Any) -> tuple[Rows, Any]:
+                    cell, running = eqx.combine(row, static[0])
+                    return cell(x, running, valid)
+
+                # Of a block an echo keeps its input and little else; backpropagation has to be told so.
+                body = body if echo else jax.checkpoint(body, prevent_cse=False)
+                x, found = jax.lax.scan(body, mixed(self.encoder, x), cells)
             found = [jax.tree.map(lambda a, i=i: a[i], found) for i in range(len(rows))]
         else:
-            found = []
+            x, found = mixed(self.encoder, x), []
             for i, (block, running) in enumerate(rows):
                 seed = None if seeds is None else seeds[i]
-                x, running = block(x, running, mask=mask, steps=steps, seed=seed)
+                x, running = block(x, running, valid=valid, seed=seed)
                 found.append(running)
         for block, running in zip(self.blocks, found, strict=True):
             if isinstance(block.norm, BatchNorm) and not block.norm.inference:
                 state = state.set(block.norm.running, running)
-        return x, state
+        return pooled(x, valid) if pool else x, state
 
     def initial_state(self, state: Any = None) -> Stream:
         """Return the state to begin streaming with; `state` is that of the batch norms, where there are any."""
@@ -438,17 +443,8 @@ class HSSM(eqx.Module):
         model = eqx.nn.inference_mode(self)
         x, units = model.encoder(u), []
         for block, unit_state in zip(model.blocks, state.units, strict=True):
-            system, layer = block.around(x[:, None, None], block.statistics(state.norms))
+            system, layer = block.around(block.statistics(state.norms))
             unit_state, x = stream(system, layer, unit_state, x)
             units.append(unit_state)
         stream_ = Stream(tuple(units), state.pooled + x, state.count + 1, state.norms)
         return stream_, model.decoder(stream_.pooled / stream_.count if self.head == "classification" else x)
-
-
-def _mean(x: Rows, mask: Mask | None) -> Float[Array, "batch hidden"]:
-    """Return the means over the valid steps."""
-    if mask is None:
-        return jnp.mean(x, -1).T
-    weights = mask.astype(x.dtype)
-    # A sequence without any valid step (the padding of a batch) pools to zero instead of to NaN.
-    return jnp.einsum("bl,hbl->bh", weights, x) / jnp.maximum(jnp.sum(weights, 1), 1)[:, None]

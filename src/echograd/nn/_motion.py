@@ -15,7 +15,8 @@ from .. import _tree
 from ..integrators import State
 from ..nudge import AbstractFiniteNudge, AbstractNudge, Infinitesimal
 from ._kernel import scan
-from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide, reshaped
+from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide
+from ._rows import reshaped
 
 # Steps that a rotation takes in one product. Longer: more arithmetic; shorter: smaller matrices.
 _CHUNK = 32

@@ -1,7 +1,5 @@
 """Normalisation of sequences: over the features of a step, or over the batch and its valid steps."""
 
-import functools
-import math
 from typing import Any
 
 import equinox as eqx
@@ -9,14 +7,52 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ._rows import rowlike
+
 Features = Float[Array, "*batch steps features"]
 # As it is inside a model.
 Rows = Float[Array, "features *batch steps"]
 Mask = Bool[Array, "*batch steps"]
+Valid = Float[Array, "*batch steps"]
 # Running mean and variance, and how much of the initial guess is still in them.
 Running = tuple[Float[Array, " features"], Float[Array, " features"], Float[Array, ""]]
 
 _EPSILON = 1e-5
+
+
+class Moments(eqx.Module):
+    """The number of rows, their mean, and the sums of their squared distances from it."""
+
+    count: Float[Array, ""]
+    mean: Float[Array, " features"]
+    squares: Float[Array, " features"]
+
+    @staticmethod
+    def of(x: Rows, valid: Valid) -> "Moments":
+        """Return the moments of the valid rows."""
+        others = tuple(range(1, x.ndim))
+        count = jnp.sum(valid)
+        mean = jnp.sum(valid[None] * x, others) / jnp.maximum(count, 1)
+        return Moments(count, mean, jnp.sum(valid[None] * (x - rowlike(mean, x)) ** 2, others))
+
+    @staticmethod
+    def none(features: int, dtype: Any) -> "Moments":
+        """Return the moments of no rows."""
+        zero = jnp.zeros(features, dtype)
+        return Moments(jnp.zeros((), dtype), zero, zero)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Return the moments of both together. Source: T. F. Chan et al., Stanford STAN-CS-79-773."""
+        count, apart = self.count + other.count, other.mean - self.mean
+        share = other.count / jnp.maximum(count, 1)
+        squares = self.squares + other.squares + self.count * share * apart**2
+        return Moments(count, self.mean + share * apart, squares)
+
+    def pull(self, bar: "Moments", x: Rows, valid: Valid) -> Rows:
+        """Return the cotangent of rows among those that these are the moments of."""
+        # The mean is where the sum of squares is smallest.
+        shift, slope = bar.mean / jnp.maximum(self.count, 1), 2 * bar.squares
+        return valid[None] * (rowlike(shift, x) + rowlike(slope, x) * (x - rowlike(self.mean, x)))
 
 
 class LayerNorm(eqx.Module):
@@ -45,16 +81,20 @@ class LayerNorm(eqx.Module):
         del mask
         return jnp.moveaxis(self.rows(jnp.moveaxis(x, -1, 0)), 0, -1), state
 
-    def fit(self, x: Rows, running: None, mask: Mask | None, steps: int | None = None) -> tuple["LayerNorm", None]:
+    def moments(self, x: Rows, valid: Valid) -> None:
+        """Return what there is to know of all rows: nothing."""
+        del x, valid
+
+    def fit(self, moments: None, running: None) -> tuple["LayerNorm", None]:
         """Return what normalises rows one by one: here the norm itself, which looks at no other rows."""
-        del x, running, mask, steps
+        del moments, running
         return self, None
 
     def rows(self, x: Rows) -> Rows:
         """Normalise rows."""
         x = x - jnp.mean(x, 0, keepdims=True)
         x = x * jax.lax.rsqrt(jnp.mean(x**2, 0, keepdims=True) + _EPSILON)
-        return x * _rowlike(self.scale, x) + _rowlike(self.shift, x)
+        return x * rowlike(self.scale, x) + rowlike(self.shift, x)
 
 
 class Standardised(eqx.Module):
@@ -70,9 +110,7 @@ class Standardised(eqx.Module):
 
     def rows(self, x: Rows) -> Rows:
         """Normalise rows."""
-        return (x - _rowlike(jax.lax.stop_gradient(self.centre), x)) * _rowlike(self.factor, x) + _rowlike(
-            self.shift, x
-        )
+        return (x - rowlike(jax.lax.stop_gradient(self.centre), x)) * rowlike(self.factor, x) + rowlike(self.shift, x)
 
 
 class BatchNorm(eqx.nn.StatefulLayer):
@@ -118,27 +156,27 @@ class BatchNorm(eqx.nn.StatefulLayer):
         if x.ndim == 2:
             self.check_batch()
         x = jnp.moveaxis(x, -1, 0)
-        standardised, running = self.fit(x, state.get(self.running), mask)
+        valid = jnp.ones(x.shape[1:], x.dtype) if mask is None else mask.astype(x.dtype)
+        standardised, running = self.fit(self.moments(x, valid), state.get(self.running))
         return jnp.moveaxis(standardised.rows(x), 0, -1), state if self.inference else state.set(self.running, running)
 
-    def fit(
-        self, x: Rows, running: Running, mask: Mask | None, steps: int | None = None
-    ) -> tuple[Standardised, Running]:
-        """Return what normalises rows one by one, fitted to the first `steps`, and the updated running statistics."""
+    def moments(self, x: Rows, valid: Valid) -> Moments | None:
+        """Return what there is to know of all rows in training; in inference nothing."""
+        return None if self.inference else Moments.of(x, valid)
+
+    def fit(self, moments: Moments | None, running: Running) -> tuple[Standardised, Running]:
+        """Return what normalises rows one by one, fitted to all of them, and the updated running statistics."""
         mean, variance, guess = running
-        if self.inference:
+        if moments is None:
             # Statistics of at least one batch, freed of the initial zeros; before any batch: leave x as it is.
             seen = guess < 1
             weight = jnp.where(seen, 1 - guess, 1)
             mean = jnp.where(seen, mean / weight, jnp.zeros_like(mean))
             variance = jnp.where(seen, variance / weight, jnp.ones_like(variance))
         else:
-            steps = x.shape[-1] if steps is None else steps
-            valid = jnp.ones((1, *(1,) * (x.ndim - 1)), x.dtype) if mask is None else mask.astype(x.dtype)[None]
-            count = math.prod(x.shape[1:-1]) * steps if mask is None else jnp.sum(valid)
-            count = jnp.maximum(self._summed(jnp.asarray(count, x.dtype)), 1)
-            mean = self._summed(jnp.sum(valid * x[..., :steps], tuple(range(1, x.ndim)))) / count
-            variance = self._summed(_squares(x, mean, valid, steps)) / count
+            count = jnp.maximum(self._summed(moments.count), 1)
+            mean = self._summed(moments.count * moments.mean) / count
+            variance = self._summed(moments.squares + moments.count * (moments.mean - mean) ** 2) / count
             m = self.momentum
             old = jax.tree.map(lambda a: m * a, running)
             fresh = ((1 - m) * mean, (1 - m) * variance, jnp.zeros_like(guess))
@@ -146,46 +184,23 @@ class BatchNorm(eqx.nn.StatefulLayer):
         factor, centre = self.scale * jax.lax.rsqrt(variance + _EPSILON), jax.lax.stop_gradient(mean)
         return Standardised(centre, factor, self.shift - factor * (mean - centre)), running
 
-    def check_batch(self) -> None:
-        """Raise if a single sequence has no batch around it, and one is needed."""
-        if self.inference:
-            return
+    @property
+    def shared(self) -> bool:
+        """Whether statistics are those of all examples of a `vmap`."""
         try:
             jax.lax.psum(1, self.axis_name)
-        except NameError as error:
+        except NameError:
+            return False
+        return not self.inference
+
+    def check_batch(self) -> None:
+        """Raise if a single sequence has no batch around it, and one is needed."""
+        if not self.inference and not self.shared:
             raise ValueError(
                 "BatchNorm: there is no batch axis. Pass a batch, shape (batch, steps, features), or call the model "
                 f'inside jax.vmap(..., axis_name="{self.axis_name}"), or in equinox.nn.inference_mode.'
-            ) from error
+            )
 
     def _summed(self, x: Array) -> Array:
         """Add up over the examples that a `vmap` holds, where there is one."""
-        try:
-            return jax.lax.psum(x, self.axis_name)
-        except NameError:
-            return x
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _squares(x: Rows, mean: Array, valid: Array, steps: int) -> Array:
-    """Return the sums of squared distances from the mean; the backward pass needs no rows but `x` itself."""
-    return jnp.sum(valid * (x[..., :steps] - _rowlike(mean, x)) ** 2, tuple(range(1, x.ndim)))
-
-
-def _squares_forward(x: Rows, mean: Array, valid: Array, steps: int) -> tuple[Array, Any]:
-    return _squares(x, mean, valid, steps), (x, mean, valid)
-
-
-def _squares_backward(steps: int, kept: Any, bar: Array) -> tuple[Array, Array, Array]:
-    x, mean, valid = kept
-    bar_x = 2 * valid * _rowlike(bar, x) * (x[..., :steps] - _rowlike(mean, x))
-    bar_x = jnp.pad(bar_x, [(0, 0)] * (x.ndim - 1) + [(0, x.shape[-1] - steps)])
-    # The mean is where the sum of squares is smallest.
-    return bar_x, jnp.zeros_like(mean), jnp.zeros_like(valid)
-
-
-_squares.defvjp(_squares_forward, _squares_backward)
-
-
-def _rowlike(x: Float[Array, " features"], rows: Rows) -> Array:
-    return jnp.expand_dims(x, tuple(range(1, rows.ndim)))
+        return jax.lax.psum(x, self.axis_name) if self.shared else x

@@ -17,15 +17,6 @@ Wide = Float[Array, "units channels batch steps"]
 _INTEGRATOR = Leapfrog()
 
 
-def reshaped(x: Array, *shape: int) -> Array:
-    """Return `x` in another shape, between barriers.
-
-    On CPUs, XLA fuses a reshape with the loop that computes `x`, which then runs over the new shape and divides by the
-    sizes of the old one for every entry: it is not vectorised any more, and takes two to four times as long.
-    """
-    return jax.lax.optimization_barrier(jax.lax.optimization_barrier(x).reshape(shape))
-
-
 @jax.custom_jvp
 def log_cosh(x: Array) -> Array:
     r"""Return $\log\cosh x$ without overflow, with $\tanh x$ for a derivative also at 0.

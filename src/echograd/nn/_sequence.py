@@ -2,6 +2,7 @@
 
 import abc
 import math
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -15,14 +16,13 @@ from ..integrators import State
 from ..nudge import AbstractNudge, Infinitesimal
 from ._motion import Rotation, motion
 from ._oscillators import AbstractOscillators, Wide
+from ._rows import Rows
 
 # Rows (steps × batch) that are worked on at a time: enough for efficient products, few enough to stay in the cache.
 _ROWS = 4096
 # A block is a multiple of this many steps, and of no more than so many: a `vmap` may hide a batch from us.
 _UNIT, _LONGEST = 32, 1024
 
-# Features first and steps last, as inside a model: all products then are of matrices as they are in memory.
-Rows = Float[Array, "features batch steps"]
 # Rows at the outside of a layer, where the features may also come last.
 Outer = Float[Array, "..."]
 
@@ -119,24 +119,148 @@ def _put(x: Outer, rows: Outer, block: Int[Array, ""], axis: int) -> Outer:
     return jax.lax.dynamic_update_slice_in_dim(x, rows, block * rows.shape[axis], axis)
 
 
+class Blocks(eqx.Module):
+    """How a sequence is cut into blocks, and where a layer finds its rows in a store of arrays, and puts others.
+
+    Whoever holds the store says so: a unit has arrays for its inputs and its outputs, a model has one for all layers.
+    """
+
+    number: int
+    length: int
+    batch: int
+    take: Callable[[Any, Int[Array, ""]], Outer] = eqx.field(static=True)
+    put: Callable[[Any, Outer, Int[Array, ""]], Any] = eqx.field(static=True)
+
+
+def forth(
+    oscillators: AbstractOscillators, layer: AbstractLayer, nudge: AbstractNudge, blocks: Blocks, store: Any
+) -> tuple[Any, Any]:
+    """Return the final state, starting from rest, and the store with the outputs put into it."""
+    moved = motion(oscillators, nudge, blocks.length)
+
+    def body(block: Int[Array, ""], carry: Any) -> Any:
+        z, store = carry
+        rows = blocks.take(store, block)
+        prepared = layer.prepare(rows)
+        z, q = moved.run(z, layer.drive(prepared))
+        return z, blocks.put(store, layer.output(rows, prepared, q, block), block)
+
+    start = moved.rest((*layer.sizes[:2], blocks.batch))
+    return jax.lax.fori_loop(0, blocks.number, body, (start, store))
+
+
+def back(
+    oscillators: AbstractOscillators,
+    layer: AbstractLayer,
+    echo: Echo,
+    blocks: Blocks,
+    bars: Callable[[Any, Int[Array, ""]], Outer],
+    final: Any,
+    store: Any,
+) -> tuple[tuple[Any, Any], Any, Callable[[Any], Any]]:
+    """Echo the layer: every block is retraced, differentiated without memory, nudged, and read.
+
+    Args:
+        oscillators: the oscillators.
+        layer: what surrounds them.
+        echo: the gradient.
+        blocks: how to cut; rows are taken from the store, and their cotangents are put into it.
+        bars: the cotangents of the outputs, out of the store.
+        final: the final state.
+        store: the store.
+
+    Returns:
+        The cotangents of oscillators and layer, the store, and a check through which results have to pass.
+    """
+    moved = motion(oscillators, echo.nudge, blocks.length)
+    params, static = eqx.partition(layer, eqx.is_inexact_array)
+
+    def pulled(method: str, *rows: Any, **fixed: Any) -> Any:
+        """Return a method of the layer at these rows, and the function that pulls cotangents back through it."""
+
+        def function(params: Any, *rows: Any) -> Any:
+            return getattr(eqx.combine(params, static), method)(*rows, **fixed)
+
+        return jax.vjp(function, params, *rows)
+
+    def retrace(store: Any, block: Any, z: Any) -> Any:
+        """Go back through a block without nudges; return the state, the nudges, and what responds to them."""
+        rows = blocks.take(store, block)
+        prepared, pull_prepared = pulled("prepare", rows)
+        drive, pull_drive = pulled("drive", prepared)
+        z, q, path = moved.retrace(z, drive)
+        _, pull_output = pulled("output", rows, prepared, q, block=block)
+        bar_output, bar_rows, bar_prepared, push = pull_output(bars(store, block))
+
+        def respond(beta: Any, nudged: Any) -> Any:
+            """Return the nudged machine, and the cotangents of oscillators, layer and rows."""
+            nudged, reading, bar_drive = moved.respond(beta, nudged, path, drive, push)
+            bar_input, more = pull_drive(bar_drive)
+            bar_norm, again = pull_prepared(bar_prepared + more)
+            return nudged, reading, _tree.add(bar_output, _tree.add(bar_input, bar_norm)), bar_rows + again
+
+        return z, push, respond
+
+    def body(i: Any, carry: Any) -> Any:
+        block = blocks.number - 1 - i
+        z, nudged, (bar_oscillators, bar_layer), store = carry
+        z, _, respond = retrace(store, block, z)
+        nudged, reading, read, rows = respond(beta, nudged)
+        read = _tree.add(bar_oscillators, reading), _tree.add(bar_layer, read)
+        return z, nudged, read, blocks.put(store, rows, block)
+
+    def weigh(i: Any, carry: Any) -> Any:
+        z, load = carry
+        z, push, _ = retrace(store, blocks.number - 1 - i, z)
+        return z, load + jnp.sum(jnp.sqrt(jnp.sum(push**2, (0, 1, 2))))
+
+    start, steps = moved.turn(final), blocks.number * blocks.length
+    load = _tree.zeros_like(_tree.max_abs(start))
+    if not isinstance(moved, Rotation) and not isinstance(echo.nudge, Infinitesimal):
+        # A strength has to be chosen before the first nudge, and by all of them.
+        _, load = jax.lax.fori_loop(0, blocks.number, weigh, (start, load))
+    beta = moved.strength(start, load, steps)
+    read = _tree.zeros_like((eqx.filter(oscillators, eqx.is_inexact_array), params))
+    carry = start, moved.start(start), read, store
+    ended, nudged, read, store = jax.lax.fori_loop(0, blocks.number, body, carry)
+    # What is not damped is as large at the end as it ever was.
+    size = _tree.max_abs(start)
+
+    def check(x: Any) -> Any:
+        x = eqx.error_if(
+            x,
+            ~(_tree.max_abs(ended) <= echo.retrace_tolerance * jnp.where(size > 0, size, 1)),
+            "Echo: the oscillators of a unit did not come back to rest, so the echo did not run along the path it "
+            f"should differentiate: they are off by more than {echo.retrace_tolerance:g} of the final state, or are "
+            "not numbers. Likely causes: not a number among inputs or parameters; or chaotic motion, along which "
+            "rounding grew as the gradient did: use smaller angles, fewer steps or float64.",
+        )
+        return moved.check(x, beta, nudged, load, steps)
+
+    return read, store, check
+
+
 # Compiled as one function so that it is traced once, although the primal function and its forward rule both run it.
 @eqx.filter_jit
 def _run(arguments: Any, length: int, nudge: AbstractNudge) -> tuple[Any, Outer]:
     """Return the final state, which is all that the echo needs, and the outputs."""
     oscillators, layer, x = arguments
-    moved = motion(oscillators, nudge, length)
-
-    def body(block: Int[Array, ""], carry: Any) -> Any:
-        z, y = carry
-        rows = _rows(x, block, length, layer.axis)
-        prepared = layer.prepare(rows)
-        z, q = moved.run(z, layer.drive(prepared))
-        return z, _put(y, layer.output(rows, prepared, q, block), block, layer.axis)
-
-    units, channels, outputs = layer.sizes
-    batch, steps = x.shape[layer.axis - 1 : layer.axis + 1]
+    blocks = _cut(x, length, layer.axis)
+    batch, steps, outputs = blocks.batch, x.shape[layer.axis], layer.sizes[2]
     y = jnp.zeros((batch, steps, outputs) if layer.axis == 1 else (outputs, batch, steps), x.dtype)
-    return jax.lax.fori_loop(0, steps // length, body, (moved.rest((units, channels, batch)), y))
+    return forth(oscillators, layer, nudge, blocks, y)
+
+
+def _cut(x: Outer, length: int, axis: int) -> Blocks:
+    """Return blocks whose rows are those of `x`, and whose store is an array for other rows alone."""
+    batch, steps = x.shape[axis - 1 : axis + 1]
+    return Blocks(
+        steps // length,
+        length,
+        batch,
+        lambda store, block: _rows(x, block, length, axis),
+        lambda store, rows, block: _put(store, rows, block, axis),
+    )
 
 
 @eqx.filter_custom_vjp
@@ -153,69 +277,17 @@ def _echoed_forward(perturbed: Any, arguments: Any, length: int, echo: Echo) -> 
 
 @_echoed.def_bwd
 def _echoed_backward(final: Any, bar: Outer, perturbed: Any, arguments: Any, length: int, echo: Echo) -> Any:
-    """Echo the layer: every block is retraced, differentiated without memory, nudged, and read."""
     del perturbed
     oscillators, layer, x = arguments
-    axis, steps = layer.axis, x.shape[layer.axis]
-    moved, blocks = motion(oscillators, echo.nudge, length), steps // length
-    params, static = eqx.partition(layer, eqx.is_inexact_array)
-
-    def pulled(method: str, *rows: Any, **fixed: Any) -> Any:
-        """Return a method of the layer at these rows, and the function that pulls cotangents back through it."""
-
-        def function(params: Any, *rows: Any) -> Any:
-            return getattr(eqx.combine(params, static), method)(*rows, **fixed)
-
-        return jax.vjp(function, params, *rows)
-
-    def retrace(block: Any, z: Any) -> Any:
-        """Go back through a block without nudges; return the state, the nudges, and what responds to them."""
-        rows = _rows(x, block, length, axis)
-        prepared, pull_prepared = pulled("prepare", rows)
-        drive, pull_drive = pulled("drive", prepared)
-        z, q, path = moved.retrace(z, drive)
-        _, pull_output = pulled("output", rows, prepared, q, block=block)
-        bar_output, bar_rows, bar_prepared, push = pull_output(_rows(bar, block, length, axis))
-
-        def respond(beta: Any, nudged: Any) -> Any:
-            """Return the nudged machine, and the cotangents of oscillators, layer and rows."""
-            nudged, reading, bar_drive = moved.respond(beta, nudged, path, drive, push)
-            bar_input, more = pull_drive(bar_drive)
-            bar_norm, again = pull_prepared(bar_prepared + more)
-            return nudged, reading, _tree.add(bar_output, _tree.add(bar_input, bar_norm)), bar_rows + again
-
-        return z, push, respond
-
-    def body(i: Any, carry: Any) -> Any:
-        block = blocks - 1 - i
-        z, nudged, (bar_oscillators, bar_layer, bar_x) = carry
-        z, _, respond = retrace(block, z)
-        nudged, reading, read, rows = respond(beta, nudged)
-        bars = _tree.add(bar_oscillators, reading), _tree.add(bar_layer, read), _put(bar_x, rows, block, axis)
-        return z, nudged, bars
-
-    def weigh(i: Any, carry: Any) -> Any:
-        z, load = carry
-        z, push, _ = retrace(blocks - 1 - i, z)
-        return z, load + jnp.sum(jnp.sqrt(jnp.sum(push**2, (0, 1, 2))))
-
-    start = moved.turn(final)
-    load = jnp.zeros((), x.dtype)
-    if not isinstance(moved, Rotation) and not isinstance(echo.nudge, Infinitesimal):
-        # A strength has to be chosen before the first nudge, and by all of them.
-        _, load = jax.lax.fori_loop(0, blocks, weigh, (start, load))
-    beta = moved.strength(start, load, steps)
-    bars = eqx.filter(oscillators, eqx.is_inexact_array), params, x
-    carry = start, moved.start(start), _tree.zeros_like(bars)
-    ended, nudged, bars = jax.lax.fori_loop(0, blocks, body, carry)
-    # What is not damped is as large at the end as it ever was.
-    size = _tree.max_abs(start)
-    bars = eqx.error_if(
-        bars,
-        ~(_tree.max_abs(ended) <= echo.retrace_tolerance * jnp.where(size > 0, size, 1)),
-        "Echo: the oscillators of a unit did not come back to rest, so the echo did not run along the path it should "
-        f"differentiate: they are off by more than {echo.retrace_tolerance:g} of the final state, or are not numbers. "
-        "Likely causes: not a number among inputs or parameters; or chaotic motion, along which rounding grew as the "
-        "gradient did: use smaller angles, fewer steps or float64.",
+    axis = layer.axis
+    blocks = _cut(x, length, axis)
+    bars, bar_x, check = back(
+        oscillators,
+        layer,
+        echo,
+        blocks,
+        lambda store, block: _rows(bar, block, length, axis),
+        final,
+        jnp.zeros_like(x),
     )
-    return moved.check(bars, beta, nudged, load, steps)
+    return check((*bars, bar_x))

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..gradients import AbstractGradient, Echo
 from ..integrators import State
-from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide, reshaped
-from ._sequence import AbstractLayer, Outer, Rows, stream, transduce
+from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide
+from ._rows import Rows, reshaped
+from ._sequence import AbstractLayer, Outer, stream, transduce
 
 
 class Projections(AbstractLayer):

@@ -172,7 +172,7 @@ def _drive_and_force(
     """Return what drives the oscillators of the first block, and the slope of the loss in their positions."""
     features = jax.vmap(model.encoder)(x).T[:, None]
     running = [block.statistics(state) for block in model.blocks]
-    system, layer = model.blocks[0].around(features, running[0])
+    system, layer = model.blocks[0].around(running[0])
     prepared = layer.prepare(features)
     drive = layer.drive(prepared)
     rest = jnp.zeros(drive.shape[:-1], drive.dtype)

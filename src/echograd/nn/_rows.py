@@ -1,0 +1,43 @@
+"""Rows of features as they are inside a model: features first and steps last, so that all products are of matrices."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Rows = Float[Array, "features batch steps"]
+# Which rows count: 1 or 0.
+Valid = Float[Array, "batch steps"]
+
+
+def reshaped(x: Array, *shape: int) -> Array:
+    """Return `x` in another shape, between barriers.
+
+    On CPUs, XLA fuses a reshape with the loop that computes `x`, which then runs over the new shape and divides by the
+    sizes of the old one for every entry: it is not vectorised any more, and takes two to four times as long.
+    """
+    return jax.lax.optimization_barrier(jax.lax.optimization_barrier(x).reshape(shape))
+
+
+def mixed(linear: eqx.nn.Linear, x: Rows) -> Rows:
+    """Apply a linear layer to the features."""
+    y = reshaped(linear.weight @ reshaped(x, x.shape[0], -1), -1, *x.shape[1:])
+    return y if linear.bias is None else y + rowlike(linear.bias, y)
+
+
+def rowlike(x: Float[Array, " features"], rows: Float[Array, "features *others"]) -> Array:
+    """Return one number per feature in a shape that meets that of rows."""
+    return jnp.expand_dims(x, tuple(range(1, rows.ndim)))
+
+
+@jax.custom_vjp
+def halves(x: Rows) -> tuple[Rows, Rows]:
+    """Return the first half of the features, and the second.
+
+    The cotangents are computed before they are put together: a loop over both would ask which half it is in.
+    """
+    half = x.shape[0] // 2
+    return x[:half], x[half:]
+
+
+halves.defvjp(lambda x: (halves(x), None), lambda _, bars: (jnp.concatenate(jax.lax.optimization_barrier(bars)),))
