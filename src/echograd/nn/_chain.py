@@ -94,12 +94,14 @@ def _put(store: Store, place: Any, rows: Rows, block: Int[Array, ""]) -> Store:
     return jax.lax.dynamic_update_slice(store, rows[None], _start(place, block, rows.shape[-1]))
 
 
-def _valid(valid: Valid, block: Int[Array, ""], length: int) -> Valid:
-    return jax.lax.dynamic_slice_in_dim(valid, block * length, length, 1)
+def _steps(x: Array, block: Int[Array, ""], length: int) -> Array:
+    """Return a block of steps of what is not in the store."""
+    return jax.lax.dynamic_slice_in_dim(x, block * length, length, x.ndim - 1)
 
 
-def _narrow(x: Rows, block: Int[Array, ""], length: int) -> Rows:
-    return jax.lax.dynamic_slice_in_dim(x, block * length, length, 2)
+def _together(a: Moments | None, b: Moments | None) -> Moments | None:
+    """Return the moments of all their rows, where a layer asks for moments."""
+    return b if a is None or b is None else a + b
 
 
 # Compiled as one function so that it is traced once, although the primal function and its forward rule both run it.
@@ -111,7 +113,7 @@ def _run(arguments: Any, valid: Valid, pool: bool) -> tuple[Any, Any]:
     layers = jax.tree.leaves(arrays)[0].shape[0]
 
     def encode(block: Int[Array, ""], store: Store) -> Store:
-        return _put(store, 0, mixed(encoder, _narrow(x, block, blocks.length)), block)
+        return _put(store, 0, mixed(encoder, _steps(x, block, blocks.length)), block)
 
     def body(store: Store, row: Any) -> tuple[Store, Any]:
         place, arrays = row
@@ -119,7 +121,7 @@ def _run(arguments: Any, valid: Valid, pool: bool) -> tuple[Any, Any]:
         blocks = _cut(x, place, place + 1, _rows)
 
         def measure(block: Int[Array, ""], moments: Any) -> Any:
-            return _tree_add(moments, cell.moments(blocks.take(store, block), _valid(valid, block, blocks.length)))
+            return _together(moments, cell.moments(blocks.take(store, block), _steps(valid, block, blocks.length)))
 
         moments = jax.eval_shape(lambda: measure(jnp.int32(0), None))
         moments = jax.lax.fori_loop(0, blocks.number, measure, _tree.zeros_like(moments))
@@ -135,14 +137,10 @@ def _run(arguments: Any, valid: Valid, pool: bool) -> tuple[Any, Any]:
     if pool:
 
         def add(block: Int[Array, ""], sums: Any) -> Any:
-            return sums + pooled(blocks.take(store, block), _valid(valid, block, blocks.length))
+            return sums + pooled(blocks.take(store, block), _steps(valid, block, blocks.length))
 
         y = jax.lax.fori_loop(0, blocks.number, add, jnp.zeros(store.shape[1:3], store.dtype))
     return (y, running), (store, kept)
-
-
-def _tree_add(a: Moments | None, b: Moments | None) -> Moments | None:
-    return b if a is None or b is None else a + b
 
 
 @eqx.filter_custom_vjp
@@ -194,7 +192,7 @@ def _chained_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid
 
         def spread(block: Int[Array, ""], store: Store) -> Store:
             rows, bar = (_taken(store, p, block, blocks.length) for p in (place, last))
-            more = moments.pull(bar_moments, rows, _valid(valid, block, blocks.length))
+            more = moments.pull(bar_moments, rows, _steps(valid, block, blocks.length))
             return _put(store, last, bar + more, block)
 
         if moments is not None:
@@ -207,7 +205,7 @@ def _chained_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid
 
     def encode(block: Int[Array, ""], carry: Any) -> Any:
         bar_encoder, bar_x = carry
-        _, pull = jax.vjp(mixed, encoder, _narrow(x, block, blocks.length))
+        _, pull = jax.vjp(mixed, encoder, _steps(x, block, blocks.length))
         read, rows = pull(blocks.take(store, block))
         return _tree.add(bar_encoder, read), jax.lax.dynamic_update_slice_in_dim(bar_x, rows, block * blocks.length, 2)
 
