@@ -177,7 +177,8 @@ def _sines(angle: Float[Array, " units"], half_steps: np.ndarray, quarters: Any,
     quarters = quarters.astype(unsigned) << (bits - 2)
     phase = half_step * half_steps.astype(unsigned)[None] + quarters[None]
     phase = jax.lax.bitcast_convert_type(phase, signed).astype(angle.dtype)
-    return kept.astype(angle.dtype)[None] * jnp.sin(phase * (2 * math.pi / 2**bits))
+    # Computed once, and not for every entry of what is made with it.
+    return kept.astype(angle.dtype)[None] * jax.lax.optimization_barrier(jnp.sin(phase * (2 * math.pi / 2**bits)))
 
 
 def _transposed(matrices: Array) -> Array:
