@@ -15,6 +15,8 @@ from echograd.data import available
 from echograd.training import Run
 from waves import numbers, waves
 
+pytestmark = pytest.mark.slow
+
 SIZES = ["--hidden", "4", "--units", "3", "--blocks", "1", "--epochs", "2", "--batch-size", "8"]
 
 
@@ -109,7 +111,7 @@ def test_settings_come_from_a_file(folder, run, capsys):
 
 # The command line as a process of its own that gets a signal from outside its main thread, wherever that is just then.
 # The last epoch waits for it, so that no machine is fast enough to be through first. What a shell runs in the
-# background, as `make test` does with one leg, inherits that Ctrl-C is ignored; here it is heard as on a terminal.
+# background inherits that Ctrl-C is ignored; here it is heard as on a terminal.
 SIGNALLED = """
 import os, signal, sys, threading, time
 from echograd.cli import _train, main

@@ -10,6 +10,8 @@ from echograd.report import _write
 from echograd.training import Run, ecg_recipe, fit
 from waves import SMALL, waves
 
+pytestmark = pytest.mark.slow
+
 CONFIG = dataclasses.replace(SMALL, epochs=2)
 CODES = {"done": 0, "failed": 1, "interrupted": 130}
 

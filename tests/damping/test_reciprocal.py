@@ -22,6 +22,8 @@ from damped import (
     waveguides,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def observed(t, q, p):
     return {"x": jnp.sin(q) * t, "y": p**2}
