@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from echograd import plot
+from echograd import GradientReport, plot
 from echograd.cli import _demo, main
 from echograd.report import _write
 from echograd.training import Run, ecg_recipe, fit
@@ -21,10 +21,13 @@ CODES = {"done": 0, "failed": 1, "interrupted": 130}
 def _quick():
     """A small set, coarse figures, and no measurements that the tests of the report make."""
     data = waves()
+    agreed = {"candidate": "echo", "parameter": "x", "relative_error": 3e-12, "cosine": 1.0, "norm_ratio": 1.0}
+    gradients = GradientReport([{**agreed, "reference_norm": 1.0, "taylor_slope": None}])
     costs = [plot.CostRow(gradient=g, steps=9, bytes=9, seconds=1.0) for g in ("echo", "backprop")]
     with pytest.MonkeyPatch.context() as patch:
         for module in ("echograd.cli._check", "echograd.training._fit", "echograd.training._run"):
             patch.setattr(f"{module}.load", lambda name, **_: data)
+        patch.setattr(_write, "check_model", lambda *_: gradients)
         patch.setattr(_write, "model_costs", lambda *_: costs)
         patch.setattr(_write, "oscillator_costs", lambda *_: costs)
         patch.setattr("echograd.plot.png.__kwdefaults__", {"dpi": 40})
