@@ -19,7 +19,7 @@ help: ## list the targets
 install: ## make .venv, or bring it up to date
 	@sh scripts/install.sh
 
-test: lint ## lint, then all tests in float64 and in float32, side by side
+test: lint ## lint, then all tests in float64 and in float32, on all cores
 	@sh scripts/test.sh $(PYTEST_ARGS)
 
 lint: install ## ruff's rules and formatting, types by pyright's rules

@@ -9,10 +9,11 @@
 #
 # and nudges each problem twice: under the same condition, and under its dual. The defect is the size of the symplectic
 # form on what the condition leaves free. The theorem: the same condition is exact where the defect is zero and only
-# there; the dual is exact everywhere.
+# there; the dual is exact everywhere. `--quick` takes a few conditions only and draws nothing.
 
 # %%
 import pathlib
+import sys
 
 import equinox as eqx
 import jax
@@ -37,6 +38,7 @@ class Pair(eg.SeparableHamiltonian):
         return 0.5 * jnp.sum(self.spring * q**2) + 0.3 * (q[1] - q[0]) ** 4
 
 
+QUICK = "--quick" in sys.argv
 DT, STEPS = 0.2, 10
 pair = Pair(jnp.array([1.0, 2.0]), jnp.array([1.0, 0.5]))
 path = eg.solve(pair, eg.InitialValue(q=jnp.array([0.7, -0.3]), p=jnp.array([0.2, 0.5])), dt=DT, steps=STEPS)
@@ -88,7 +90,7 @@ def walk(family, values):
     return np.array(table)
 
 
-values = np.concatenate([[0.0], np.linspace(0.05, 0.95, 10), [1.0]])
+values = np.concatenate([[0.0], np.linspace(0.05, 0.95, 2 if QUICK else 10), [1.0]])
 families = {
     "initial value → fixed ends": walk(towards_fixed_ends, values),
     "symmetric → non-symmetric Robin": walk(towards_a_skew_end, values),
@@ -135,7 +137,7 @@ try:
 except ModuleNotFoundError:
     plot = None  # the picture needs the `plot` extra
 
-if plot is not None:
+if plot is not None and not QUICK:
     with plot.style() as colours:
         figure, axes = plot.figure(9, 3.6, columns=2)
         for ax, (title, table) in zip(axes, families.items(), strict=True):

@@ -39,7 +39,7 @@ class Chain(eg.SeparableHamiltonian):
 
     mass: jax.Array
     spring: jax.Array
-    hardening: float = eqx.field(static=True, default=0.0)
+    hardening: jax.Array
 
     def kinetic(self, t, p):
         return jnp.sum(p**2 / (2 * self.mass))
@@ -80,10 +80,10 @@ def envelope(params, gradient, hardening):
     return squared_error(jax.vmap(system.physical)(sol.t, sol.q, sol.p)[0])
 
 
-def reciprocal(params, gradient, proportional=True):
+def reciprocal(params, gradient, proportional_to_mass):
     mass, spring, rate = params
     stiffness = jnp.diag(spring[:-1] + spring[1:]) - jnp.diag(spring[1:-1], 1) - jnp.diag(spring[1:-1], -1)
-    damping = rate * (mass if proportional else stiffness)
+    damping = rate * jnp.where(proportional_to_mass, jnp.diag(mass), stiffness)
     system = eg.LinearDamped(mass, damping, stiffness, jnp.eye(MASSES)[:, :1])
     sol = eg.solve(system, eg.InitialValue(Q0, P0), DRIVE[:, None], dt=DT, gradient=gradient)
     return squared_error(sol.q)
@@ -150,40 +150,41 @@ def compared(found, exact):
     return found @ exact / (jnp.linalg.norm(found) * size), jnp.linalg.norm(found - exact) / size
 
 
-def exactness(loss, gradient, *args):
-    def of(params):
-        both = [jax.grad(lambda x, g=g: loss(x, g, *args))(params) for g in (gradient, eg.Backprop())]
-        return compared(*both)
-
-    return of
+CHAINS = "plain echo", "gain without weights", "MassDamped, Echo()", "Envelope, Echo()"
 
 
-def spoilt(hardening, gain=False):
-    def of(params):
-        exact = jax.grad(lambda x: mass_damped((*x, params[2]), eg.Backprop(), hardening))(params[:2])
-        return compared(plain_echo(params, hardening, gain), exact)
+def chains(rate, hardening):
+    """Return cosine and error of each of these, for damping in proportion to the mass."""
+    params = MASS, SPRING, rate
+    exact, echo = (jax.grad(mass_damped)(params, g, hardening) for g in (eg.Backprop(), eg.Echo()))
+    enveloped = [jax.grad(envelope)(params, g, hardening) for g in (eg.Echo(), eg.Backprop())]
+    spoilt = [compared(plain_echo(params, hardening, gain), exact[:2]) for gain in (False, True)]
+    return [*spoilt, compared(echo, exact), compared(*enveloped)]
 
-    return of
+
+def matrices(rate, proportional_to_mass):
+    params = MASS, SPRING, rate
+    return compared(*(jax.grad(reciprocal)(params, g, proportional_to_mass) for g in (eg.Reciprocal(), eg.Backprop())))
 
 
-ROUTES = {"linear springs": {}, "hardening springs": {}}
-for title, hardening in zip(ROUTES, (0.0, 0.5), strict=True):
-    ROUTES[title] = {
-        "plain echo": spoilt(hardening),
-        "gain without weights": spoilt(hardening, gain=True),
-        "MassDamped, Echo()": exactness(mass_damped, eg.Echo(), hardening),
-        "Envelope, Echo()": exactness(envelope, eg.Echo(), hardening),
-    }
-ROUTES["linear springs"]["LinearDamped, Reciprocal()"] = exactness(reciprocal, eg.Reciprocal())
-ROUTES["linear springs"]["damping in prop. to K"] = exactness(reciprocal, eg.Reciprocal(), False)
+# One program for all rates, linear and hardening springs; another for either damping matrix.
+of_chains, of_matrices = (jax.jit(jax.vmap(f, (0, None))) for f in (chains, matrices))
+rates = jnp.asarray(DAMPING / SPAN)
+measured = {
+    "linear springs": {
+        **dict(zip(CHAINS, of_chains(rates, 0.0), strict=True)),
+        "LinearDamped, Reciprocal()": of_matrices(rates, True),
+        "damping in prop. to K": of_matrices(rates, False),
+    },
+    "hardening springs": dict(zip(CHAINS, of_chains(rates, 0.5), strict=True)),
+}
 
 shown = slice(None, None, 1 if QUICK else 3)
 found = {}
-for title, routes in ROUTES.items():
+for title, routes in measured.items():
     print(f"\n{title}\n{'γT':>33}" + "".join(f"{x:9.2g}" for x in DAMPING[shown]))
     for name, route in routes.items():
-        measure = jax.jit(lambda rates, route=route: jax.vmap(lambda r: route((MASS, SPRING, r)))(rates))
-        cosine, error = found[title, name] = np.asarray(measure(jnp.asarray(DAMPING / SPAN)))
+        cosine, error = found[title, name] = np.asarray(route)
         print(f"{name:>25} cosine " + "".join(f"{x:9.4f}" for x in cosine[shown]))
         print(f"{'':>26} error " + "".join(f"{x:9.1e}" for x in error[shown]))
 
@@ -248,7 +249,7 @@ if plot is not None and not QUICK:
     }
     with plot.style() as colours:
         figure, axes = plot.figure(9, 5.4, rows=2, columns=2, sharex=True)
-        for column, title in zip(axes.T, ROUTES, strict=True):
+        for column, title in zip(axes.T, measured, strict=True):
             for name, (colour, marker, line) in looks.items():
                 if (title, name) not in found:
                     continue

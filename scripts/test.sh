@@ -1,20 +1,21 @@
 #!/bin/sh
-# Run the tests in float64 and, beside it on the second core, in float32; arguments go to both. The output of the second
-# is shown when the first is through.
+# Run the tests in float64, then in float32, each on all cores, a test module at a time; arguments go to both. More than
+# four processes would want more memory than they save time. `-n 0` is for debuggers: one process, the terminal its own.
 set -u
 cd "$(dirname "$0")/.."
 
-log=$(mktemp) || exit 1
-ECHOGRAD_TEST_X64=0 .venv/bin/python -m pytest "$@" >"$log" 2>&1 &
-single=$!
-trap 'rm -f "$log"' EXIT
-trap 'kill "$single" 2>/dev/null; exit 130' HUP INT TERM
+leg() {
+    precision=$1
+    shift
+    ECHOGRAD_TEST_X64=$precision .venv/bin/python -m pytest \
+        -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
+}
 
-ECHOGRAD_TEST_X64=1 .venv/bin/python -m pytest "$@"
-double_code=$?
-wait "$single"
-single_code=$?
-cat "$log"
+leg 1 "$@"
+double=$?
+[ $double -ne 2 ] || exit 2 # interrupted
+leg 0 "$@"
+single=$?
 # All chosen tests may be of the kind that float32's rounding makes meaningless: pytest calls that 5.
-[ $single_code -ne 5 ] || single_code=0
-[ $double_code -eq 0 ] && [ $single_code -eq 0 ]
+[ $single -ne 5 ] || single=0
+[ $double -eq 0 ] && [ $single -eq 0 ]

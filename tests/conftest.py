@@ -16,6 +16,8 @@ X64 = os.environ.get("ECHOGRAD_TEST_X64", "1") == "1"
 jax.config.update("jax_enable_x64", X64)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Programs that do not know which lines they come from are traced and compiled faster.
+jax.config.update("jax_traceback_in_locations_limit", 0)
 
 hypothesis.settings.register_profile("echograd", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("echograd")
@@ -26,7 +28,9 @@ def pytest_report_header():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out of the float32 leg what float32's rounding makes meaningless."""
+    """Begin with slow modules; leave out of the float32 leg what float32's rounding makes meaningless."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     if X64:
         return
     dropped = [item for item in items if item.get_closest_marker("float64_only")]

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 
@@ -61,6 +64,46 @@ def sums(*, times=None, cases=20, seed=0):
 def smaller(**changes):
     """Return the small config with changes."""
     return dataclasses.replace(SMALL, **changes)
+
+
+class Killed(BaseException):
+    """What `kill -9` is to a test: nothing catches it, and nothing is saved on the way out."""
+
+
+def killed_in_epoch_3(progress):
+    """Show no progress, and die soon."""
+    if progress.epoch == 3:
+        raise Killed
+
+
+def losses(folder):
+    return [(record["train"]["loss"], record["validation"]["loss"]) for record in Run.open(folder).history()]
+
+
+def start(program, *arguments, **environment):
+    """Start a Python process that imports what the tests do and compiles with the least effort."""
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            "XLA_FLAGS": "",
+            **environment,
+        },
+    )
+
+
+def answers(*processes):
+    """Return what each process has printed and complained of, when all are through; none outlives this."""
+    try:
+        return [process.communicate(timeout=240) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def numbers(folder):

@@ -5,10 +5,13 @@ import json
 
 import pytest
 
+from echograd import GradientReport, plot
 from echograd.cli import _demo, main
 from echograd.report import _write
 from echograd.training import Run, ecg_recipe, fit
 from waves import SMALL, waves
+
+pytestmark = pytest.mark.slow
 
 CONFIG = dataclasses.replace(SMALL, epochs=2)
 CODES = {"done": 0, "failed": 1, "interrupted": 130}
@@ -16,13 +19,17 @@ CODES = {"done": 0, "failed": 1, "interrupted": 130}
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick():
-    """A small set, few measurements, coarse figures."""
+    """A small set, coarse figures, and no measurements that the tests of the report make."""
     data = waves()
+    agreed = {"candidate": "echo", "parameter": "x", "relative_error": 3e-12, "cosine": 1.0, "norm_ratio": 1.0}
+    gradients = GradientReport([{**agreed, "reference_norm": 1.0, "taylor_slope": None}])
+    costs = [plot.CostRow(gradient=g, steps=9, bytes=9, seconds=1.0) for g in ("echo", "backprop")]
     with pytest.MonkeyPatch.context() as patch:
         for module in ("echograd.cli._check", "echograd.training._fit", "echograd.training._run"):
             patch.setattr(f"{module}.load", lambda name, **_: data)
-        patch.setattr(_write, "_OSCILLATOR_STEPS", (50,))
-        patch.setattr(_write, "_MULTIPLES", (1,))
+        patch.setattr(_write, "check_model", lambda *_: gradients)
+        patch.setattr(_write, "model_costs", lambda *_: costs)
+        patch.setattr(_write, "oscillator_costs", lambda *_: costs)
         patch.setattr("echograd.plot.png.__kwdefaults__", {"dpi": 40})
         yield
 

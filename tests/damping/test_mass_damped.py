@@ -9,6 +9,8 @@ import pytest
 import echograd as eg
 from cases import chain, errors, machine, mixed, worst
 
+pytestmark = pytest.mark.slow
+
 RATE = 0.6
 
 

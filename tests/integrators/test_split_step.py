@@ -11,7 +11,7 @@ import echograd as eg
 from cases import chain, errors, mixed, worst
 from echograd.systems import Drive, Hopping, Intensities, KerrLattice, Kinetic, NonlinearSchroedinger, Potential
 
-pytestmark = pytest.mark.float64_only
+pytestmark = [pytest.mark.float64_only, pytest.mark.slow]
 
 STEPS = 7
 RING = np.roll(np.eye(4), 1, 0) + np.roll(np.eye(4), -1, 0)

@@ -1,22 +1,15 @@
 """More than one device: the same numbers, and checkpoints that either can read. In a process with two CPU devices."""
 
-import os
-import subprocess
-import sys
+import pytest
+
+from waves import answers, start
 
 PROGRAM = """
 import pathlib, sys, warnings
 
 import jax, numpy as np
-from waves import SMALL, smaller, waves
+from waves import Killed, killed_in_epoch_3, losses, smaller, waves
 from echograd.training import Network, Run, fit
-
-class Killed(BaseException):
-    pass
-
-def kill(progress):
-    if progress.epoch == 3:
-        raise Killed
 
 root, data = pathlib.Path(sys.argv[1]), waves()
 assert len(jax.local_devices()) == 2
@@ -30,20 +23,16 @@ for devices in (1, 2):
     fit(config, data, out=root / f"{devices}", devices=devices, progress=lambda _: counts.append(len(compiled)))
     assert len(set(counts[4:])) == 1, "recompiled after the first epoch"
 try:
-    fit(config, data, out=root / "both", devices=2, progress=kill)
+    fit(config, data, out=root / "both", devices=2, progress=killed_in_epoch_3)
 except Killed:
     pass
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     fit(config, data, out=root / "both", resume=True)
 assert any("resumed elsewhere" in str(warning.message) for warning in caught)
-
-def losses(name):
-    return [(record["train"]["loss"], record["validation"]["loss"]) for record in Run.open(root / name).history()]
-
 assert Run.open(root / "2").versions["device"].endswith("2")
-np.testing.assert_allclose(losses("2"), losses("1"), rtol=1e-10)
-np.testing.assert_allclose(losses("both"), losses("1"), rtol=1e-10)
+np.testing.assert_allclose(losses(root / "2"), losses(root / "1"), rtol=1e-10)
+np.testing.assert_allclose(losses(root / "both"), losses(root / "1"), rtol=1e-10)
 a, b = (Run.open(root / name, data).predict("test") for name in "12")
 np.testing.assert_allclose(a, b, rtol=1e-8)
 for devices, batch_size, message in ((3, 9, "2 are here"), (2, 7, "evenly")):
@@ -57,12 +46,7 @@ print("all the same")
 """
 
 
+@pytest.mark.float64_only  # a process of its own, which knows nothing of the leg
 def test_two_devices_give_the_numbers_of_one(tmp_path):
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-    }
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.stdout == "all the same\n", done.stderr
+    ((out, err),) = answers(start(PROGRAM, tmp_path, XLA_FLAGS="--xla_force_host_platform_device_count=2"))
+    assert out == "all the same\n", err

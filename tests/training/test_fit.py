@@ -10,13 +10,9 @@ import pytest
 
 import echograd as eg
 from echograd.training import Config, Network, Optimiser, Run, TrainingDiverged, fit
-from waves import SMALL, numbers, smaller, sums, waves
+from waves import SMALL, Killed, numbers, smaller, sums, waves
 
 DATA = waves()
-
-
-class Killed(BaseException):
-    """What `kill -9` is to a test: nothing catches it, and nothing is saved on the way out."""
 
 
 class After:
@@ -240,6 +236,7 @@ def test_a_nan_stops_training_and_leaves_the_last_checkpoint(tmp_path):
     assert (folder / "last.eqx").read_bytes() == good
 
 
+@pytest.mark.float64_only  # a run has its own precision, so the other leg would show the same
 def test_echo_and_backprop_train_alike(tmp_path):
     """Whole runs by either gradient agree to rounding, and do not with a finite nudge."""
     losses = {}

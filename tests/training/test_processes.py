@@ -1,16 +1,13 @@
 """Several processes on one machine: the numbers of one device, one writer, and checkpoints that either can read."""
 
-import os
 import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
 import pytest
 
 from echograd.training import Network, Run, fit, join
-from waves import smaller, waves
+from waves import Killed, answers, killed_in_epoch_3, losses, smaller, start, waves
 
 # How the gradient comes about makes no difference here; backprop compiles fastest.
 CONFIG = smaller(precision="float64", gradient="backprop", network=Network(hidden=4, units=3, blocks=1, norm="batch"))
@@ -20,14 +17,8 @@ import pathlib, sys
 
 import jax, numpy as np
 from echograd.training import Run, _files, fit, join
-from test_processes import CONFIG, waves
-
-class Killed(BaseException):
-    pass
-
-def kill(progress):
-    if progress.epoch == 3:
-        raise Killed
+from waves import Killed, killed_in_epoch_3, waves
+from test_processes import CONFIG
 
 root, port, process = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 join(f"127.0.0.1:{port}", 2, process)
@@ -47,7 +38,7 @@ except (FileExistsError, RuntimeError) as error:
 else:
     raise AssertionError("overwritten")
 try:
-    fit(CONFIG, data, out=root / "killed", progress=kill)
+    fit(CONFIG, data, out=root / "killed", progress=killed_in_epoch_3)
 except Killed:
     pass
 try:
@@ -61,23 +52,9 @@ print("well")
 """
 
 
-def kill(progress):
-    if progress.epoch == 3:
-        raise KilledError
-
-
-class KilledError(BaseException):
-    pass
-
-
-def losses(folder):
-    return [(record["train"]["loss"], record["validation"]["loss"]) for record in Run.open(folder).history()]
-
-
 @pytest.fixture
-def quickly_compiled(monkeypatch):
-    """Compile with the least effort, here and in child processes."""
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+def quickly_compiled():
+    """Compile with the least effort, as the other processes do."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -89,29 +66,12 @@ def quickly_compiled(monkeypatch):
 def test_two_processes_give_the_numbers_of_one_device(tmp_path):
     data = waves()
     fit(CONFIG, data, out=tmp_path / "alone")
-    with pytest.raises(KilledError):
-        fit(CONFIG, data, out=tmp_path / "one", progress=kill)
+    with pytest.raises(Killed):
+        fit(CONFIG, data, out=tmp_path / "one", progress=killed_in_epoch_3)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}
-    environment.pop("XLA_FLAGS", None)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path), str(port), str(i)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for i in range(2)
-    ]
-    try:
-        answers = [process.communicate(timeout=240) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    for out, err in answers:
+    for out, err in answers(*(start(PROGRAM, tmp_path, port, i) for i in range(2))):
         assert out.endswith("well\n"), err
     # What two began, one can end; what one began, two have ended.
     fit(CONFIG, data, out=tmp_path / "killed", resume=True)
