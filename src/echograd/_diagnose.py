@@ -16,7 +16,18 @@ from jaxtyping import Array, Float, Int, PyTree
 from . import _tree
 from ._solve import Trajectory, initial_value_problem, retrace_error, solve
 from .boundary import InitialValue
-from .gradients import AbstractGradient, Backprop, Echo, Glep, Problem, Reciprocal, Reciprocity, dense, reciprocity
+from .gradients import (
+    AbstractGradient,
+    Backprop,
+    Echo,
+    Glep,
+    Problem,
+    Reciprocal,
+    Reciprocity,
+    blend,
+    dense,
+    reciprocity,
+)
 from .integrators import AbstractIntegrator, State
 from .systems import Dissipative, Envelope, Hamiltonian, KerrLattice, Lagrangian, MassDamped
 
@@ -231,9 +242,8 @@ def _oddness(problem: Problem, path: State, matrix: Array | None, with_inputs: b
         flat, back = jax.flatten_util.ravel_pytree(u)
         return back(matrix.astype(flat.dtype) @ flat)
 
-    def violation(k: Array, z: State) -> Float[Array, ""]:
-        k = jnp.minimum(k, n - 1)
-        t, u = world.time(k), _tree.take(world.u, k)
+    def violation(k: Array, z: State, u: Any) -> Float[Array, ""]:
+        t = world.time(k)
         here = jax.grad(lambda z: system(t, *z, u))(z)
         there = jax.grad(lambda z: system(t, mirror(z[0]), _tree.negate(mirror(z[1])), mirror_input(u)))(z)
         parts = [
@@ -244,7 +254,11 @@ def _oddness(problem: Problem, path: State, matrix: Array | None, with_inputs: b
 
     size = jnp.maximum(*map(_tree.max_abs, path))
     beside = _tree.add(flat_path, _tree.scale(jnp.where(size > 0, size, 1), _tree.spread(flat_path)))
-    found = jnp.stack([jax.vmap(violation)(_nodes(n), z) for z in (flat_path, beside)])
+    # Beside the path all inputs have a part, so that what one of them switches on is not missed between the nodes.
+    held = jax.tree.map(lambda u: u[jnp.minimum(_nodes(n), n - 1)], world.u)
+    blended = blend(world, n)
+    along = jax.vmap(violation)(_nodes(n), flat_path, held)
+    found = jnp.stack([along, jax.vmap(lambda k, z: violation(k, z, blended))(_nodes(n), beside)])
     # A probe outside the domain of the energy gives NaN: no evidence, unless there is no other.
     return jnp.where(jnp.all(jnp.isnan(found)), jnp.nan, jnp.nanmax(found))
 

@@ -52,15 +52,15 @@ def test_a_hessian_is_that_of_the_discrete_problem(ends, rule):
     x = (jnp.asarray([1.0, 2.0]), ENDS[ends])
 
     @eqx.filter_jit
-    def turned(x, rules):
-        return [flat(jax.jvp(jax.grad(lambda x: loss(x, rule)), (x,), (x,))[1]) for rule in rules]
+    def turned(x, rule):
+        return flat(jax.jvp(jax.grad(lambda x: loss(x, rule)), (x,), (x,))[1])
 
     slope = jax.jit(jax.grad(lambda x: loss(x, eg.Backprop())))
     step = 1e-5
     up, down = (flat(slope(jax.tree.map(lambda x, s=s: x * (1 + s), x))) for s in (step, -step))
-    expected, found = turned(x, (eg.Backprop(), rule))
+    expected = turned(x, eg.Backprop())
     np.testing.assert_allclose(expected, (up - down) / (2 * step), rtol=1e-6)
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(turned(x, rule), expected, rtol=1e-9)
 
 
 def test_an_echo_has_no_forward_mode_of_its_own():

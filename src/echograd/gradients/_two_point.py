@@ -147,8 +147,8 @@ def find_path(
 
     Its derivatives are those of the exact solution; the guess has none.
     """
-    fixed, still = fixed_tree((problem, kicks))
-    x, count, done, residual = _iterated(fixed, *fixed_tree((newton, guess)), still)
+    fixed, newton, guess, still = fixed_tree((problem, newton, guess, kicks))
+    x, count, done, residual = _iterated(fixed, newton, guess, still)
     factors = fixed.linearised(x, still)
     x += _bordered.solve(factors, *fixed.residual(x, still))
     x = path_at(x, factors, problem, kicks)
