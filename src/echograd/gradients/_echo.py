@@ -140,7 +140,7 @@ def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""]:
     with a mixture of all inputs: what is odd may be switched on late. The mirror must be an orthogonal involution.
     """
     world, z0 = fixed_tree((world, z0))
-    system, eps = world.system, 1e3 * float(jnp.finfo(world.h.dtype).eps)
+    system, eps = world.system, 1e3 * _tree.rounding(z0)
     scale = jnp.maximum(*map(_tree.max_abs, z0))
     scale = jnp.where(scale > 0, scale, 1)
     probe = _tree.add(z0, _tree.scale(scale, _tree.spread(z0)))
