@@ -38,6 +38,11 @@ _EXHAUSTIVE = 6
 # Up to here the twist is sought among all matrices: a linear problem with the square of it in unknowns.
 _GENERAL = 16
 
+_GYROSCOPIC = (
+    "Write the system as a Hamiltonian or a Lagrangian with its gyroscopic term: Glep() is exact on it, and so is "
+    "Echo() with a mirror that undoes the term. As it stands, Backprop()."
+)
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -333,6 +338,8 @@ def _of_forces(problem: Problem, path: State, retrace: float, mirrors: Sequence[
     returns = retrace <= tolerance
     findings.append(Finding("retrace error of a plain echo", retrace, "retraces" if returns else "leaves its path"))
 
+    # Without friction symmetric forces have an energy, and the term that does no work belongs into it.
+    gyroscopic = kind == "gyroscopic" and untwisted and max(asymmetric["mass"], asymmetric["stiffness"]) <= tolerance
     if max(bent, rough) <= tolerance:
         if max(asymmetric.values()) <= tolerance:
             advice = "Reciprocal(): the same machine, at rest, answers the reversed error with the exact gradient."
@@ -345,6 +352,9 @@ def _of_forces(problem: Problem, path: State, retrace: float, mirrors: Sequence[
                     "Backprop()."
                 )
                 return advise(twist, Backprop(), advice)
+        if gyroscopic:
+            findings.append(Finding("twists", "-", "none of the usual ones makes it reciprocal"))
+            return advise(None, Backprop(), _GYROSCOPIC)
         n = len(found.twist)
         twist = _general_twist([found.mass, found.damping, *found.stiffness], tolerance) if n <= _GENERAL else None
         if twist is not None:
@@ -377,11 +387,8 @@ def _of_forces(problem: Problem, path: State, retrace: float, mirrors: Sequence[
             f"Write the undamped system as a SeparableHamiltonian and wrap it, MassDamped(system, {rate:.6g}): Echo() "
             "is exact on that, nonlinear forces included. As it stands, Backprop()."
         )
-    elif kind == "gyroscopic":
-        advice = (
-            "Write the system as a Hamiltonian or a Lagrangian with its gyroscopic term: Glep() is exact on it, and so "
-            "is Echo() with a mirror that undoes the term. As it stands, Backprop()."
-        )
+    elif gyroscopic:
+        advice = _GYROSCOPIC
     elif kind == "linear" and _is_turning(found, tolerance):
         advice = (
             "Backprop(): nonlinear forces under a gyroscopic term and a damping in proportion to the mass. A machine "
