@@ -17,11 +17,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from . import _tree
-from ._solve import Trajectory, solve
+from ._solve import Trajectory, default_integrator, solve
 from .boundary import AbstractBoundary, FinalValue, InitialValue, defect
 from .gradients import AbstractGradient, AbstractNudgedGradient, Backprop, FinalNode, SameBoundary, reversible
-from .integrators import AbstractIntegrator, Direction, ImplicitMidpoint, Leapfrog, State, World
-from .systems import Dissipative, Hamiltonian, Lagrangian, SeparableHamiltonian, legendre
+from .integrators import AbstractIntegrator, Direction, State, World
+from .systems import Dissipative, Hamiltonian, Lagrangian, legendre
 
 Cost = Callable[[Any, PyTree, PyTree], Float[Array, ""]]
 
@@ -176,7 +176,7 @@ def audit(
     if not jax.tree.leaves(eqx.filter(system, eqx.is_inexact_array)):
         raise ValueError("audit: the system holds no floating-point arrays, so there is no parameter to measure.")
     if integrator is None:
-        integrator = Leapfrog() if isinstance(system, SeparableHamiltonian) else ImplicitMidpoint()
+        integrator = default_integrator(system)
     cost = _half_square if cost is None else cost
     bench = _Bench(system, inputs, dt, steps, t0, integrator, cost, guess, repeats)
     rows = [bench.row(name, boundary, gradient, growth) for name, (boundary, gradient) in rules.items()]
