@@ -31,7 +31,8 @@ class Echo(AbstractNudgedGradient):
     trajectory, the one that `Backprop` returns: exact to rounding with `Infinitesimal()`.
 
     Two passes (three runs with a finite nudge), whatever the number of parameters and steps. Only the final state is
-    kept for the echo, with the inputs and the incoming cotangents. Reverse mode only.
+    kept for the echo, with the inputs and the incoming cotangents. Reverse mode; second derivatives are forward over
+    reverse, as `jax.hessian` takes them.
 
     Args:
         nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)`, `OneSided(beta)`,

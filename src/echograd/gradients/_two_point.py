@@ -150,7 +150,6 @@ def find_path(
     fixed, newton, guess, still = fixed_tree((problem, newton, guess, kicks))
     x, count, done, residual = _iterated(fixed, newton, guess, still)
     factors = fixed.linearised(x, still)
-    x += _bordered.solve(factors, *fixed.residual(x, still))
     x = path_at(x, factors, problem, kicks)
     convergence = Convergence(done & jnp.all(jnp.isfinite(x)), count, residual, factors.transversality)
     return (_vouched(x, convergence, which) if problem.problem.throw else x), convergence
