@@ -63,6 +63,19 @@ def test_a_hessian_is_that_of_the_discrete_problem(ends, rule):
     np.testing.assert_allclose(turned(x, rule), expected, rtol=1e-9)
 
 
+def test_a_hessian_of_a_linear_unit(new_key):
+    """Its rotations are made in integers, which have no derivative of their own."""
+    u = jax.random.normal(new_key(), (6, 2))
+
+    def turned(gradient):
+        unit = eg.nn.LinearHRU(2, 1, units=3, gradient=gradient, key=jax.random.key(1))
+        params, static = eqx.partition(unit, eqx.is_inexact_array)
+        slope = jax.grad(lambda x: jnp.sum(jnp.sin(eqx.combine(x[0], static)(x[1]))))
+        return flat(jax.jit(lambda x: jax.jvp(slope, (x,), (x,))[1])((params, u)))
+
+    np.testing.assert_allclose(turned(eg.Echo()), turned(eg.Backprop()), rtol=1e-9, atol=1e-12)
+
+
 def test_an_echo_has_no_forward_mode_of_its_own():
     x = (jnp.asarray([1.0, 2.0]), START)
     with pytest.raises(TypeError, match="forward-mode"):
