@@ -64,3 +64,10 @@ def test_a_charge_without_its_mirror_has_no_forward_run():
 def test_an_audit_of_nothing_is_refused():
     with pytest.raises(ValueError, match="no rules"):
         eg.audit(eg.systems.FPUTChain(), {}, dt=0.1, steps=3)
+
+
+def test_the_integrator_is_the_one_that_solve_would_take():
+    start = eg.InitialValue(*eg.canonical(jnp.asarray([1.0, 0.3j])))
+    lattice = eg.systems.KerrLattice(jnp.asarray([[0.0, 1.0], [1.0, 0.0]]), 0.1, 0.5)
+    report = eg.audit(lattice, {"backprop": (start, eg.Backprop())}, dt=0.1, steps=2, growth=False, repeats=1)
+    assert report.setting["integrator"] == "SplitStep"

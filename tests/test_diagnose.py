@@ -95,6 +95,26 @@ def test_cases(make, damping, gradient, advice):
     assert len(found.table().splitlines()) == len(found.findings) + 4
 
 
+@pytest.mark.float64_only
+def test_a_linear_gyroscopic_system_that_no_twist_makes_reciprocal_has_an_energy():
+    """What it says of the system as written is proven; written as the Hamiltonian it is, `Glep` is exact on it."""
+    turn = jnp.asarray([[0.0, 0.3, -0.7], [-0.3, 0.0, 0.5], [0.7, -0.5, 0.0]])
+    springs = jnp.asarray([[2.0, 0.4, -0.1], [0.4, 1.5, 0.3], [-0.1, 0.3, 1.2]])
+    q, p = jnp.asarray([0.4, -0.2, 0.3]), jnp.asarray([0.1, 0.5, -0.3])
+    found = eg.diagnose(eg.LinearDamped(jnp.ones(3), turn, springs), eg.InitialValue(q, v=p), dt=0.1, steps=30)
+    assert (found.damping, found.mirror) == ("gyroscopic", None)
+    assert "Glep() is exact on it" in found.recommendation
+
+    class Coriolis(eg.Hamiltonian):
+        springs: jax.Array
+
+        def __call__(self, t, q, p, u):
+            return 0.5 * jnp.sum((p - 0.5 * turn @ q) ** 2) + 0.5 * q @ self.springs @ q
+
+    found = eg.diagnose(Coriolis(springs), eg.InitialValue(q, v=p), dt=0.1, steps=30)
+    assert isinstance(found.gradient, eg.Glep)
+
+
 @pytest.mark.parametrize(
     ("make", "twist"),
     [

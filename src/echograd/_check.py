@@ -168,7 +168,7 @@ def check_gradients(
     value, expected = _value_and_grad(loss, reference, params)
     directions = _directions(params, jax.random.key(0) if key is None else key)
     changes = [_changes(loss, reference, params, float(value), v) for v in directions] if taylor else None
-    eps = _epsilon(value, params)
+    eps = _tree.rounding((value, params))
 
     rows = []
     for name, gradient in gradients.items():
@@ -252,12 +252,6 @@ def _compare(expected: PyTree, found: PyTree, eps: float) -> list[tuple[str, Arr
         numbers = {"relative_error": error, "cosine": cosine, "norm_ratio": ratio, "reference_norm": a}
         rows.append((jax.tree_util.keystr(path).lstrip(".") or "params", y, numbers))
     return rows
-
-
-def _epsilon(value: Array, params: PyTree) -> float:
-    """Return the coarsest rounding unit that the loss is computed with."""
-    leaves = [value, *jax.tree.leaves(eqx.filter(params, eqx.is_inexact_array))]
-    return max(float(jnp.finfo(x.dtype).eps) for x in leaves)
 
 
 def _norm(x: Array) -> float:

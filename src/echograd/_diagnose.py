@@ -16,7 +16,18 @@ from jaxtyping import Array, Float, Int, PyTree
 from . import _tree
 from ._solve import Trajectory, initial_value_problem, retrace_error, solve
 from .boundary import InitialValue
-from .gradients import AbstractGradient, Backprop, Echo, Glep, Problem, Reciprocal, Reciprocity, dense, reciprocity
+from .gradients import (
+    AbstractGradient,
+    Backprop,
+    Echo,
+    Glep,
+    Problem,
+    Reciprocal,
+    Reciprocity,
+    blend,
+    dense,
+    reciprocity,
+)
 from .integrators import AbstractIntegrator, State
 from .systems import Dissipative, Envelope, Hamiltonian, KerrLattice, Lagrangian, MassDamped
 
@@ -26,6 +37,11 @@ _SAMPLES = 8
 _EXHAUSTIVE = 6
 # Up to here the twist is sought among all matrices: a linear problem with the square of it in unknowns.
 _GENERAL = 16
+
+_GYROSCOPIC = (
+    "Write the system as a Hamiltonian or a Lagrangian with its gyroscopic term: Glep() is exact on it, and so is "
+    "Echo() with a mirror that undoes the term. As it stands, Backprop()."
+)
 
 
 @dataclass(frozen=True)
@@ -231,9 +247,8 @@ def _oddness(problem: Problem, path: State, matrix: Array | None, with_inputs: b
         flat, back = jax.flatten_util.ravel_pytree(u)
         return back(matrix.astype(flat.dtype) @ flat)
 
-    def violation(k: Array, z: State) -> Float[Array, ""]:
-        k = jnp.minimum(k, n - 1)
-        t, u = world.time(k), _tree.take(world.u, k)
+    def violation(k: Array, z: State, u: Any) -> Float[Array, ""]:
+        t = world.time(k)
         here = jax.grad(lambda z: system(t, *z, u))(z)
         there = jax.grad(lambda z: system(t, mirror(z[0]), _tree.negate(mirror(z[1])), mirror_input(u)))(z)
         parts = [
@@ -244,7 +259,11 @@ def _oddness(problem: Problem, path: State, matrix: Array | None, with_inputs: b
 
     size = jnp.maximum(*map(_tree.max_abs, path))
     beside = _tree.add(flat_path, _tree.scale(jnp.where(size > 0, size, 1), _tree.spread(flat_path)))
-    found = jnp.stack([jax.vmap(violation)(_nodes(n), z) for z in (flat_path, beside)])
+    # Beside the path all inputs have a part, so that what one of them switches on is not missed between the nodes.
+    held = jax.tree.map(lambda u: u[jnp.minimum(_nodes(n), n - 1)], world.u)
+    blended = blend(world, n)
+    along = jax.vmap(violation)(_nodes(n), flat_path, held)
+    found = jnp.stack([along, jax.vmap(lambda k, z: violation(k, z, blended))(_nodes(n), beside)])
     # A probe outside the domain of the energy gives NaN: no evidence, unless there is no other.
     return jnp.where(jnp.all(jnp.isnan(found)), jnp.nan, jnp.nanmax(found))
 
@@ -319,6 +338,8 @@ def _of_forces(problem: Problem, path: State, retrace: float, mirrors: Sequence[
     returns = retrace <= tolerance
     findings.append(Finding("retrace error of a plain echo", retrace, "retraces" if returns else "leaves its path"))
 
+    # Without friction symmetric forces have an energy, and the term that does no work belongs into it.
+    gyroscopic = kind == "gyroscopic" and untwisted and max(asymmetric["mass"], asymmetric["stiffness"]) <= tolerance
     if max(bent, rough) <= tolerance:
         if max(asymmetric.values()) <= tolerance:
             advice = "Reciprocal(): the same machine, at rest, answers the reversed error with the exact gradient."
@@ -331,6 +352,9 @@ def _of_forces(problem: Problem, path: State, retrace: float, mirrors: Sequence[
                     "Backprop()."
                 )
                 return advise(twist, Backprop(), advice)
+        if gyroscopic:
+            findings.append(Finding("twists", "-", "none of the usual ones makes it reciprocal"))
+            return advise(None, Backprop(), _GYROSCOPIC)
         n = len(found.twist)
         twist = _general_twist([found.mass, found.damping, *found.stiffness], tolerance) if n <= _GENERAL else None
         if twist is not None:
@@ -363,11 +387,8 @@ def _of_forces(problem: Problem, path: State, retrace: float, mirrors: Sequence[
             f"Write the undamped system as a SeparableHamiltonian and wrap it, MassDamped(system, {rate:.6g}): Echo() "
             "is exact on that, nonlinear forces included. As it stands, Backprop()."
         )
-    elif kind == "gyroscopic":
-        advice = (
-            "Write the system as a Hamiltonian or a Lagrangian with its gyroscopic term: Glep() is exact on it, and so "
-            "is Echo() with a mirror that undoes the term. As it stands, Backprop()."
-        )
+    elif gyroscopic:
+        advice = _GYROSCOPIC
     elif kind == "linear" and _is_turning(found, tolerance):
         advice = (
             "Backprop(): nonlinear forces under a gyroscopic term and a damping in proportion to the mass. A machine "

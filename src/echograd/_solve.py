@@ -310,7 +310,7 @@ def _problem(
 ) -> tuple[Problem, State]:
     """Return the checked problem and a state of it: one place for what `solve` and its relatives accept."""
     if integrator is None:
-        integrator = _default(system)
+        integrator = default_integrator(system)
     if not isinstance(integrator, AbstractIntegrator):
         raise TypeError(
             f"solve: integrator={integrator!r} is not an integrator. Pass Leapfrog(), with its parentheses."
@@ -345,7 +345,7 @@ def _problem(
     return problem, _promoted(problem, z0)
 
 
-def _default(system: Hamiltonian | Dissipative) -> AbstractIntegrator:
+def default_integrator(system: Hamiltonian | Lagrangian | Dissipative) -> AbstractIntegrator:
     """Return the integrator that is made for a system."""
     if isinstance(system, SeparableHamiltonian):
         return Leapfrog()
@@ -381,7 +381,10 @@ def _steps(inputs: PyTree, steps: Any) -> int:
 
 
 def _scalar(name: str, x: Any, dtype: Any) -> Float[Array, ""]:
-    x = jnp.asarray(x)
+    try:
+        x = jnp.asarray(x)
+    except (TypeError, ValueError):
+        raise ValueError(f"solve: {name}={x!r} is not a number.") from None
     if x.shape != ():
         raise ValueError(
             f"solve: {name} is one number, and got shape {x.shape}. For a step of its own for every unit, scale the "

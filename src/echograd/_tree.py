@@ -58,6 +58,11 @@ def max_abs(a: PyTree) -> Float[Array, ""]:
     return functools.reduce(jnp.maximum, leaves) if leaves else jnp.zeros(())
 
 
+def rounding(a: PyTree) -> float:
+    """Return the rounding unit of the coarsest floating-point numbers in a tree."""
+    return max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(eqx.filter(a, eqx.is_inexact_array)))
+
+
 def all_finite(a: PyTree) -> Bool[Array, ""]:
     """Return whether no leaf of `a` holds a NaN or an infinity."""
     leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(eqx.filter(a, eqx.is_inexact_array))]

@@ -246,3 +246,31 @@ def test_misuse_is_refused_at_once(make, complaint):
 def test_infinitesimal_readings_cannot_be_noisy():
     with pytest.raises(TypeError, match="finite nudge"):
         eg.Noisy(eg.Infinitesimal(), 1e-3, jax.random.key(0))
+
+
+class TwoPrecisions(eg.SeparableHamiltonian):
+    """A coordinate in float32 beside others in float64."""
+
+    stiffness: jax.Array
+
+    def kinetic(self, t, p):
+        return 0.5 * jnp.sum(p["fine"] ** 2) + 0.5 * p["rough"].astype(float) ** 2
+
+    def potential(self, t, q, u):
+        rough = q["rough"].astype(float)
+        return 0.5 * jnp.sum(self.stiffness * q["fine"] ** 2) + 0.3 * rough * q["fine"][0] ** 2 + 0.5 * rough**2
+
+
+@pytest.mark.float64_only
+def test_an_automatic_strength_is_that_of_the_coarsest_numbers():
+    """Balanced for float64 the difference of two echoes would be lost in the rounding of the float32 coordinate."""
+
+    def loss(stiffness, gradient):
+        q = {"rough": jnp.asarray(0.2, jnp.float32), "fine": jnp.asarray([0.1, 0.4])}
+        start = eg.InitialValue(q, v=jax.tree.map(jnp.ones_like, q))
+        sol = eg.solve(TwoPrecisions(stiffness), start, dt=0.1, steps=50, gradient=gradient)
+        return jnp.sum(sol.q["fine"][-1] ** 2) + sol.q["rough"][-1].astype(float)
+
+    with jax.numpy_dtype_promotion("standard"):
+        expected, found = (jax.grad(loss)(jnp.asarray([1.0, 2.0]), g) for g in (eg.Backprop(), eg.Echo(eg.Symmetric())))
+    np.testing.assert_allclose(found, expected, rtol=3e-4)

@@ -47,3 +47,42 @@ def test_the_mirror_makes_the_echo(make, start):
     assert worst(eqx.tree_at(jax.tree.leaves, expected, jax.tree.leaves(wrong)), expected) > 0.1
     with pytest.raises(eqx.EquinoxRuntimeError, match="not time-reversible"):
         eqx.filter_grad(loss)(make(False), eg.Echo(), True)
+
+
+class Dragged(eg.Hamiltonian):
+    """A faint drift, odd in the momentum, that an input or the clock switches on."""
+
+    spring: jax.Array
+    clocked: bool = eqx.field(static=True)
+
+    def __call__(self, t, q, p, u):
+        drift = 1e-4 * (jnp.sin(t) ** 2 if self.clocked else u) * jnp.sum(p**3)
+        return 0.5 * jnp.sum(p**2) + 0.25 * jnp.sum(self.spring * q**4) + drift
+
+
+@pytest.mark.parametrize("clocked", [True, False])
+def test_what_is_odd_only_later_is_not_overlooked(clocked):
+    """Off at the start, and so faint that the echo returns to within its tolerance: wrong by 1e-4 all the same."""
+    system, u = Dragged(jnp.asarray([1.0, 2.0]), clocked), jnp.zeros(60).at[20:24].set(1.0)
+
+    def loss(system, gradient, throw):
+        start = eg.InitialValue(*PLACE)
+        sol = eg.solve(system, start, u, dt=0.1, integrator=eg.ImplicitMidpoint(), gradient=gradient, throw=throw)
+        return jnp.sum(sol.q[-1] ** 2)
+
+    @eqx.filter_jit
+    def gradients(system):
+        rules = (eg.Backprop(), True), (eg.Glep(), True), (eg.Echo(), False)
+        return [eqx.filter_grad(loss)(system, *rule) for rule in rules]
+
+    expected, backward, wrong = gradients(system)
+    assert worst(backward, expected) < 1e-9
+    assert worst(wrong, expected) > 1e-6
+    with pytest.raises(eqx.EquinoxRuntimeError, match="not time-reversible"):
+        eqx.filter_grad(loss)(system, eg.Echo(), True)
+
+
+def test_diagnose_sees_what_an_input_switches_on_for_a_moment():
+    system, u = Dragged(jnp.asarray([1.0, 2.0]), False), jnp.zeros(60).at[20:24].set(1.0)
+    found = eg.diagnose(system, eg.InitialValue(*PLACE), u, dt=0.1)
+    assert isinstance(found.gradient, eg.Glep), str(found)

@@ -7,6 +7,7 @@ problem vanishes, whatever the system, cost and parameters, exactly if its own v
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
@@ -26,8 +27,12 @@ def omega(n: int, dtype: Any) -> Float[Array, "4n 4n"]:
 
 
 def tangent(rows: Float[Array, "2n 4n"]) -> Float[Array, "4n 2n"]:
-    """Return an orthonormal basis of the variations that a condition leaves free."""
-    return jnp.linalg.svd(rows, full_matrices=True)[2][rows.shape[0] :].T
+    """Return an orthonormal basis of the variations that a condition leaves free.
+
+    Of all bases it is the one that turns least when the condition changes: a decomposition has no derivative here.
+    """
+    basis = jnp.linalg.svd(jax.lax.stop_gradient(rows), full_matrices=True)[2][rows.shape[0] :].T
+    return basis - jnp.linalg.pinv(rows) @ (rows @ basis)
 
 
 def dual_rows(rows: Float[Array, "2n 4n"]) -> Float[Array, "2n 4n"]:

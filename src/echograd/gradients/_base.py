@@ -57,11 +57,9 @@ class AbstractNudgedGradient(AbstractGradient):
         return _run((problem, z0), self)
 
     def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
-        still = jnp.zeros_like(guess)
-        fixed = fixed_tree(problem)
-        found, convergence = find_path(fixed, newton, guess, still, "free")
-        x = _path((problem.problem.world, problem.condition), found, fixed, self, newton)
-        return outcome_of(problem, x), convergence
+        arguments = problem.problem.world, problem.condition
+        found, convergence = _path(arguments, fixed_tree(problem), guess, self, newton)
+        return outcome_of(problem, found), convergence
 
     @abc.abstractmethod
     def prepared(self, problem: Problem, z0: State) -> State:
@@ -142,25 +140,34 @@ def _read_run(rule: AbstractNudgedGradient, *arguments: Any) -> tuple[Problem, S
 
 @eqx.filter_custom_vjp
 def _path(
-    arguments: tuple[World, Condition], found: Nodes, problem: TwoPoint, rule: Any, newton: TwoPointNewton
-) -> Nodes:
-    del arguments, problem, rule, newton
-    return found
+    arguments: tuple[World, Condition], fixed: TwoPoint, guess: Nodes, rule: Any, newton: TwoPointNewton
+) -> tuple[Nodes, Convergence]:
+    del rule
+    return find_path(_posed(fixed, arguments), newton, guess, jnp.zeros_like(guess), "free")
 
 
 @_path.def_fwd
-def _path_forward(perturbed: PyTree, arguments: Any, found: Any, *rest: Any) -> tuple[Nodes, Any]:
-    del arguments, rest
-    return found, perturbed
+def _path_forward(
+    perturbed: PyTree, arguments: Any, fixed: TwoPoint, guess: Nodes, rule: Any, newton: TwoPointNewton
+) -> tuple[tuple[Nodes, Convergence], Any]:
+    del rule
+    found, convergence = find_path(_posed(fixed, arguments), newton, guess, jnp.zeros_like(guess), "free")
+    return (found, convergence), (found, perturbed)
 
 
 @_path.def_bwd
 def _path_backward(
-    residuals: Any, bars: Nodes, perturbed: PyTree, arguments: Any, found: Nodes, problem: Any, rule: Any, newton: Any
+    residuals: Any, bar: Any, perturbed: PyTree, arguments: Any, fixed: TwoPoint, guess: Nodes, rule: Any, newton: Any
 ) -> PyTree:
-    del perturbed
-    wanted, rest = eqx.partition(arguments[0], jax.tree.map(bool, residuals[0]))
-    return _read_path(rule, wanted, rest, problem, found, bars, newton)
+    del perturbed, guess
+    found, perturbed = residuals
+    wanted, rest = eqx.partition(arguments[0], jax.tree.map(bool, perturbed[0]))
+    return _read_path(rule, wanted, rest, _posed(fixed, arguments), found, bar[0], newton)
+
+
+def _posed(problem: TwoPoint, arguments: tuple[World, Condition]) -> TwoPoint:
+    """Return the problem with this world and this condition."""
+    return eqx.tree_at(lambda p: (p.problem.world, p.condition), problem, arguments)
 
 
 @eqx.filter_jit

@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .. import _tree
 from ..integrators import State, World, time_reversed
@@ -14,7 +14,7 @@ from ..systems import Hamiltonian, LegendreHamiltonian
 from ._base import AbstractNudgedGradient, checked_nudge
 from ._nudged import Response, distance, load_of, nudged_run
 from ._problem import Outcome, Problem
-from ._two_point import Condition, Nodes, TwoPoint, TwoPointNewton
+from ._two_point import Condition, Nodes, TwoPoint, TwoPointNewton, fixed_tree
 
 
 class Echo(AbstractNudgedGradient):
@@ -31,7 +31,8 @@ class Echo(AbstractNudgedGradient):
     trajectory, the one that `Backprop` returns: exact to rounding with `Infinitesimal()`.
 
     Two passes (three runs with a finite nudge), whatever the number of parameters and steps. Only the final state is
-    kept for the echo, with the inputs and the incoming cotangents. Reverse mode only.
+    kept for the echo, with the inputs and the incoming cotangents. Reverse mode; second derivatives are forward over
+    reverse, as `jax.hessian` takes them.
 
     Args:
         nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)`, `OneSided(beta)`,
@@ -132,34 +133,34 @@ def _returned_exactly(x: Any, z0: State, response: Response) -> Any:
     )
 
 
-def reversible(problem: Problem, z0: State) -> Bool[Array, ""]:
+def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""]:
     r"""Return whether no sign was found that the system has no time reversal.
 
     With the mirror $\Pi$, the gradient of $H(t, \Pi q, -\Pi p, \Pi_u u) - H(t, q, p, u)$ must vanish. It is probed at
-    the initial state and at a state without any symmetry. The mirror must be an orthogonal involution.
+    the initial state and at a state without any symmetry, at several times of the run and with the inputs there, and
+    with a mixture of all inputs: what is odd may be switched on late. The mirror must be an orthogonal involution.
     """
-    system, t0, u0 = problem.world.system, problem.world.t0, _tree.take(problem.world.u, 0)
-    eps = 1e3 * float(jnp.finfo(problem.world.h.dtype).eps)
+    world, z0 = fixed_tree((world, z0))
+    system, eps = world.system, 1e3 * _tree.rounding(z0)
     scale = jnp.maximum(*map(_tree.max_abs, z0))
     scale = jnp.where(scale > 0, scale, 1)
     probe = _tree.add(z0, _tree.scale(scale, _tree.spread(z0)))
+    states = jax.tree.map(lambda *x: jnp.stack(x), z0, (z0[0], probe[1]), probe)
 
     # A Lagrangian is reversible if it is even in the velocity: its momenta serve as velocities of the probe.
-    function = system.lagrangian if isinstance(system, LegendreHamiltonian) else system
+    function: Any = system.lagrangian if isinstance(system, LegendreHamiltonian) else system
 
-    def energy(z: State) -> Float[Array, ""]:
-        return function(t0, *z, u0)
-
-    def energy_there(z: State) -> Float[Array, ""]:
-        return function(t0, *time_reversed(system, z), system.mirror_input(u0))
-
-    odd = jnp.asarray(False)
-    for z in (z0, (z0[0], probe[1]), probe):
-        here, there = jax.grad(energy)(z), jax.grad(energy_there)(z)
+    def is_odd(t: Float[Array, ""], u: Any, z: State) -> Bool[Array, ""]:
+        here = jax.grad(lambda z: function(t, *z, u))(z)
+        there = jax.grad(lambda z: function(t, *time_reversed(system, z), system.mirror_input(u)))(z)
         # Forces and velocities on their own scales, so that a strong force cannot hide an odd kinetic energy. A probe
         # outside the domain of the energy gives NaN, which compares false: no evidence.
-        for a, b in zip(here, there, strict=True):
-            odd |= _tree.max_abs(_tree.subtract(a, b)) > eps * _tree.max_abs(a)
+        parts = [_tree.max_abs(_tree.subtract(a, b)) > eps * _tree.max_abs(a) for a, b in zip(here, there, strict=True)]
+        return parts[0] | parts[1]
+
+    times, inputs = _occasions(world, steps)
+    found = jax.lax.map(lambda x: jax.lax.map(lambda z: is_odd(x[0], x[1], z), states), (times, inputs))
+    odd = jnp.any(found)
     if type(system).mirror is not Hamiltonian.mirror:
         x, y = _tree.spread(z0[0], 1), _tree.spread(z0[0], 2)
         twice = _tree.subtract(system.mirror(system.mirror(x)), x)
@@ -168,11 +169,33 @@ def reversible(problem: Problem, z0: State) -> Bool[Array, ""]:
     return ~odd
 
 
+def _occasions(world: World, steps: int) -> tuple[Float[Array, " probes"], PyTree]:
+    """Return times of a run and inputs to probe a system with: those of some steps, and a blend of all inputs."""
+    # No simple fractions of the run, at which what comes and goes in time with it would be off.
+    nodes = jnp.asarray([round(x * (steps - 1)) for x in (0, 0.382, 0.764, 1, 0.618)], jnp.int32)
+    inputs = jax.tree.map(lambda u, v: u[nodes].at[-1].set(v), world.u, blend(world, steps))
+    return world.t0 + nodes.astype(world.h.dtype) * world.h, inputs
+
+
+def blend(world: World, steps: int) -> PyTree:
+    """Return an average of all inputs with weights of no pattern, in which every one that occurs has a part.
+
+    Of what is not a number it returns one as it is.
+    """
+    weights = jax.random.uniform(jax.random.key(0), (steps,), world.h.dtype)
+    weights /= jnp.sum(weights)
+
+    def average(u: Array) -> Array:
+        return jnp.tensordot(weights.astype(u.dtype), u, 1) if jnp.issubdtype(u.dtype, jnp.inexact) else u[steps // 2]
+
+    return jax.tree.map(average, world.u)
+
+
 def reversing(problem: Problem, z0: State) -> State:
     """Return `z0`, or raise at run time if the system has no time reversal."""
     return eqx.error_if(
         z0,
-        ~reversible(problem, z0),
+        ~reversible(problem.world, problem.steps, z0),
         "Echo: the system is not time-reversible: its energy is not even in the momentum, H(t, q, -p, u) != H(t, q, p, "
         "u). Run forward from the flipped state the machine would not retrace its path, and its readings would not be "
         "a gradient. Remove the part that is odd in p (a drift or magnetic term), give the system the `mirror` under "

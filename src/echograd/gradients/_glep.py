@@ -65,7 +65,8 @@ class Glep(AbstractNudgedGradient):
             return nudged_run(wanted, rest, final, bar, self.nudge, direction, load)
 
         # The same nudged path either way; where the machine can run it forward that is what is done.
-        response = jax.lax.cond(reversible(problem, z0), lambda: nudged("echo"), lambda: nudged("backward"))
+        forward = reversible(problem.world, problem.steps, z0)
+        response = jax.lax.cond(forward, lambda: nudged("echo"), lambda: nudged("backward"))
         return vouched(problem, z0, response, self)
 
     def read_path(

@@ -15,7 +15,17 @@ from ..nudge import AbstractNudge
 from ._base import AbstractNudgedGradient, checked_nudge
 from ._nudged import load_of, nudged_run
 from ._problem import Outcome, Problem, free_run
-from ._two_point import Condition, Nodes, TwoPoint, TwoPointNewton, condition_bars, ends, nudged_path
+from ._two_point import (
+    Condition,
+    Nodes,
+    TwoPoint,
+    TwoPointNewton,
+    condition_bars,
+    ends,
+    fixed_tree,
+    nudged_path,
+    path_at,
+)
 
 
 class SameBoundary(AbstractNudgedGradient):
@@ -79,11 +89,13 @@ class SameBoundary(AbstractNudgedGradient):
             # Of the residual only the part is kept that the boundary data themselves make explicit.
             return response.readings, condition_bars(problem.condition, ends(found, still), response.ends)
 
+        factors = fixed_tree(problem).linearised(*fixed_tree((found, still)))
+
         def ends_of(arguments: tuple[World, Condition]) -> Float[Array, " 4n"]:
             world, condition = arguments
             parts = (eqx.combine(world, rest), condition)
             moved = eqx.tree_at(lambda p: (p.problem.world, p.condition), problem, parts)
-            return ends(moved.refined(found, still)[0], still)
+            return ends(path_at(found, factors, moved, still), still)
 
         world, condition = _residual(ends_of, (wanted, problem.condition), response.ends)
         return _tree.add(response.readings, world), condition

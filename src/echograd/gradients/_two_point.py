@@ -103,16 +103,6 @@ class TwoPoint(eqx.Module):
         steps = jax.vmap(jax.jacfwd(self.step, 1))(k, x[:-1] + kicks[:-1])
         return _bordered.factorise(steps, self.condition.rows)
 
-    def refined(self, x: Nodes, kicks: Nodes) -> tuple[Nodes, Float[Array, ""]]:
-        """Return the path after one more Newton step, whose derivatives are those of the exact solution.
-
-        The matrix is a constant in it: by the implicit function theorem its own derivative meets a residual of zero.
-        Beside it the transversality of the path.
-        """
-        x, fixed = jax.lax.stop_gradient(x), jax.lax.stop_gradient(kicks)
-        factors = fixed_tree(self).linearised(x, fixed)
-        return x + _bordered.solve(factors, *self.residual(x, kicks)), factors.transversality
-
     def read(self, wanted: World, rest: World, x: Nodes, kicks: Nodes) -> World:
         """Return the readings along a path: summed over the steps, but for the inputs, which have one each."""
 
@@ -157,10 +147,44 @@ def find_path(
 
     Its derivatives are those of the exact solution; the guess has none.
     """
-    x, count, done, residual = _iterated(*fixed_tree((problem, newton, guess, kicks)))
-    x, transversality = problem.refined(x, kicks)
-    convergence = Convergence(done & jnp.all(jnp.isfinite(x)), count, residual, jax.lax.stop_gradient(transversality))
+    fixed, newton, guess, still = fixed_tree((problem, newton, guess, kicks))
+    x, count, done, residual = _iterated(fixed, newton, guess, still)
+    factors = fixed.linearised(x, still)
+    x = path_at(x, factors, problem, kicks)
+    convergence = Convergence(done & jnp.all(jnp.isfinite(x)), count, residual, factors.transversality)
     return (_vouched(x, convergence, which) if problem.problem.throw else x), convergence
+
+
+@eqx.filter_custom_jvp
+def path_at(x: Nodes, factors: _bordered.Factors, problem: TwoPoint, kicks: Nodes) -> Nodes:
+    """Return the path `x` as the function of `problem` and `kicks` that it is, which has derivatives of any order.
+
+    By the implicit function theorem: `factors` are those of the Newton matrix about the path, and constants.
+    """
+    del factors, problem, kicks
+    return x
+
+
+@path_at.def_jvp
+def _path_at_jvp(primals: Any, tangents: Any) -> tuple[Nodes, Nodes]:
+    _, factors, problem, kicks = primals
+    x = path_at(*primals)
+
+    def flow(problem: TwoPoint, kicks: Nodes, x: Nodes) -> Nodes:
+        steps, boundary = problem.residual(x, kicks)
+        return jnp.concatenate([steps, boundary[None]])
+
+    def apply(dx: Nodes) -> Nodes:
+        return -jax.jvp(lambda x: flow(problem, kicks, x), (x,), (dx,))[1]
+
+    def solve(_: Any, r: Nodes) -> Nodes:
+        return _bordered.solve(factors, r[:-1], r[-1])
+
+    def transpose_solve(_: Any, r: Nodes) -> Nodes:
+        return jax.linear_transpose(lambda r: solve(None, r), r)(r)[0]
+
+    moved = eqx.filter_jvp(lambda problem, kicks: flow(problem, kicks, x), (problem, kicks), tangents[2:])[1]
+    return x, jax.lax.custom_linear_solve(apply, moved, solve, transpose_solve)
 
 
 def _iterated(problem: TwoPoint, newton: TwoPointNewton, guess: Nodes, kicks: Nodes) -> Any:

@@ -169,16 +169,29 @@ def _sines(angle: Float[Array, " units"], half_steps: np.ndarray, quarters: Any,
     The phase is a fraction of a turn in fixed point, in which multiples wrap around without an error that grows with
     them: a rotation by many steps is the power of the rotation by one.
     """
-    bits = 8 * angle.dtype.itemsize
-    unsigned, signed = np.dtype(f"uint{bits}"), np.dtype(f"int{bits}")
-    half_step = (angle * (2**bits / (4 * math.pi))).astype(unsigned)
     half_steps, quarters, kept = np.broadcast_arrays(half_steps, quarters, kept)
-    half_step = jnp.expand_dims(half_step, tuple(range(1, half_steps.ndim + 1)))
-    quarters = quarters.astype(unsigned) << (bits - 2)
-    phase = half_step * half_steps.astype(unsigned)[None] + quarters[None]
-    phase = jax.lax.bitcast_convert_type(phase, signed).astype(angle.dtype)
-    # Computed once, and not for every entry of what is made with it.
-    return kept.astype(angle.dtype)[None] * jax.lax.optimization_barrier(jnp.sin(phase * (2 * math.pi / 2**bits)))
+
+    def along(angle: Array) -> Array:
+        return jnp.expand_dims(angle, tuple(range(1, half_steps.ndim + 1)))
+
+    @jax.custom_jvp
+    def sines(angle: Float[Array, " units"]) -> Array:
+        bits = 8 * angle.dtype.itemsize
+        unsigned, signed = np.dtype(f"uint{bits}"), np.dtype(f"int{bits}")
+        half_step = along((angle * (2**bits / (4 * math.pi))).astype(unsigned))
+        phase = half_step * half_steps.astype(unsigned)[None] + (quarters.astype(unsigned) << (bits - 2))[None]
+        phase = jax.lax.bitcast_convert_type(phase, signed).astype(angle.dtype)
+        # Computed once, and not for every entry of what is made with it.
+        return kept.astype(angle.dtype)[None] * jax.lax.optimization_barrier(jnp.sin(phase * (2 * math.pi / 2**bits)))
+
+    # Integers have no derivative. The echo reads that of the angle; derivatives of an echo go through here.
+    @sines.defjvp
+    def sines_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+        (angle,), (change,) = primals, tangents
+        turned = _sines(angle, half_steps, quarters + 1, kept)
+        return sines(angle), turned * (0.5 * half_steps).astype(turned.dtype)[None] * along(change)
+
+    return sines(angle)
 
 
 def _transposed(matrices: Array) -> Array:

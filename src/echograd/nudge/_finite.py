@@ -79,7 +79,7 @@ class AbstractFiniteNudge(AbstractNudge):
         dtype = jax.tree.leaves(z)[0].dtype
         if not isinstance(self.beta, str):
             return jnp.asarray(self.beta).astype(dtype)
-        return balanced_strength(z, load, float(jnp.finfo(dtype).eps) * max(steps, 1) ** 0.5, self.power)
+        return balanced_strength(z, load, _tree.rounding(z) * max(steps, 1) ** 0.5, self.power)
 
     def start(self, z: PyTree) -> PyTree:
         return jax.tree.map(lambda x: jnp.broadcast_to(self._typed(x), (len(self.nodes), *x.shape)), z)
@@ -102,7 +102,7 @@ class AbstractFiniteNudge(AbstractNudge):
 
     def check(self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int) -> Any:
         centre, _ = self.retraced(ensemble)
-        noise = 4 * float(jnp.finfo(beta.dtype).eps) * max(steps, 1) ** 0.5
+        noise = 4 * _tree.rounding(ensemble) * max(steps, 1) ** 0.5
         spread = _tree.max_abs(jax.tree.map(lambda a, b: a - b[None].astype(a.dtype), ensemble, centre))
         lost = (load > 0) & (spread < noise * _tree.max_abs(centre))
         return eqx.error_if(

@@ -51,7 +51,7 @@ class Noisy(AbstractNudge):
         if not isinstance(self.nudge.beta, str):
             return self.nudge.strength(z, load, steps)
         size, count = _tree.norm(z), sum(x.size for x in jax.tree.leaves(z))
-        rounding = float(jnp.finfo(size.dtype).eps) * max(steps, 1) ** 0.5
+        rounding = _tree.rounding(z) * max(steps, 1) ** 0.5
         noise = jnp.asarray(self.scale, size.dtype) * count**0.5 / jnp.where(size > 0, size, 1)
         return balanced_strength(z, load, jnp.maximum(noise, rounding), self.nudge.power)
 

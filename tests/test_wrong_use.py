@@ -1,0 +1,54 @@
+"""What `solve` refuses before anything runs, and what it says."""
+
+import jax.numpy as jnp
+import pytest
+
+import echograd as eg
+from cases import Oscillator
+
+Q = jnp.asarray([0.3, -0.2])
+START = eg.InitialValue(Q, Q)
+CASES = {
+    "a step that is no number": ({"dt": None}, ValueError, "dt=None is not a number"),
+    "a step that is a word": ({"dt": "0.1"}, ValueError, "dt='0.1' is not a number"),
+    "a step of its own for every mass": ({"dt": Q}, ValueError, "one number"),
+    "a time that is no number": ({"t0": None}, ValueError, "t0=None is not a number"),
+    "no steps": ({"steps": None}, ValueError, "give `steps`"),
+    "zero steps": ({"steps": 0}, ValueError, "at least 1"),
+    "half a step": ({"steps": 1.5}, ValueError, "Python integer"),
+    "inputs that are a list of numbers": ({"inputs": [0.1, 0.2, 0.3]}, ValueError, "leading axis of steps"),
+    "inputs of another length": ({"inputs": jnp.ones(4)}, ValueError, "disagree on the number of steps"),
+    "a gradient by name": ({"gradient": "echo"}, TypeError, "not a gradient object"),
+    "a gradient without parentheses": ({"gradient": eg.Echo}, TypeError, "parentheses"),
+    "an integrator without parentheses": ({"integrator": eg.Leapfrog}, TypeError, "parentheses"),
+    "a number to save": ({"save": 5}, TypeError, "neither AllNodes"),
+    "a cost that is no function": ({"cost": 1.0}, TypeError, "not a function"),
+    "a cost of every coordinate": ({"cost": lambda t, q, p: q}, ValueError, "one number"),
+    "a guess for an initial value": ({"guess": (Q, Q)}, ValueError, "two-point problems"),
+    "an echo between two ends": (
+        {"boundary": eg.FixedEnds(Q, Q), "gradient": eg.Echo()},
+        TypeError,
+        "InitialValue only",
+    ),
+    "a boundary that is a tuple": ({"boundary": (Q, Q)}, TypeError, "a tuple"),
+    "a system that is a function": ({"system": lambda t, q, p, u: 0.0}, TypeError, "the system is a function"),
+    "a reciprocal gradient of an energy": ({"gradient": eg.Reciprocal()}, TypeError, "not a Dissipative"),
+}
+
+
+@pytest.mark.parametrize(("changed", "error", "words"), CASES.values(), ids=CASES)
+def test_it_is_refused_with_the_reason(changed, error, words):
+    options = {"system": Oscillator(jnp.ones(2)), "boundary": START, "dt": 0.1, "steps": 3, **changed}
+    with pytest.raises(error, match=words):
+        eg.solve(options.pop("system"), options.pop("boundary"), **options)
+
+
+def test_a_state_is_given_once_and_whole():
+    with pytest.raises(ValueError, match="got neither"):
+        eg.InitialValue(Q)
+    with pytest.raises(ValueError, match="got both"):
+        eg.InitialValue(Q, Q, v=Q)
+    with pytest.raises(ValueError, match="one number per coordinate"):
+        eg.InitialValue(Q, jnp.ones(3))
+    with pytest.raises(ValueError, match="different structures"):
+        eg.InitialValue({"a": Q}, Q)
