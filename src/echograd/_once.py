@@ -1,5 +1,6 @@
 """Keeping the compiler from computing the same thing again and again inside the loops over time."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal
 from jaxtyping import Array
+
+from ._flat import bind, flat, variables
+from ._trigonometry import is_served, sine_and_cosine
 
 # What costs many times an addition. Powers with integer exponents are a few multiplications, and are left alone.
 _COSTLY = {
@@ -17,64 +21,141 @@ _COSTLY = {
 # Differences of neighbours are sums of these.
 _SHIFTED = {"slice", "concatenate"}
 
+# An array of which several parts are taken is computed once.
+_CUTS = {"slice", "split"}
+
 # Arrays up to here stay in the innermost cache, where to write and read them again costs less than to compute them
 # again; of longer ones, every pass over memory counts.
 _SMALL = 1 << 15
 
 
 def once(f: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `f` arranged so that on a CPU what is shared in it is computed once. The numbers are the same.
+    """Return `f` arranged so that on a CPU what is shared in it is computed once. Numbers are the same up to rounding.
 
     There, XLA fuses elementwise operations into each of their uses, computing them anew in each: a force and the
     readings of three parameters that share a sine cost four sines. A barrier keeps the first; likewise, in short
-    arrays, the differences of neighbours. Padding, which is what the derivative of a difference is made of, becomes
-    a copy there instead of a condition in the innermost loop.
+    arrays, the differences of neighbours. Sines and cosines are our own (`_trigonometry`), a sine and a cosine of the
+    same number being computed together, as for a force and its slope. Zeros beside a short array, which the derivative
+    of a difference is made of, are put there by one copy instead of by conditions in the innermost loop.
     """
     if jax.default_backend() != "cpu":
         return f
 
     def arranged(*arguments: Any) -> Any:
-        closed, shape = jax.make_jaxpr(f, return_shape=True)(*arguments)
-        values = _evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(arguments))
-        return jax.tree.unflatten(jax.tree.structure(shape), values)
+        jaxpr, consts, tree = flat(f, *arguments)
+        known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *jax.tree.leaves(arguments)), strict=True))
+        return jax.tree.unflatten(tree, arrange(jaxpr, known, jaxpr.outvars))
 
     return arranged
 
 
-def _evaluate(jaxpr: Any, consts: Any, arguments: list[Any]) -> list[Any]:
-    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *arguments), strict=True))
-    shifted = set()
-
-    def value(v: Any) -> Any:
-        return v.val if isinstance(v, Literal) else known[v]
-
-    for equation in jaxpr.eqns:
-        name, operands = equation.primitive.name, [value(v) for v in equation.invars]
-        inner = equation.params.get("jaxpr") if name in ("jit", "pjit", "closed_call") else None
-        if inner is not None:
-            results = _evaluate(inner.jaxpr, inner.consts, operands)
-        elif name == "pad" and _is_small(equation) and _widens(equation.params["padding_config"]):
-            x, filler = operands
-            results = [_padded(x, filler, equation.params["padding_config"])]
-        else:
-            results = _bind(equation, operands)
-        if name in _SHIFTED:
-            shifted.update(equation.outvars)
-        difference = name in ("add", "sub") and not shifted.isdisjoint(
-            v for v in equation.invars if not isinstance(v, Literal)
-        )
-        if (
-            equation.outvars
-            and equation.outvars[0].aval.ndim
-            and (name in _COSTLY or (difference and _is_small(equation)))
-        ):
-            results = [jax.lax.optimization_barrier(results[0])]
-        known.update(zip(equation.outvars, results, strict=True))
-    return [value(v) for v in jaxpr.outvars]
+def arrange(jaxpr: Any, known: dict[Any, Any], wanted: Any, effects: bool = True) -> list[Any]:
+    """Return variables of a flat jaxpr, from those that are known, with or without its effects."""
+    arranger = _Arranger(_needed(jaxpr, wanted, effects), known)
+    return [arranger.value(v) for v in wanted]
 
 
-def _widens(widths: Any) -> bool:
-    return all(before >= 0 <= after and not between for before, after, between in widths)
+class _Arranger:
+    """Runs operations so that the compiler keeps what is worth it. What is done for an array is done for minus it."""
+
+    def __init__(self, equations: list[Any], known: dict[Any, Any]) -> None:
+        self.known = dict(known)
+        self.negated = {e.outvars[0]: e.invars[0] for e in equations if e.primitive.name == "neg"}
+        self.angles = [{e.invars[0] for e in equations if _turns(e, name)} for name in ("sin", "cos")]
+        self.cuts = Counter(self.bare(e.invars[0]) for e in equations if e.primitive.name in _CUTS)
+        self.paddings: dict[Any, list[Any]] = {}
+        for e in equations:
+            if _frames(e):
+                self.paddings.setdefault(self.bare(e.invars[0]), []).append(e.params["padding_config"])
+        self.kept: dict[Any, Array] = {}
+        self.shifted: set[Any] = set()
+        for equation in equations:
+            results = self.results(equation)
+            if equation.primitive.name in _SHIFTED:
+                self.shifted.update(equation.outvars)
+            self.known.update(zip(equation.outvars, results, strict=True))
+
+    def value(self, v: Any) -> Any:
+        return v.val if isinstance(v, Literal) else self.known[v]
+
+    def bare(self, v: Any) -> Any:
+        """Return what a variable is up to a sign."""
+        return v if isinstance(v, Literal) else self.negated.get(v, v)
+
+    def keep(self, key: Any, make: Callable[[], Array]) -> Array:
+        """Return an array that is made once."""
+        if key not in self.kept:
+            self.kept[key] = jax.lax.optimization_barrier(make())
+        return self.kept[key]
+
+    def results(self, equation: Any) -> list[Any]:
+        name, operands = equation.primitive.name, [self.value(v) for v in equation.invars]
+        if _turns(equation, name):
+            return [self.turned(name, equation.invars[0])]
+        first = equation.invars[0] if equation.invars else None
+        if _frames(equation):
+            return self.signed(first, [self.framed(equation)])
+        if name in _CUTS and self.cuts[self.bare(first)] > 1 and _is_small(equation):
+            x = self.keep(self.bare(first), lambda: self.value(self.bare(first)))
+            return self.signed(first, bind(equation.primitive, equation.params, [x, *operands[1:]]))
+        results = bind(equation.primitive, equation.params, operands)
+        return [jax.lax.optimization_barrier(results[0])] if _is_shared(equation, self.shifted) else results
+
+    def signed(self, v: Any, results: list[Any]) -> list[Any]:
+        return results if self.bare(v) is v else [-x for x in results]
+
+    def turned(self, name: str, angle: Any) -> Array:
+        """Return the sine or the cosine of a variable, which are one complex number where both are needed."""
+        x = self.value(angle)
+        if not all(angle in angles for angles in self.angles):
+            return self.keep((name, angle), lambda: sine_and_cosine(x)[name == "cos"])
+        both = self.keep(("both", angle), lambda: jax.lax.complex(*sine_and_cosine(x)))
+        return jnp.real(both) if name == "sin" else jnp.imag(both)
+
+    def framed(self, equation: Any) -> Array:
+        """Return an array with zeros beside it, out of the one with all the zeros that are wanted beside it."""
+        source, paddings = self.bare(equation.invars[0]), self.paddings[self.bare(equation.invars[0])]
+        most = [(max(p[0] for p in axis), max(p[1] for p in axis), 0) for axis in zip(*paddings, strict=True)]
+        whole = self.keep(("framed", source), lambda: _padded(self.value(source), self.value(equation.invars[1]), most))
+        starts = [m[0] - p[0] for m, p in zip(most, equation.params["padding_config"], strict=True)]
+        ends = [start + n for start, n in zip(starts, equation.outvars[0].aval.shape, strict=True)]
+        return jax.lax.slice(whole, starts, ends)
+
+
+def _needed(jaxpr: Any, wanted: Any, effects: bool) -> list[Any]:
+    """Return the equations that the wanted variables depend on, in their order."""
+    needed, equations = set(variables(wanted)), []
+    for equation in reversed(jaxpr.eqns):
+        if (effects and equation.effects) or not needed.isdisjoint(equation.outvars):
+            needed.update(variables(equation.invars))
+            equations.append(equation)
+    return equations[::-1]
+
+
+def _turns(equation: Any, name: str) -> bool:
+    """Return whether this is the sine or cosine, as `name` says, of an array that is served here."""
+    if equation.primitive.name != name or name not in ("sin", "cos") or equation.params.get("accuracy") is not None:
+        return False
+    aval = equation.outvars[0].aval
+    return aval.ndim > 0 and is_served(aval.dtype)
+
+
+def _is_shared(equation: Any, shifted: set[Any]) -> bool:
+    """Return whether an array is worth being kept for all its uses."""
+    if not equation.outvars or not equation.outvars[0].aval.ndim:
+        return False
+    name = equation.primitive.name
+    difference = name in ("add", "sub") and not shifted.isdisjoint(variables(equation.invars))
+    return name in _COSTLY or (difference and _is_small(equation))
+
+
+def _frames(equation: Any) -> bool:
+    """Return whether this puts zeros beside a short array."""
+    if equation.primitive.name != "pad" or not _is_small(equation):
+        return False
+    filler = equation.invars[1]
+    widens = all(before >= 0 <= after and not between for before, after, between in equation.params["padding_config"])
+    return widens and isinstance(filler, Literal) and filler.val == 0
 
 
 def _is_small(equation: Any) -> bool:
@@ -94,10 +175,3 @@ def _padded(x: Array, filler: Array, widths: Any) -> Array:
         if len(parts) > 1:
             x = jax.lax.optimization_barrier(jax.lax.concatenate(parts, axis))
     return x
-
-
-def _bind(equation: Any, operands: list[Any]) -> list[Any]:
-    bound = equation.primitive.get_bind_params(equation.params)
-    functions, parameters = bound if isinstance(bound, tuple) else ((), bound)  # a tuple before jax 0.11
-    results = equation.primitive.bind(*functions, *operands, **parameters)
-    return results if equation.primitive.multiple_results else [results]

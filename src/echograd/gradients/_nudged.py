@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
 from .._energy import derivatives
-from .._once import once
+from .._sums import summed
 from ..integrators import Direction, State, World, is_mirrored, sign, time_reversed
 from ..nudge import AbstractNudge
 from ._problem import Outcome, Problem, index
@@ -96,7 +96,7 @@ def nudged_run(
 
     def advance(i: Int[Array, ""], carry: Any) -> Any:
         """Nudge the node that the run has reached, and take the step that follows."""
-        ensemble, total, du = carry
+        ensemble, du = carry
         node, k = (i, i) if forward else (n - i, n - 1 - i)
 
         def pushed(beta: Any, z: State) -> tuple[State, tuple[Problem, World]]:
@@ -105,18 +105,15 @@ def nudged_run(
             return z, (pushing, stepping)
 
         ensemble, (pushing, stepping) = nudge.advance(beta, pushed, ensemble)
-        total = _tree.add(total, pushing)
-        total = eqx.tree_at(lambda x: x.world, total, _tree.add(total.world, stepping.without_inputs()))
-        return ensemble, total, _tree.put(du, k, stepping.u)
+        world = _tree.add(pushing.world, stepping.without_inputs())
+        return (ensemble, _tree.put(du, k, stepping.u)), eqx.tree_at(lambda x: x.world, pushing, world)
 
     start = in_forward_time(start)  # an involution: it goes both ways
     beta = nudge.strength(start, load, n)
     ensemble = nudge.start(start)
-    total = _tree.zeros_like(lasting)
     if bar.final is not None and not forward:
         ensemble, _ = nudge.advance(beta, terminal, ensemble)
-    carry = (ensemble, total, _tree.zeros_like(wanted.world.u))
-    ensemble, total, du = jax.lax.fori_loop(index(0), index(n), once(advance), carry)
+    (ensemble, du), total = summed(advance, n, (ensemble, _tree.zeros_like(wanted.world.u)))
     last = index(n if forward else 0)
     ensemble, pushing = nudge.advance(beta, lambda beta, z: visit(last, beta, z), ensemble)
     if bar.final is not None and forward:

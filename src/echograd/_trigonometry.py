@@ -1,0 +1,108 @@
+"""Sines and cosines for the innermost loops of a CPU, where XLA asks the C library for one number after the other."""
+
+import math
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+# A quarter of a turn, pi / 2, to 2^-164.
+_QUARTER = Fraction(0x1921FB54442D18469898CC51701B839A252049C111, 1 << 164)
+
+
+class _Format(NamedTuple):
+    r"""How a precision is served.
+
+    A quarter turn has three parts, of which the first two have so few bits that their products with a number of
+    quarter turns are exact. The polynomials are $\sin y = y + \sum_k s_k y^{2k+3}$ and $\cos y = 1 - y^2/2 + \sum_k c_k
+    y^{2k+4}$, best for $|y| \le \pi/4$.
+    """
+
+    parts: tuple[float, float, float]
+    sine: tuple[float, ...]
+    cosine: tuple[float, ...]
+    integer: Any
+
+
+def _parts(dtype: Any, bits: int) -> tuple[float, float, float]:
+    """Return a quarter turn in three parts, two of them with so many bits."""
+    rest, parts = _QUARTER, []
+    for _ in range(2):
+        unit = Fraction(2) ** (math.frexp(rest)[1] - bits)
+        parts.append(rest // unit * unit)
+        rest -= parts[-1]
+    return float(parts[0]), float(parts[1]), float(dtype(float(rest)))
+
+
+# Coefficients: fdlibm (Sun Microsystems, 1993), k_sin.c and k_cos.c; FreeBSD, k_sinf.c and k_cosf.c.
+_FORMATS = {
+    np.dtype(np.float64): _Format(
+        _parts(np.float64, 33),
+        (
+            *(-1.66666666666666324348e-01, 8.33333333332248946124e-03, -1.98412698298579493134e-04),
+            *(2.75573137070700676789e-06, -2.50507602534068634195e-08, 1.58969099521155010221e-10),
+        ),
+        (
+            *(4.16666666666666019037e-02, -1.38888888888741095749e-03, 2.48015872894767294178e-05),
+            *(-2.75573143513906633035e-07, 2.08757232129817482790e-09, -1.13596475577881948265e-11),
+        ),
+        np.int64,
+    ),
+    np.dtype(np.float32): _Format(
+        _parts(np.float32, 12),
+        (-0.166666666416265235595, 0.0083333293858894631756, -0.000198393348360966317347, 0.0000027183114939898219064),
+        (0.0416666233237390631894, -0.00138867637746099294692, 0.0000243904487962774090654),
+        np.int32,
+    ),
+}
+
+
+def is_served(dtype: Any) -> bool:
+    """Return whether there are sines and cosines of this precision here."""
+    return np.dtype(dtype) in _FORMATS
+
+
+def sine_and_cosine(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    r"""Return $\sin x$ and $\cos x$ in nothing but additions and multiplications, wrong by a unit in the last place.
+
+    With $x = n \pi/2 + y$, $|y| \le \pi/4$, they are those of $y$, by polynomials. From a million on (a thousand in
+    float32) add what it makes to change $x$ by a unit in its last place; where such a unit is an eighth of a turn there
+    is no sense in a sine, and it is NaN.
+    """
+    form = _FORMATS[np.dtype(x.dtype)]
+    largest = 2.0 ** (jnp.finfo(x.dtype).nmant - 3)
+
+    def number(value: float) -> Array:
+        return jnp.asarray(value, x.dtype)
+
+    def polynomial(coefficients: tuple[float, ...]) -> Array:
+        total = number(coefficients[-1])
+        for c in coefficients[-2::-1]:
+            total = number(c) + square * total
+        return total
+
+    x = jnp.where(jnp.abs(x) < largest, x, jnp.nan)
+    # Next to this number floats are the integers; the last bits of the sum count the quarter turns.
+    near = number(12 * largest)
+    turned = x * number(float(1 / _QUARTER)) + near
+    n, turns = turned - near, jax.lax.bitcast_convert_type(turned, form.integer)
+    # Less and less of x is left, in the end y and what it lacks, which is less than its last place.
+    coarse, step = x - n * number(form.parts[0]), n * number(form.parts[1])
+    fine = coarse - step
+    step = n * number(form.parts[2]) - ((coarse - fine) - step)
+    y = fine - step
+    rest = (fine - y) - step
+
+    square = y * y
+    cube, half = square * y, number(0.5) * square
+    first, *others = form.sine
+    sine = y - ((square * (number(0.5) * rest - cube * polynomial(tuple(others))) - rest) - cube * number(first))
+    high = number(1) - half
+    cosine = high + (((number(1) - high) - half) + (square * (square * polynomial(form.cosine)) - y * rest))
+
+    odd = (turns & 1) != 0
+    sine, cosine = jnp.where(odd, cosine, sine), jnp.where(odd, sine, cosine)
+    return jnp.where((turns & 2) != 0, -sine, sine), jnp.where(((turns + 1) & 2) != 0, -cosine, cosine)
