@@ -44,3 +44,10 @@ def test_where_there_is_no_sense_in_a_sine():
         assert jnp.all(jnp.isnan(found))
     assert is_served(jnp.float32)
     assert not is_served(jnp.complex64)
+
+
+def test_slopes_are_cosine_and_minus_sine(new_key):
+    x = 30 * jax.random.normal(new_key(), (50,))
+    (sine, cosine), slopes = jax.jvp(sine_and_cosine, (x,), (jnp.full_like(x, 2),))
+    np.testing.assert_array_equal(slopes[0], 2 * cosine)
+    np.testing.assert_array_equal(slopes[1], -2 * sine)

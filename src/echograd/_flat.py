@@ -15,7 +15,7 @@ Window = tuple[tuple[int, int], ...]
 
 _ELEMENTWISE = {"add", "add_any", "sub", "mul", "neg", "div"}
 # Calls that stand for the operations of the program in this parameter of theirs.
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr"}
+_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr"}
 
 
 def flat(f: Callable[..., Any], *arguments: Any) -> tuple[Any, list[Any], PyTree]:

@@ -65,6 +65,7 @@ def is_served(dtype: Any) -> bool:
     return np.dtype(dtype) in _FORMATS
 
 
+@jax.custom_jvp
 def sine_and_cosine(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     r"""Return $\sin x$ and $\cos x$ in nothing but additions and multiplications, wrong by a unit in the last place.
 
@@ -106,3 +107,10 @@ def sine_and_cosine(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], 
     odd = (turns & 1) != 0
     sine, cosine = jnp.where(odd, cosine, sine), jnp.where(odd, sine, cosine)
     return jnp.where((turns & 2) != 0, -sine, sine), jnp.where(((turns + 1) & 2) != 0, -cosine, cosine)
+
+
+@sine_and_cosine.defjvp
+def _slope(primals: Any, tangents: Any) -> Any:
+    sine, cosine = sine_and_cosine(*primals)
+    # Number by number, the quarter turns would count as steps, on which a sine does not depend.
+    return (sine, cosine), (cosine * tangents[0], -sine * tangents[0])

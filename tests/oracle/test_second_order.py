@@ -16,7 +16,7 @@ STEPS = 15
 
 
 class Duet(eg.SeparableHamiltonian):
-    """Two coupled anharmonic masses, heavier at speed."""
+    """Two coupled anharmonic masses, heavier at speed, in a washboard: sines take a way of their own in a loop."""
 
     spring: Array
 
@@ -24,7 +24,7 @@ class Duet(eg.SeparableHamiltonian):
         return jnp.sum(jnp.cosh(p))
 
     def potential(self, t, q, u):
-        return 0.5 * jnp.sum(self.spring * q**2) + 0.3 * q[0] * q[1] ** 2
+        return 0.5 * jnp.sum(self.spring * q**2) + 0.3 * q[0] * q[1] ** 2 + 0.2 * jnp.sum(jnp.cos(3 * q))
 
 
 START = jnp.asarray([0.1, 0.2]), jnp.asarray([0.4, 0.3])
