@@ -25,7 +25,8 @@ LAYERS = (
     {"boundary", "integrators", "nudge", "relaxation"},
     {"systems"},
     {"energy"},
-    {"tree", "root", "bordered", "guard", "once", "hoist", "files"},
+    {"loops"},
+    {"tree", "root", "bordered", "guard", "hoist", "files"},
 )
 DEPTH = {part: depth for depth, layer in enumerate(({"__init__", "__main__"}, *LAYERS)) for part in layer}
 

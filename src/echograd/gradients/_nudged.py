@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
 from .._energy import derivatives
-from .._sums import summed
+from .._loops import summed
 from ..integrators import Direction, State, World, is_mirrored, sign, time_reversed
 from ..nudge import AbstractNudge
 from ._problem import Outcome, Problem, index

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
-from .._once import once
+from .._loops import once
 from ..integrators import AbstractIntegrator, State, World
 from ._save import AbstractSave
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from echograd._sums import summed
+from echograd._loops._sums import summed
 
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="nothing is rearranged elsewhere")
 

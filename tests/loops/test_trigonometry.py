@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from echograd._trigonometry import is_served, sine_and_cosine
+from echograd._loops._trigonometry import is_served, sine_and_cosine
 
 
 def worst(found, expected, x):

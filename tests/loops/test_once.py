@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from echograd._once import once
+from echograd._loops._once import once
 
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="nothing is arranged elsewhere")
 

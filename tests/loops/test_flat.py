@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from echograd._flat import flat, variables
+from echograd._loops._flat import flat, variables
 
 
 def names(jaxpr):

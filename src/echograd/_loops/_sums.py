@@ -11,7 +11,7 @@ from jax.extend.core import Literal
 from jax.extend.core.primitives import neg_p
 from jaxtyping import PyTree
 
-from . import _tree
+from .. import _tree
 from ._flat import flat, hashable
 from ._once import arrange
 
