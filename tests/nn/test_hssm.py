@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from echograd.nn import _hssm
+from echograd.nn import _hssm, _sequence
 
 
 def make(gradient=None, **options):
@@ -92,6 +92,30 @@ def test_a_batch_is_what_vmap_makes_of_it(norm, new_key):
     one, other = gradient(native), gradient(lambda model: batched(model, state, x, mask, None))
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.float64_only
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+@pytest.mark.parametrize("head", ["classification", "regression"])
+def test_a_batch_of_several_blocks_of_steps(head, norm, new_key, monkeypatch):
+    """The store that all layers share, statistics put together from blocks, and padding after the last one."""
+    monkeypatch.setattr(_sequence, "_LONGEST", 32)  # 90 steps: three blocks, the last one padded
+    x = 1 + jnp.linspace(0, 2, 90)[None, :, None] * jax.random.normal(new_key(), (3, 90, 3))
+    mask = jnp.arange(90)[None] < jnp.asarray([90, 70, 20])[:, None] if head == "classification" else None
+
+    @eqx.filter_jit
+    def gradient(model, state):
+        def loss(arguments):
+            model, x = arguments
+            logits, new = model(x, state, mask=mask, key=jax.random.key(3))
+            return jnp.sum(jnp.sin(logits)), (logits, new)
+
+        return eqx.filter_grad(loss, has_aux=True)((model, x))
+
+    options = {"norm": norm, "head": head, "every": 7, "dropout": 0.2, "blocks": 3}
+    echo, exact = (gradient(*make(g, **options)) for g in (eg.Echo(), eg.Backprop()))
+    for a, b in zip(jax.tree.leaves(echo), jax.tree.leaves(exact), strict=True):
+        assert jnp.linalg.norm(a - b) <= 1e-9 * jnp.linalg.norm(b)
 
 
 @pytest.mark.float64_only
