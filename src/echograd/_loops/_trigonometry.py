@@ -24,7 +24,6 @@ class _Format(NamedTuple):
     parts: tuple[float, float, float]
     sine: tuple[float, ...]
     cosine: tuple[float, ...]
-    integer: Any
 
 
 def _parts(dtype: Any, bits: int) -> tuple[float, float, float]:
@@ -49,13 +48,11 @@ _FORMATS = {
             *(4.16666666666666019037e-02, -1.38888888888741095749e-03, 2.48015872894767294178e-05),
             *(-2.75573143513906633035e-07, 2.08757232129817482790e-09, -1.13596475577881948265e-11),
         ),
-        np.int64,
     ),
     np.dtype(np.float32): _Format(
         _parts(np.float32, 12),
         (-0.166666666416265235595, 0.0083333293858894631756, -0.000198393348360966317347, 0.0000027183114939898219064),
         (0.0416666233237390631894, -0.00138867637746099294692, 0.0000243904487962774090654),
-        np.int32,
     ),
 }
 
@@ -86,10 +83,10 @@ def sine_and_cosine(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], 
         return total
 
     x = jnp.where(jnp.abs(x) < largest, x, jnp.nan)
-    # Next to this number floats are the integers; the last bits of the sum count the quarter turns.
-    near = number(12 * largest)
-    turned = x * number(float(1 / _QUARTER)) + near
-    n, turns = turned - near, jax.lax.bitcast_convert_type(turned, form.integer)
+    # Quarter turns, and how many of them are left beside whole turns. (To add and subtract a number next to which floats
+    # are the integers would round as well, but not where the compiler believes that it may add constants up.)
+    n = jax.lax.round(x * number(float(1 / _QUARTER)), jax.lax.RoundingMethod.TO_NEAREST_EVEN)
+    quarters = n - number(4) * jnp.floor(number(0.25) * n)
     # Less and less of x is left, in the end y and what it lacks, which is less than its last place.
     coarse, step = x - n * number(form.parts[0]), n * number(form.parts[1])
     fine = coarse - step
@@ -104,9 +101,10 @@ def sine_and_cosine(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], 
     high = number(1) - half
     cosine = high + (((number(1) - high) - half) + (square * (square * polynomial(form.cosine)) - y * rest))
 
-    odd = (turns & 1) != 0
+    odd = (quarters == number(1)) | (quarters == number(3))
     sine, cosine = jnp.where(odd, cosine, sine), jnp.where(odd, sine, cosine)
-    return jnp.where((turns & 2) != 0, -sine, sine), jnp.where(((turns + 1) & 2) != 0, -cosine, cosine)
+    lower, left = quarters >= number(2), (quarters == number(1)) | (quarters == number(2))
+    return jnp.where(lower, -sine, sine), jnp.where(left, -cosine, cosine)
 
 
 @sine_and_cosine.defjvp
