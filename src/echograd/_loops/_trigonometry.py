@@ -83,8 +83,9 @@ def sine_and_cosine(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], 
         return total
 
     x = jnp.where(jnp.abs(x) < largest, x, jnp.nan)
-    # Quarter turns, and how many of them are left beside whole turns. (To add and subtract a number next to which floats
-    # are the integers would round as well, but not where the compiler believes that it may add constants up.)
+    # Quarter turns, and how many of them there are beside whole turns. (To add and subtract a number next to which
+    # floats are the integers rounds as well, but not where a compiler adds the two constants up, as those before jax
+    # 0.12 do.)
     n = jax.lax.round(x * number(float(1 / _QUARTER)), jax.lax.RoundingMethod.TO_NEAREST_EVEN)
     quarters = n - number(4) * jnp.floor(number(0.25) * n)
     # Less and less of x is left, in the end y and what it lacks, which is less than its last place.
