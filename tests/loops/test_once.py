@@ -10,7 +10,10 @@ import pytest
 import echograd as eg
 from echograd._loops._once import once
 
-on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="nothing is arranged elsewhere")
+on_cpu = pytest.mark.skipif(
+    jax.default_backend() != "cpu" or jax.__version_info__ < (0, 11),
+    reason="nothing is arranged elsewhere, and older compilers undo it",
+)
 
 
 @jax.custom_jvp
@@ -51,8 +54,8 @@ def test_padding_on_every_side(rows):
 
 
 def sines(f, *arguments):
-    """Count the sines and cosines: those of the compiler, and ours, which look at the bits of a number of turns."""
-    return len(re.findall(r" (?:co)?sine\(| bitcast-convert\(", jax.jit(f).lower(*arguments).compile().as_text()))
+    """Count the sines and cosines: those of the compiler, and ours, which round to quarter turns."""
+    return len(re.findall(r" (?:co)?sine\(| round-nearest-even\(", jax.jit(f).lower(*arguments).compile().as_text()))
 
 
 @on_cpu

@@ -1,4 +1,4 @@
-"""A linear unit alone, against the time that its inputs and outputs take to be copied."""
+"""A unit alone, against the time that its inputs and outputs take to be copied."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..gradients import Backprop, Echo
-from ..nn import LinearHRU
+from ..nn import LinearHRU, NonlinearHRU
 from ._case import Case, Program, Row, compiled
 from ._sequence import SHAPES
 
@@ -17,18 +17,32 @@ outputs, and for a gradient also their cotangents; `copy` moves its input and ou
 turns, and gives the bandwidth. The least that it must compute are its products with the read-in and read-out matrices:
 `products` is nothing else, and a gradient has three and a half times as many, as the drive is computed again and both
 products are differentiated in both of their factors. The last columns are the time over either bound.
+
+On a GPU the batches are also 32 times as large, so that it is filled, and there are rows for a `NonlinearHRU`, whose
+loop over time can be one kernel there.
 """
 
 CONTENDERS = ("copy", "products", "forward", "echo", "backprop")
+NONLINEAR = ("copy", "forward", "echo", "backprop", "forward, one kernel", "echo, one kernel")
+WIDER = 32
 
 
 def cases(quick: bool, peers: dict[str, str]) -> list[Case]:
     """Return all shapes."""
     del peers
-    return [
+    found = [
         Case(shape, SHAPES[shape], CONTENDERS, base="copy", dtype="float32", reference="backprop")
         for shape in (("small",) if quick else ("scp1", "worms", "ppg"))
     ]
+    if quick or jax.default_backend() == "cpu":
+        return found
+    for case in (found[0], found[1]):
+        sizes = case.sizes | {"batch": WIDER * case.sizes["batch"]}
+        # Without backprop, for want of memory, and so without a reference.
+        found.append(Case(f"{case.name}, {WIDER} × the batch", sizes, CONTENDERS[:-1], base="copy", dtype="float32"))
+        name, sizes = f"{case.name}, nonlinear", case.sizes | {"nonlinear": 1}
+        found.append(Case(name, sizes, NONLINEAR, base="copy", dtype="float32", reference="backprop"))
+    return found
 
 
 def build(case: Case, contender: str) -> Program:
@@ -41,12 +55,18 @@ def build(case: Case, contender: str) -> Program:
         return Program(lambda: program(x), {**figures, "moved_mb": moved})
     once = {"moved_mb": moved, "products": 1.0}
     gradient = Backprop() if contender == "backprop" else Echo()
-    unit = LinearHRU(size["hidden"], size["hidden"], units=size["units"], gradient=gradient, key=jax.random.key(0))
+    options: Any = {"units": size["units"], "gradient": gradient, "key": jax.random.key(0)}
+    if size.get("nonlinear"):
+        # Slow oscillators: fast ones with a saturating spring are chaotic over so many steps, and no gradient is right.
+        options |= {"angles": (0.001, 0.02), "kernel": contender.endswith("one kernel")}
+        unit = NonlinearHRU(size["hidden"], size["hidden"], **options)
+    else:
+        unit = LinearHRU(size["hidden"], size["hidden"], **options)
     if contender == "products":
         factors = unit.projections.read_out, unit.projections.read_in, x.reshape(-1, size["hidden"]).T
         program, figures = compiled(lambda out, into, x: out @ jax.lax.optimization_barrier(into @ x), *factors)
         return Program(lambda: program(*factors), {**figures, **once})
-    if contender == "forward":
+    if contender.startswith("forward"):
         program, figures = compiled(lambda unit, x: unit(x), unit, x)
         return Program(lambda: program(unit, x), {**figures, **once})
     bar = jnp.ones_like(x)
@@ -60,4 +80,4 @@ def build(case: Case, contender: str) -> Program:
     return Program(lambda: program(unit, x, bar), figures, lambda found: {"gradient": found[1]})
 
 
-ROW = Row("unit", "The linear unit against the memory bandwidth", ABOUT, cases, build)
+ROW = Row("unit", "The units against the memory bandwidth", ABOUT, cases, build)

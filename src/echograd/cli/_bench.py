@@ -1,6 +1,7 @@
 """`echograd bench`: run the benchmark suite and write its page."""
 
 import dataclasses
+import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,8 @@ def main(argv: Sequence[str]) -> int:
     usual = (_QUICK, _QUICK) if command.quick else (pathlib.Path("benchmarks") / "results", pathlib.Path("docs"))
     results, docs = command.out or usual[0], command.docs or usual[1]
     if not command.page_only:
+        # This process only asks which device there is; the contenders need the memory of a GPU.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         chosen = {name: getattr(command, name) for name in ("repeats", "seconds", "limit_mb", "patience")}
         chosen = {name: value for name, value in chosen.items() if value is not None}
         try:

@@ -181,7 +181,8 @@ def _path_at_jvp(primals: Any, tangents: Any) -> tuple[Nodes, Nodes]:
         return _bordered.solve(factors, r[:-1], r[-1])
 
     def transpose_solve(_: Any, r: Nodes) -> Nodes:
-        return jax.linear_transpose(lambda r: solve(None, r), r)(r)[0]
+        # Not `jax.linear_transpose`, which jax 0.9 cannot make of a scan.
+        return jax.vjp(lambda r: solve(None, r), r)[1](r)[0]
 
     moved = eqx.filter_jvp(lambda problem, kicks: flow(problem, kicks, x), (problem, kicks), tangents[2:])[1]
     return x, jax.lax.custom_linear_solve(apply, moved, solve, transpose_solve)

@@ -31,9 +31,8 @@ def rounded(x: PyTree, grid: PyTree) -> PyTree:
 def _round(x: Array, spacing: Float[Array, ""]) -> Array:
     if jnp.iscomplexobj(x):
         return jax.lax.complex(_round(x.real, spacing), _round(x.imag, spacing))
-    # Next to this number, 1.5 times the largest power of two on the grid, floats are the multiples of the spacing.
-    near = spacing * jnp.asarray(1.5 * 2.0 ** (_digits(x.dtype) - 1), x.dtype)
-    return (x + near) - near
+    # Both products are exact, the spacing being a power of two.
+    return spacing * jax.lax.round(x * (1 / spacing), jax.lax.RoundingMethod.TO_NEAREST_EVEN)
 
 
 @_round.defjvp

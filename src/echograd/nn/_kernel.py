@@ -8,8 +8,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-# Oscillators that one program of the grid takes through time.
-_BLOCK = 128
+# Oscillators that one program of the grid takes through time: a warp. The threads need nothing of each other, and a few
+# oscillators are spread over as many multiprocessors as can be.
+_BLOCK = 32
+
+# Steps whose rows are fetched from memory while as many before them are taken.
+_AHEAD = 8
 
 # A step of many oscillators at once, each for itself: (constants, state, row, push) -> (state, output).
 Step = Callable[[PyTree, PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
@@ -85,13 +89,30 @@ def _launched(step: Any, constants: PyTree, z: PyTree, rows: PyTree, block: int,
         final, outputs = result_tree.unflatten(references[len(inputs) :])
         constants, z = jax.tree.map(lambda x: x[...], (constants, z))
 
-        def body(i: Any, z: PyTree) -> PyTree:
-            k = steps - 1 - i if reverse else i
-            z, output = step(constants, z, jax.tree.map(lambda x: x[k, :], rows))
-            jax.tree.map(lambda to, x: to.__setitem__((k, slice(None)), x), outputs, output)
+        def place(i: Any) -> Any:
+            return steps - 1 - i if reverse else i
+
+        def fetched(first: Any) -> list[PyTree]:
+            """Return the rows of the steps from the first on. They wait for none of the computations before them."""
+            last = jnp.int32(steps - 1)
+            places = [place(jnp.minimum(first + j, last)) for j in range(_AHEAD)]
+            return [jax.tree.map(lambda x, k=k: x[k, :], rows) for k in places]
+
+        def taken(first: Any, z: PyTree, rows: list[PyTree]) -> PyTree:
+            for j, row in enumerate(rows):
+                z, output = step(constants, z, row)
+                k = place(first + j)
+                jax.tree.map(lambda to, x, k=k: to.__setitem__((k, slice(None)), x), outputs, output)
             return z
 
-        z = jax.lax.fori_loop(jnp.int32(0), jnp.int32(steps), body, z)
+        def body(i: Any, carry: Any) -> Any:
+            z, rows = carry
+            following = fetched((i + 1) * _AHEAD)
+            return taken(i * _AHEAD, z, rows), following
+
+        rounds = jnp.int32(steps // _AHEAD)
+        z, rows_left = jax.lax.fori_loop(jnp.int32(0), rounds, body, (z, fetched(jnp.int32(0))))
+        z = taken(rounds * _AHEAD, z, rows_left[: steps % _AHEAD])
         jax.tree.map(lambda to, x: to.__setitem__(..., x), final, z)
 
     def part(x: Any) -> Any:

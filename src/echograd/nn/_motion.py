@@ -16,9 +16,9 @@ from ..integrators import State
 from ..nudge import AbstractFiniteNudge, AbstractNudge, Infinitesimal
 from ._kernel import scan
 from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide
-from ._rows import reshaped
+from ._rows import product, reshaped
 
-# Steps that a rotation takes in one product. Longer: more arithmetic; shorter: smaller matrices.
+# Steps that a rotation takes in one product. Longer: more arithmetic; shorter: smaller matrices, and more of them.
 _CHUNK = 32
 
 
@@ -111,7 +111,7 @@ class Rotation(AbstractMotion):
 
     def run(self, z: PyTree, drive: Wide) -> tuple[PyTree, Wide]:
         chunks = self._chunked(drive)
-        states = jnp.concatenate([z, _joined(chunks @ self.kick_to_end, z)], -1) @ self.between
+        states = product(jnp.concatenate([z, _joined(product(chunks, self.kick_to_end), z)], -1), self.between)
         return states[..., -2:], reshaped(self._positions(chunks, states), *drive.shape)
 
     def turn(self, z: PyTree) -> PyTree:
@@ -120,9 +120,9 @@ class Rotation(AbstractMotion):
 
     def retrace(self, z: PyTree, drive: Wide) -> tuple[PyTree, Wide, Any]:
         chunks = self._chunked(drive)
-        came = jnp.concatenate([jnp.zeros_like(z), _joined(chunks @ self.kick_to_end, z)], -1)
+        came = jnp.concatenate([jnp.zeros_like(z), _joined(product(chunks, self.kick_to_end), z)], -1)
         end = jnp.pad(z, ((0, 0), (0, 0), (came.shape[-1] - 2, 0)))
-        states = came + (end - came) @ _transposed(self.between)
+        states = came + product(end - came, _transposed(self.between))
         q, z = reshaped(self._positions(chunks, states), *drive.shape), states[..., :2]
         first = self.oscillators.gain[:, None] * z[..., 0]
         before = jnp.concatenate([first.reshape(*q.shape[:-1], 1), q[..., :-1]], -1)
@@ -136,9 +136,9 @@ class Rotation(AbstractMotion):
 
     def respond(self, beta: Any, nudged: PyTree, path: Any, drive: Wide, push: Wide) -> tuple[PyTree, PyTree, Wide]:
         chunks = self._chunked(push)
-        came = jnp.concatenate([_joined(chunks @ _transposed(self.start_to_node), nudged), nudged], -1)
-        states = came @ _transposed(self.between)
-        bar_drive = chunks @ _transposed(self.kick_to_node)
+        came = jnp.concatenate([_joined(product(chunks, _transposed(self.start_to_node)), nudged), nudged], -1)
+        states = product(came, _transposed(self.between))
+        bar_drive = product(chunks, _transposed(self.kick_to_node))
         bar_drive += _spanned(_cut(states[..., 2:]), _transposed(self.kick_to_end))
         bar_drive = reshaped(bar_drive, *drive.shape)
         # ∂H/∂w = sin(w) q², q at the half step. The path is 2 cos²(w/2) q there, and `bar_drive` is d_β q.
@@ -155,7 +155,7 @@ class Rotation(AbstractMotion):
 
     def _positions(self, chunks: Array, states: Array) -> Array:
         """Return the positions after every step: what kicks make of them, and the states at the start of the chunks."""
-        return chunks @ self.kick_to_node + _spanned(_cut(states[..., :-2]), self.start_to_node)
+        return product(chunks, self.kick_to_node) + _spanned(_cut(states[..., :-2]), self.start_to_node)
 
 
 _SIN, _COS = 0, 1

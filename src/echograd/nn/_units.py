@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..gradients import AbstractGradient, Echo
 from ..integrators import State
 from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide
-from ._rows import Rows, reshaped
+from ._rows import Rows, product, reshaped
 from ._sequence import AbstractLayer, Outer, stream, transduce
 
 
@@ -34,7 +34,7 @@ class Projections(AbstractLayer):
         return x
 
     def drive(self, prepared: Rows) -> Wide:
-        u = self.read_in @ reshaped(prepared, prepared.shape[0], -1)
+        u = product(self.read_in, reshaped(prepared, prepared.shape[0], -1))
         return reshaped(u, -1, self.channels, *prepared.shape[1:])
 
     def output(self, x: Rows, prepared: Rows, q: Wide, block: Any = None) -> Rows:
