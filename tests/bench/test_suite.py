@@ -100,18 +100,20 @@ def test_what_is_not_there_is_refused(tmp_path, arguments, complaint):
         bench.measure(out=tmp_path, **arguments)
 
 
-def test_the_page_is_that_of_the_stored_results(tmp_path, capsys):
+@pytest.mark.parametrize("machine", ["", "h100"])
+def test_the_page_is_that_of_the_stored_results(tmp_path, capsys, machine):
     """Of the results in the repository, and nothing is run."""
-    assert main(["bench", "--page-only", "--out", str(STORED), "--docs", str(tmp_path)]) == 0
+    results, docs = STORED / machine, ROOT / "docs" / machine
+    assert main(["bench", "--page-only", "--out", str(results), "--docs", str(tmp_path)]) == 0
     assert "benchmarks.md" in capsys.readouterr().out
     text = (tmp_path / "benchmarks.md").read_text()
-    assert text == (ROOT / "docs" / "benchmarks.md").read_text(), "run `echograd bench --page-only`"
-    for file in STORED.glob("*.json"):
+    assert text == (docs / "benchmarks.md").read_text(), "run `echograd bench --page-only`"
+    for file in results.glob("*.json"):
         name = file.stem
         assert bench.ROWS[name].title in text
         assert f"images/bench_{name}.png" in text
         assert (tmp_path / "images" / f"bench_{name}.png").read_bytes()[1:4] == b"PNG"
-        assert (ROOT / "docs" / "images" / f"bench_{name}.png").is_file()
+        assert (docs / "images" / f"bench_{name}.png").is_file()
 
 
 def grown(axis, size, power):

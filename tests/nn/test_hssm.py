@@ -99,7 +99,7 @@ def test_a_batch_is_what_vmap_makes_of_it(norm, new_key):
 @pytest.mark.parametrize("head", ["classification", "regression"])
 def test_a_batch_of_several_blocks_of_steps(head, norm, new_key, monkeypatch):
     """The store that all layers share, statistics put together from blocks, and padding after the last one."""
-    monkeypatch.setattr(_sequence, "_LONGEST", 32)  # 90 steps: three blocks, the last one padded
+    monkeypatch.setattr(_sequence, "limits", lambda: (4096, 32))  # 90 steps: three blocks, the last one padded
     x = 1 + jnp.linspace(0, 2, 90)[None, :, None] * jax.random.normal(new_key(), (3, 90, 3))
     mask = jnp.arange(90)[None] < jnp.asarray([90, 70, 20])[:, None] if head == "classification" else None
 

@@ -18,11 +18,6 @@ from ._motion import Rotation, motion
 from ._oscillators import AbstractOscillators, Wide
 from ._rows import Rows
 
-# Rows (steps × batch) that are worked on at a time, and the most steps, as a `vmap` may hide a batch from us. On a CPU
-# they are enough for efficient products and few enough to stay in the cache; an accelerator loses time with every
-# block, whose operations are launched one by one.
-_ROWS, _LONGEST = 4096, 1024
-_ROWS_IF_LAUNCHED, _LONGEST_IF_LAUNCHED = 32_768, 4096
 # A block is a multiple of this many steps.
 _UNIT = 32
 
@@ -54,10 +49,18 @@ class AbstractLayer(eqx.Module):
         """Return the output rows; `block` tells blocks of steps apart where they are random."""
 
 
+def limits() -> tuple[int, int]:
+    """Return the rows (steps × batch) to work on at a time, and the most steps, as a `vmap` may hide a batch from us.
+
+    On a CPU they are enough for efficient products and few enough to stay in the cache. An accelerator loses time with
+    every block, whose operations are launched one by one.
+    """
+    return (4096, 1024) if jax.default_backend() == "cpu" else (32_768, 4096)
+
+
 def block_length(steps: int, batch: int) -> int:
     """Return the number of steps of a block: of a good size, and with the fewest steps of padding at the end."""
-    on_cpu = jax.default_backend() == "cpu"
-    rows, longest = (_ROWS, _LONGEST) if on_cpu else (_ROWS_IF_LAUNCHED, _LONGEST_IF_LAUNCHED)
+    rows, longest = limits()
     longest = max(_UNIT, min(rows // batch, longest) // _UNIT * _UNIT)
     sizes = range(longest, longest // 2, -_UNIT)
     return min(sizes, key=lambda n: math.ceil(steps / n) * n) if steps > longest else math.ceil(steps / _UNIT) * _UNIT
