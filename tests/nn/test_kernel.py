@@ -59,7 +59,7 @@ def test_the_echo_in_a_kernel_is_exact_in_a_deep_model(new_key):
         eg.nn.HSSM(2, 3, kernel=True, key=key)
 
 
-@pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="devices that are not there are described differently")
+@pytest.mark.skipif(jax.__version_info__ < (0, 12), reason="devices that are not there are described differently")
 @pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
 def test_a_gpu_gets_one_kernel_a_block(new_key):
     """Without a GPU at hand the program for one can still be written, forward and back."""
