@@ -54,6 +54,21 @@ def test_zeros_are_not_added_and_times_zero_is_zero():
     same(lambda x: (0.0 * x, 0.0 * jnp.ones(2), jnp.zeros(2) * x), x)
 
 
+@jax.custom_jvp
+def weighed(x, y):
+    return jnp.where(x == 0, jnp.zeros_like(y), x * y)
+
+
+weighed.defjvp(lambda primals, tangents: (weighed(*primals), tangents[0] + primals[0] * tangents[1]))
+
+
+def test_a_rule_of_its_own_is_kept_but_for_constants():
+    """Of what varies a derivative may be taken later, and it is not that of what is written."""
+    x = jnp.asarray([1.0, -2.0])
+    assert same(lambda x: x + weighed(0.0, jnp.zeros(2)), x) == []
+    assert same(lambda x: x + weighed(0.0, x), x) == ["add", "custom_jvp_call"]
+
+
 def test_a_window_does_not_show_the_padding_beyond_it():
     """The slope of a field between walls: the only padding that is left is that of the field."""
 

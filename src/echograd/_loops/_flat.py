@@ -16,6 +16,8 @@ Window = tuple[tuple[int, int], ...]
 _ELEMENTWISE = {"add", "add_any", "sub", "mul", "neg", "div"}
 # Calls that stand for the operations of the program in this parameter of theirs.
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr"}
+# So do these, but for their derivatives; constants have none.
+_RULED = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr"}
 
 
 def flat(f: Callable[..., Any], *arguments: Any) -> tuple[Any, list[Any], PyTree]:
@@ -65,6 +67,7 @@ class _Writer:
     def __init__(self, consts: Any) -> None:
         self.done: dict[Any, list[Any]] = {}
         self.zeros: set[int] = set()
+        self.constants: set[int] = set()
         self.lasting = {id(x) for x in consts}
         self.multiples: dict[int, tuple[Any, Any]] = {}
         self.scaled: dict[int, tuple[Any, Any]] = {}
@@ -85,7 +88,8 @@ class _Writer:
 
         for equation in jaxpr.eqns:
             operands = [value(v) for v in equation.invars]
-            inner = equation.params.get(_CALLS.get(equation.primitive.name, ""))
+            calls = _CALLS | _RULED if all(map(self.is_constant, operands)) else _CALLS
+            inner = equation.params.get(calls.get(equation.primitive.name, ""))
             if inner is not None and hasattr(inner, "consts"):
                 results = self.run(inner.jaxpr, inner.consts, operands)
             elif equation.effects:
@@ -177,6 +181,8 @@ class _Writer:
                     self.padded.add(id(results[0]))
             if all(map(self.lasts, operands)):
                 self.lasting.update(map(id, results))
+            if all(map(self.is_constant, operands)):
+                self.constants.update(map(id, results))
             if key[1] is None:
                 return results
             self.done[key] = results
@@ -230,6 +236,10 @@ class _Writer:
     def lasts(self, x: Any) -> bool:
         """Return whether something is the same whatever the arguments are."""
         return _is_number(x) or id(x) in self.lasting
+
+    def is_constant(self, x: Any) -> bool:
+        """Return whether something is made of numbers alone."""
+        return _is_number(x) or id(x) in self.constants
 
     def is_zero(self, x: Any) -> bool:
         return (_is_number(x) and x == 0) or id(x) in self.zeros

@@ -64,7 +64,8 @@ def nudged_run(
 
     def push(action: Any, beta: Any, z: State) -> tuple[State, Problem]:
         """Add β times the kick of an action at one node, reading that action too."""
-        reading, (dq, dp) = _times(beta, derivatives(action, lasting, z))
+        slopes = derivatives(action, lasting, z)
+        reading, (dq, dp) = jax.tree.map(lambda x: _times(beta, x), slopes)
         if sign(direction) > 0:
             return (_tree.subtract(z[0], dp), _tree.add(z[1], dq)), reading
         return (_tree.add(z[0], dp), _tree.subtract(z[1], dq)), reading
@@ -141,16 +142,15 @@ def share_of(bar: Outcome, problem: Problem, k: Int[Array, ""], z: State) -> Flo
 
 
 @jax.custom_jvp
-def _times(beta: Float[Array, ""], x: PyTree) -> PyTree:
+def _times(beta: Float[Array, ""], x: Array) -> Array:
     """Return βx, which for β = 0 is zero without a look at `x`, so that the compiler leaves it out."""
-    return jax.tree.map(lambda x: jnp.where(beta == 0, jnp.zeros_like(x), beta.astype(x.dtype) * x), x)
+    return jnp.where(beta == 0, jnp.zeros_like(x), beta.astype(x.dtype) * x)
 
 
 @_times.defjvp
-def _times_jvp(primals: Any, tangents: Any) -> tuple[PyTree, PyTree]:
+def _times_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     (beta, x), (dbeta, dx) = primals, tangents
-    change = jax.tree.map(lambda x: dbeta.astype(x.dtype) * x, x)
-    return _times(beta, x), _tree.add(change, _times(beta, dx))
+    return _times(beta, x), dbeta.astype(x.dtype) * x + _times(beta, dx)
 
 
 def load_of(problem: Problem, first: State, last: State, bar: Outcome) -> Float[Array, ""]:
