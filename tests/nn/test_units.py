@@ -202,5 +202,12 @@ def test_wrong_use_is_refused(new_key):
         eg.nn.LinearHRU(3, 4, angles=(0.1, 4.0), key=new_key())
     with pytest.raises(ValueError, match="steps, 3"):
         make("linear", new_key())(jnp.ones((10, 2)))
+    with pytest.raises(ValueError, match="nothing in it"):
+        make("linear", new_key())(jnp.ones((0, 3)))
+    with pytest.raises(TypeError, match="the input is int32"):
+        make("linear", new_key())(jnp.ones((10, 3), jnp.int32))
+    unit = make("linear", new_key())
+    with pytest.raises(ValueError, match=r"\(2,\), and \(3,\) is needed"):
+        unit.step(unit.initial_state(), jnp.ones(2))
     with pytest.raises(TypeError, match="Echo"):
         make("linear", new_key(), gradient="echo")(jnp.ones((10, 3)))

@@ -14,7 +14,7 @@ from ..gradients import AbstractGradient, Echo, constant
 from ._chain import AbstractCell, chained, pooled
 from ._norm import BatchNorm, LayerNorm, Moments, Standardised
 from ._oscillators import AbstractOscillators, Wide
-from ._rows import Rows, Valid, halves, mixed
+from ._rows import Rows, Valid, checked, halves, mixed
 from ._sequence import AbstractLayer, block_length, stream, transduce
 from ._units import AbstractHRU, LinearHRU, NonlinearHRU, Projections
 
@@ -151,8 +151,13 @@ def _hashed(word: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
 
 def _seeds(key: PRNGKeyArray, blocks: int) -> UInt32[Array, "blocks 2"]:
     """Return two random words for every block."""
+    key = jnp.asarray(key)
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.key_data(key)
+    if key.ndim != 1 or key.size < 2 or key.dtype != jnp.uint32:
+        raise ValueError(
+            "HSSM: key= is one random key, such as jax.random.key(0), for a batch too, whose examples it tells apart."
+        )
     return _hashed(key.reshape(1, -1)[:, -2:] + np.arange(1, blocks + 1, dtype=np.uint32)[:, None] * _STRIDE)
 
 
@@ -182,6 +187,24 @@ def _affine(linear: eqx.nn.Linear, x: Float[Array, "*batch inputs"]) -> Float[Ar
     """Apply a linear layer to the features, which come last."""
     y = x @ linear.weight.T
     return y if linear.bias is None else y + jnp.expand_dims(linear.bias, tuple(range(y.ndim - 1)))
+
+
+def _checked_mask(mask: Any, x: Float[Array, "*batch steps inputs"]) -> Bool[Array, "*batch steps"]:
+    """Return the mask, or raise where it is none for these sequences."""
+    mask = jnp.asarray(mask)
+    if mask.shape != x.shape[:-1]:
+        raise ValueError(f"HSSM: the mask has shape {mask.shape}, and (*batch, steps) is {x.shape[:-1]}.")
+    if mask.dtype != jnp.bool_:
+        raise TypeError(
+            f"HSSM: the mask is {mask.dtype}, and booleans are needed: mask > 0, or "
+            "jnp.arange(steps)[None] < lengths[:, None]."
+        )
+    return eqx.error_if(
+        mask,
+        jnp.any(mask[..., 1:] & ~mask[..., :-1]),
+        "HSSM: a step that the mask leaves out comes before one that counts. Oscillators run through every step, so "
+        "padding belongs after the sequence, and gaps have to be filled.",
+    )
 
 
 @jax.custom_vjp
@@ -331,28 +354,26 @@ class HSSM(eqx.Module):
         Args:
             x: the sequence, shape (steps, inputs), or a batch, shape (batch, steps, inputs).
             state: state of the batch norms, where there are any.
-            mask: which steps are valid; the rest, at the end, does not count. `None`: all.
+            mask: which steps are valid, the first ones of every sequence; the rest does not count, whatever is in it.
+                `None`: all.
             key: random key for dropout, needed in training where dropout is not 0.
 
         Returns:
             Logits of shape (*batch, outputs) for classification, (*batch, steps // every, outputs) for regression.
+
+        Raises:
+            ValueError: for wrong shapes, and where a batch norm lacks its state or its batch.
+            TypeError: if the input has not the dtype of the parameters, or the mask is not of booleans.
+            RuntimeError: if dropout lacks its key; at run time if a mask has a step that does not count before one
+                that does.
         """
-        inputs = self.encoder.in_features
-        if x.ndim not in (2, 3) or x.shape[-1] != inputs:
-            raise ValueError(
-                f"HSSM: the input has shape {x.shape}, and (steps, {inputs}) or (batch, steps, {inputs}) is needed."
-            )
-        if mask is not None and mask.shape != x.shape[:-1]:
-            raise ValueError(f"HSSM: the mask has shape {mask.shape}, and (*batch, steps) is {x.shape[:-1]}.")
-        norms = [block.norm for block in self.blocks if isinstance(block.norm, BatchNorm)]
-        if state is None and norms:
-            raise ValueError(
-                'HSSM(norm="batch") needs its state: build it with '
-                "`model, state = equinox.nn.make_with_state(HSSM)(...)` and call `logits, state = model(x, state)`."
-            )
+        x = checked("HSSM", x, self.encoder.weight.dtype, self.encoder.in_features, "batch", "steps")
+        mask = None if mask is None else _checked_mask(mask, x)
+        self._check_state(state)
         if x.ndim == 2:
-            for norm in norms:
-                norm.check_batch()
+            for block in self.blocks:
+                if isinstance(block.norm, BatchNorm):
+                    block.norm.check_batch()
             outcome = self(x[None], state, mask=None if mask is None else mask[None], key=key)
             return outcome[0] if state is None else (outcome[0][0], outcome[1])
 
@@ -363,6 +384,8 @@ class HSSM(eqx.Module):
         padding = -steps % block_length(steps, x.shape[0])
         valid = jnp.ones(x.shape[:2], x.dtype) if mask is None else mask.astype(x.dtype)
         valid = jnp.pad(valid, ((0, 0), (0, padding)))
+        # What does not count would still drive the oscillators to where an echo loses its digits.
+        x = x if mask is None else jnp.where(mask[..., None], x, jnp.zeros_like(x))
         x = jnp.moveaxis(jnp.pad(x, ((0, 0), (0, padding), (0, 0))), -1, 0)
         x, state = self._through(x, state, valid, key)
         if self.head == "classification":
@@ -425,8 +448,17 @@ class HSSM(eqx.Module):
                 state = state.set(block.norm.running, running)
         return pooled(x, valid) if pool else x, state
 
+    def _check_state(self, state: Any) -> None:
+        if state is None and any(isinstance(block.norm, BatchNorm) for block in self.blocks):
+            raise ValueError(
+                'HSSM(norm="batch") needs its state: build it with '
+                "`model, state = equinox.nn.make_with_state(HSSM)(...)` and call `logits, state = model(x, state)`, "
+                "or `model.initial_state(state)` to stream."
+            )
+
     def initial_state(self, state: Any = None) -> Stream:
         """Return the state to begin streaming with; `state` is that of the batch norms, where there are any."""
+        self._check_state(state)
         dtype = self.decoder.weight.dtype
         return Stream(
             tuple(block.unit.initial_state() for block in self.blocks),
@@ -440,6 +472,7 @@ class HSSM(eqx.Module):
 
         For classification these are the logits of the sequence so far; for regression those of this step.
         """
+        u = checked("HSSM", u, self.encoder.weight.dtype, self.encoder.in_features)
         model = eqx.nn.inference_mode(self)
         x, units = model.encoder(u), []
         for block, unit_state in zip(model.blocks, state.units, strict=True):

@@ -1,5 +1,7 @@
 """Rows of features as they are inside a model: features first and steps last, so that all products are of matrices."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,28 @@ from jaxtyping import Array, Float
 Rows = Float[Array, "features batch steps"]
 # Which rows count: 1 or 0.
 Valid = Float[Array, "batch steps"]
+
+
+def checked(name: str, x: Any, dtype: Any, features: int, *axes: str) -> Array:
+    """Return what a user hands in as an array, features last, or raise.
+
+    Args:
+        name: of the layer that complains.
+        x: one row, a sequence, or a batch of them.
+        dtype: that of the parameters of the layer.
+        features: how many there must be.
+        axes: what the axes in front of them are called; "batch" need not be there.
+    """
+    x = jnp.asarray(x)
+    shapes = [axes[1:], axes] if axes[:1] == ("batch",) else [axes]
+    if x.shape[-1:] != (features,) or x.ndim - 1 not in map(len, shapes):
+        wanted = " or ".join(f"({', '.join((*shape, str(features)))}{'' if shape else ','})" for shape in shapes)
+        raise ValueError(f"{name}: the input has shape {x.shape}, and {wanted} is needed.")
+    if x.size == 0:
+        raise ValueError(f"{name}: the input has shape {x.shape}: there is nothing in it.")
+    if x.dtype != dtype:
+        raise TypeError(f"{name}: the input is {x.dtype}, and the parameters are {dtype}. Convert one of them.")
+    return x
 
 
 def reshaped(x: Array, *shape: int) -> Array:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..gradients import AbstractGradient, Echo
 from ..integrators import State
 from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide
-from ._rows import Rows, product, reshaped
+from ._rows import Rows, checked, product, reshaped
 from ._sequence import AbstractLayer, Outer, stream, transduce
 
 
@@ -96,12 +96,7 @@ class AbstractHRU(eqx.Module):
 
     def __call__(self, x: Float[Array, "*batch steps inputs"]) -> Float[Array, "*batch steps outputs"]:
         """Return the outputs for whole input sequences, oscillators starting at rest."""
-        inputs = self.read_in.shape[-1]
-        if x.ndim not in (2, 3) or x.shape[-1] != inputs:
-            raise ValueError(
-                f"{type(self).__name__}: the input has shape {x.shape}, and (steps, {inputs}) or "
-                f"(batch, steps, {inputs}) is needed."
-            )
+        x = checked(type(self).__name__, x, self.read_in.dtype, self.read_in.shape[-1], "batch", "steps")
         if x.ndim == 2:
             return self(x[None])[0]
         return transduce(self.system, FeaturesLast(self.projections), x, self.gradient)
@@ -112,7 +107,14 @@ class AbstractHRU(eqx.Module):
         return zero, zero
 
     def step(self, state: State, u: Float[Array, " inputs"]) -> tuple[State, Float[Array, " outputs"]]:
-        """Take in one input and return the new state and the output: the streaming form of the call."""
+        """Take in one input and return the new state and the output: the streaming form of the call.
+
+        Example:
+            ```python
+            state, y = jax.lax.scan(lambda state, u: unit.step(state, u), unit.initial_state(), x)  # unit(x), streamed
+            ```
+        """
+        u = checked(type(self).__name__, u, self.read_in.dtype, self.read_in.shape[-1])
         return stream(self.system, self.projections, state, u)
 
 
