@@ -25,12 +25,17 @@ def write_atomically(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> No
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise OSError(
-            error.errno,
-            f"{path} could not be written ({error.strerror}). What was there before is intact. Make room, or mend "
-            "what stands in the way, and resume the run",
-        ) from error
+        raise unwritten(path, error) from error
     _sync_folder(path.parent)
+
+
+def unwritten(path: pathlib.Path, error: OSError) -> OSError:
+    """Return the error of a file that could not be written, which says so."""
+    return OSError(
+        error.errno,
+        f"{path} could not be written ({error.strerror}). What was there before is intact. Make room, or mend "
+        "what stands in the way, and resume the run",
+    )
 
 
 def _sync_folder(folder: pathlib.Path) -> None:

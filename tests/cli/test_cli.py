@@ -210,6 +210,11 @@ def test_wrong_use_is_told(capsys):
     assert main(["train", "Waves", "--epochs", "0"]) == 2
     assert "at least one epoch" in capsys.readouterr().err
     assert main(["train", "nope"]) == 1
+    capsys.readouterr()
+    assert main(["check", "nope"]) == 1
+    said = capsys.readouterr()
+    assert not said.out  # at once: no gradient was computed
+    assert "nope" in said.err
     assert main(["train", "--help"]) == 0
 
 

@@ -1,15 +1,17 @@
 """Runs: exact resume, whole files, refusals, early stopping, and what is learned."""
 
 import dataclasses
+import errno
 import json
 import resource
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
 import echograd as eg
-from echograd.training import Config, Network, Optimiser, Run, TrainingDiverged, fit
+from echograd.training import Config, Network, Optimiser, Run, TrainingDiverged, _files, _fit, fit
 from waves import SMALL, Killed, numbers, smaller, sums, waves
 
 DATA = waves()
@@ -145,6 +147,56 @@ def test_a_full_disk_leaves_the_checkpoint_as_it_was(unbroken, tmp_path):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     fit(SMALL, DATA, out=folder, resume=True)
     assert numbers(folder) == numbers(unbroken)
+
+
+def test_a_full_disk_under_the_metrics_is_told(unbroken, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_fit, "append_line", lambda *a: (patch.setattr(_files.os, "fsync", full), _files.append_line(*a)))
+        with pytest.raises(OSError, match=r"metrics\.jsonl could not be written.*resume"):
+            fit(SMALL, DATA, out=folder)
+    fit(SMALL, DATA, out=folder, resume=True)
+    assert numbers(folder) == numbers(unbroken)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("metrics.jsonl", b"garbage\n", r"metrics\.jsonl, line 1 .*Mend it, or delete it"),
+        ("metrics.jsonl", b'{"step": 3}\n', r"metrics\.jsonl, line 1 "),
+        ("config.json", b"[]", r"config\.json cannot be read.*Restore it"),
+        ("config.json", b'{"dataset": "waves", "versions": {}, "data": {}}', r"config\.json cannot be read"),
+        ("last.eqx", b"", r"last\.eqx is not a checkpoint"),
+        ("results.json", b"{", r"results\.json cannot be read.*resume"),
+    ],
+)
+def test_a_file_that_was_changed_is_named(unbroken, tmp_path, name, text, complaint):
+    folder = shutil.copytree(unbroken, tmp_path / "run")
+    (folder / name).write_bytes(text)
+    with pytest.raises(ValueError, match=complaint):
+        _ = fit(SMALL, DATA, out=folder, resume=True).results
+
+
+def test_a_checkpoint_of_another_run_is_refused(unbroken, tmp_path):
+    """The arrays have the same shapes."""
+    folder = shutil.copytree(unbroken, tmp_path / "run")
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": SMALL.seed + 1}))
+    with pytest.raises(
+        ValueError, match=rf"last\.eqx was made.*: seed is {SMALL.seed} there and {SMALL.seed + 1} here"
+    ):
+        fit(smaller(seed=SMALL.seed + 1), DATA, out=folder, resume=True)
+
+
+def test_two_runs_in_one_folder_are_refused(unbroken, tmp_path):
+    folder = shutil.copytree(unbroken, tmp_path / "run")
+    with _files.alone(folder), pytest.raises(RuntimeError, match="another process is training in"):
+        fit(SMALL, DATA, out=folder, resume=True)
+    fit(SMALL, DATA, out=folder, resume=True)
 
 
 def test_an_existing_folder_is_not_overwritten(unbroken, tmp_path):

@@ -16,7 +16,7 @@ from .._check import GradientReport, check_gradients
 from .._equivalence import equivalence
 from .._solve import solve
 from ..boundary import InitialValue
-from ..data import Batches, load
+from ..data import Batches, Dataset, load
 from ..gradients import AbstractGradient
 from ..systems import SeparableHamiltonian
 from ..training import Config, Network, batch_loss, initial_model
@@ -98,6 +98,7 @@ def main(argv: Sequence[str]) -> int:
     out, failed = console(), False
     if command.equivalence:
         return _equivalence(tolerance if command.tolerance else 10 * tolerance, command.precision)
+    dataset = load(command.dataset)  # what is not there is told before anything is computed
     with jax.enable_x64(command.precision == "float64"):
         config = Config(
             command.dataset,
@@ -108,8 +109,8 @@ def main(argv: Sequence[str]) -> int:
             precision=command.precision,
             seed=command.seed,
         )
-        for title, check in (("a driven chain", _chain), ("a model", check_model)):
-            title, report = check(command, config)
+        for check in (lambda: _chain(command, config), lambda: check_model(command, config, dataset)):
+            title, report = check()
             out.print(f"\n{title}: the {command.nudge} echo against backprop, {command.precision}")
             out.print(gradient_table(report))
             exact = command.nudge == "infinitesimal"
@@ -174,9 +175,8 @@ def _chain(command: Check, config: Config) -> tuple[str, GradientReport]:
     return title, check_gradients(loss, params, {command.nudge: config.gradient_object()}, taylor=command.taylor)
 
 
-def check_model(command: Check, config: Config) -> tuple[str, GradientReport]:
+def check_model(command: Check, config: Config, dataset: Dataset) -> tuple[str, GradientReport]:
     """Check the gradients of an HSSM on a batch of real cases."""
-    dataset = load(config.dataset)
     dataset = dataset.standardised(targets=dataset.task == "regression")
     batch = Batches(dataset.train, command.cases, seed=config.seed).batch(0, 0)
     model, state = initial_model(config, dataset)

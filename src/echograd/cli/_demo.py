@@ -12,6 +12,7 @@ import jax
 import tyro
 
 from .. import report
+from ..data import load
 from ..training import Config, Network, Run, ecg_recipe, fit
 from ._check import Check, check_model, gradient_table
 from ._main import FAILED, INTERRUPTED
@@ -73,7 +74,8 @@ def demonstrate(config: Config, folder: pathlib.Path, command: str, title: str) 
     try:
         with jax.enable_x64(True):
             check = Check(config.dataset, cases=2)  # the model is the config's
-            what, gradients = check_model(check, dataclasses.replace(config, precision="float64"))
+            config64 = dataclasses.replace(config, precision="float64")
+            what, gradients = check_model(check, config64, load(config.dataset))
         exact = gradients.ok(_TOLERANCE)
         out.print(f"\n1. The gradient by echo against backprop, in float64: {what}")
         out.print(gradient_table(gradients))

@@ -1,17 +1,47 @@
 """Files of a run: checkpoints, and one line of metrics an epoch."""
 
+import contextlib
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any, BinaryIO, TypeVar
 
 import equinox as eqx
 
-from .._files import finite, write_atomically
+from .._files import finite, unwritten, write_atomically
 
 _T = TypeVar("_T")
 
 FORMAT = 1
+
+
+@contextlib.contextmanager
+def alone(folder: pathlib.Path) -> Iterator[None]:
+    """Keep every other process out of a folder that calls this too. The system lets go when a process ends, however.
+
+    Raises:
+        RuntimeError: another process is in it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(
+                f"another process is training in {folder}, and two would write over each other's checkpoints. Wait for "
+                "its end, stop it, or give another out= (--out)."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def save_checkpoint(path: pathlib.Path, header: dict[str, Any], tree: Any) -> None:
@@ -49,21 +79,42 @@ def load_checkpoint(path: pathlib.Path, like: _T) -> tuple[dict[str, Any], _T]:
 
 
 def append_line(path: pathlib.Path, record: dict[str, Any]) -> None:
-    """Append one object to a JSONL file."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(finite(record), allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Append one object to a JSONL file.
+
+    Raises:
+        OSError: it cannot be written; a part of the line may have been, which `read_lines` leaves out.
+    """
+    line = json.dumps(finite(record), allow_nan=False) + "\n"
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise unwritten(path, error) from error
 
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Read a JSONL file; a last line that was cut short is left out."""
+    """Read the metrics of epochs; a last line that was cut short is left out.
+
+    Raises:
+        ValueError: another line is not what `append_line` wrote.
+    """
     if not path.is_file():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            records.append(json.loads(line))
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
+            continue
+        try:
+            record = json.loads(line)
+            int(record["epoch"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path}, line {number} is not the metrics of an epoch ({type(error).__name__}: {error}). It was "
+                "changed after it was written. Mend it, or delete it: training does not need it."
+            ) from error
+        records.append(record)
     return records
 
 

@@ -1,5 +1,6 @@
 """The training loop: what is kept, what is exact, and where it stops."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import math
@@ -18,7 +19,7 @@ import numpy as np
 from .._files import finite, write_json
 from ..data import Batches, Dataset, load
 from ._config import Config
-from ._files import append_line, keep_lines, load_checkpoint, save_checkpoint
+from ._files import alone, append_line, keep_lines, load_checkpoint, save_checkpoint
 from ._learner import Learner, Shapes, make_learner, on_device, predict, step_key, train_step
 from ._metrics import confusion_matrix, scores_from_confusion
 from ._processes import is_first, led, meet
@@ -108,11 +109,24 @@ class _Snapshot:
         return fields
 
     @staticmethod
-    def read(path: pathlib.Path, like: Learner) -> "_Snapshot":
+    def read(path: pathlib.Path, like: Learner, config: Config) -> "_Snapshot":
         header, learner = load_checkpoint(path, like)
         header.pop("format")
-        header["confusion"] = tuple(map(tuple, header["confusion"]))
-        return _Snapshot(learner, **header)
+        # Checkpoints of earlier versions do not tell their config.
+        differing = _differences(header.pop("config", config.to_dict()), config.to_dict())
+        if differing:
+            raise ValueError(
+                f"{path} was made with other settings than {path.with_name(CONFIG)} has: {'; '.join(differing)}. One "
+                "of the two was edited, or is of another run. Restore it, or begin another run."
+            )
+        try:
+            header["confusion"] = tuple(map(tuple, header["confusion"]))
+            return _Snapshot(learner, **header)
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} is not a checkpoint to go on from ({type(error).__name__}: {error}). Restore it, or begin "
+                "another run."
+            ) from error
 
 
 def fit(
@@ -159,6 +173,7 @@ def fit(
         FileNotFoundError: there is nothing to resume.
         ValueError: the run to resume has another config or other data, or the config does not fit the data.
         TrainingDiverged: the loss is not a number. The last checkpoint stays.
+        RuntimeError: another process is training in the folder.
         OSError: a file cannot be written. The last checkpoint stays.
         KeyboardInterrupt: after a checkpoint was written.
 
@@ -173,18 +188,19 @@ def fit(
         dataset = load(config.dataset)
     elif dataset.name != config.dataset:
         raise ValueError(f"the config is for the set {config.dataset!r}, and {dataset.name!r} is given.")
-    with precision(config):
+    with precision(config), contextlib.ExitStack() as held:
         trainer = _Trainer(config, dataset, folder, progress, checkpoint_minutes, devices)
         if resume:
+            led(lambda: held.enter_context(alone(folder)) if folder.is_dir() else None)
             _resume(trainer)
         else:
-            led(lambda: _begin(trainer))
+            led(lambda: _begin(trainer, held))
         trainer.run()
         meet("the end")
     return Run.open(folder, dataset)
 
 
-def _begin(trainer: "_Trainer") -> None:
+def _begin(trainer: "_Trainer", held: contextlib.ExitStack) -> None:
     """Make the folder, and refuse one that is there already."""
     folder = trainer.folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -192,6 +208,7 @@ def _begin(trainer: "_Trainer") -> None:
         remedy = ", or resume=True (--resume) to go on with it" if there == "a training run" else ""
         raise FileExistsError(f"{folder} holds {there}, which is not overwritten. Give another out= (--out){remedy}.")
     folder.mkdir(parents=True, exist_ok=True)
+    held.enter_context(alone(folder))
     write_json(folder / CONFIG, {**trainer.config.to_dict(), **trainer.about()})
 
 
@@ -213,7 +230,7 @@ def _resume(trainer: "_Trainer") -> None:
     if changed:
         warnings.warn(f"{folder} is resumed elsewhere ({'; '.join(changed)}): last digits may differ.", stacklevel=3)
     if (folder / LAST).is_file():
-        snapshot = _Snapshot.read(folder / LAST, trainer.snapshot.learner)
+        snapshot = _Snapshot.read(folder / LAST, trainer.snapshot.learner, trainer.config)
         trainer.snapshot = dataclasses.replace(snapshot, learner=trainer.place(snapshot.learner))
     # The line of an epoch is written before its checkpoint.
     led(lambda: keep_lines(folder / METRICS, trainer.snapshot.epoch))
@@ -433,7 +450,7 @@ class _Trainer:
         """Write the checkpoint to go on from."""
         now = self.snapshot if snapshot is None else snapshot
         if is_first():
-            save_checkpoint(self.folder / LAST, now.header(), now.learner)
+            save_checkpoint(self.folder / LAST, {"config": self.config.to_dict(), **now.header()}, now.learner)
         self.saved = time.monotonic()
 
     def scores(self, name: str, learner: Any) -> dict[str, Any]:

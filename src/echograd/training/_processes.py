@@ -49,7 +49,7 @@ def meet(where: str) -> None:
         multihost_utils.sync_global_devices(f"echograd: {where}")
 
 
-def led(action: Callable[[], None]) -> None:
+def led(action: Callable[[], object]) -> None:
     """Let the first process do something, and go on when it is done.
 
     Raises:

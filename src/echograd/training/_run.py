@@ -68,15 +68,19 @@ class Run:
             raise FileNotFoundError(f"{folder} holds no training run: there is no {CONFIG} in it.")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            about = {key: values.pop(key) for key in ABOUT}
+            about = {key: dict(values.pop(key)) for key in ABOUT}
             config = Config.from_dict(values)
-        except (ValueError, KeyError) as error:
+            run = Run(folder, config, about, dataset)
+            # What is asked for later is looked for now.
+            _ = run.shapes, about["data"]["name"], about["data"]["fingerprint"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"{path} cannot be read ({error}). Was it edited, or written by another version?"
+                f"{path} cannot be read ({type(error).__name__}: {error}). Was it edited, or written by another "
+                "version? Restore it, or begin another run."
             ) from error
         if dataset is not None:
             check_dataset(dataset, about["data"], folder)
-        return Run(folder, config, about, dataset)
+        return run
 
     def history(self) -> list[dict[str, Any]]:
         """Return one record for every epoch: `{"epoch", "step", "seconds", "train": {...}, "validation": {...}}`."""
@@ -88,11 +92,18 @@ class Run:
 
         Raises:
             FileNotFoundError: training has not come to its end.
+            ValueError: the file was changed.
         """
         path = self.folder / RESULTS
         if not path.is_file():
             raise FileNotFoundError(f"{self.folder} has no {RESULTS}: training has not come to its end. Resume it.")
-        return json.loads(path.read_text(encoding="utf-8"))
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(
+                f"{path} cannot be read ({error}). It was changed after it was written. Delete it and resume the run, "
+                "which writes it again."
+            ) from error
 
     @property
     def finished(self) -> bool:
