@@ -99,6 +99,12 @@ class TestTs:
             ("@problemName Toy\n@classLabel true 1 2\n", "no @data"),
             ("@problemName Toy\n@classLabel false\n@data\n1,2\n", "no class labels or targets"),
             ("hello\n", "line 1: expected a header line"),
+            ("@classLabel true\n@data\n1,2:\n", "line 3: the case has no label"),
+            ("@classLabel true\n@data\n1,2:?\n", "line 3: the case has no label"),
+            ("@targetLabel true\n@data\n1,2:nan\n", "line 3: the case has no label"),
+            ("@targetLabel true\n@data\n1,2:1e300\n", "a target is not finite in float32"),
+            ("@classLabel true\n@data\n1,-2e300:a\n", r"line 3: -2e\+300 at step 1 of channel 0 is not finite"),
+            ("@classLabel true\n@data\n1,inf:a\n", "line 3: inf at step 1 of channel 0 is not finite"),
         ],
     )
     def test_what_is_wrong_is_named(self, write, text, message):
@@ -137,6 +143,8 @@ class TestTsv:
             ("1\t1\t2\n2\n", "line 2: a label and no values"),
             ("1\tNaN\tNaN\n", "line 1: all values are missing"),
             ("1\t1\tabc\n", "'abc' is not a number"),
+            ("1\t1\t\t2\n2\t3\t\t4\n", "line 1: '' is not a number"),
+            ("\t1\t2\n\t3\t4\n", "line 1: the case has no label"),
             ("", "no cases"),
         ],
     )
@@ -177,6 +185,13 @@ class TestArff:
         assert_series(cases, [[[0.5, 1.5]], [[2.5, 3.5]]])
         assert cases.labels == ("-1", "1")
         assert cases.class_names == ("-1", "1")
+
+    @pytest.mark.parametrize(("row", "found"), [("1,x", 2), ("1,2,3,x", 4)])
+    def test_a_row_has_as_many_values_as_are_declared(self, write, row, found):
+        head = "@relation Toy\n@attribute a numeric\n@attribute b numeric\n@attribute class {x}\n@data\n"
+        assert_series(read_arff(write(head + "1,?,x\n")), [[[1]]])
+        with pytest.raises(ValueError, match=rf"line 7: {found} values and labels for 3 attributes"):
+            read_arff(write(head + "1,2,x\n" + row + "\n"))
 
     def test_a_numeric_class_is_a_regression_target(self, write):
         text = "@relation t\n@attribute a numeric\n@attribute y numeric\n@data\n1,0.5\n2,0.75\n"

@@ -84,7 +84,7 @@ def read_ts(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
             raise ValueError(f"{where}: no ':' between series and label; the file may be cut short.")
         case = _stack([_numbers(channel.split(","), where) for channel in channels], where)
         series.append(_fill(case, missing, where))
-        labels.append(label.strip())
+        labels.append(_label(label, where))
     if not in_data:
         raise ValueError(f"{path}: no @data line; this is not a .ts file, or it is cut short.")
     return _cases(path, series, labels, class_names, regression)
@@ -109,9 +109,11 @@ def read_tsv(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
     """
     path = pathlib.Path(path)
     series, labels, width = [], [], None
-    for number, line in _lines(path):
+    for number, line in _lines(path, around=" \r\n"):
         where = f"{path}, line {number}"
-        label, *values = line.replace(",", " ").split()
+        # Between tabs or commas nothing is a value that is not there; between blanks it is a wider gap.
+        separator = next((mark for mark in "\t," if mark in line), None)
+        label, *values = line.rstrip(separator).split(separator)
         if not values:
             raise ValueError(f"{where}: a label and no values; this is not a file of the UCR archive.")
         width = width or len(values)
@@ -119,7 +121,7 @@ def read_tsv(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
             raise ValueError(f"{where}: {len(values)} values, the first line has {width}. Cut short?")
         case = _trim(_numbers(values, where)[:, None], where)
         series.append(_fill(case, missing, where))
-        labels.append(label)
+        labels.append(_label(label, where))
     return _cases(path, series, labels, (), regression=False)
 
 
@@ -144,12 +146,14 @@ def read_arff(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
     path = pathlib.Path(path)
     class_names: tuple[str, ...] = ()
     relational, regression, in_data = False, False, False
+    attributes = 0
     series, labels = [], []
     for number, line in _lines(path, comments=("%",)):
         where = f"{path}, line {number}"
         if not in_data:
             lowered = line.lower()
             if lowered.startswith("@attribute"):
+                attributes += 1
                 relational |= re.search(r"\srelational\s*$", lowered) is not None
                 braces = re.search(r"\{(.*)\}\s*$", line)
                 # The class is the last attribute, so the last declaration stands.
@@ -169,9 +173,14 @@ def read_arff(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
             if not comma:
                 raise ValueError(f"{where}: expected values and a label, separated by commas. Cut short?")
             rows = [values]
+            if values.count(",") + 2 != attributes:
+                raise ValueError(
+                    f"{where}: {values.count(',') + 2} values and labels for {attributes} attributes. Cut short? What "
+                    "a shorter case lacks is written as '?'."
+                )
         case = _trim(_stack([_numbers(row.split(","), where) for row in rows], where), where)
         series.append(_fill(case, missing, where))
-        labels.append(_unquote(label))
+        labels.append(_label(_unquote(label), where))
     if not in_data:
         raise ValueError(f"{path}: no @data line; this is not an .arff file, or it is cut short.")
     return _cases(path, series, labels, class_names, regression)
@@ -243,14 +252,21 @@ def dataset_from_cases(
     )
 
 
-def _lines(path: pathlib.Path, comments: tuple[str, ...] = ()) -> Iterator[tuple[int, str]]:
-    """Give the lines of a text file that are not blank or a comment, with their numbers."""
+def _lines(path: pathlib.Path, comments: tuple[str, ...] = (), around: str | None = None) -> Iterator[tuple[int, str]]:
+    """Give the lines of a text file that are not blank or a comment, with their numbers, stripped of what is around."""
     # Some published files have a byte order mark or accents in another encoding in their comments.
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, start=1):
-            line = line.strip()
-            if line and not line.startswith(comments):
+            line = line.strip(around)
+            if line.strip() and not line.startswith(comments):
                 yield number, line
+
+
+def _label(text: str, where: str) -> str:
+    text = text.strip()
+    if text.lower() in ("", "?", "nan"):
+        raise ValueError(f"{where}: the case has no label ({text!r} is in its place). Cut short? Leave the case out.")
+    return text
 
 
 def _number(text: str, where: str) -> float:
@@ -300,6 +316,13 @@ def _fill(case: np.ndarray, missing: Missing, where: str) -> np.ndarray:
         )
     if gaps.all(axis=0).any():
         raise ValueError(f"{where}: a channel has no value at all; there is nothing to interpolate.")
+    large = np.abs(case) > np.finfo(np.float32).max
+    if large.any():
+        step, channel = np.argwhere(large)[0]
+        raise ValueError(
+            f"{where}: {case[step, channel]:g} at step {step} of channel {channel} is not finite in float32, which "
+            "series are kept in. Scale the channel, or write '?' where a value is not known."
+        )
     steps = np.arange(len(case))
     for channel in np.flatnonzero(gaps.any(axis=0)):
         gap = gaps[:, channel]
@@ -320,10 +343,10 @@ def _cases(
     if len(channels) > 1:
         raise ValueError(f"{path}: cases with {sorted(channels)} channels in one file. Cut short?")
     if regression:
-        targets = np.array([[_number(label, str(path))] for label in labels], dtype=np.float32)
-        if not np.isfinite(targets).all():
-            raise ValueError(f"{path}: a target is missing.")
-        return Cases(tuple(series), None, targets, ())
+        targets = np.array([[_number(label, str(path))] for label in labels])
+        if not (np.abs(targets) <= np.finfo(np.float32).max).all():
+            raise ValueError(f"{path}: a target is not finite in float32.")
+        return Cases(tuple(series), None, targets.astype(np.float32), ())
     class_names = tuple(_canonical(name) for name in class_names)
     names = tuple(_canonical(label) for label in labels)
     undeclared = sorted(set(names) - set(class_names))
