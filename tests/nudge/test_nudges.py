@@ -109,6 +109,22 @@ def test_the_complex_step_has_no_smallest_radius(exact):
         error(eg.Symmetric(1e-20), exact)
 
 
+def test_a_nudge_that_is_mostly_rounding_is_refused():
+    """Strengths down to zero: the gradient has its digits, or there is none."""
+    exact, strengths = gradient_of(loss, arguments(), eg.Backprop()), np.logspace(-2, -16, 15)
+    errors = []
+    for beta in strengths:
+        try:
+            errors.append(error(eg.Symmetric(jnp.asarray(beta)), exact))
+        except eqx.EquinoxRuntimeError:
+            break
+    with pytest.raises(eqx.EquinoxRuntimeError, match="lost in rounding"):
+        error(eg.Symmetric(jnp.asarray(strengths[len(errors)])), exact)
+    assert max(errors) < 5e-3
+    few, many = (1, 5) if exact.dtype == jnp.float32 else (9, 12)
+    assert few <= len(errors) <= many  # and nothing sensible is refused
+
+
 def test_an_automatic_strength_gains_digits_with_the_order():
     tolerance = {"float64": (1e-10, 1e-12), "float32": (2e-3, 2e-4)}[str(jnp.zeros(()).dtype)]
     exact = gradient_of(loss, arguments(), eg.Backprop())

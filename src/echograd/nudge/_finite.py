@@ -102,14 +102,17 @@ class AbstractFiniteNudge(AbstractNudge):
 
     def check(self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int) -> Any:
         centre, _ = self.retraced(ensemble)
-        noise = 4 * _tree.rounding(ensemble) * max(steps, 1) ** 0.5
+        noise = _tree.rounding(ensemble) * max(steps, 1) ** 0.5
+        # A strength that was asked for shall give three digits, or all that this order has at its best. One that was
+        # balanced is at its best, and there only has to be something.
+        least = 4 * noise if isinstance(self.beta, str) else min(1e3 * noise, 0.25 * noise ** (1 / (self.power + 1)))
         spread = _tree.max_abs(jax.tree.map(lambda a, b: a - b[None].astype(a.dtype), ensemble, centre))
-        lost = (load > 0) & (spread < noise * _tree.max_abs(centre))
+        lost = (load > 0) & (spread < least * _tree.max_abs(centre))
         return eqx.error_if(
             x,
             lost,
-            f"{type(self).__name__}: the nudge is lost in rounding. The nudged echoes differ by less than four times "
-            "the rounding error that the steps pile up, so their difference carries no gradient. Raise beta, pass "
+            f"{type(self).__name__}: the nudge is lost in rounding. The nudged echoes differ by little more than the "
+            "rounding error that the steps pile up, so their difference is off by more than 1e-3. Raise beta, pass "
             'beta="auto" (which scales it to the cotangents), use float64, or use Infinitesimal().',
         )
 
