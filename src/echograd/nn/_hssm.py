@@ -367,7 +367,7 @@ class HSSM(eqx.Module):
             RuntimeError: if dropout lacks its key; at run time if a mask has a step that does not count before one
                 that does.
         """
-        x = checked("HSSM", x, self.encoder.weight.dtype, self.encoder.in_features, "batch", "steps")
+        x = checked("HSSM", x, self.encoder.weight.dtype, self.encoder.weight.shape[1], "batch", "steps")
         mask = None if mask is None else _checked_mask(mask, x)
         self._check_state(state)
         if x.ndim == 2:
@@ -472,7 +472,7 @@ class HSSM(eqx.Module):
 
         For classification these are the logits of the sequence so far; for regression those of this step.
         """
-        u = checked("HSSM", u, self.encoder.weight.dtype, self.encoder.in_features)
+        u = checked("HSSM", u, self.encoder.weight.dtype, self.encoder.weight.shape[1])
         model = eqx.nn.inference_mode(self)
         x, units = model.encoder(u), []
         for block, unit_state in zip(model.blocks, state.units, strict=True):
