@@ -290,3 +290,11 @@ def test_png_in_memory_is_a_png():
         fig, _ = plot.figure(1, 1)
         with Image.open(io.BytesIO(plot.png(fig, dpi=50))) as image:
             assert image.size == (50, 50)
+
+
+def test_cases_of_unequal_lengths_can_be_stretched():
+    mask = jnp.asarray([[True, True, False], [True, True, True]])
+    model = eg.nn.HSSM(1, 2, hidden=2, units=2, key=jax.random.key(0))
+    short = _measure.Subject(model, None, jnp.ones((2, 3, 1)), mask, jnp.zeros(2, jnp.int32))
+    np.testing.assert_array_equal(jnp.sum(short.stretched(7).mask, 1), [5, 7])
+    assert bool(short.stretched(7).mask[0, :5].all())

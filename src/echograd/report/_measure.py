@@ -72,7 +72,10 @@ class Subject(eqx.Module):
         targets = self.targets
         if self.model.head == "regression":
             targets = jnp.tile(targets, (1, times, 1))[:, : steps // self.model.every]
-        mask = None if self.mask is None else stretch(self.mask)
+        mask = self.mask
+        if mask is not None:
+            # As many steps count, but the first ones.
+            mask = jnp.arange(steps)[None] < jnp.sum(stretch(mask), 1, keepdims=True)
         return Subject(self.model, self.state, stretch(self.inputs), mask, targets)
 
     def in_double_precision(self) -> "Subject":
