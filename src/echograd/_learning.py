@@ -215,8 +215,8 @@ class SelfLearningMachine(eqx.Module):
             ~(lessons.retrace[-1] <= tolerance_for(Echo(), evaluation)),
             "SelfLearningMachine: the machine does not run back along its path, so what its echo leaves is no "
             "gradient. Likely causes: (a) its energy is not even in the momentum: remove that part, or give the system "
-            "the `mirror` under which it is; (b) it depends on time otherwise than symmetrically about half the run; (c) "
-            "the motion is chaotic over this time, or dt too long: use float64, fewer or shorter steps.",
+            "the `mirror` under which it is; (b) it depends on time otherwise than symmetrically about half the run; "
+            "(c) the motion is chaotic over this time, or dt too long: use float64, fewer or shorter steps.",
         )
         moved = jax.vmap(lambda x, s: _tree.subtract(self.decay(x, s * self.mass)[0], field[0]))(after, signs)
         displacement = jax.tree.map(lambda x: jnp.mean(x, 0), moved)
