@@ -11,7 +11,6 @@ from ._echo import (
     blend as blend,
     retrace_error as retrace_error,
     reversible as reversible,
-    reversing as reversing,
     tolerance_for as tolerance_for,
 )
 from ._glep import Glep as Glep
