@@ -183,6 +183,41 @@ def test_a_machine_that_does_not_retrace_says_so():
         retraces.append(lesson.retrace)
     assert retraces[0] < 1e-3
     assert retraces[1] > 1e-2
+    with pytest.raises(eqx.EquinoxRuntimeError, match="does not run back along its path"):
+        teacher.gradient(start, (jnp.ones(2), jnp.zeros(2)), 0.1)
+
+
+class Pulsed(eg.SeparableHamiltonian):
+    """A spring that a pulse stiffens at some time of a run that lasts 2."""
+
+    stiffness: jax.Array
+    at: float = eqx.field(static=True)
+
+    def kinetic(self, t, p):
+        return 0.5 * jnp.sum(p**2)
+
+    def potential(self, t, q, u):
+        return 0.5 * jnp.sum(self.stiffness * q**2) * (1 + jnp.exp(-((t - self.at) ** 2)))
+
+
+@pytest.mark.float64_only
+def test_a_pulse_must_be_the_same_on_the_way_back():
+    evaluation, cost = (jnp.asarray([0.4]), jnp.asarray([0.2])), lambda q, p, target: jnp.sum((q - target) ** 2)
+
+    def gradients(at):
+        moving = eg.MovingParameters(Pulsed(jnp.asarray([1.3]), at), mass=1e9)
+        teacher = eg.SelfLearningMachine(moving, cost, dt=0.1, steps=20, eta=1e-5)
+
+        def loss(system):
+            sol = eg.solve(system, eg.InitialValue(*evaluation), dt=0.1, steps=20, gradient=eg.Backprop())
+            return cost(sol.q[-1], sol.p[-1], 0.5)
+
+        return teacher.gradient(teacher.rest(moving.parameters()), evaluation, 0.5), jax.grad(loss)(moving.system)
+
+    found, expected = gradients(1.0)
+    assert np.allclose(found[0], expected.stiffness, rtol=1e-6)
+    with pytest.raises(eqx.EquinoxRuntimeError, match="symmetrically about half the run"):
+        gradients(0.7)
 
 
 def test_what_makes_no_machine():
@@ -193,3 +228,16 @@ def test_what_makes_no_machine():
         machine(friction=0.0)
     with pytest.raises(TypeError, match="not a function"):
         eg.SelfLearningMachine(cavity_array(), 1.0, dt=0.1, steps=1)
+    for change, error in (({"eta": jnp.zeros(())}, eqx.EquinoxRuntimeError), ({"mass": "auto"}, TypeError)):
+        with pytest.raises(error, match=f"{next(iter(change))}="):
+            machine(**change)
+    with pytest.raises(TypeError, match="not a Hamiltonian"):
+        eg.SelfLearningMachine("lattice", distance, dt=0.1, steps=1)
+    for mass in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="must be positive"):
+            eg.MovingParameters(chain(), mass)
+    with pytest.raises(TypeError, match="pair"):
+        machine().run(jnp.ones(16), example(PATTERNS[0])[0])
+    moving = eg.MovingParameters(Pulsed(jnp.ones(1), 0.0), 1.0)
+    with pytest.raises(ValueError, match="do not fit the moving parameters"):
+        moving.at([jnp.ones(2)])

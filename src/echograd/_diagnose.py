@@ -27,6 +27,7 @@ from .gradients import (
     blend,
     dense,
     reciprocity,
+    tolerance_for,
 )
 from .integrators import AbstractIntegrator, State
 from .systems import Dissipative, Envelope, Hamiltonian, KerrLattice, Lagrangian, MassDamped
@@ -186,7 +187,7 @@ def _of_energy(problem: Problem, path: State, retrace: float, mirrors: Sequence[
     odd = float(_oddness(problem, path, None, True))
     name = "H(t, Πq, -Πp) - H(t, q, p)" if declared else "H(t, q, -p) - H(t, q, p)"
     findings.append(Finding(name, odd, "time-reversible" if odd <= tolerance else "no time reversal"))
-    returns = retrace <= Echo().retrace_tolerance
+    returns = retrace <= tolerance_for(Echo(), path)
     findings.append(Finding("retrace error of an echo", retrace, "retraces" if returns else "leaves its path"))
     if odd <= tolerance:
         if returns:
@@ -208,7 +209,7 @@ def _of_energy(problem: Problem, path: State, retrace: float, mirrors: Sequence[
     verdict = "none reverses it" if found is None else _named(found[0]) + (", inputs alike" if found[1] else "")
     findings.append(Finding("mirrors", f"{tried} tried", verdict))
     back = float(_return_error(problem, path))
-    inverts = back <= Glep().retrace_tolerance
+    inverts = back <= tolerance_for(Glep(), path)
     findings.append(Finding("return error of the inverse map", back, "returns" if inverts else "leaves its path"))
     standing = Glep() if inverts else Backprop()
     if found is not None:

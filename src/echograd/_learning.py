@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from . import _tree
 from ._solve import solve
 from .boundary import InitialValue
-from .gradients import FinalNode
+from .gradients import Echo, FinalNode, tolerance_for
 from .integrators import AbstractIntegrator, State, time_reversed
 from .systems import Hamiltonian
 
@@ -73,7 +73,10 @@ class SelfLearningMachine(eqx.Module):
         integrator: a self-adjoint scheme; by default the one that `solve` takes for the system.
 
     Raises:
-        ValueError: for numbers that make no machine.
+        TypeError: for a system, a cost or a number that is none.
+        ValueError: for numbers that make no machine, and for a learning field that does not fit it.
+        RuntimeError: (at run time) if such a number is an array; by `gradient`, if the machine does not run back along
+            its path. A lesson tells that by its `retrace`.
 
     Source: V. Lopez-Pastor and F. Marquardt, PRX 13 (2023) 031020 (arXiv 2103.04992).
 
@@ -132,21 +135,18 @@ class SelfLearningMachine(eqx.Module):
         integrator: AbstractIntegrator | None = None,
     ) -> None:
         self.system, self.cost, self.dt, self.steps = system, cost, dt, steps
-        self.eta, self.mass, self.friction = eta, mass, friction
+        self.eta = _number("eta", eta, lambda x: (x != 0) & (abs(x) < math.inf), "finite and not zero")
+        self.mass = _number("mass", mass, lambda x: (x != 0) & (abs(x) < math.inf), "finite and not zero")
+        self.friction = _number("friction", friction, lambda x: x > 0, "positive")
         self.averaged, self.integrator = averaged, integrator
 
     def __check_init__(self) -> None:
         if not callable(self.cost):
             raise TypeError(f"SelfLearningMachine: cost={self.cost!r} is not a function (q, p, target) -> scalar.")
-        for name, x in (("eta", self.eta), ("mass", self.mass)):
-            if isinstance(x, int | float) and (x == 0 or not math.isfinite(x)):
-                raise ValueError(
-                    f"SelfLearningMachine: {name}={x!r} must be finite and not zero: the step is eta/mass."
-                )
-        if isinstance(self.friction, int | float) and not self.friction > 0:
-            raise ValueError(
-                f"SelfLearningMachine: friction={self.friction!r} must be positive; without friction the momentum is "
-                "kept, and nothing is learned."
+        if not isinstance(self.system, Hamiltonian):
+            raise TypeError(
+                f"SelfLearningMachine: system={self.system!r} is not a Hamiltonian whose state is a pair (evaluation, "
+                "learning). To let the parameters of a system learn, wrap it: MovingParameters(system, mass)."
             )
 
     def rest(self, theta: PyTree) -> State:
@@ -156,7 +156,8 @@ class SelfLearningMachine(eqx.Module):
     @eqx.filter_jit
     def run(self, field: State, evaluation: State) -> tuple[State, State]:
         """Run the machine for a time T, as when it is used; return the learning and the evaluation field then."""
-        start = InitialValue((evaluation[0], field[0]), (evaluation[1], field[1]))
+        (q, p), (theta, pi) = _checked_pair("evaluation field", evaluation), _checked_pair("learning field", field)
+        start = InitialValue((q, theta), (p, pi))
         sol = solve(self.system, start, dt=self.dt, steps=self.steps, integrator=self.integrator, save=FinalNode())
         (q, theta), (p, pi) = sol.q, sol.p
         return (theta, pi), (q, p)
@@ -192,7 +193,7 @@ class SelfLearningMachine(eqx.Module):
         Returns:
             `Lesson(field, cost, retrace)`.
         """
-        lesson = self.echo(field, evaluation, target)
+        lesson = self.echo(field, evaluation, target, self.eta)
         after = lesson.field
         if self.averaged:
             after = _flipped(self.echo(_flipped(after), evaluation, target, -self.eta).field)
@@ -205,17 +206,20 @@ class SelfLearningMachine(eqx.Module):
         In the averaged form two displacements from the same field are averaged, with $(\eta, m)$ and $(-\eta, -m)$:
         the error is $O(m \eta) + O(\eta^2)$. The simple form is off by $m\,\partial C/\partial\pi + O(\eta)$.
         """
-
-        def displaced(sign: Any) -> PyTree:
-            after = self.decay(self.echo(field, evaluation, target, sign * self.eta).field, sign * self.mass)
-            return _tree.subtract(after[0], field[0])
-
-        if self.averaged:
-            dtype = jnp.result_type(*jax.tree.leaves(field[0]))
-            both = jax.vmap(displaced)(jnp.asarray([1, -1], dtype))
-            displacement = jax.tree.map(lambda x: jnp.mean(x, 0), both)
-        else:
-            displacement = displaced(1)
+        dtype = jnp.result_type(*jax.tree.leaves(field[0]))
+        signs = jnp.asarray([1, -1] if self.averaged else [1], dtype)
+        # Beside them an echo that is not kicked, which must find its way back.
+        lessons = jax.vmap(lambda s: self.echo(field, evaluation, target, s * self.eta))(jnp.append(signs, 0))
+        after = eqx.error_if(
+            jax.tree.map(lambda x: x[:-1], lessons.field),
+            ~(lessons.retrace[-1] <= tolerance_for(Echo(), evaluation)),
+            "SelfLearningMachine: the machine does not run back along its path, so what its echo leaves is no "
+            "gradient. Likely causes: (a) its energy is not even in the momentum: remove that part, or give the system "
+            "the `mirror` under which it is; (b) it depends on time otherwise than symmetrically about half the run; "
+            "(c) the motion is chaotic over this time, or dt too long: use float64, fewer or shorter steps.",
+        )
+        moved = jax.vmap(lambda x, s: _tree.subtract(self.decay(x, s * self.mass)[0], field[0]))(after, signs)
+        displacement = jax.tree.map(lambda x: jnp.mean(x, 0), moved)
         rate = (1 - jnp.exp(-jnp.asarray(self.friction))) * self.eta / self.mass
         return _tree.scale(-1 / rate, displacement)
 
@@ -227,3 +231,26 @@ class SelfLearningMachine(eqx.Module):
 
 def _flipped(field: State) -> State:
     return field[0], _tree.negate(field[1])
+
+
+def _number(name: str, x: Any, sound: Callable[[Any], Any], what: str) -> Any:
+    """Return a number of the machine as it is kept, or say what is wrong with it, of an array at run time."""
+    why = f"SelfLearningMachine: {name}={{}} must be {what}: a step is gradient * eta / mass * (1 - e**-friction)."
+    if isinstance(x, int | float):
+        if not sound(x):
+            raise ValueError(why.format(repr(x)))
+        return x
+    if getattr(x, "shape", None) != () or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(f"SelfLearningMachine: {name}={x!r} is not one real number.")
+    x = jnp.asarray(x)
+    return eqx.error_if(x, ~sound(x), why.format("an array"))
+
+
+def _checked_pair(name: str, x: Any) -> State:
+    """Return a field, or say what one is."""
+    if not isinstance(x, tuple) or len(x) != 2 or jax.tree.structure(x[0]) != jax.tree.structure(x[1]):
+        raise TypeError(
+            f"SelfLearningMachine: the {name} is a pair (coordinates, momenta) of PyTrees of the same structure, and "
+            f"got {x!r}. machine.rest(coordinates) makes one."
+        )
+    return x

@@ -121,6 +121,7 @@ def test_the_paper_s_example_that_is_not_its_own_dual():
         (lambda: eg.LinearBoundary(jnp.ones((2, 3)), jnp.ones(2)), "4n columns"),
         (lambda: eg.LinearBoundary(jnp.eye(2, 4), jnp.ones(3)), "rows"),
         (lambda: eg.LinearBoundary(jnp.ones((2, 4)), jnp.ones(2)), "rank 1"),
+        (lambda: eg.LinearBoundary(jnp.full((2, 4), jnp.nan), jnp.ones(2)), "NaN"),
     ],
 )
 def test_what_cannot_be_a_condition_is_refused(make, message):

@@ -99,6 +99,18 @@ def test_at_a_chaotic_length_only_the_exact_echo_differentiates_the_path():
 
 
 @pytest.mark.float64_only
+def test_a_path_that_is_nearly_retraced_is_refused_in_float64():
+    """What float32 has to live with is another gradient where exactness is to be had."""
+    args, steps, plain = chaos(16), 2800, eg.Leapfrog()
+    expected = gradient_of(args, steps, eg.Backprop(checkpoints=40), plain)
+    found = gradient_of(args, steps, eg.Echo(retrace_tolerance=1e-3), plain)
+    assert 1e-6 < difference(found, expected) < 1e-2
+    for gradient in (eg.Echo(), eg.Glep()):
+        with pytest.raises(eqx.EquinoxRuntimeError, match="exceeds retrace_tolerance=1e-06"):
+            gradient_of(args, steps, gradient, plain)
+
+
+@pytest.mark.float64_only
 def test_everything_that_a_system_can_have():
     """A PyTree state, inputs, explicit time, a relativistic kinetic energy: every leaf, in a batch, to the last bit."""
     points = [machine(seed=i)._replace(cost=None, closed_over=None) for i in range(2)]

@@ -152,6 +152,26 @@ def test_implicit_differentiates_in_either_mode_and_twice():
     assert np.isclose(curvature, (slope(k + step, eg.EP()) - slope(k - step, eg.EP())) / (2 * step), rtol=1e-6)
 
 
+def test_what_pushes_one_part_of_the_state_alone():
+    """The force on the other part does not change, in either mode and with either solver."""
+
+    def of(force, solver):
+        found = eg.equilibrium(
+            lambda s, u: 0.5 * jnp.sum((s["a"] - u) ** 2) + jnp.sum(jnp.cosh(s["b"] + jnp.sum(s["a"] ** 2))),
+            {"a": jnp.zeros(2), "b": jnp.zeros(3)},
+            force,
+            gradient=eg.Implicit(),
+            solver=solver,
+        )
+        return mixed(found.state)
+
+    force = jnp.asarray([0.3, -0.5])
+    # b settles at -|a|², where cosh has no slope, and a at the input.
+    expected = jax.hessian(lambda u: mixed({"a": u, "b": jnp.full(3, -jnp.sum(u**2))}))(force)
+    for solver in (eg.Relaxation(), eg.Newton()):
+        assert np.allclose(jax.jit(jax.hessian(of), static_argnums=1)(force, solver), expected, rtol=1e-9)
+
+
 class Field(eqx.Module):
     """A vector field dressed up as an energy: its derivative is not symmetric."""
 

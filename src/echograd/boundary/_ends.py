@@ -291,6 +291,8 @@ class LinearBoundary(AbstractBoundary):
             raise ValueError(f"LinearBoundary: b has shape {self.b.shape}, and B has {rows} rows.")
         if isinstance(self.B, Tracer):
             return
+        if not np.all(np.isfinite(np.asarray(self.B))):
+            raise ValueError("LinearBoundary: B holds a NaN or an infinity. Give every condition finite coefficients.")
         rank = int(np.linalg.matrix_rank(np.asarray(self.B)))
         if rank < rows:
             raise ValueError(

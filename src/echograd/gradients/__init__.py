@@ -6,7 +6,13 @@ from ._base import (
     AbstractNudgedGradient as AbstractNudgedGradient,
     constant as constant,
 )
-from ._echo import Echo as Echo, blend as blend, retrace_error as retrace_error, reversible as reversible
+from ._echo import (
+    Echo as Echo,
+    blend as blend,
+    retrace_error as retrace_error,
+    reversible as reversible,
+    tolerance_for as tolerance_for,
+)
 from ._glep import Glep as Glep
 from ._nudged import nudged_run as nudged_run
 from ._problem import Outcome as Outcome, Problem as Problem

@@ -48,9 +48,9 @@ class Glep(AbstractNudgedGradient):
     """
 
     nudge: AbstractNudge
-    retrace_tolerance: float = eqx.field(static=True)
+    retrace_tolerance: float | None = eqx.field(static=True)
 
-    def __init__(self, nudge: AbstractNudge | None = None, *, retrace_tolerance: float = 1e-3) -> None:
+    def __init__(self, nudge: AbstractNudge | None = None, *, retrace_tolerance: float | None = None) -> None:
         self.nudge = checked_nudge("Glep", nudge)
         self.retrace_tolerance = checked_tolerance("Glep", retrace_tolerance)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .. import _tree
-from ..gradients import AbstractGradient, Backprop, Echo, checkpointed_scan, constant
+from ..gradients import AbstractGradient, Backprop, Echo, checkpointed_scan, constant, tolerance_for
 from ..integrators import State
 from ..nudge import AbstractNudge, Infinitesimal
 from ._motion import Rotation, motion
@@ -232,14 +232,14 @@ def back(
     carry = start, moved.start(start), read, store
     ended, nudged, read, store = jax.lax.fori_loop(0, blocks.number, body, carry)
     # What is not damped is as large at the end as it ever was.
-    size = _tree.max_abs(start)
+    size, tolerance = _tree.max_abs(start), tolerance_for(echo, start)
 
     def check(x: Any) -> Any:
         x = eqx.error_if(
             x,
-            ~(_tree.max_abs(ended) <= echo.retrace_tolerance * jnp.where(size > 0, size, 1)),
+            ~(_tree.max_abs(ended) <= tolerance * jnp.where(size > 0, size, 1)),
             "Echo: the oscillators of a unit did not come back to rest, so the echo did not run along the path it "
-            f"should differentiate: they are off by more than {echo.retrace_tolerance:g} of the final state, or are "
+            f"should differentiate: they are off by more than {tolerance:g} of the final state, or are "
             "not numbers. Likely causes: not a number among inputs or parameters; or chaotic motion, along which "
             "rounding grew as the gradient did: use smaller angles, fewer steps or float64.",
         )

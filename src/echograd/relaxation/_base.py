@@ -111,7 +111,9 @@ def _rest_jvp(
 ) -> tuple[Equilibrium, Equilibrium]:
     (landscape,), (change,) = primals, tangents
     found = rest(landscape, start=start, relaxation=relaxation)
-    _, load = eqx.filter_jvp(lambda x: x.force(found.state), (landscape,), (change,))
+    force, load = eqx.filter_jvp(lambda x: x.force(found.state), (landscape,), (change,))
+    # The force on a part of the state may not depend on what changes.
+    load = jax.tree.map(lambda f, x: jnp.zeros_like(f) if x is None else x, force, load, is_leaf=lambda x: x is None)
     _, energy = eqx.filter_jvp(lambda x: x.value(found.state), (landscape,), (change,))
     ds = relaxation.respond(landscape, found.state, load)
     nothing: Any = None

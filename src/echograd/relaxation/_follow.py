@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 import equinox as eqx
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import jax.scipy.sparse.linalg
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from .. import _tree
 from ._base import AbstractRelaxation
@@ -27,15 +28,20 @@ def conjugate_gradients(landscape: Landscape, s: PyTree, load: PyTree) -> PyTree
     free = landscape.free(s, landscape.force(s))
     eps = float(jnp.finfo(jnp.result_type(*(x.dtype for x in jax.tree.leaves(s)))).eps)
 
-    def stiffness(ds: PyTree) -> PyTree:
-        held = jax.tree.map(lambda m, x: jnp.where(m, jnp.zeros_like(x), x), free, ds)
-        return _tree.add(only(free, landscape.stiffness(s, only(free, ds))), held)
+    # One vector: of a load whose parts do not all depend on what changes, JAX cannot transpose the solution.
+    flat, tree = jax.flatten_util.ravel_pytree(only(free, load))
 
-    def solve(stiffness: Any, load: PyTree) -> PyTree:
+    def stiffness(x: Array) -> Array:
+        ds = tree(x)
+        held = jax.tree.map(lambda m, x: jnp.where(m, jnp.zeros_like(x), x), free, ds)
+        pull = _tree.add(only(free, landscape.stiffness(s, only(free, ds))), held)
+        return jax.flatten_util.ravel_pytree(pull)[0]
+
+    def solve(stiffness: Any, load: Array) -> Array:
         ds, _ = jax.scipy.sparse.linalg.cg(stiffness, load, tol=eps**0.8)
         if not landscape.throw:
             return ds
-        left = _tree.norm(_tree.subtract(stiffness(ds), load))
+        left = _tree.norm(stiffness(ds) - load)
         ds = eqx.error_if(
             ds,
             ~(left <= eps**0.6 * _tree.norm(load)),
@@ -44,9 +50,9 @@ def conjugate_gradients(landscape: Landscape, s: PyTree, load: PyTree) -> PyTree
             "saddle) or the scales of the coordinates differ too much. Use solver=Newton(), give the flat direction "
             "some stiffness, or measure the coordinates in comparable units.",
         )
-        return symmetric(landscape, s, ds, "equilibrium")
+        return jax.flatten_util.ravel_pytree(symmetric(landscape, s, tree(ds), "equilibrium"))[0]
 
-    return jax.lax.custom_linear_solve(stiffness, only(free, load), solve, symmetric=True)
+    return tree(jax.lax.custom_linear_solve(stiffness, flat, solve, symmetric=True))
 
 
 class Relaxation(AbstractRelaxation):

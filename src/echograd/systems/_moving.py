@@ -1,5 +1,6 @@
 """Parameters that move: coordinates of their own, with momenta and a mass."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,8 @@ class MovingParameters(SplitHamiltonian):
     where: Callable[[Any], PyTree] = eqx.field(static=True)
 
     def __init__(self, system: Any, mass: Any, where: Callable[[Any], PyTree] = _all_real) -> None:
+        if isinstance(mass, int | float) and not 0 < mass < math.inf:
+            raise ValueError(f"MovingParameters(mass={mass!r}): the mass must be positive and finite.")
         self.system, self.mass, self.where = system, as_parameter(mass), where
 
     def __check_init__(self) -> None:
@@ -85,6 +88,12 @@ class MovingParameters(SplitHamiltonian):
     def at(self, parameters: PyTree) -> Any:
         """Return the system with these values of the moving parameters."""
         leaves, treedef = jax.tree.flatten(self.system)
+        expected, given = ([jnp.shape(x) for x in jax.tree.leaves(y)] for y in (self.parameters(), parameters))
+        if expected != given:
+            raise ValueError(
+                f"MovingParameters: arrays of shapes {given} do not fit the moving parameters, of shapes {expected}. "
+                "state(q, p) and parameters() return what fits."
+            )
         for i, x in zip(self._places()[0], jax.tree.leaves(parameters), strict=True):
             leaves[i] = x
         return jax.tree.unflatten(treedef, leaves)
