@@ -181,6 +181,14 @@ def test_a_state_that_outgrows_the_grid_is_seen():
     assert float(oscillation(q, 2 * p, bits - 1, np.pi)[0]) == pytest.approx(-0.1, abs=0.2)
 
 
+def test_a_grid_coarser_than_the_state_is_refused():
+    q, p = jnp.asarray(0.1), jnp.asarray(0.4)
+    with pytest.raises(eqx.EquinoxRuntimeError, match="smaller than 16 units of the fixed-point grid"):
+        oscillation(q, p, 5, np.pi)
+    assert np.isfinite(oscillation(q, p, 6, np.pi)[0])
+    assert np.isfinite(oscillation(0 * q, 0 * p, 5, np.pi)[0])  # at rest there is nothing to lose
+
+
 class Leaning(Fput):
     """A chain whose kinetic energy is odd in the momentum by less than can be told from rounding."""
 

@@ -21,6 +21,9 @@ from ._base import State, World
 # Out of so many bits of a float one is kept free for growth: 4 of 24, 8 of 53.
 _RESERVE = 6
 
+# The largest coordinate or momentum at the start is at least so many units of the grid.
+_COARSEST = 16
+
 
 def rounded(x: PyTree, grid: PyTree) -> PyTree:
     """Return `x` rounded to the grid; `x` itself without one. Its derivative is that of `x`."""
@@ -54,7 +57,13 @@ def _within(x: Array, spacing: Float[Array, ""]) -> Array:
 def grid_of(world: World, z0: State, bits: int | None) -> State:
     """Return the spacing of the grid of every leaf of the state: 2^-bits, or what the initial state calls for."""
     if bits is not None:
-        return jax.tree.map(lambda x: jnp.asarray(2.0**-bits, x.dtype), z0)
+        size = _tree.max_abs(jax.lax.stop_gradient(z0))
+        return eqx.error_if(
+            jax.tree.map(lambda x: jnp.asarray(2.0**-bits, x.dtype), z0),
+            (size > 0) & (size < _COARSEST * 2.0**-bits),
+            f"Leapfrog(exact=True): the initial state is smaller than {_COARSEST} units of the fixed-point grid, and "
+            "rounding would change it beyond recognition. Pass more `bits`, or none to have them chosen.",
+        )
     sizes = _sizes(jax.lax.stop_gradient(z0), *_motion(world, z0))
     flat = jnp.stack([x.astype(world.h.dtype) for x in jax.tree.leaves(sizes)])
     sizes = eqx.error_if(
