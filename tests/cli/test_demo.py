@@ -25,7 +25,7 @@ def _quick():
     gradients = GradientReport([{**agreed, "reference_norm": 1.0, "taylor_slope": None}])
     costs = [plot.CostRow(gradient=g, steps=9, bytes=9, seconds=1.0) for g in ("echo", "backprop")]
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("echograd.cli._check", "echograd.training._fit", "echograd.training._run"):
+        for module in ("echograd.cli._check", "echograd.cli._demo", "echograd.training._fit", "echograd.training._run"):
             patch.setattr(f"{module}.load", lambda name, **_: data)
         patch.setattr(_write, "check_model", lambda *_: gradients)
         patch.setattr(_write, "model_costs", lambda *_: costs)
