@@ -24,6 +24,14 @@ def test_this_jaxlib_computes_the_right_numbers():
     assert not _guard.reproduces_wrong_numbers()
 
 
+def test_without_a_cpu_there_is_nothing_to_reproduce(monkeypatch):
+    def no_cpu(backend):
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    monkeypatch.setattr(_guard.jax, "local_devices", no_cpu)
+    assert not _guard.reproduces_wrong_numbers.__wrapped__()
+
+
 def test_reproducer_sees_a_row_read_from_the_wrong_place(monkeypatch):
     """What jaxlib 0.10.2 does: beyond some row, the values of a row 32 further up."""
     jit = _guard.jax.jit

@@ -8,6 +8,7 @@ import pytest
 
 import echograd as eg
 from cases import Oscillator, machine, mixed, worst
+from echograd.integrators._grid import rounded
 
 EXACT = eg.Leapfrog(exact=True)
 
@@ -187,6 +188,13 @@ def test_a_grid_coarser_than_the_state_is_refused():
         oscillation(q, p, 5, np.pi)
     assert np.isfinite(oscillation(q, p, 6, np.pi)[0])
     assert np.isfinite(oscillation(0 * q, 0 * p, 5, np.pi)[0])  # at rest there is nothing to lose
+
+
+def test_rounding_is_one_operation():
+    """Adding a large number and taking it away again rounds too, where no compiler adds the two up: some do."""
+    program = str(jax.make_jaxpr(lambda x: rounded(x, jnp.asarray(0.25)))(jnp.asarray(0.3)))
+    assert " round[" in program
+    assert float(rounded(jnp.asarray(0.3), jnp.asarray(0.25))) == 0.25
 
 
 class Leaning(Fput):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 import echograd as eg
-from echograd.nn import _motion
+from echograd.nn import _kernel, _motion
 
 
 def unit(gradient, kernel, **options):
@@ -41,6 +41,22 @@ def test_the_kernel_computes_what_the_scan_does(nudge, new_key):
     assert worst(fused[0], plain[0]) < 100 * eps
     # Readings of a finite nudge are differences: what rounding they have is divided by it.
     assert worst(fused[1], plain[1]) < (1e4 * eps if isinstance(nudge, eg.Infinitesimal) else eps**0.5)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("steps", [3, 16, 21])
+def test_any_number_of_steps(steps, reverse, new_key):
+    """Fewer than are fetched ahead, a multiple of them, and some left over; the order of the steps matters."""
+    a, z, pushes = (jax.random.normal(new_key(), shape) for shape in ((5,), (5,), (steps, 5)))
+
+    def step(a, z, row, push):
+        del row
+        after = jnp.sin(a * z) + push
+        return after, after - z
+
+    scan = jax.jit(lambda z, pushes: _kernel.scan(step, a, z, None, pushes, reverse=reverse))
+    plain = jax.lax.scan(lambda z, push: step(a, z, None, push), z, pushes, reverse=reverse)
+    assert worst(scan(z, pushes), plain) < 100 * float(jnp.finfo(z.dtype).eps)
 
 
 @pytest.mark.float64_only

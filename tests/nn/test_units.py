@@ -211,3 +211,27 @@ def test_wrong_use_is_refused(new_key):
         unit.step(unit.initial_state(), jnp.ones(2))
     with pytest.raises(TypeError, match="Echo"):
         make("linear", new_key(), gradient="echo")(jnp.ones((10, 3)))
+
+
+@pytest.mark.parametrize("kind", UNITS)
+def test_what_moves_oscillators_is_multiplied_with_all_digits(kind, new_key):
+    """A GPU rounds factors to ten bits otherwise, and no echo finds the way back. The read-out is the user's affair."""
+    unit = make(kind, new_key(), eg.Echo())
+
+    def loss(unit, x):
+        return jnp.sum(unit(x) ** 2)
+
+    program = str(jax.make_jaxpr(jax.grad(lambda x: loss(unit, x)))(jnp.ones((2, 64, 3))))
+    full = program.count("precision=(Precision.HIGHEST")
+    # Out of the oscillators: forth, back, and the cotangents of both factors.
+    assert program.count("dot_general[") - full == 4
+    assert full >= 4
+
+
+def test_blocks_suit_the_device(monkeypatch):
+    """Long ones where every operation is launched, whole multiples of 32 steps anywhere."""
+    on_cpu = _sequence.block_length(17_984, 4)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    on_gpu = _sequence.block_length(17_984, 4)
+    assert on_cpu <= 1024 < on_gpu <= 4096
+    assert on_cpu % 32 == on_gpu % 32 == 0
