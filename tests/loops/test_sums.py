@@ -81,10 +81,10 @@ def carried(function, *arguments):
 @on_cpu
 def test_mass_length_and_gravity_are_read_off_two_sums():
     """Coordinates, momenta, their tangents, and p dp, sin(q) dq and twist: no sum of its own for every parameter."""
-    n = 5
-    q, p = eg.systems.PendulumChain().start(n=n)
+    n, long = 5, 20_000
 
-    def cost(system):
+    def cost(system, n=n):
+        q, p = eg.systems.PendulumChain().start(n=n)
         return eg.solve(
             system,
             eg.InitialValue(q, p),
@@ -99,8 +99,28 @@ def test_mass_length_and_gravity_are_read_off_two_sums():
     # The numbers are the counter and the last step: that of gravity has no sum of its own.
     many = eg.systems.PendulumChain(jnp.ones(n), jnp.ones(n), jnp.ones(n - 1))
     assert carried(jax.grad(cost), many) == [1, 1, n - 1, *(6 * [n])]
-    # Single numbers are summed as such: their sums are no arrays.
-    assert carried(jax.grad(cost), one).count(n) == 4
+    # The readings of single numbers are added up over the chain after the loop, and of a long chain in the loop.
+    assert carried(jax.grad(cost), one).count(n) == 6
+    one = eg.systems.PendulumChain(coupling=jnp.ones(long - 1))
+    assert carried(jax.grad(lambda system: cost(system, long)), one).count(long) == 4
+
+
+@on_cpu
+def test_a_running_cost_is_added_up_over_the_state_after_the_loop():
+    q, p = eg.systems.PendulumChain().start(n=5)
+
+    def solve(save, cost):
+        return eg.solve(
+            eg.systems.PendulumChain(), eg.InitialValue(q, p), dt=0.1, steps=50, save=save, cost=lambda t, q, p: cost(q)
+        )
+
+    expected = jnp.sum(solve(eg.AllNodes(), jnp.sum).q ** 2)
+    for save in (eg.FinalNode(), eg.AllNodes(), eg.EveryNode(7)):
+        for cost in (lambda q: jnp.sum(q**2), lambda q: q @ q):
+            # Coordinates, momenta, and the sum of squares.
+            sums = carried(lambda save=save, cost=cost: solve(save, cost).cost)
+            assert sums.count(5) == 3, save
+            np.testing.assert_allclose(solve(save, cost).cost, expected, rtol=1e-5)
 
 
 def test_zero_and_numbers_beside_arrays():

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Literal
@@ -12,6 +13,10 @@ from jax.extend.core.primitives import integer_pow_p, mul_p, slice_p
 from jaxtyping import PyTree
 
 Window = tuple[tuple[int, int], ...]
+
+# Arrays up to here stay in the innermost cache, where to write and read them again costs less than to compute them
+# again; of longer ones, every pass over memory counts.
+SMALL = 1 << 15
 
 _ELEMENTWISE = {"add", "add_any", "sub", "mul", "neg", "div"}
 # Calls that stand for the operations of the program in this parameter of theirs.
@@ -121,6 +126,9 @@ class _Writer:
         elif name == "reduce_sum" and self.multiple(operands[0])[0] != 1:
             number, x = self.multiple(operands[0])
             return [self.multiplied(number, self.written(primitive, params, [x])[0])]
+        elif name == "dot_general" and _is_inner(equation):
+            inner = jax.make_jaxpr(lambda x, y: jnp.sum(x * y))(*(v.aval for v in equation.invars))
+            return self.run(inner.jaxpr, inner.consts, operands)
         elif (window := _window(name, params, operands)) and self.sheds(operands[0], window):
             return [self.seen(operands[0], window)]
         elif operands and all(map(_is_number, operands)) and all(_is_plain(v.aval) for v in equation.outvars):
@@ -243,6 +251,13 @@ class _Writer:
 
     def is_zero(self, x: Any) -> bool:
         return (_is_number(x) and x == 0) or id(x) in self.zeros
+
+
+def _is_inner(equation: Any) -> bool:
+    """Return whether this is the inner product of two short vectors, which is a sum of products."""
+    a, b, result = (v.aval for v in (*equation.invars, *equation.outvars))
+    short = a.ndim == b.ndim == 1 and result.ndim == 0 and a.size * a.dtype.itemsize <= SMALL
+    return short and a.dtype == b.dtype == result.dtype and np.issubdtype(a.dtype, np.inexact)
 
 
 def _window(name: str, params: dict[str, Any], operands: list[Any]) -> Window | None:

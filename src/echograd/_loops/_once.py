@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 from jaxtyping import Array
 
-from ._flat import bind, flat, variables
+from ._flat import SMALL, bind, flat, variables
 from ._trigonometry import is_served, sine_and_cosine
 
 # What costs many times an addition. Powers with integer exponents are a few multiplications, and are left alone.
@@ -23,10 +23,6 @@ _SHIFTED = {"slice", "concatenate"}
 
 # An array of which several parts are taken is computed once.
 _CUTS = {"slice", "split"}
-
-# Arrays up to here stay in the innermost cache, where to write and read them again costs less than to compute them
-# again; of longer ones, every pass over memory counts.
-_SMALL = 1 << 15
 
 
 def once(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -160,7 +156,7 @@ def _frames(equation: Any) -> bool:
 
 def _is_small(equation: Any) -> bool:
     aval = equation.outvars[0].aval
-    return aval.size * aval.dtype.itemsize <= _SMALL
+    return aval.size * aval.dtype.itemsize <= SMALL
 
 
 def _padded(x: Array, filler: Array, widths: Any) -> Array:

@@ -12,7 +12,7 @@ from jax.extend.core.primitives import neg_p
 from jaxtyping import PyTree
 
 from .. import _tree
-from ._flat import flat, hashable
+from ._flat import SMALL, flat, hashable
 from ._once import arrange
 
 # Linear in the first operand: element by element, a second operand being the same at every step, or another way.
@@ -232,7 +232,7 @@ def _is_moderate(partner: Any) -> bool:
 
 
 def _plans(program: _Program, added: Any) -> list[list[_Piece]]:
-    """Return pieces for every summand: all of them, or one, so that what is summed is not more than the summands.
+    """Return pieces for every summand: all of them, or one where else much more would be summed than the summands.
 
     There are none for what is the same at every step.
     """
@@ -245,7 +245,7 @@ def _plans(program: _Program, added: Any) -> list[list[_Piece]]:
         groups = [g for g in groups if g not in linked] + [{i}.union(*linked)]
     for group in groups:
         apart = sum(map(program.size, {piece.core for i in group for piece in plans[i]}))
-        if apart > sum(program.size(_Core(added[i])) for i in group if plans[i]):
+        if apart > max(SMALL, sum(program.size(_Core(added[i])) for i in group if plans[i])):
             for i in group:
                 if plans[i]:
                     plans[i] = [_whole(plans[i], added[i])]

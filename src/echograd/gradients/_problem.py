@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
-from .._loops import once
+from .._loops import summed
 from ..integrators import AbstractIntegrator, State, World
 from ._save import AbstractSave
 
@@ -62,31 +62,31 @@ def free_run(problem: Problem, z0: State) -> Outcome:
     n = problem.steps
     stride = problem.save.stride(n)
 
-    @once
-    def advance(k: Int[Array, ""], carry: Any) -> Any:
-        z, cost = carry
+    def advance(k: Int[Array, ""], z: State) -> tuple[State, Float[Array, ""]]:
         z = problem.step(k, z)
-        return z, cost + problem.running_cost(k + 1, z)
+        return z, problem.running_cost(k + 1, z)
 
-    start = (z0, problem.running_cost(index(0), z0))
+    def run(first: Any, steps: int, z: State) -> tuple[State, Float[Array, ""]]:
+        return summed(lambda i, z: advance(first + i, z), steps, z)
+
+    cost = problem.running_cost(index(0), z0)
     if stride is None:
-        z, cost = jax.lax.fori_loop(0, n, advance, start)
-        return Outcome(None, z, cost)
+        z, more = run(index(0), n, z0)
+        return Outcome(None, z, cost + more)
 
     blocks = n // stride
     first = problem.observe(index(0), z0)
     buffer = jax.tree.map(lambda x: jnp.zeros((blocks + 1, *jnp.shape(x)), jnp.result_type(x)), first)
     buffer = _tree.put(buffer, 0, first)
 
-    def block(j: Int[Array, ""], carry: Any) -> Any:
-        run, buffer = carry
-        run = advance(j, run) if stride == 1 else jax.lax.fori_loop(j * stride, (j + 1) * stride, advance, run)
-        k = (j + 1) * stride
-        return run, _tree.put(buffer, j + 1, problem.observe(k, run[0]))
+    def block(j: Int[Array, ""], carry: Any) -> tuple[Any, Float[Array, ""]]:
+        z, buffer = carry
+        z, cost = advance(j, z) if stride == 1 else run(j * stride, stride, z)
+        return (z, _tree.put(buffer, j + 1, problem.observe((j + 1) * stride, z))), cost
 
-    run, buffer = jax.lax.fori_loop(0, blocks, block, (start, buffer))
-    z, cost = jax.lax.fori_loop(blocks * stride, n, advance, run)
-    return Outcome(buffer, z, cost)
+    (z, buffer), more = summed(block, blocks, (z0, buffer))
+    z, rest = run(index(blocks * stride), n - blocks * stride, z)
+    return Outcome(buffer, z, cost + more + rest)
 
 
 def finite(problem: Problem, outcome: Outcome) -> Outcome:

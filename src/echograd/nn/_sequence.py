@@ -55,7 +55,7 @@ def limits() -> tuple[int, int]:
     On a CPU they are enough for efficient products and few enough to stay in the cache. An accelerator loses time with
     every block, whose operations are launched one by one.
     """
-    return (4096, 1024) if jax.default_backend() == "cpu" else (32_768, 4096)
+    return (6144, 1536) if jax.default_backend() == "cpu" else (32_768, 4096)
 
 
 def block_length(steps: int, batch: int) -> int:
