@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -34,6 +35,15 @@ def negate(a: PyTree) -> PyTree:
 def zeros_like(a: PyTree) -> PyTree:
     """Return zeros shaped like `a`, which may be made of arrays or of `jax.ShapeDtypeStruct`s."""
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), a)
+
+
+def through(check: Callable[[PyTree], PyTree], a: PyTree) -> PyTree:
+    """Return `a` through an identity that may raise at run time, which gets the first entries of all arrays alone.
+
+    What goes through a check is copied, so nothing long should.
+    """
+    first = jax.tree.map(lambda x: x[:1] if x.ndim else x, a)
+    return jax.tree.map(lambda x, y: x.at[:1].set(y) if x.ndim else y, a, check(first))
 
 
 def dot(a: PyTree, b: PyTree) -> Float[Array, ""]:

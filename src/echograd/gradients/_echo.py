@@ -105,10 +105,14 @@ def vouched(problem: Problem, z0: State, response: Response, rule: Any) -> tuple
     bars = response.readings, (_tree.negate(dp), dq)
     if not problem.throw:
         return bars
-    if problem.world.grid is not None:
-        bars = _returned_exactly(bars, z0, response)
-    bars = _returned(bars, z0, response, tolerance_for(rule, z0))
-    return rule.nudge.check(bars, response.beta, response.ensemble, response.load, problem.steps)
+
+    def check(x: Any) -> Any:
+        if problem.world.grid is not None:
+            x = _returned_exactly(x, z0, response, _tree.all_finite(bars))
+        x = _returned(x, z0, response, tolerance_for(rule, z0))
+        return rule.nudge.check(x, response.beta, response.ensemble, response.load, problem.steps)
+
+    return _tree.through(check, bars)
 
 
 def _returned(x: Any, z0: State, response: Response, tolerance: float) -> Any:
@@ -128,11 +132,11 @@ def _returned(x: Any, z0: State, response: Response, tolerance: float) -> Any:
     )
 
 
-def _returned_exactly(x: Any, z0: State, response: Response) -> Any:
-    """Return `x`, or raise at run time if an un-nudged run back in fixed point ended on other bits."""
+def _returned_exactly(x: Any, z0: State, response: Response, finite: Bool[Array, ""]) -> Any:
+    """Return `x`, or raise at run time if a run back in fixed point is not finite, or ended un-nudged on other bits."""
     x = eqx.error_if(
         x,
-        ~_tree.all_finite(x),
+        ~finite,
         "Echo: the gradient is not finite. The run back retraced its path, so most likely the trajectory is chaotic "
         "over this time and its tangent outgrew the floats. Use fewer steps, or float64.",
     )
@@ -195,13 +199,25 @@ def blend(world: World, steps: int) -> PyTree:
 
     Of what is not a number it returns one as it is.
     """
-    weights = jax.random.uniform(jax.random.key(0), (steps,), world.h.dtype)
-    weights /= jnp.sum(weights)
+    numbers, others = eqx.partition(world.u, eqx.is_inexact_array)
 
-    def average(u: Array) -> Array:
-        return jnp.tensordot(weights.astype(u.dtype), u, 1) if jnp.issubdtype(u.dtype, jnp.inexact) else u[steps // 2]
+    def add(k: Int[Array, ""], carry: Any) -> Any:
+        total, sums = carry
+        weight = _hashed(k, total.dtype)
+        return total + weight, _tree.add(sums, _tree.scale(weight, _tree.take(numbers, k)))
 
-    return jax.tree.map(average, world.u)
+    # Step by step, as the weights of all of them would be memory that grows with their number.
+    start = jnp.zeros((), world.h.dtype), jax.tree.map(lambda u: jnp.zeros_like(u[0]), numbers)
+    total, sums = jax.lax.fori_loop(0, steps, add, start)
+    return eqx.combine(_tree.scale(1 / total, sums), jax.tree.map(lambda u: u[steps // 2], others))
+
+
+def _hashed(k: Int[Array, ""], dtype: Any) -> Float[Array, ""]:
+    """Return a number between 0 and 1 for every index, without a pattern."""
+    x = k.astype(jnp.uint32) + jnp.uint32(1)
+    for _ in range(2):
+        x = (x ^ (x >> jnp.uint32(16))) * jnp.uint32(0x45D9F3B)
+    return (x ^ (x >> jnp.uint32(16))).astype(dtype) / 2.0**32
 
 
 def reversing(problem: Problem, z0: State) -> State:

@@ -298,4 +298,4 @@ def _echoed_backward(final: Any, bar: Outer, perturbed: Any, arguments: Any, len
         final,
         jnp.zeros_like(x),
     )
-    return check((*bars, bar_x))
+    return _tree.through(check, (*bars, bar_x))
