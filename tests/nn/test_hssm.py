@@ -57,15 +57,13 @@ def test_streaming_equals_the_sequence_form(norm, new_key):
     if norm == "batch":  # let it see a batch first
         _, state = batched(model, state, x, jnp.ones((8, 20), bool), None)
     model = eqx.nn.inference_mode(model)
-    _, streamed = jax.lax.scan(
-        lambda state, u: model.step(state, u), model.initial_state(state if norm == "batch" else None), x[0]
-    )
+    _, streamed = jax.lax.scan(model.step, model.initial_state(state if norm == "batch" else None), x[0])
     for steps in (1, 7, 20):
         whole = model(x[0, :steps], state)[0] if norm == "batch" else model(x[0, :steps])
         np.testing.assert_allclose(streamed[steps - 1], whole, rtol=1e-4, atol=1e-5)
 
     model, _ = make(head="regression", every=5)
-    _, streamed = jax.lax.scan(lambda state, u: model.step(state, u), model.initial_state(), x[0])
+    _, streamed = jax.lax.scan(model.step, model.initial_state(), x[0])
     logits = model(x[0])
     assert logits.shape == (4, 2)
     np.testing.assert_allclose(streamed[4::5], logits, rtol=1e-4, atol=1e-5)

@@ -115,9 +115,26 @@ def test_batches_differ_in_nothing_from_single_examples(kind, new_key):
 def test_streaming_equals_the_sequence(kind, new_key):
     unit = make(kind, new_key())
     x = jax.random.normal(new_key(), (25, 3))
-    _, streamed = jax.lax.scan(lambda state, u: unit.step(state, u), unit.initial_state(), x)
+    _, streamed = jax.lax.scan(unit.step, unit.initial_state(), x)
     tolerance = 1e-12 if x.dtype == jnp.float64 else 1e-4
     np.testing.assert_allclose(streamed, unit(x), rtol=tolerance, atol=tolerance)
+
+    # Still a PyTree whose arrays are traced: another unit of the same shapes needs no second program.
+    traced = []
+
+    @eqx.filter_jit
+    def last(step):
+        traced.append(step)
+        return jnp.sum(jax.lax.scan(step, unit.initial_state(), x)[1][-1] ** 2)
+
+    other = make(kind, new_key())
+    values = [float(last(u.step)) for u in (unit, other)]
+    np.testing.assert_allclose(values, [float(jnp.sum(u(x)[-1] ** 2)) for u in (unit, other)], rtol=10 * tolerance)
+    assert len(traced) == 1
+    of = eqx.filter_grad(lambda u, run: jnp.sum(run(u)[-1] ** 2))
+    found = of(unit, lambda u: jax.lax.scan(u.step, u.initial_state(), x)[1])
+    errors = relative_errors(found, of(unit, lambda u: u(x)))
+    assert max(errors.values()) < 1e3 * tolerance, errors
 
 
 def test_the_linear_map_is_the_textbook_leapfrog(new_key):

@@ -15,6 +15,7 @@ from ._chain import AbstractCell, chained, pooled
 from ._norm import BatchNorm, LayerNorm, Moments, Standardised
 from ._oscillators import AbstractOscillators, Wide
 from ._rows import Rows, Valid, checked, halves, mixed
+from ._scannable import scannable
 from ._sequence import AbstractLayer, block_length, stream, transduce
 from ._units import AbstractHRU, LinearHRU, NonlinearHRU, Projections
 
@@ -467,6 +468,7 @@ class HSSM(eqx.Module):
             state,
         )
 
+    @scannable
     def step(self, state: Stream, u: Float[Array, " inputs"]) -> tuple[Stream, Float[Array, " outputs"]]:
         """Take in one input and return the new state and the logits after it, in inference mode.
 

@@ -13,6 +13,7 @@ from ..gradients import AbstractGradient, Echo
 from ..integrators import State
 from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide
 from ._rows import Rows, checked, product, reshaped
+from ._scannable import scannable
 from ._sequence import AbstractLayer, Outer, stream, transduce
 
 
@@ -106,12 +107,13 @@ class AbstractHRU(eqx.Module):
         zero = jnp.zeros(self.read_in.shape[:2], self.read_in.dtype)
         return zero, zero
 
+    @scannable
     def step(self, state: State, u: Float[Array, " inputs"]) -> tuple[State, Float[Array, " outputs"]]:
         """Take in one input and return the new state and the output: the streaming form of the call.
 
         Example:
             ```python
-            state, y = jax.lax.scan(lambda state, u: unit.step(state, u), unit.initial_state(), x)  # unit(x), streamed
+            state, y = jax.lax.scan(unit.step, unit.initial_state(), x)  # unit(x), streamed
             ```
         """
         u = checked(type(self).__name__, u, self.read_in.dtype, self.read_in.shape[-1])
