@@ -181,6 +181,42 @@ def test_a_file_that_was_changed_is_named(unbroken, tmp_path, name, text, compla
         _ = fit(SMALL, DATA, out=folder, resume=True).results
 
 
+@pytest.mark.parametrize("name", ["last.eqx", "best.eqx"])
+def test_a_damaged_checkpoint_is_refused_and_the_run_can_be_had_again(unbroken, tmp_path, name):
+    """One flipped bit, wherever it is: in the header, in the arrays, in the last byte; and a missing end."""
+    folder = shutil.copytree(unbroken, tmp_path / "run")
+    (folder / "results.json").unlink()
+    path = folder / name
+    whole = path.read_bytes()
+    for place in (whole.index(b'"epoch"') + 9, len(whole) // 3, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match=rf"{name} is not a checkpoint of this run .*damaged.*delete it"):
+            fit(SMALL, DATA, out=folder, resume=True)
+    path.write_bytes(whole[:-64])
+    with pytest.raises(ValueError, match="is not a checkpoint"):
+        fit(SMALL, DATA, out=folder, resume=True)
+    path.unlink()
+    if name == "best.eqx":
+        with pytest.raises(FileNotFoundError, match=r"best\.eqx is gone.*delete last\.eqx"):
+            fit(SMALL, DATA, out=folder, resume=True)
+        (folder / "last.eqx").unlink()
+    fit(SMALL, DATA, out=folder, resume=True)
+    assert numbers(folder) == numbers(unbroken)
+
+
+def test_a_checkpoint_of_the_first_format_is_read(unbroken, tmp_path):
+    """It had no checksum."""
+    folder = shutil.copytree(unbroken, tmp_path / "run")
+    (folder / "results.json").unlink()
+    for name in ("last.eqx", "best.eqx"):
+        line, arrays = (folder / name).read_bytes().split(b"\n", 1)
+        header = json.loads(line) | {"format": 1}
+        del header["crc32"]
+        (folder / name).write_bytes(json.dumps(header).encode() + b"\n" + arrays)
+    fit(SMALL, DATA, out=folder, resume=True)
+    assert numbers(folder) == numbers(unbroken)
+
+
 def test_a_checkpoint_of_another_run_is_refused(unbroken, tmp_path):
     """The arrays have the same shapes."""
     folder = shutil.copytree(unbroken, tmp_path / "run")

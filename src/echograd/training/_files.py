@@ -1,9 +1,11 @@
 """Files of a run: checkpoints, and one line of metrics an epoch."""
 
 import contextlib
+import io
 import json
 import os
 import pathlib
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO, TypeVar
 
@@ -13,7 +15,8 @@ from .._files import finite, unwritten, write_atomically
 
 _T = TypeVar("_T")
 
-FORMAT = 1
+FORMAT = 2
+_CHECKSUM = "crc32"
 
 
 @contextlib.contextmanager
@@ -45,12 +48,15 @@ def alone(folder: pathlib.Path) -> Iterator[None]:
 
 
 def save_checkpoint(path: pathlib.Path, header: dict[str, Any], tree: Any) -> None:
-    """Write one line of JSON and then the array leaves of a tree, atomically."""
-    line = json.dumps({"format": FORMAT, **header}, allow_nan=False) + "\n"
+    """Write one line of JSON and then the array leaves of a tree, atomically, with a checksum over both."""
+    header = {"format": FORMAT, **header}
+    arrays = io.BytesIO()
+    eqx.tree_serialise_leaves(arrays, tree)
+    line = _line({**header, _CHECKSUM: _checksum(header, arrays.getbuffer())})
 
     def write(file: BinaryIO) -> None:
-        file.write(line.encode())
-        eqx.tree_serialise_leaves(file, tree)
+        file.write(line)
+        file.write(arrays.getbuffer())
 
     write_atomically(path, write)
 
@@ -63,19 +69,39 @@ def load_checkpoint(path: pathlib.Path, like: _T) -> tuple[dict[str, Any], _T]:
         like: a tree of the same structure, with arrays of the same shapes and dtypes.
 
     Raises:
-        ValueError: the file is no checkpoint, or one of something else.
+        ValueError: the file is no checkpoint, one of something else, or damaged.
     """
     with path.open("rb") as file:
-        try:
-            header = json.loads(file.readline())
-            if header["format"] != FORMAT:
-                raise ValueError(f"format {header['format']}, and {FORMAT} is what this version reads")
-            return header, eqx.tree_deserialise_leaves(file, like)
-        except (ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
-            raise ValueError(
-                f"{path} is not a checkpoint of this run ({error}). It belongs to another config, or was changed or "
-                "cut short after it was written. Begin another run."
-            ) from error
+        line, arrays = file.readline(), file.read()
+    try:
+        header = json.loads(line)
+        if header["format"] not in (1, FORMAT):
+            raise ValueError(f"format {header['format']}, and {FORMAT} is what this version reads")
+        if header["format"] == FORMAT or _CHECKSUM in header:  # format 1 had none
+            expected = header.pop(_CHECKSUM)
+            found = _checksum(header, arrays)
+            if found != expected:
+                raise ValueError(f"its bytes have the checksum {found}, and {expected} is what was written")
+        return header, eqx.tree_deserialise_leaves(io.BytesIO(arrays), like)
+    except (ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} is not a checkpoint of this run ({_said(error)}). It belongs to another config, or was damaged, "
+            "changed or cut short after it was written. Restore it; or delete it, with last.eqx if that is another "
+            "file, and resume the run, which then trains from its beginning to the same numbers."
+        ) from error
+
+
+def _line(header: dict[str, Any]) -> bytes:
+    return (json.dumps(header, allow_nan=False) + "\n").encode()
+
+
+def _checksum(header: dict[str, Any], arrays: bytes | memoryview) -> int:
+    """Return a number that any few changed bytes of a checkpoint change."""
+    return zlib.crc32(arrays, zlib.crc32(_line(header)))
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: {error}"
 
 
 def append_line(path: pathlib.Path, record: dict[str, Any]) -> None:

@@ -231,9 +231,21 @@ def _resume(trainer: "_Trainer") -> None:
         warnings.warn(f"{folder} is resumed elsewhere ({'; '.join(changed)}): last digits may differ.", stacklevel=3)
     if (folder / LAST).is_file():
         snapshot = _Snapshot.read(folder / LAST, trainer.snapshot.learner, trainer.config)
+        if snapshot.best_epoch and not run.finished:  # now, and not when all epochs are over
+            _read_best(folder, snapshot.learner)
         trainer.snapshot = dataclasses.replace(snapshot, learner=trainer.place(snapshot.learner))
     # The line of an epoch is written before its checkpoint.
     led(lambda: keep_lines(folder / METRICS, trainer.snapshot.epoch))
+
+
+def _read_best(folder: pathlib.Path, learner: Learner) -> tuple[dict[str, Any], Any]:
+    """Return the header, and the model and its state, of the best model so far."""
+    if not (folder / BEST).is_file():
+        raise FileNotFoundError(
+            f"{folder / BEST} is gone, the best model of the epochs that {LAST} goes on from. Restore it; or delete "
+            f"{LAST} and resume the run, which then trains from its beginning to the same numbers."
+        )
+    return load_checkpoint(folder / BEST, (learner.model, learner.state))
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:
@@ -464,7 +476,7 @@ class _Trainer:
         """Score the best model and write the results."""
         learner = self.snapshot.learner
         meet("the best model is written")
-        header, (model, state) = load_checkpoint(self.folder / BEST, (learner.model, learner.state))
+        header, (model, state) = _read_best(self.folder, learner)
         best = self.place(Learner(model, state, None))
         constant = "majority" if self.dataset.task == "classification" else "mean"
         results = {
