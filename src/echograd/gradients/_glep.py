@@ -37,7 +37,7 @@ class Glep(AbstractNudgedGradient):
 
     Raises:
         RuntimeError: (at run time) if no path is found, at a conjugate point, if the run back does not return, or if a
-            finite nudge is lost in rounding.
+            finite nudge is lost in rounding or, for an `InitialValue`, found too strong.
 
     Source: arXiv 2506.06248; theorems 1 and 2 of this library's documentation.
 
@@ -67,7 +67,7 @@ class Glep(AbstractNudgedGradient):
         # The same nudged path either way; where the machine can run it forward that is what is done.
         forward = reversible(problem.world, problem.steps, z0)
         response = jax.lax.cond(forward, lambda: nudged("echo"), lambda: nudged("backward"))
-        return vouched(problem, z0, response, self)
+        return vouched(problem, z0, final, response, self)
 
     def read_path(
         self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton

@@ -22,7 +22,7 @@ class Response(eqx.Module):
         readings: d/dβ of the readings, in the tree of the problem, with `None` for what was not wanted.
         state: d/dβ of the state at the far end, in forward time.
         ended: the un-nudged state there as well as the ensemble knows it, in forward time.
-        doubt: how far off that may be.
+        about: a state as far off that as it may be wrong: as the members are apart.
         beta: strength of the nudge.
         load: total size of the nudges.
         ensemble: the members at the far end.
@@ -31,7 +31,7 @@ class Response(eqx.Module):
     readings: Problem
     state: State
     ended: State
-    doubt: Float[Array, ""]
+    about: State
     beta: Float[Array, ""]
     load: Float[Array, ""]
     ensemble: PyTree
@@ -123,7 +123,7 @@ def nudged_run(
     readings = eqx.tree_at(lambda x: x.world.u, _tree.add(total, pushing), du, is_leaf=lambda x: x is None)
     ended, about = nudge.retraced(ensemble)
     state = in_forward_time(nudge.response(beta, ensemble))
-    return Response(readings, state, in_forward_time(ended), distance(ended, about), beta, load, ensemble)
+    return Response(readings, state, in_forward_time(ended), in_forward_time(about), beta, load, ensemble)
 
 
 def share_of(bar: Outcome, problem: Problem, k: Int[Array, ""], z: State) -> Float[Array, ""]:

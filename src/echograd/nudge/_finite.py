@@ -96,9 +96,10 @@ class AbstractFiniteNudge(AbstractNudge):
         if 0.0 in self.nodes:
             free = jax.tree.map(lambda x: x[self.nodes.index(0.0)].real, ensemble)
             return free, free
-        # Symmetric members average to the un-nudged state up to O(β²), less than they are apart.
-        centre = jax.tree.map(lambda x: jnp.mean(x.real, 0), ensemble)
-        return centre, jax.tree.map(lambda c, x: c + jnp.abs(x[0] - c.astype(x.dtype)), centre, ensemble)
+        # What the members extrapolate to at β = 0, up to O(β^power): less than they are apart.
+        centre = jax.tree.map(lambda x: jnp.tensordot(jnp.asarray(self._shares, x.dtype), x, 1).real, ensemble)
+        apart = jax.tree.map(lambda x, c: jnp.max(jnp.abs(x - c[None].astype(x.dtype)), 0), ensemble, centre)
+        return centre, _tree.add(centre, apart)
 
     def check(self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int) -> Any:
         centre, _ = self.retraced(ensemble)
@@ -115,6 +116,11 @@ class AbstractFiniteNudge(AbstractNudge):
             "rounding error that the steps pile up, so their difference is off by more than 1e-3. Raise beta, pass "
             'beta="auto" (which scales it to the cotangents), use float64, or use Infinitesimal().',
         )
+
+    @property
+    def _shares(self) -> tuple[Any, ...]:
+        """The weights of the members in their extrapolation to β = 0, real parts of which sum to one."""
+        return tuple(w * n for w, n in zip(self.weights, self.nodes, strict=True))
 
     @property
     def _complex(self) -> bool:
@@ -144,6 +150,11 @@ class Stencil(AbstractFiniteNudge):
     def error(self) -> "AbstractFiniteNudge":
         raise NotImplementedError("An estimate of an error has no estimate of its own error.")
 
+    @property
+    def _shares(self) -> tuple[Any, ...]:
+        # Weights of a difference of two schemes extrapolate to nothing.
+        return (1 / len(self.nodes),) * len(self.nodes)
+
 
 def central_weights(nodes: tuple[float, ...]) -> tuple[float, ...]:
     r"""Return the weights of $f(n_j) - f(-n_j)$ that give $f'(0)$ exactly for odd polynomials of degree < 2 len.
@@ -158,13 +169,17 @@ def central_weights(nodes: tuple[float, ...]) -> tuple[float, ...]:
 class Symmetric(AbstractFiniteNudge):
     r"""Two echoes at $\pm\beta$: error $O(\beta^2)$; exact at any $\beta$ for linear systems.
 
+    An echo whose members' mean misses the start of the path by more than 0.3 of the size of the state is refused. That
+    tells most strengths that put the gradient off by tens of percent, and none that put it off by less than one; but
+    not all: where the response is odd in $\beta$ there is no miss. `error()` estimates the error itself.
+
     Args:
         beta: strength, in units of coordinate × momentum over cost; or `"auto"`, which scales it to the cotangents and
             the dtype so that truncation and rounding are balanced.
 
     Raises:
         ValueError: if `beta` is another string or not a scalar.
-        RuntimeError: (at run time) if the nudge is zero, not finite, or lost in rounding.
+        RuntimeError: (at run time) if the nudge is zero, not finite, lost in rounding, or found too strong.
 
     Source: A. Laborieux et al. (2021) for equilibrium propagation; RHEL, arXiv 2506.05259, eq. 7.
 
@@ -232,7 +247,7 @@ class Richardson(AbstractFiniteNudge):
 
     Raises:
         ValueError: if `beta` is another string or not a scalar, or `order` is not even or below 4.
-        RuntimeError: (at run time) if the nudge is zero, not finite, or lost in rounding.
+        RuntimeError: (at run time) if the nudge is zero, not finite, lost in rounding, or found too strong.
 
     Source: L. F. Richardson, Phil. Trans. R. Soc. A 226 (1927) 299; B. Fornberg, Math. Comp. 51 (1988) 699, table 1.
 
