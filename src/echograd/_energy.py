@@ -24,11 +24,18 @@ def derivatives(action: Callable[[Any, Any], Array], wanted: PyTree, x: PyTree) 
     parameters; both derivatives are then complex, and mean what they would for a real `x`.
 
     Raises:
-        TypeError: if `x` is complex and the action is not written as a holomorphic function of it.
+        TypeError: if `x` is complex and the action is not written as a holomorphic function of it, or `wanted` has
+            complex arrays.
     """
     if not _is_complex(x):
         return jax.grad(action, (0, 1))(wanted, x)
 
+    if _is_complex(wanted):
+        raise TypeError(
+            "Holomorphic() differentiates by real parameters and inputs only, and one of these is complex: its nudges "
+            "would be told apart from its imaginary part by nothing. Use Richardson(beta, order), which nudges with "
+            "real numbers, or Infinitesimal(); or keep real and imaginary part as two real arrays."
+        )
     dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves(x)))
 
     def value(wanted: Any, x: Any) -> Array:

@@ -63,8 +63,7 @@ def test_what_is_refused_is_off_and_strong_nudges_are(scheme):
         try:
             gradients(machine, jax.tree.map(lambda x: x[None], make(beta)), throw=True)
         except eqx.EquinoxRuntimeError as error:
-            assert "too strong" in str(error) or "leak" in str(error)
-            return True
+            return "too strong" in str(error) or "leak" in str(error)
         return False
 
     told = np.asarray([refused(beta) for beta in betas])

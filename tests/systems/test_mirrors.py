@@ -86,3 +86,54 @@ def test_diagnose_sees_what_an_input_switches_on_for_a_moment():
     system, u = Dragged(jnp.asarray([1.0, 2.0]), False), jnp.zeros(60).at[20:24].set(1.0)
     found = eg.diagnose(system, eg.InitialValue(*PLACE), u, dt=0.1)
     assert isinstance(found.gradient, eg.Glep), str(found)
+
+
+class Windy(eg.SplitHamiltonian):
+    """A wind that drags, of a parameter and of an input."""
+
+    spring: jax.Array
+    wind: jax.Array
+
+    def parts(self, t, u):
+        drag = self.wind + u
+        kinetic = eg.systems.Kinetic(lambda p: 0.5 * jnp.sum(p**2) + drag * jnp.sum(p))
+        return kinetic, eg.systems.Potential(lambda q: jnp.sum(self.spring * q**4))
+
+
+def test_a_zero_that_is_odd_in_the_momentum_is_not_read_with_the_wrong_sign():
+    """The energy is even where the wind is still, so the machine does run back; but its slope by the wind is odd."""
+
+    @eqx.filter_jit
+    def gradients(wanted, rest, rule, throw):
+        def loss(wanted):
+            system, u = eqx.combine(wanted, rest)
+            sol = eg.solve(system, eg.InitialValue(*PLACE), u, dt=0.1, gradient=rule, throw=throw)
+            return mixed((sol.q[6], sol.q[-1]))
+
+        return eqx.filter_grad(loss)(wanted)
+
+    both = Windy(jnp.asarray(0.3), jnp.asarray(0.0)), jnp.zeros(12)
+    winds = eqx.tree_at(lambda x: x[0].spring, both, None)
+    spring = eqx.tree_at(lambda x: (x[0].wind, x[1]), both, (None, None))
+    expected = gradients(both, both, eg.Backprop(), True)
+    unseen = gradients(both, both, eg.Echo(), False)
+    np.testing.assert_allclose(unseen[0].wind, -expected[0].wind, rtol=1e-9)  # what was returned before
+    np.testing.assert_allclose(unseen[1], -expected[1], rtol=1e-9)
+    with pytest.raises(eqx.EquinoxRuntimeError, match="read it with the wrong sign"):
+        gradients(both, both, eg.Echo(), True)
+    assert worst(gradients(both, both, eg.Glep(), True), expected) < 1e-9
+    # Where it is not asked for there is nothing wrong.
+    np.testing.assert_allclose(gradients(spring, winds, eg.Echo(), True)[0].spring, expected[0].spring, rtol=1e-9)
+
+
+def test_a_real_hopping_of_complex_type_has_a_phase_that_is_odd():
+    @eqx.filter_jit
+    def gradient(hopping):
+        def loss(hopping):
+            sol = eg.solve(KerrLattice(hopping, 0.1, 0.5), eg.InitialValue(*WAVE), dt=0.1, steps=12)
+            return mixed(sol.q[-1])
+
+        return eqx.filter_grad(loss)(hopping)
+
+    with pytest.raises(eqx.EquinoxRuntimeError, match="read it with the wrong sign"):
+        gradient(jnp.asarray(np.abs(RING).astype(complex)))

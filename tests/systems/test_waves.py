@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
+from cases import worst
 from echograd.systems import Hopping, KerrLattice, NonlinearSchroedinger
 
 # Two sites joined by a phase: no gauge removes it from the ring that the other two close.
@@ -137,3 +138,26 @@ def test_the_propagator_where_eigenvalues_coincide():
 def test_what_does_not_fit_is_refused(make, complaint):
     with pytest.raises(ValueError, match=complaint):
         make()
+
+
+@pytest.mark.float64_only
+def test_finite_nudges_read_complex_hoppings_and_drives():
+    """Of which the imaginary part counts too; a complex nudge could not tell the two apart, and is refused."""
+    drive = jnp.asarray(0.1 * np.exp(1j * np.arange(48.0)).reshape(12, 4))
+
+    @eqx.filter_jit
+    def gradient(hopping, drive, rule):
+        def loss(arguments):
+            hopping, drive = arguments
+            lattice = KerrLattice(hopping, kerr=0.3, reflection=[1, 0, 3, 2])
+            sol = eg.solve(lattice, start(), drive, dt=0.05, gradient=rule, save=eg.FinalNode())
+            return jnp.sum(jnp.abs(eg.wave(sol.q, sol.p)) ** 4)
+
+        return eqx.filter_grad(loss)((hopping, drive))
+
+    hopping = jnp.asarray(RING)
+    exact = gradient(hopping, drive, eg.Backprop())
+    assert all(jnp.linalg.norm(x.imag) > 0.01 * jnp.linalg.norm(x) for x in exact)
+    assert worst(gradient(hopping, drive, eg.Echo(eg.Symmetric())), exact) < 1e-7
+    with pytest.raises(TypeError, match="real parameters and inputs only"):
+        gradient(hopping, drive, eg.Echo(eg.Holomorphic()))

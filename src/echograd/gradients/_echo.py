@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .. import _tree
-from ..integrators import State, World, time_reversed
+from ..integrators import State, World, is_mirrored, time_reversed
 from ..nudge import AbstractNudge
 from ..systems import Hamiltonian, LegendreHamiltonian
 from ._base import AbstractNudgedGradient, checked_nudge
@@ -46,8 +46,9 @@ class Echo(AbstractNudgedGradient):
             is off by about as much. By default 1e-6 in float64 and 1e-3 in float32.
 
     Raises:
-        RuntimeError: (at run time) if the energy is not time-reversible, if the echo does not return, or
-            if a finite nudge is lost in rounding or is found too strong (see `Symmetric`).
+        RuntimeError: (at run time) if the energy is not time-reversible, or its slope by what is differentiated is
+            not, if the echo does not return, or if a finite nudge is lost in rounding or is found too strong (see
+            `Symmetric`).
 
     Source: G. Pourcel and M. Ernoult, arXiv 2506.05259, eqs. 6-7 and Cor. A.7-A.8; arXiv 2506.06248.
 
@@ -73,6 +74,8 @@ class Echo(AbstractNudgedGradient):
 
     def read_run(self, wanted: Problem, rest: Problem, z0: State, final: State, bar: Outcome) -> tuple[Problem, State]:
         problem: Problem = eqx.combine(wanted, rest)
+        if problem.throw:
+            final = _read_as_it_was(final, wanted.world, rest.world, problem.steps, z0)
         response = nudged_run(wanted, rest, final, bar, self.nudge, "echo", load_of(problem, z0, final, bar))
         return vouched(problem, z0, final, response, self)
 
@@ -187,13 +190,7 @@ def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""]:
     """
     world, z0 = fixed_tree((world, z0))
     system, eps = world.system, 1e3 * _tree.rounding(z0)
-    scale = jnp.maximum(*map(_tree.max_abs, z0))
-    scale = jnp.where(scale > 0, scale, 1)
-    probe = _tree.add(z0, _tree.scale(scale, _tree.spread(z0)))
-    states = jax.tree.map(lambda *x: jnp.stack(x), z0, (z0[0], probe[1]), probe)
-
-    # A Lagrangian is reversible if it is even in the velocity: its momenta serve as velocities of the probe.
-    function: Any = system.lagrangian if isinstance(system, LegendreHamiltonian) else system
+    states, function = _probes(z0), _energy(system)
 
     def is_odd(t: Float[Array, ""], u: Any, z: State) -> Bool[Array, ""]:
         here = jax.grad(lambda z: function(t, *z, u))(z)
@@ -212,6 +209,55 @@ def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""]:
         turned = _tree.dot(system.mirror(x), system.mirror(y)) - _tree.dot(x, y)
         odd |= (_tree.max_abs(twice) > eps) | (jnp.abs(turned) > eps * _tree.norm(x) * _tree.norm(y))
     return ~odd
+
+
+def read_as_it_was(wanted: World, rest: World, steps: int, z0: State) -> Bool[Array, ""]:
+    r"""Return whether no sign was found that an echo reads another slope than the free run would have.
+
+    The energy being even is not enough. A parameter whose own energy is odd in the momentum (a wind, a magnetic field,
+    the phase of a hopping amplitude) leaves it even where it happens to be zero, and there an echo reads
+    $\partial H/\partial\theta$ with the other sign. Readings of a system with a mirror are taken in forward time.
+    """
+    if is_mirrored(eqx.combine(wanted, rest).system, z0[0]):
+        return jnp.asarray(True)
+    wanted, rest, z0 = fixed_tree((wanted, rest, z0))
+    system = eqx.combine(wanted, rest).system
+    times, inputs = _occasions(eqx.combine(wanted, rest), steps)
+    chosen = jax.tree.map(lambda u, w: None if w is None else u, inputs, wanted.u, is_leaf=lambda x: x is None)
+    others = jax.tree.map(lambda u, w: u if w is None else None, inputs, wanted.u, is_leaf=lambda x: x is None)
+
+    def measured(occasion: Any, z: State) -> tuple[PyTree, PyTree]:
+        """Return how large each slope is, and how much another in the reversed state."""
+        t, chosen, other = occasion
+
+        def energy(parameters: Any, turned: bool) -> Any:
+            system_, u = eqx.combine(parameters[0], rest.system), eqx.combine(parameters[1], other)
+            function = _energy(system_)
+            return function(t, *time_reversed(system, z), system_.mirror_input(u)) if turned else function(t, *z, u)
+
+        here, there = (jax.grad(energy)((wanted.system, chosen), turned) for turned in (False, True))
+        return jax.tree.map(_tree.max_abs, here), jax.tree.map(_tree.max_abs, _tree.subtract(here, there))
+
+    at = jax.lax.map(lambda x: jax.lax.map(lambda z: measured(x, z), _probes(z0)), (times, chosen, others))
+    sizes, changes = map(jax.tree.leaves, at)
+    largest = _tree.max_abs(sizes)
+    # What is zero but for the rounding of larger slopes tells nothing, nor does what is not a number.
+    limits = [_tree.rounding(z0) * (1e3 * jnp.max(size) + 10 * largest) for size in sizes]
+    odd = [jnp.max(change) > limit for change, limit in zip(changes, limits, strict=True)]
+    return ~jnp.any(jnp.stack([jnp.asarray(False), *odd]))
+
+
+def _probes(z0: State) -> State:
+    """Return, stacked, the initial state, and states of its scale without any symmetry."""
+    scale = jnp.maximum(*map(_tree.max_abs, z0))
+    scale = jnp.where(scale > 0, scale, 1)
+    probe = _tree.add(z0, _tree.scale(scale, _tree.spread(z0)))
+    return jax.tree.map(lambda *x: jnp.stack(x), z0, (z0[0], probe[1]), probe)
+
+
+def _energy(system: Any) -> Any:
+    """Return what is even in the momentum; a Lagrangian in the velocity, for which the momenta of a probe serve."""
+    return system.lagrangian if isinstance(system, LegendreHamiltonian) else system
 
 
 def _occasions(world: World, steps: int) -> tuple[Float[Array, " probes"], PyTree]:
@@ -246,6 +292,18 @@ def _hashed(k: Int[Array, ""], dtype: Any) -> Float[Array, ""]:
     for _ in range(2):
         x = (x ^ (x >> jnp.uint32(16))) * jnp.uint32(0x45D9F3B)
     return (x ^ (x >> jnp.uint32(16))).astype(dtype) / 2.0**32
+
+
+def _read_as_it_was(x: State, wanted: World, rest: World, steps: int, z0: State) -> State:
+    """Return `x`, or raise at run time if an echo would read other slopes than the free run had."""
+    return eqx.error_if(
+        x,
+        ~read_as_it_was(wanted, rest, steps, z0),
+        "Echo: the energy is even in the momentum, but not its slope by a parameter or input that is differentiated: "
+        "one whose part of the energy is odd (a wind, a magnetic field, the phase of a complex hopping) and happens to "
+        "be zero here. The echo would read it with the wrong sign. Use Glep(), which then runs the map backward, or "
+        "Backprop(); or do not differentiate by it, or give the system the `mirror` under which its energy is even.",
+    )
 
 
 def reversing(problem: Problem, z0: State) -> State:

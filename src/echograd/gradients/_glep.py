@@ -10,7 +10,7 @@ from ..boundary import dual_rows
 from ..integrators import State, World
 from ..nudge import AbstractNudge
 from ._base import AbstractNudgedGradient, checked_nudge
-from ._echo import checked_tolerance, reversible, vouched
+from ._echo import checked_tolerance, read_as_it_was, reversible, vouched
 from ._nudged import Response, load_of, nudged_run
 from ._problem import Outcome, Problem
 from ._two_point import Condition, Nodes, TwoPoint, TwoPointNewton, condition_bars, ends, nudged_path
@@ -66,6 +66,7 @@ class Glep(AbstractNudgedGradient):
 
         # The same nudged path either way; where the machine can run it forward that is what is done.
         forward = reversible(problem.world, problem.steps, z0)
+        forward &= read_as_it_was(wanted.world, rest.world, problem.steps, z0)
         response = jax.lax.cond(forward, lambda: nudged("echo"), lambda: nudged("backward"))
         return vouched(problem, z0, final, response, self)
 

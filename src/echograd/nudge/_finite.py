@@ -133,7 +133,9 @@ class AbstractFiniteNudge(AbstractNudge):
     def _combined(self, beta: Float[Array, ""], members: PyTree, weights: tuple[Any, ...]) -> PyTree:
         def combine(x: Array) -> Array:
             x = self._typed(x)
-            total = jnp.tensordot(jnp.asarray(weights, x.dtype), x, 1).real
+            total = jnp.tensordot(jnp.asarray(weights, x.dtype), x, 1)
+            # A complex nudge makes readings of real numbers complex; a real one leaves those of complex ones so.
+            total = total.real if self._complex else total
             return total / beta.astype(total.dtype)
 
         return jax.tree.map(combine, members)
