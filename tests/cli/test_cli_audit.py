@@ -1,5 +1,7 @@
 """`echograd audit` and `echograd check --equivalence`: what they print and refuse."""
 
+import pytest
+
 from echograd.cli import main
 
 
@@ -26,6 +28,34 @@ def test_an_audit_does_not_overwrite(tmp_path, capsys):
     assert main(["audit", "fput", "--json", str(file)]) == 1
     assert "is there already" in capsys.readouterr().err
     assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("check --hidden 0", "hidden=0: a whole number at least 1"),
+        ("check --steps -3", "steps=-3: a whole number at least 1"),
+        ("check --cases 0", "cases=0: a whole number at least 1"),
+        ("check --units 999999999999", "units=999999999999: a whole number below"),
+        ("audit fput --steps 1", "steps=1: a whole number at least 2"),
+        ("audit fput --json {}/nowhere/audit.json", "nowhere is no folder"),
+        ("bench unit --quick --out {}/file", "file is a file"),
+        ("bench --page-only --docs {}/file", "file is a file"),
+    ],
+)
+def test_nonsense_is_refused_before_anything_is_computed(tmp_path, capsys, monkeypatch, arguments, complaint):
+    from echograd.cli import _audit, _bench, _check
+
+    (tmp_path / "file").write_text("mine")
+    for module, name in ((_check, "load"), (_audit, "run"), (_bench.bench, "measure")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it has begun"))
+    assert main(arguments.format(tmp_path).split()) == 1
+    assert complaint in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_seed_that_no_generator_takes_is_refused(capsys):
+    assert main(["train", "ecg-rhythm-envelope", "--seed", "9" * 20]) == 2
+    assert "seed=9999" in capsys.readouterr().err
 
 
 def test_an_audit_needs_a_system_of_the_zoo(capsys):

@@ -15,10 +15,10 @@ from .._solve import solve
 from ..boundary import FinalValue, FixedEnds, InitialValue, LinearBoundary, MixedEnds, Robin
 from ..gradients import Backprop, Echo, Glep, SameBoundary
 from ..nudge import Symmetric
-from ._tables import console, plain_table
+from ._tables import at_least, console, plain_table, to_be_written
 
 # System, its start, and a step that resolves it.
-_ZOO: dict[str, Any] = {
+ZOO: dict[str, Any] = {
     "duffing": lambda: (systems.DuffingNetwork(), lambda s: s.start(), 0.1),
     "fput": lambda: (systems.FPUTChain(stiffness=jnp.ones(9), beta=jnp.asarray(0.1)), lambda s: s.start(n=8), 0.1),
     "pendulums": lambda: (systems.PendulumChain(), lambda s: s.start(n=6), 0.03),
@@ -59,12 +59,10 @@ class Audit:
 def main(argv: Sequence[str]) -> int:
     """Run the command."""
     command = tyro.cli(Audit, args=argv, prog="echograd audit")
-    if command.steps < 2:
-        raise ValueError(f"steps={command.steps}: at least 2 are needed.")
-    if command.json is not None and command.json.exists():
-        raise FileExistsError(f"{command.json} is there already. Name another file, or remove it.")
+    at_least("steps", command.steps, 2)
+    to_be_written(command.json)
     with jax.enable_x64(command.precision == "float64"):
-        system, start, dt = _ZOO[command.system]()
+        system, start, dt = ZOO[command.system]()
         q, v = start(system)
         report = run(system, q, v, dt, command.steps, growth=command.growth)
     out = console()

@@ -61,6 +61,9 @@ def main(argv: Sequence[str]) -> int:
     command, out = tyro.cli(Bench, args=argv, prog="echograd bench"), console()
     usual = (_QUICK, _QUICK) if command.quick else (pathlib.Path("benchmarks") / "results", pathlib.Path("docs"))
     results, docs = command.out or usual[0], command.docs or usual[1]
+    for folder in (results, docs):
+        if folder.exists() and not folder.is_dir():
+            raise FileExistsError(f"{folder} is a file, and a folder of that name is to be written into.")
     if not command.page_only:
         # This process only asks which device there is; the contenders need the memory of a GPU.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

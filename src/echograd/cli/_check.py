@@ -21,7 +21,7 @@ from ..gradients import AbstractGradient
 from ..systems import SeparableHamiltonian
 from ..training import Config, Network, batch_loss, initial_model
 from ._main import FAILED
-from ._tables import console, plain_table
+from ._tables import at_least, console, plain_table
 
 _TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
 
@@ -95,6 +95,8 @@ def main(argv: Sequence[str]) -> int:
     tolerance = _TOLERANCE[command.precision] if command.tolerance is None else command.tolerance
     if not 0 < tolerance < math.inf:
         raise ValueError(f"tolerance={tolerance:g}: it must be positive.")
+    for name in ("hidden", "units", "blocks", "cases", "steps"):
+        at_least(name, getattr(command, name))
     out, failed = console(), False
     if command.equivalence:
         return _equivalence(tolerance if command.tolerance else 10 * tolerance, command.precision)

@@ -17,6 +17,7 @@ COMMANDS = {
     "datasets": ("_datasets", "list the known data sets, and where their files go"),
     "check": ("_check", "hold echo gradients against backprop, parameter by parameter"),
     "audit": ("_audit", "measure which boundary conditions and gradients are practical"),
+    "diagnose": ("_diagnose", "measure which gradient is exact for a system, and why"),
     "bench": ("_bench", "run the benchmark suite and write its page"),
     "report": ("_report", "write a page about a run: scores, examples, gradients, memory and time"),
     "demo": ("_demo", "learn heart rhythms from real ECGs by echoes, and write a page about it"),

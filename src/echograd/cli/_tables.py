@@ -1,5 +1,6 @@
 """Tables of results, for people."""
 
+import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,6 +17,21 @@ TITLES = {
     "mae": "MAE",
     "r2": "R²",
 }
+
+
+def at_least(name: str, value: int, least: int = 1) -> None:
+    """Raise if an option is smaller than it can be, or larger than any machine could hold."""
+    if not least <= value < 2**31:
+        what = f"at least {least}" if value < least else "below 2³¹"
+        raise ValueError(f"{name}={value}: a whole number {what} is needed.")
+
+
+def to_be_written(file: pathlib.Path | None) -> None:
+    """Raise if a file to write is there already, or cannot come to be where it is wanted."""
+    if file is not None and file.exists():
+        raise FileExistsError(f"{file} is there already. Name another file, or remove it.")
+    if file is not None and not file.parent.is_dir():
+        raise FileNotFoundError(f"{file.parent} is no folder, so {file.name} cannot go into it.")
 
 
 def plain_table(*columns: str, left: int = 1) -> Table:

@@ -117,7 +117,7 @@ class Config:
         _require(self.epochs >= 1, "epochs", self.epochs, "train for at least one epoch")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "a batch has at least one case")
         _require(self.patience is None or self.patience >= 1, "patience", self.patience, "at least 1, or None")
-        _require(self.seed >= 0, "seed", self.seed, "it must not be negative")
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "it must not be negative, and be below 2⁶³")
         _require(
             self.beta is None or self.nudge != "infinitesimal", "beta", self.beta, "an infinitesimal nudge has no size"
         )

@@ -1,0 +1,49 @@
+"""`echograd diagnose`: what it prints, and its exit code."""
+
+import pytest
+
+from echograd.cli import main
+
+
+def test_the_findings_are_printed(capsys):
+    assert main(["diagnose", "fput", "--steps", "20"]) == 0
+    shown = capsys.readouterr().out
+    assert "retrace" in shown
+    assert "Exact for it: Echo" in shown
+
+
+def test_the_exit_code_tells_that_only_backprop_is_exact(capsys, monkeypatch):
+    import echograd as eg
+    from echograd._diagnose import Finding
+    from echograd.cli import _diagnose
+
+    asked = {}
+
+    def found(system, boundary, **timing):
+        asked.update(timing, system=type(system).__name__)
+        finding = Finding("nonlinear forces", 0.3, "[none] is exact")
+        return eg.Diagnosis([finding], "nonlinear", None, None, eg.Backprop(), "Use Backprop().")
+
+    monkeypatch.setattr(_diagnose, "diagnose", found)
+    assert main(["diagnose", "duffing", "--damping", "0.1", "--dt", "0.02"]) == 1
+    assert asked == {"dt": 0.02, "steps": 200, "system": "MassDamped"}
+    shown = capsys.readouterr().out
+    assert "3.0e-01" in shown
+    assert "[none] is exact" in shown
+    assert "Exact for it: Backprop. Use Backprop()." in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--steps", "0"], "steps=0: a whole number at least 1"),
+        (["--dt", "nan"], "dt=nan: a step is positive"),
+        (["--dt", "-1"], "dt=-1"),
+        (["--damping", "-0.5"], "damping=-0.5: a rate"),
+        (["double-pendulum", "--damping", "0.5"], "double-pendulum is not separable"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(capsys, arguments, complaint):
+    assert main(["diagnose", *arguments]) == 1
+    assert complaint in capsys.readouterr().err
+    assert main(["diagnose", "perpetuum-mobile"]) == 2
