@@ -101,6 +101,9 @@ def test_leading_axes_add_up(new_key):
         (lambda: eg.nn.ResistiveNet(3, 1, [(0, 1)]), r"free nodes \[2\]"),
         (lambda: eg.nn.ResistiveNet(2, 1, [(0, 1)], conductance=jnp.ones(2)), "shape"),
         (lambda: eg.nn.ResistiveNet(2, 1, [(0, 1)], knee=0.0), "positive"),
+        (lambda: eg.nn.ResistiveNet(2, 2, [(0, 1)]), "has to be free"),
+        (lambda: eg.nn.ResistiveNet(3, 2, [(0, 2)])(jnp.ones(1), jnp.ones(3)), "2 held nodes .* shift"),
+        (lambda: eg.nn.ResistiveNet(3, 2, [(0, 2)])(jnp.ones(2), jnp.ones(2)), "2 held nodes .* shift"),
     ],
 )
 def test_misuse(make, complaint):

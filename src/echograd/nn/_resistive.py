@@ -38,8 +38,8 @@ class ResistiveNet(eqx.Module):
         knee: where the exponential is continued by its tangent, in thermal voltages.
 
     Raises:
-        ValueError: if a node does not exist, an element joins a node with itself, a free node has no resistor, or a
-            number is not positive.
+        ValueError: if a node does not exist, an element joins a node with itself, no node is free or a free one has no
+            resistor, or a number is not positive; when called, if there are more or fewer voltages than nodes.
 
     Source: W. Millar, Phil. Mag. 42 (1951) 1150, for the co-content; J. Kendall et al., arXiv 2006.01981, for its
     equilibrium propagation.
@@ -53,6 +53,8 @@ class ResistiveNet(eqx.Module):
 
     log_conductance: Float[Array, " resistors"]
     log_saturation: Float[Array, " diodes"]
+    nodes: int = eqx.field(static=True)
+    inputs: int = eqx.field(static=True)
     resistors: Pairs = eqx.field(static=True)
     diodes: Pairs = eqx.field(static=True)
     thermal_voltage: float = eqx.field(static=True)
@@ -70,6 +72,8 @@ class ResistiveNet(eqx.Module):
         thermal_voltage: float = 0.1,
         knee: float = 10.0,
     ) -> None:
+        if not 0 <= inputs < nodes:
+            raise ValueError(f"ResistiveNet: {inputs} of {nodes} nodes are held; at least one has to be free.")
         for i, j in (*resistors, *diodes):
             if i == j or not (0 <= i < nodes and 0 <= j < nodes):
                 raise ValueError(f"ResistiveNet: ({i}, {j}) does not join two different nodes of 0 to {nodes - 1}.")
@@ -85,12 +89,19 @@ class ResistiveNet(eqx.Module):
             )
         self.log_conductance = _log("conductance", conductance, len(resistors))
         self.log_saturation = _log("saturation", saturation, len(diodes))
+        self.nodes, self.inputs = int(nodes), int(inputs)
         self.resistors = tuple((int(i), int(j)) for i, j in resistors)
         self.diodes = tuple((int(i), int(j)) for i, j in diodes)
         self.thermal_voltage, self.knee = thermal_voltage, knee
 
     def __call__(self, s: Float[Array, "*batch free"], u: Float[Array, "*batch inputs"]) -> Float[Array, ""]:
         """Return the co-content of the circuit, in units of power, summed over leading axes."""
+        held, free = self.inputs, self.nodes - self.inputs
+        if u.shape[-1:] != (held,) or s.shape[-1:] != (free,):
+            raise ValueError(
+                f"ResistiveNet: inputs are the voltages of {held} held nodes on the last axis, the state of {free} "
+                f"free ones, and got shapes {u.shape} and {s.shape}. One too many would shift all the others."
+            )
         v = jnp.concatenate([u, s], -1)
         total = 0.5 * jnp.sum(_across(v, self.resistors) ** 2 @ jnp.exp(self.log_conductance))
         return total + jnp.sum(self._diode(_across(v, self.diodes)) @ jnp.exp(self.log_saturation))
