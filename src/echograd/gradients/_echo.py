@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from .. import _tree
 from ..integrators import State, World, is_mirrored, time_reversed
 from ..nudge import AbstractNudge
-from ..systems import Hamiltonian, LegendreHamiltonian
+from ..systems import Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
 from ._base import AbstractNudgedGradient, checked_nudge
 from ._nudged import Response, distance, load_of, nudged_run
 from ._problem import Outcome, Problem
@@ -256,7 +256,15 @@ def _probes(z0: State) -> State:
 
 
 def _energy(system: Any) -> Any:
-    """Return what is even in the momentum; a Lagrangian in the velocity, for which the momenta of a probe serve."""
+    """Return the part of an energy that may be odd in the momentum.
+
+    Of a separable one only the kinetic part may. A Lagrangian has to be even in the velocity, for which the momenta of
+    a probe serve.
+    """
+    kind = type(system)
+    plain = kind.mirror is Hamiltonian.mirror and kind.mirror_input is Hamiltonian.mirror_input
+    if plain and isinstance(system, SeparableHamiltonian) and kind.__call__ is SeparableHamiltonian.__call__:
+        return lambda t, q, p, u: system.kinetic(t, p)
     return system.lagrangian if isinstance(system, LegendreHamiltonian) else system
 
 
