@@ -4,7 +4,7 @@ from ._guard import check_jaxlib as _check_jaxlib
 
 _check_jaxlib()
 
-from . import nn as nn, systems as systems
+from . import device as device, nn as nn, systems as systems
 from ._audit import AuditReport as AuditReport, AuditRow as AuditRow, audit as audit
 from ._check import GradientReport as GradientReport, check_gradients as check_gradients
 from ._diagnose import Diagnosis as Diagnosis, diagnose as diagnose

@@ -1,0 +1,128 @@
+"""What a physical machine is to its owner: something that takes orders and returns records."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from .. import _tree
+from ..integrators import State
+
+
+class Order(eqx.Module):
+    r"""What a machine is told to do: one run of N steps, forward or as an echo.
+
+    Everything is said in the machine's own terms, in the order in which it happens to it, so that a machine need not
+    know what an echo is for. It is set to the parameters of `model` and prepared in the state `start`. For an echo it
+    then reverses its motion, $(q, p) \to (\Pi q, -\Pi p)$, mostly a flip of all momenta. On its way it passes the nodes
+    0..N, with step `k` between node `k` and `k + 1`, during which `inputs[k]` is held. At each node of an echo it is
+    kicked: `kicks[k]` is added to coordinates and momenta.
+
+    Attributes:
+        model: the system whose array leaves are the parameters as commanded.
+        start: coordinates and momenta $(q, p)$ to be prepared, before the reversal.
+        inputs: PyTree with a leading axis of N steps, or `None`.
+        kicks: of an echo, what is added to $(q, p)$ at each node, with a leading axis of N + 1 nodes; `None` for a
+            forward run.
+        dt: step length.
+        t0: time of the forward run's first node. Explicit time dependence is played backwards in an echo: see `times`.
+        run: which run of the experiment this is: 0 is the forward run, 1, 2, ... are its echoes.
+        experiment: which experiment this is.
+        steps: number of steps N.
+    """
+
+    model: Any
+    start: State
+    inputs: PyTree
+    kicks: State | None
+    dt: Float[Array, ""]
+    t0: Float[Array, ""]
+    run: Int[Array, ""]
+    experiment: Int[Array, ""]
+    steps: int = eqx.field(static=True)
+
+    @property
+    def echo(self) -> bool:
+        """Whether this is an echo: to begin with a reversal, to be kicked, and to be read for parameters and inputs."""
+        return self.kicks is not None
+
+    @property
+    def times(self) -> Any:
+        """Times of the nodes as they are passed; in an echo the clock runs back."""
+        nodes = range(self.steps, -1, -1) if self.echo else range(self.steps + 1)
+        return self.t0 + jnp.asarray(nodes, self.dt.dtype) * self.dt
+
+
+class Record(eqx.Module):
+    r"""What a machine has read during one run.
+
+    Attributes:
+        nodes: coordinates and momenta $(q, p)$ at each node 0..N as it was passed, after the kick there, on a leading
+            axis. What the owner does not read, and no loss asks for, may be anything finite but the first and the last.
+        parameters: of an echo, the readings $-\sum_k h\,\partial H/\partial\theta$ summed over the run, in the tree of
+            the order's model, of its floating-point arrays; `None` of a forward run. Every entry is local: it takes what
+            is read where the parameter acts, at the middle of a substep in which that stands still. If the mirror of
+            the machine moves coordinates, parameters are read where the mirror image of its path goes.
+        inputs: of an echo, $-h\,\partial H/\partial u_k$ in every step, in the tree of the inputs; `None` of a forward
+            run.
+    """
+
+    nodes: State
+    parameters: PyTree = None
+    inputs: PyTree = None
+
+    @property
+    def last(self) -> State:
+        """The state at the end, as read."""
+        return jax.tree.map(lambda x: x[-1], self.nodes)
+
+
+class AbstractMachine(eqx.Module):
+    """A physical machine: it can be set, prepared, driven, kicked, reversed and read, and not be differentiated.
+
+    It need not be the machine that its owner believes it to be: see `Simulated` for imperfections, and `Hosted` for
+    hardware and foreign simulators.
+    """
+
+    @abc.abstractmethod
+    def run(self, order: Order) -> Record:
+        """Carry out one order and return what was read."""
+
+
+def mirrored(system: Any, inputs: PyTree) -> PyTree:
+    r"""Return $\Pi_u u_k$ for all steps `k`, in the reversed order: the inputs of an echo. Its own inverse."""
+    return backwards(_mirror(system, inputs))
+
+
+def mirrored_reading(system: Any, inputs: PyTree, reading: PyTree) -> PyTree:
+    r"""Return the reading of inputs, from that of `mirrored` ones: $\Pi_u^{\sf T} r_k$, in the reversed order."""
+    dynamic, static = eqx.partition(inputs, eqx.is_inexact_array)
+    _, pull = jax.vjp(lambda x: eqx.filter(_mirror(system, eqx.combine(x, static)), eqx.is_inexact_array), dynamic)
+    return pull(backwards(reading))[0]
+
+
+def _mirror(system: Any, inputs: PyTree) -> PyTree:
+    return jax.vmap(system.mirror_input)(inputs) if jax.tree.leaves(inputs) else inputs
+
+
+def backwards(x: PyTree) -> PyTree:
+    """Return all arrays with their leading axis reversed."""
+    return jax.tree.map(lambda x: x[::-1], x)
+
+
+def kicks_of(system: Any, bars: State) -> State:
+    r"""Return the kicks of unit strength that nodes of an echo get from the cotangents of the nodes of a forward run.
+
+    The nudge is a force $+\beta\,\partial c/\partial q$; in the variables of the echo, $(q, p) \to (q + \beta\,\Pi
+    \bar p,\, p + \beta\,\Pi \bar q)$.
+    """
+    dq, dp = (jax.vmap(system.mirror)(x) for x in bars)
+    return backwards((dp, dq))
+
+
+def load_of(bars: State) -> Float[Array, ""]:
+    """Return the total size of the nudges, the sum of the norms of all kicks of unit strength."""
+    return jnp.sum(jax.vmap(_tree.norm)(bars))

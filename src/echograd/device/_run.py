@@ -1,0 +1,317 @@
+"""The one verb of devices: run a machine, and differentiate what it did by echoes on itself."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from .. import _tree
+from .._solve import Trajectory, initial_value_problem
+from ..boundary import AbstractBoundary
+from ..gradients import constant, reversible
+from ..integrators import State, World, time_reversed
+from ..nudge import AbstractFiniteNudge
+from ..systems import Dissipative
+from ._machine import AbstractMachine, Order, Record, kicks_of, load_of, mirrored, mirrored_reading
+
+
+def run(
+    machine: AbstractMachine,
+    model: Any,
+    boundary: AbstractBoundary,
+    inputs: PyTree = None,
+    *,
+    dt: Any,
+    steps: int | None = None,
+    t0: Any = 0.0,
+    nudge: AbstractFiniteNudge,
+    experiment: Any = 0,
+    retrace_tolerance: float = 0.5,
+    probe: Any = 0.0,
+    throw: bool = True,
+) -> Trajectory:
+    r"""Run a machine from its initial state; the result is differentiable, though the machine is not.
+
+    The machine is set to the parameters of the model, prepared, and run: that is the trajectory. Differentiating it,
+    with `jax.grad` or `equinox.filter_grad`, makes echoes on the machine: it is prepared in the state that it was last
+    read in, reverses its motion, and runs once for every strength of the nudge, kicked at each node by
+    $\beta\,\partial C/\partial z$. The gradient is the weighted difference of what is read, as in
+    `solve(..., gradient=Echo(nudge))`, to which it is equal on a machine that is the model. It reaches the model's
+    array leaves, the initial state and the inputs, in reverse mode; nothing of it is computed from the model but the
+    mirror and the momentum of an initial velocity. One forward run and as many echoes as the nudge has strengths (two
+    of them symmetric, say), whatever the number of parameters.
+
+    On an imperfect machine it is, at best, the gradient of what that machine does (see `Mismatch`), and never better
+    than the machine runs back: `retrace_error` and `probe` measure that, and `survey` what every imperfection costs.
+
+    Args:
+        machine: a `Simulated` or `Hosted` machine, or one of your own.
+        model: what the owner takes the machine for, a Hamiltonian or a Lagrangian; its array leaves are the parameters
+            as commanded.
+        boundary: an `InitialValue`.
+        inputs: PyTree of arrays with a leading axis of N steps, or `None`.
+        dt: step length, that of the kicks and of the nodes that are read.
+        steps: number of steps N, unless `inputs` tells it.
+        t0: time of node 0.
+        nudge: `Symmetric(beta)`, `OneSided(beta)` or `Richardson(beta, order)`. Choose the strength by the noise of
+            the machine: what differs between two runs on its own is divided by $\beta$. `"auto"` knows of rounding only.
+        experiment: number of the experiment: a simulated machine draws its noise anew for each, and the same for the
+            same. Count it up in a training loop.
+        retrace_tolerance: largest accepted distance between where echoes end, in the mean of the nudges, and where the
+            run began, relative to the largest coordinate (momentum) of the run. By default 0.5, which no gradient is
+            worth having beyond; a smaller one stops training on a machine that has broken. `float("inf")` accepts all.
+        probe: any number. Its "gradient" is the retrace error as measured on the machine during the echoes, at no cost:
+            `jax.grad(loss, (0, 1))(model, probe)`.
+        throw: whether to raise at run time where the machine returned no finite numbers, did not run back or lost its
+            nudge in rounding.
+
+    Returns:
+        `Trajectory(t, q, p)` of all nodes, as they were read.
+
+    Raises:
+        TypeError: for something that is no machine, a nudge that no machine can make (infinitesimal, complex), a
+            boundary that is not an initial value, and gradients with respect to what is not read: `dt`, `t0` and the
+            inside of the machine, or second ones.
+        ValueError: for shapes and numbers that do not fit together.
+        RuntimeError: (at run time) see `throw`; also if the model has no time reversal.
+
+    Source: G. Pourcel and M. Ernoult, arXiv 2506.05259; V. Lopez-Pastor and F. Marquardt, PRX 13 (2023) 031020.
+
+    Example:
+        ```python
+        machine = eg.device.Simulated([eg.device.Mismatch(0.1, jax.random.key(0))])
+
+        def loss(chain):
+            start = eg.InitialValue(q, p)
+            sol = eg.device.run(machine, chain, start, dt=0.05, steps=200, nudge=eg.Symmetric(1e-2))
+            return jnp.sum(sol.q[-1] ** 2)
+
+        gradient = eqx.filter_grad(loss)(chain)
+        ```
+    """
+    if not isinstance(nudge, AbstractFiniteNudge) or any(isinstance(node, complex) for node in nudge.nodes):
+        raise TypeError(
+            f"device.run(nudge={nudge!r}): a machine is kicked with finite, real strengths. Pass Symmetric(beta), "
+            "OneSided(beta) or Richardson(beta, order). What a machine reads is noisy by itself, see ReadoutNoise."
+        )
+    if not retrace_tolerance > 0:
+        raise ValueError(f"device.run(retrace_tolerance={retrace_tolerance!r}) must be positive; inf accepts any path.")
+    world, z0, steps = _posed(machine, model, boundary, inputs, dt=dt, steps=steps, t0=t0)
+    task = _Task(constant(nudge), _number(experiment), steps, float(retrace_tolerance), throw)
+    q, p = _run((world, z0, machine, jnp.asarray(probe, world.h.dtype)), task)
+    return Trajectory(world.t0 + jnp.arange(steps + 1, dtype=world.h.dtype) * world.h, q, p, jnp.zeros_like(world.h))
+
+
+def retrace_error(
+    machine: AbstractMachine,
+    model: Any,
+    boundary: AbstractBoundary,
+    inputs: PyTree = None,
+    *,
+    dt: Any,
+    steps: int | None = None,
+    t0: Any = 0.0,
+    experiment: Any = 0,
+) -> Float[Array, ""]:
+    r"""Measure on the machine how well it runs back along its path: one forward run and one echo that is not nudged.
+
+    Args:
+        machine: the machine.
+        model: what it is set to.
+        boundary: an `InitialValue`.
+        inputs: inputs with a leading axis of steps, or `None`.
+        dt: step length.
+        steps: number of steps, unless `inputs` tells it.
+        t0: time of node 0.
+        experiment: number of the experiment.
+
+    Returns:
+        The largest distance of the state where the echo ends from the one where the run began, coordinates and momenta
+        each relative to their largest value in the run.
+
+    Raises:
+        TypeError: as `run` does.
+        ValueError: likewise.
+
+    Example:
+        ```python
+        eg.device.retrace_error(machine, chain, eg.InitialValue(q, p), dt=0.05, steps=200)
+        ```
+    """
+    world, z0, steps = _posed(machine, model, boundary, inputs, dt=dt, steps=steps, t0=t0)
+    return _retrace(machine, world, z0, _number(experiment), steps)
+
+
+class _Task(eqx.Module):
+    """How a run is to be differentiated."""
+
+    nudge: AbstractFiniteNudge
+    experiment: Int[Array, ""]
+    steps: int = eqx.field(static=True)
+    tolerance: float = eqx.field(static=True)
+    throw: bool = eqx.field(static=True)
+
+
+def _posed(machine: Any, model: Any, boundary: Any, inputs: PyTree, **options: Any) -> tuple[World, State, int]:
+    if not isinstance(machine, AbstractMachine):
+        raise TypeError(
+            f"device.run: machine={machine!r} is not a machine. Pass Simulated(), Hosted(function), or an instance of a "
+            "class of your own that derives from AbstractMachine."
+        )
+    if isinstance(model, Dissipative):
+        raise TypeError(
+            f"device.run: the model is a {type(model).__name__}, given by its forces. There is no energy whose slope a "
+            "sensor could read. Pass the Hamiltonian without the damping, and give that to the machine: "
+            "Simulated([Friction(rate)])."
+        )
+    problem, z0 = initial_value_problem(model, boundary, inputs, **options)
+    return problem.world, z0, problem.steps
+
+
+def _number(experiment: Any) -> Int[Array, ""]:
+    if jnp.shape(experiment) != () or not jnp.issubdtype(jnp.result_type(experiment), jnp.integer):
+        raise ValueError(f"device.run(experiment={experiment!r}): the number of an experiment is one integer.")
+    return jnp.asarray(experiment, jnp.int32)
+
+
+def forward_order(world: World, z0: State, steps: int, experiment: Any = 0) -> Order:
+    """Return the order of a forward run."""
+    return _order(world, z0, None, 0, experiment, steps)
+
+
+def _order(world: World, start: State, kicks: State | None, run: Any, experiment: Any, steps: int) -> Order:
+    run, experiment = jnp.asarray(run, jnp.int32), jnp.asarray(experiment, jnp.int32)
+    inputs = world.u if kicks is None else mirrored(world.system, world.u)
+    return Order(world.system, start, inputs, kicks, world.h, world.t0, run, experiment, steps)
+
+
+@jax.custom_jvp
+def _opaque(x: PyTree) -> PyTree:
+    return x
+
+
+@_opaque.defjvp
+def _opaque_jvp(primals: Any, tangents: Any) -> Any:
+    raise TypeError(
+        "device.run: a machine is not differentiable, and its gradient, which is read off it, is not either. Second "
+        "derivatives and forward mode need the inside of the machine: take them of `solve`, on the model."
+    )
+
+
+def _carried_out(machine: AbstractMachine, order: Order) -> Record:
+    """Return the record of a run, out of which no derivative comes."""
+    dynamic, static = eqx.partition((machine, order), eqx.is_inexact_array)
+    machine, order = eqx.combine(_opaque(dynamic), static)
+    return machine.run(order)
+
+
+@eqx.filter_custom_vjp
+def _run(arguments: Any, task: _Task) -> State:
+    return _forward(arguments, task)
+
+
+@_run.def_fwd
+def _run_forward(perturbed: PyTree, arguments: Any, task: _Task) -> Any:
+    world, _, machine, _ = perturbed
+    if world.h or world.t0 or any(jax.tree.leaves(machine)):
+        raise TypeError(
+            "device.run: the loss is differentiated with respect to "
+            f"{'the clock (dt or t0)' if world.h or world.t0 else 'the inside of the machine'}, which no echo reads. "
+            "Differentiate with respect to the model, the initial state and the inputs, and wrap the rest in "
+            "jax.lax.stop_gradient."
+        )
+    nodes = _forward(arguments, task)
+    return nodes, (jax.tree.map(lambda x: x[-1], nodes), _sizes(nodes))
+
+
+@_run.def_bwd
+def _run_backward(residuals: Any, bars: Any, perturbed: PyTree, arguments: Any, task: _Task) -> Any:
+    del perturbed
+    world, z0, machine, probe = arguments
+    zeros = _tree.zeros_like(jax.tree.map(lambda x: jax.ShapeDtypeStruct((task.steps + 1, *x.shape), x.dtype), z0))
+    bars = jax.tree.map(lambda bar, zero: zero if bar is None else bar, bars, zeros, is_leaf=lambda x: x is None)
+    parameters, du, z0, retrace = _echoes(arguments, residuals, bars, task)
+    nothing = jax.tree.map(lambda _: None, eqx.filter(machine, eqx.is_inexact_array))
+    return World(parameters, du, None, None), z0, nothing, retrace.astype(probe.dtype)  # pyright: ignore
+
+
+@eqx.filter_jit
+def _forward(arguments: Any, task: _Task) -> State:
+    world, z0, machine, _ = arguments
+    if task.throw:
+        z0 = eqx.error_if(
+            z0,
+            ~reversible(world, task.steps, z0),
+            "device.run: the model is not time-reversible: its energy is not even in the momentum, H(t, q, -p, u) != "
+            "H(t, q, p, u), under its mirror. No echo of such a machine retraces its path. Remove the part that is odd "
+            "in p, or give the model the `mirror` under which it is even (an orthogonal involution).",
+        )
+    nodes = _carried_out(machine, forward_order(world, z0, task.steps, task.experiment)).nodes
+    if not task.throw:
+        return nodes
+    return eqx.error_if(
+        nodes,
+        ~_tree.all_finite(jax.tree.map(lambda x: x[-1], nodes)),
+        "device.run: the state that the machine was last read in is not finite. It may run away (an unbounded "
+        "potential), dt may be too long for a simulated one, or the parameters already hold a NaN or an infinity.",
+    )
+
+
+@eqx.filter_jit
+def _echoes(arguments: Any, residuals: Any, bars: State, task: _Task) -> tuple[PyTree, PyTree, State, Float[Array, ""]]:
+    """Return the cotangents of parameters, inputs and initial state, and the retrace error: the backward pass."""
+    (world, z0, machine, _), (final, sizes), nudge = arguments, residuals, task.nudge
+    system, load = world.system, load_of(bars)
+    beta = nudge.strength(final, load, task.steps)
+    unit = kicks_of(system, bars)
+
+    def echo(x: tuple[Float[Array, ""], Int[Array, ""]]) -> Record:
+        node, run = x
+        order = _order(world, final, _tree.scale(beta * node, unit), run, task.experiment, task.steps)
+        record = _carried_out(machine, order)
+        return Record(record.last, record.parameters, record.inputs)
+
+    # One after the other: there is one machine.
+    nodes = jnp.asarray(nudge.nodes, beta.dtype)
+    records = jax.lax.map(echo, (nodes, jnp.arange(1, len(nudge.nodes) + 1, dtype=jnp.int32)))
+    ends = records.nodes
+    read = nudge.response(beta, (records.parameters, records.inputs, ends))
+    du = mirrored_reading(system, world.u, read[1])
+    dq, dp = time_reversed(system, read[2])
+    bars = read[0], du, (_tree.negate(dp), dq)
+
+    ended, about = nudge.retraced(ends)
+    retrace = _distance(time_reversed(system, z0), ended, sizes)
+    if task.throw:
+        bars = eqx.error_if(
+            bars,
+            ~(retrace - _distance(ended, about, sizes) <= task.tolerance),
+            "device.run: the machine did not run back along its path, so what its echoes read is no gradient. The "
+            f"retrace error that was measured exceeds retrace_tolerance={task.tolerance:g}. Likely causes: (a) friction "
+            "over the time of a run, see Friction; (b) an imperfect mirror; (c) noise that is not small; (d) chaos; (e) "
+            "a nudge that is too strong. Shorten the run, or raise the tolerance to see what comes out.",
+        )
+        bars = nudge.check(bars, beta, ends, load, task.steps)
+    return *bars, retrace
+
+
+@eqx.filter_jit
+def _retrace(machine: AbstractMachine, world: World, z0: State, experiment: Any, steps: int) -> Float[Array, ""]:
+    nodes = _carried_out(machine, forward_order(world, z0, steps, experiment)).nodes
+    final = jax.tree.map(lambda x: x[-1], nodes)
+    back = _carried_out(machine, _order(world, final, _tree.zeros_like(nodes), 1, experiment, steps)).last
+    return _distance(time_reversed(world.system, z0), back, _sizes(nodes))
+
+
+def _sizes(nodes: State) -> Float[Array, "2"]:
+    """Return the largest coordinate and the largest momentum of a run; of what stays zero, the other one."""
+    sizes = jnp.stack([_tree.max_abs(x) for x in nodes])
+    largest = jnp.max(sizes)
+    return jnp.where(sizes > 0, sizes, jnp.where(largest > 0, largest, 1))
+
+
+def _distance(a: State, b: State, sizes: Float[Array, "2"]) -> Float[Array, ""]:
+    """Return the largest distance of two states, coordinates and momenta each in units of their size."""
+    return jnp.max(jnp.stack([_tree.max_abs(_tree.subtract(x, y)) for x, y in zip(a, b, strict=True)]) / sizes)

@@ -1,0 +1,304 @@
+"""What every imperfection costs: gradients of imperfect machines against exact ones."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from .. import _tree
+from .._solve import Trajectory, initial_value_problem, solve
+from ..boundary import InitialValue
+from ..gradients import Backprop
+from ..nudge import AbstractFiniteNudge
+from ._imperfections import (
+    AbstractImperfection,
+    Drift,
+    ForceNoise,
+    Friction,
+    ImperfectMirror,
+    Mismatch,
+    Quantisation,
+    ReadoutNoise,
+)
+from ._run import forward_order, run
+from ._simulated import Simulated
+
+Loss = Callable[[Trajectory], Float[Array, ""]]
+Make = Callable[[Any, PRNGKeyArray], AbstractImperfection]
+
+
+class SurveyRow(TypedDict):
+    """What one imperfection does to the gradient at one strength."""
+
+    imperfection: str
+    strength: float
+    retrace: float
+    error: float
+    cosine: float
+    norm_ratio: float
+    bias: float
+    ideal_error: float
+    ideal_cosine: float
+    ideal_norm_ratio: float
+
+
+@dataclass(frozen=True)
+class Survey:
+    r"""What `survey` found.
+
+    Of every gradient $g$ of a machine there are two exact ones to hold it against: that of the machine *as realised*,
+    $g_0$, which is what training in situ wants, and that of the *ideal* model, which is what its owner would compute.
+
+    Attributes:
+        rows: one dictionary for every imperfection and strength: `imperfection` and `strength`; `retrace`, the mean
+            retrace error; `error`, the root mean square of $\|g - g_0\|$ over that of $\|g_0\|$; `cosine` and
+            `norm_ratio`, the means of those of $g$ and $g_0$; `bias`, $\|\overline{g - g_0}\|$ over the same, cleared of
+            what is left of the noise in the mean; `ideal_error`, `ideal_cosine`, `ideal_norm_ratio`, likewise against
+            the ideal model.
+        floor: `error` of a perfect machine, by the finite nudge alone.
+        exponents: for every imperfection the powers of its strength with which `error` and `ideal_error` grow, fitted
+            where they stand out of the floor and are small; `None` where they do not at two strengths.
+        nudge: the nudge that was used.
+        repeats: number of machines and noises that were drawn.
+    """
+
+    rows: list[SurveyRow]
+    floor: float
+    exponents: dict[str, tuple[float | None, float | None]]
+    nudge: str
+    repeats: int
+
+    def table(self) -> str:
+        """Return the rows as a table in plain text."""
+        head = ("imperfection", "strength", "retrace", "error", "cosine", "ratio", "bias", "power")
+        head = (*head, "vs. ideal", "cosine", "ratio", "power")
+        body = []
+        for row in self.rows:
+            powers = ["-" if x is None else f"{x:.2f}" for x in self.exponents[row["imperfection"]]]
+            found, ideal = ("error", "cosine", "norm_ratio"), ("ideal_error", "ideal_cosine", "ideal_norm_ratio")
+            numbers = [[f"{row[x]:{form}}" for x, form in zip(y, _FORMS, strict=True)] for y in (found, ideal)]
+            first = row["imperfection"], f"{row['strength']:.0e}", f"{row['retrace']:.1e}"
+            body.append((*first, *numbers[0], f"{row['bias']:.1e}", powers[0], *numbers[1], powers[1]))
+        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+
+        def line(cells: Sequence[str]) -> str:
+            first, *rest = cells
+            return "  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))])
+
+        return "\n".join([line(head), "  ".join("-" * w for w in widths), *map(line, body)])
+
+    def __str__(self) -> str:
+        return self.table()
+
+
+_FORMS = (".1e", ".4f", ".3f")
+
+
+def survey(
+    loss: Loss,
+    model: Any,
+    boundary: InitialValue,
+    inputs: PyTree = None,
+    *,
+    dt: Any,
+    steps: int | None = None,
+    t0: Any = 0.0,
+    nudge: AbstractFiniteNudge,
+    strengths: Sequence[float] = (1e-3, 1e-2, 1e-1),
+    imperfections: Mapping[str, Make] | None = None,
+    machine: Simulated | None = None,
+    repeats: int = 8,
+    key: PRNGKeyArray | None = None,
+) -> Survey:
+    r"""Measure how much of a gradient survives each imperfection of a machine.
+
+    For every imperfection and every strength, a simulated machine that has this imperfection takes the gradient of a
+    loss with respect to the parameters of its model by echoes on itself. It is compared with two exact ones: with
+    backpropagation through the very run that the machine made, noise and friction included, and through the ideal model.
+
+    Args:
+        loss: `trajectory -> scalar`.
+        model: what the machine is set to; its floating-point arrays are the parameters.
+        boundary: an `InitialValue`.
+        inputs: inputs with a leading axis of steps, or `None`.
+        dt: step length.
+        steps: number of steps N, unless `inputs` tells it.
+        t0: time of node 0.
+        nudge: the finite nudge.
+        strengths: strengths of the imperfections, positive.
+        imperfections: by name, functions `(strength, key) -> imperfection`, which at strength 0 must change nothing. By
+            default all kinds, each in units in which strengths can be compared: `Mismatch` and `Drift` by the relative
+            spread; `Friction` by $\gamma T$, what is lost in a run; `ForceNoise` by the spread of momenta after a run,
+            $\sigma \sqrt T$, `ReadoutNoise` and a step of `Quantisation` in units of the root mean square of
+            coordinates and momenta of the ideal run; `ImperfectMirror` by $1 - g$.
+        machine: the machine that gets them, `Simulated()` by default; it may have imperfections of its own.
+        repeats: number of random keys, machines as well as noises.
+        key: random key from which those are drawn.
+
+    Returns:
+        `Survey` with `rows`, `exponents` and `table()`.
+
+    Raises:
+        TypeError: if the machine is not a simulated one, whose inside can be differentiated for comparison.
+        ValueError: if there are no strengths or none positive, fewer than two repeats, or an exact gradient that is zero.
+
+    Example:
+        ```python
+        found = eg.device.survey(
+            lambda sol: jnp.sum(sol.q[-1] ** 2), chain, start, dt=0.05, steps=200, nudge=eg.Symmetric(0.1)
+        )
+        print(found.table())
+        ```
+    """
+    machine = Simulated() if machine is None else machine
+    if not isinstance(machine, Simulated):
+        raise TypeError(
+            f"device.survey: the machine is a {type(machine).__name__}. Only of a Simulated one is the exact gradient "
+            "known, to compare with."
+        )
+    if not strengths or not all(x > 0 and math.isfinite(x) for x in strengths):
+        raise ValueError(f"device.survey: strengths={strengths!r} must be positive and finite numbers, at least one.")
+    if repeats < 2:
+        raise ValueError(f"device.survey: repeats={repeats!r}; to tell a bias from noise takes at least two.")
+    problem = {"boundary": boundary, "inputs": inputs, "dt": dt, "steps": steps, "t0": t0}
+    ideal, size, duration = _ideal(loss, model, problem, machine)
+    if not float(jnp.linalg.norm(ideal)) > 0:
+        raise ValueError("device.survey: the gradient of the ideal model is zero, so no error is relative to it.")
+    if imperfections is None:
+        imperfections = _catalogue(float(size), float(duration))
+
+    # One compiled program for all: the imperfections are there together, all but one with strength zero.
+    kinds = len(imperfections)
+    table = [np.zeros(kinds), *(strength * np.eye(kinds)[i] for i in range(kinds) for strength in strengths)]
+    keys = jax.random.split(jax.random.key(0) if key is None else key, repeats)
+    makers = tuple(imperfections.values())
+    found = _gradients(loss, model, problem, nudge, machine, makers, jnp.asarray(np.stack(table), ideal.dtype), keys)
+    g, exact, retrace = map(np.asarray, found)
+    ideal = np.broadcast_to(np.asarray(ideal), exact.shape)
+    names = [(name, float(strength)) for name in imperfections for strength in strengths]
+    rows = [
+        _row(*name, float(np.mean(retrace[i])), g[i], exact[i], ideal[i]) for i, name in enumerate(names, start=1)
+    ]
+    floors = [_compared(g[0], x)[0] for x in (exact[0], ideal[0])]
+    exponents = {
+        name: (_power(rows, name, "error", floors[0]), _power(rows, name, "ideal_error", floors[1]))
+        for name in imperfections
+    }
+    return Survey(rows, floors[0], exponents, repr(nudge), repeats)
+
+
+def _catalogue(size: float, duration: float) -> dict[str, Make]:
+    """Return all kinds of imperfections, in units of a run of this duration and root mean square state."""
+    return {
+        "mismatch": lambda s, key: Mismatch(s, key),
+        "drift": lambda s, key: Drift(s, key),
+        "friction": lambda s, key: Friction(s / duration),
+        "force noise": lambda s, key: ForceNoise(s * size / duration**0.5, key),
+        "readout noise": lambda s, key: ReadoutNoise(s * size, key),
+        "imperfect mirror": lambda s, key: ImperfectMirror(1 - s),
+        "quantised readout": lambda s, key: Quantisation(readout=s * size),
+    }
+
+
+def _flat(gradient: PyTree) -> Float[Array, " parameters"]:
+    return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(gradient)])
+
+
+@eqx.filter_jit
+def _ideal(loss: Loss, model: Any, problem: dict[str, Any], machine: Simulated) -> Any:
+    """Return the gradient of the ideal model, the root mean square of its state, and the duration of its run."""
+
+    def value(model: Any) -> Any:
+        sol = solve(model, **problem, integrator=machine.integrator, gradient=Backprop())
+        return loss(sol), sol
+
+    gradient, sol = eqx.filter_grad(value, has_aux=True)(model)
+    count = sum(x.size for x in jax.tree.leaves((sol.q, sol.p)))
+    return _flat(gradient), _tree.norm((sol.q, sol.p)) / count**0.5, sol.t[-1] - sol.t[0]
+
+
+@eqx.filter_jit
+def _gradients(
+    loss: Loss,
+    model: Any,
+    problem: dict[str, Any],
+    nudge: AbstractFiniteNudge,
+    machine: Simulated,
+    makers: tuple[Make, ...],
+    table: Float[Array, "rows kinds"],
+    keys: PRNGKeyArray,
+) -> tuple[Float[Array, "rows repeats parameters"], Float[Array, "rows repeats parameters"], Float[Array, "rows repeats"]]:
+    """Return the machine's gradients, those of the machine as realised, and retrace errors."""
+    posed, z0 = initial_value_problem(model, problem["boundary"], problem["inputs"], **_clock(problem))
+
+    def one(strengths: Float[Array, " kinds"], key: PRNGKeyArray) -> Any:
+        more = [make(s, jax.random.fold_in(key, i)) for i, (make, s) in enumerate(zip(makers, strengths, strict=True))]
+        here = Simulated((*machine.imperfections, *more), plant=machine.plant, integrator=machine.integrator)
+
+        def measured(arguments: Any) -> Float[Array, ""]:
+            model, probe = arguments
+            options = {"retrace_tolerance": math.inf, "probe": probe, "throw": False}
+            return loss(run(here, model, **problem, nudge=nudge, **options))
+
+        def realised(model: Any) -> Float[Array, ""]:
+            world = eqx.tree_at(lambda world: world.system, posed.world, model)
+            q, p = here.run(forward_order(world, z0, posed.steps)).nodes
+            t = world.t0 + jnp.arange(posed.steps + 1, dtype=world.h.dtype) * world.h
+            return loss(Trajectory(t, q, p, jnp.zeros_like(world.h)))
+
+        found, retrace = eqx.filter_grad(measured)((model, jnp.zeros((), table.dtype)))
+        return _flat(found), _flat(eqx.filter_grad(realised)(model)), retrace
+
+    return jax.lax.map(lambda strengths: jax.lax.map(lambda key: one(strengths, key), keys), table)
+
+
+def _clock(problem: dict[str, Any]) -> dict[str, Any]:
+    return {name: problem[name] for name in ("dt", "steps", "t0")}
+
+
+def _row(
+    name: str, strength: float, retrace: float, found: np.ndarray, exact: np.ndarray, ideal: np.ndarray
+) -> SurveyRow:
+    error, cosine, ratio = _compared(found, exact)
+    ideal_error, ideal_cosine, ideal_ratio = _compared(found, ideal)
+    off = found - exact
+    mean = off.mean(0)
+    left = np.sum((off - mean) ** 2) / (len(off) - 1) / len(off)
+    bias = math.sqrt(max(float(np.sum(mean**2) - left), 0.0) / float(np.mean(np.sum(exact**2, 1))))
+    return SurveyRow(
+        imperfection=name,
+        strength=strength,
+        retrace=retrace,
+        error=error,
+        cosine=cosine,
+        norm_ratio=ratio,
+        bias=bias,
+        ideal_error=ideal_error,
+        ideal_cosine=ideal_cosine,
+        ideal_norm_ratio=ideal_ratio,
+    )
+
+
+def _compared(found: np.ndarray, exact: np.ndarray) -> tuple[float, float, float]:
+    """Return error, cosine and norm ratio of rows of gradients, in the mean."""
+    sizes, exact_sizes = np.linalg.norm(found, axis=1), np.linalg.norm(exact, axis=1)
+    error = math.sqrt(np.mean(np.sum((found - exact) ** 2, 1)) / np.mean(exact_sizes**2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosine = float(np.mean(np.sum(found * exact, 1) / (sizes * exact_sizes)))
+        return error, cosine, float(np.mean(sizes / exact_sizes))
+
+
+def _power(rows: Sequence[SurveyRow], name: str, what: str, floor: float) -> float | None:
+    """Return the power of the strength with which an error grows, where it stands out of the floor and is small."""
+    points = [(row["strength"], row[what]) for row in rows if row["imperfection"] == name]
+    points = [(x, y) for x, y in points if 3 * floor < y < 0.5]
+    if len(points) < 2:
+        return None
+    x, y = np.log(np.asarray(points)).T
+    return float(np.polyfit(x, y, 1)[0])
