@@ -48,6 +48,14 @@ def test_divisions_share_a_reciprocal():
     assert "div" in whole  # of integers
 
 
+def test_a_window_of_what_serves_for_a_whole_batch():
+    """Batched beside unbatched: an axis of length 1, of which no window can be taken."""
+    x, a = jnp.asarray([[1.0, -2.0, 0.5], [3.0, 0.2, -1.0]]), jnp.asarray([2.0, -3.0, 4.0])
+    product = jax.vmap(lambda x, a: jnp.pad(x, 1) * (2 + jnp.pad(a, 1)), (0, None))
+    assert same(lambda x: product(x, a)[:, 1:-1] + product(x, a)[:, 1:4], x).count("pad") == 1  # that of `a`
+    same(lambda x: product(x, a)[1:, :3], x)
+
+
 def test_zeros_are_not_added_and_times_zero_is_zero():
     x = jnp.asarray([1.0, -2.0])
     assert same(lambda x: x + jnp.zeros(2) - 2 * jnp.zeros(2), x) == []

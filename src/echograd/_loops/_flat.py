@@ -208,7 +208,7 @@ class _Writer:
             elif name == "pad":
                 shed = _inside(params["padding_config"], window, operands[0].shape) is not None
             else:
-                shed = name in _ELEMENTWISE and any(self.sheds(y, window) for y in operands if np.ndim(y))
+                shed = name in _ELEMENTWISE and any(self.sheds(y, _shared(window, y)) for y in operands if np.ndim(y))
             self.shed[id(x), window] = shed
         return self.shed[id(x), window]
 
@@ -228,7 +228,7 @@ class _Writer:
             assert inner is not None  # or it would not shed
             return self.seen(operands[0], inner)
         if (id(x), window) not in self.windows:
-            parts = [self.seen(y, window) if np.ndim(y) else y for y in operands]
+            parts = [self.seen(y, _shared(window, y)) if np.ndim(y) else y for y in operands]
             self.windows[id(x), window] = self.written(self.made[id(x)][0], params, parts)[0]
         return self.windows[id(x), window]
 
@@ -273,6 +273,11 @@ def _window(name: str, params: dict[str, Any], operands: list[Any]) -> Window | 
 
 def _moved(window: Window, inner: Window) -> Window:
     return tuple((a + start, b + start) for (a, b), (start, _) in zip(window, inner, strict=True))
+
+
+def _shared(window: Window, operand: Any) -> Window:
+    """Return the window of an operand that belongs to one of the result: an axis of length 1 serves for all of it."""
+    return tuple((0, 1) if n == 1 else part for part, n in zip(window, operand.shape, strict=True))
 
 
 def _inside(padding: Any, window: Window, shape: tuple[int, ...]) -> Window | None:
