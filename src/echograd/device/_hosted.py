@@ -26,8 +26,8 @@ class Hosted(AbstractMachine):
 
     Raises:
         TypeError: for what is not a function; (at run time) if it returns no `Record`.
-        ValueError: (at run time) if what it returns is not shaped as asked, or not finite. Both arrive as JAX's error of
-            a failed callback, which quotes them.
+        ValueError: (at run time) if what it returns is not shaped as asked, or not finite. Both arrive as JAX's error
+            of a failed callback, which quotes them.
 
     Example:
         ```python
@@ -95,8 +95,8 @@ def _accepted(record: Any, expected: Record, order: Order) -> Record:
         remedy = f"Return {_WHAT[name]}."
         if len(found) != len(leaves):
             raise ValueError(
-                f"Hosted: the {name} of the returned Record are {len(found)} arrays where {len(leaves)} were asked for. "
-                f"{remedy}"
+                f"Hosted: the {name} of the returned Record are {len(found)} arrays where {len(leaves)} were asked "
+                f"for. {remedy}"
             )
         for i, (x, y) in enumerate(zip(found, leaves, strict=True)):
             if np.shape(x) != y.shape:
@@ -116,6 +116,6 @@ def _accepted(record: Any, expected: Record, order: Order) -> Record:
 
 _WHAT = {
     "nodes": "a pair (q, p) with a leading axis of N + 1 nodes",
-    "parameters": "of an echo the summed reading of every floating-point array of the model, as a model that holds them",
+    "parameters": "of an echo the summed reading of every array of numbers in the model, as a model that holds them",
     "inputs": "of an echo the reading of every step's input, shaped like the inputs",
 }

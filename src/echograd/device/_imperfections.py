@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .. import _tree
@@ -93,9 +94,9 @@ class Mismatch(AbstractImperfection):
 class Drift(AbstractImperfection):
     r"""Drift from run to run: every parameter is off by a factor that is another one in every run.
 
-    $\theta \to \theta\,(1 + \sigma \xi)$ with $\xi \sim \mathcal N(0, 1)$ for every entry, drawn anew for every run. What
-    differs between the echoes of one experiment is taken for their response to the nudge: the readings of each differ
-    by $O(\sigma)$, whatever the nudge, so the gradient is off by $O(\sigma/\beta)$. The hardest to live with: nudge
+    $\theta \to \theta\,(1 + \sigma \xi)$ with $\xi \sim \mathcal N(0, 1)$ for every entry, drawn anew for every run.
+    What differs between the echoes of one experiment is taken for their response to the nudge: their readings differ by
+    $O(\sigma)$, whatever the nudge, so the gradient is off by $O(\sigma/\beta)$. The hardest to live with: nudge
     strongly, or average over many experiments.
 
     Args:
@@ -287,7 +288,7 @@ def _checked(owner: str, name: str, x: Any) -> None:
     why = f"{owner}: {name} is one number, finite and not negative, and got"
     if not isinstance(x, int | float | jax.Array) or isinstance(x, bool) or jnp.shape(x) != ():
         raise ValueError(f"{why} {x!r}.")
-    if not isinstance(x, jax.core.Tracer) and not 0 <= float(x) < math.inf:
+    if not isinstance(x, Tracer) and not 0 <= float(x) < math.inf:
         raise ValueError(f"{why} {float(x)!r}.")
 
 

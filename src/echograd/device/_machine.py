@@ -63,8 +63,8 @@ class Record(eqx.Module):
         nodes: coordinates and momenta $(q, p)$ at each node 0..N as it was passed, after the kick there, on a leading
             axis. What the owner does not read, and no loss asks for, may be anything finite but the first and the last.
         parameters: of an echo, the readings $-\sum_k h\,\partial H/\partial\theta$ summed over the run, in the tree of
-            the order's model, of its floating-point arrays; `None` of a forward run. Every entry is local: it takes what
-            is read where the parameter acts, at the middle of a substep in which that stands still. If the mirror of
+            the order's model, of its floating-point arrays; `None` of a forward run. Every entry is local: it
+            takes what is seen where the parameter acts, during a substep in which that stands still. If the mirror of
             the machine moves coordinates, parameters are read where the mirror image of its path goes.
         inputs: of an echo, $-h\,\partial H/\partial u_k$ in every step, in the tree of the inputs; `None` of a forward
             run.

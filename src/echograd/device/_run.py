@@ -56,7 +56,7 @@ def run(
         steps: number of steps N, unless `inputs` tells it.
         t0: time of node 0.
         nudge: `Symmetric(beta)`, `OneSided(beta)` or `Richardson(beta, order)`. Choose the strength by the noise of
-            the machine: what differs between two runs on its own is divided by $\beta$. `"auto"` knows of rounding only.
+            the machine: what differs from run to run by itself is divided by $\beta$. `"auto"` knows of rounding only.
         experiment: number of the experiment: a simulated machine draws its noise anew for each, and the same for the
             same. Count it up in a training loop.
         retrace_tolerance: largest accepted distance between where echoes end, in the mean of the nudges, and where the
@@ -157,8 +157,8 @@ class _Task(eqx.Module):
 def _posed(machine: Any, model: Any, boundary: Any, inputs: PyTree, **options: Any) -> tuple[World, State, int]:
     if not isinstance(machine, AbstractMachine):
         raise TypeError(
-            f"device.run: machine={machine!r} is not a machine. Pass Simulated(), Hosted(function), or an instance of a "
-            "class of your own that derives from AbstractMachine."
+            f"device.run: machine={machine!r} is not a machine. Pass Simulated(), Hosted(function), or an instance of "
+            "a class of your own that derives from AbstractMachine."
         )
     if isinstance(model, Dissipative):
         raise TypeError(
@@ -229,7 +229,7 @@ def _run_forward(perturbed: PyTree, arguments: Any, task: _Task) -> Any:
 @_run.def_bwd
 def _run_backward(residuals: Any, bars: Any, perturbed: PyTree, arguments: Any, task: _Task) -> Any:
     del perturbed
-    world, z0, machine, probe = arguments
+    _, z0, machine, probe = arguments
     zeros = _tree.zeros_like(jax.tree.map(lambda x: jax.ShapeDtypeStruct((task.steps + 1, *x.shape), x.dtype), z0))
     bars = jax.tree.map(lambda bar, zero: zero if bar is None else bar, bars, zeros, is_leaf=lambda x: x is None)
     parameters, du, z0, retrace = _echoes(arguments, residuals, bars, task)
@@ -280,21 +280,22 @@ def _echoes(arguments: Any, residuals: Any, bars: State, task: _Task) -> tuple[P
     read = nudge.response(beta, (records.parameters, records.inputs, ends))
     du = mirrored_reading(system, world.u, read[1])
     dq, dp = time_reversed(system, read[2])
-    bars = read[0], du, (_tree.negate(dp), dq)
+    found = read[0], du, (_tree.negate(dp), dq)
 
     ended, about = nudge.retraced(ends)
     retrace = _distance(time_reversed(system, z0), ended, sizes)
     if task.throw:
-        bars = eqx.error_if(
-            bars,
+        found = eqx.error_if(
+            found,
             ~(retrace - _distance(ended, about, sizes) <= task.tolerance),
             "device.run: the machine did not run back along its path, so what its echoes read is no gradient. The "
-            f"retrace error that was measured exceeds retrace_tolerance={task.tolerance:g}. Likely causes: (a) friction "
-            "over the time of a run, see Friction; (b) an imperfect mirror; (c) noise that is not small; (d) chaos; (e) "
-            "a nudge that is too strong. Shorten the run, or raise the tolerance to see what comes out.",
+            f"measured retrace error exceeds retrace_tolerance={task.tolerance:g}. Likely causes: (a) friction over "
+            "the time of a run; (b) an imperfect mirror; (c) noise that is not small; (d) chaos; (e) a nudge that is too "
+            "strong. Shorten the run, or raise the tolerance to see what comes out.",
         )
-        bars = nudge.check(bars, beta, ends, load, task.steps)
-    return *bars, retrace
+        found = nudge.check(found, beta, ends, load, task.steps)
+    parameters, du, z0 = found
+    return parameters, du, z0, retrace
 
 
 @eqx.filter_jit

@@ -58,8 +58,8 @@ class Survey:
     Attributes:
         rows: one dictionary for every imperfection and strength: `imperfection` and `strength`; `retrace`, the mean
             retrace error; `error`, the root mean square of $\|g - g_0\|$ over that of $\|g_0\|$; `cosine` and
-            `norm_ratio`, the means of those of $g$ and $g_0$; `bias`, $\|\overline{g - g_0}\|$ over the same, cleared of
-            what is left of the noise in the mean; `ideal_error`, `ideal_cosine`, `ideal_norm_ratio`, likewise against
+            `norm_ratio`, the means of those of $g$ and $g_0$; `bias`, $\|\overline{g - g_0}\|$ over the same, cleared
+            of what is left of the noise in the mean; `ideal_error`, `ideal_cosine`, `ideal_norm_ratio`, likewise against
             the ideal model.
         floor: `error` of a perfect machine, by the finite nudge alone.
         exponents: for every imperfection the powers of its strength with which `error` and `ideal_error` grow, fitted
@@ -120,7 +120,8 @@ def survey(
 
     For every imperfection and every strength, a simulated machine that has this imperfection takes the gradient of a
     loss with respect to the parameters of its model by echoes on itself. It is compared with two exact ones: with
-    backpropagation through the very run that the machine made, noise and friction included, and through the ideal model.
+    backpropagation through the very run that the machine made, noise and friction included, and through the ideal
+    model.
 
     Args:
         loss: `trajectory -> scalar`.
@@ -146,7 +147,8 @@ def survey(
 
     Raises:
         TypeError: if the machine is not a simulated one, whose inside can be differentiated for comparison.
-        ValueError: if there are no strengths or none positive, fewer than two repeats, or an exact gradient that is zero.
+        ValueError: if there are no strengths or none positive, fewer than two repeats, or if the gradient of the
+            ideal model is zero.
 
     Example:
         ```python
@@ -182,9 +184,7 @@ def survey(
     g, exact, retrace = map(np.asarray, found)
     ideal = np.broadcast_to(np.asarray(ideal), exact.shape)
     names = [(name, float(strength)) for name in imperfections for strength in strengths]
-    rows = [
-        _row(*name, float(np.mean(retrace[i])), g[i], exact[i], ideal[i]) for i, name in enumerate(names, start=1)
-    ]
+    rows = [_row(*name, float(np.mean(retrace[i])), g[i], exact[i], ideal[i]) for i, name in enumerate(names, start=1)]
     floors = [_compared(g[0], x)[0] for x in (exact[0], ideal[0])]
     exponents = {
         name: (_power(rows, name, "error", floors[0]), _power(rows, name, "ideal_error", floors[1]))
@@ -233,7 +233,9 @@ def _gradients(
     makers: tuple[Make, ...],
     table: Float[Array, "rows kinds"],
     keys: PRNGKeyArray,
-) -> tuple[Float[Array, "rows repeats parameters"], Float[Array, "rows repeats parameters"], Float[Array, "rows repeats"]]:
+) -> tuple[
+    Float[Array, "rows repeats parameters"], Float[Array, "rows repeats parameters"], Float[Array, "rows repeats"]
+]:
     """Return the machine's gradients, those of the machine as realised, and retrace errors."""
     posed, z0 = initial_value_problem(model, problem["boundary"], problem["inputs"], **_clock(problem))
 

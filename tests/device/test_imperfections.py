@@ -1,0 +1,244 @@
+"""Imperfections: nothing at strength zero, of the stated size at any other, and felt in the gradient as stated."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import echograd as eg
+from echograd.device import (
+    Drift,
+    ForceNoise,
+    Friction,
+    Hosted,
+    ImperfectMirror,
+    Mismatch,
+    Occasion,
+    Quantisation,
+    ReadoutNoise,
+    Simulated,
+    run,
+    survey,
+)
+
+KEY = jax.random.key(0)
+MAKE = {
+    "mismatch": lambda s: Mismatch(s, KEY),
+    "drift": lambda s: Drift(s, KEY),
+    "friction": Friction,
+    "force noise": lambda s: ForceNoise(s, KEY),
+    "readout noise": lambda s: ReadoutNoise(s, KEY),
+    "mirror": lambda s: ImperfectMirror(1 - s, s, KEY),
+    "quantisation": lambda s: Quantisation(s, s),
+}
+MANY = 4000
+STATE = jnp.linspace(-1.0, 1.0, MANY), {"a": jnp.linspace(2.0, 3.0, MANY)}
+
+
+def occasion(experiment=0, number=0):
+    return Occasion(jnp.asarray(experiment), jnp.asarray(number))
+
+
+def effects(imperfection, z=STATE, when=None, k=3):
+    """What an imperfection does at each of the places where it may do something, by name."""
+    when, k, dt = occasion() if when is None else when, jnp.asarray(k), jnp.asarray(0.25)
+    return {
+        "realised": imperfection.realised(z, when),
+        "reversed": imperfection.reversed(z, when),
+        "kicked": imperfection.kicked(z, when),
+        "moved": imperfection.moved(z, dt, k, when),
+        "seen": imperfection.seen(z, k, when),
+    }
+
+
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+@pytest.mark.parametrize("zero", [0.0, jnp.zeros(())], ids=["number", "array"])
+def test_at_strength_zero_nothing_is_wrong_bit_for_bit(make, zero):
+    for found in effects(make(zero)).values():
+        jax.tree.map(np.testing.assert_array_equal, found, STATE)
+    assert any(
+        np.any(x != y)
+        for z in effects(make(0.3)).values()
+        for x, y in zip(*map(jax.tree.leaves, (z, STATE)), strict=True)
+    )
+
+
+SIGMA = 0.3
+# Where it acts, on the coordinates, on the momenta (as standard deviations), and what the momenta are in the mean.
+SIZES = {
+    "mismatch": ("realised", lambda q: SIGMA * jnp.abs(q), lambda p: SIGMA * p, lambda p: p),
+    "drift": ("realised", lambda q: SIGMA * jnp.abs(q), lambda p: SIGMA * p, lambda p: p),
+    "friction": ("moved", lambda q: 0 * q, lambda p: 0 * p, lambda p: math.exp(-SIGMA * 0.25) * p),
+    "force noise": ("moved", lambda q: 0 * q, lambda p: 0 * p + SIGMA * 0.5, lambda p: p),
+    "readout noise": ("seen", lambda q: 0 * q + SIGMA, lambda p: 0 * p + SIGMA, lambda p: p),
+    "mirror": ("reversed", lambda q: 0 * q, lambda p: 0 * p + SIGMA, lambda p: (1 - SIGMA) * p),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_it_is_as_large_as_stated_where_it_acts_and_nowhere_else(name):
+    where, dq, dp, mean = SIZES[name]
+    found = effects(MAKE[name](SIGMA))
+    for place, z in found.items():
+        if place != where:
+            jax.tree.map(np.testing.assert_array_equal, z, STATE)
+    (q, p), (q0, p0) = found[where], STATE
+    assert np.std(q - q0) == pytest.approx(np.sqrt(np.mean(dq(q0) ** 2)), rel=0.05, abs=1e-12)
+    off = p["a"] - mean(p0["a"])
+    assert np.std(off) == pytest.approx(np.sqrt(np.mean(dp(p0["a"]) ** 2)), rel=0.05, abs=1e-6)
+    assert abs(np.mean(off)) < 5 * np.std(off) / MANY**0.5 + 1e-6
+
+
+@pytest.mark.parametrize("name", ["drift", "force noise", "readout noise", "mirror", "mismatch"])
+def test_what_is_drawn_anew(name):
+    """In every run and experiment, of what changes; in none, of a mismatch. Steps of one run differ too."""
+    where, make = SIZES[name][0], MAKE[name](SIGMA)
+    first, again, run_1, experiment_1, step = (
+        np.asarray(effects(make, when=when, k=k)[where][1]["a"])
+        for when, k in [*[(occasion(), 3)] * 2, (occasion(0, 1), 3), (occasion(1), 3), (occasion(), 4)]
+    )
+    np.testing.assert_array_equal(first, again)
+    for other in (run_1, experiment_1):
+        assert np.array_equal(first, other) == (name == "mismatch")
+    assert np.array_equal(first, step) == (where in ("realised", "reversed"))
+
+
+def test_converters_have_steps():
+    found = effects(Quantisation(readout=0.25, kicks=0.5))
+    for place, step in (("seen", 0.25), ("kicked", 0.5)):
+        for x, x0 in zip(*map(jax.tree.leaves, (found[place], STATE)), strict=True):
+            np.testing.assert_array_equal(x, np.round(x / step) * step)
+            assert 0.4 * step < np.max(np.abs(x - x0)) <= 0.5 * step
+    for place in ("realised", "reversed", "moved"):
+        jax.tree.map(np.testing.assert_array_equal, found[place], STATE)
+
+
+class Pendulums(eg.SeparableHamiltonian):
+    gravity: jax.Array
+
+    def kinetic(self, t, p):
+        return 0.5 * jnp.sum(p**2)
+
+    def potential(self, t, q, u):
+        return jnp.sum(self.gravity * (1 - jnp.cos(q))) + 0.2 * jnp.sum(jnp.diff(q) ** 2)
+
+
+SYSTEM = Pendulums(jnp.asarray([1.0, 0.7, 1.3]))
+START = eg.InitialValue(jnp.asarray([0.9, -0.4, 0.2]), jnp.asarray([0.3, 0.5, -0.8]))
+
+
+def loss(sol):
+    return jnp.sum(jnp.sin(sol.q[-1]) * jnp.asarray([1.0, -0.5, 2.0]))
+
+
+@pytest.mark.float64_only
+def test_a_mismatched_machine_gives_its_own_gradient_and_not_that_of_its_model():
+    nudge, options = eg.Symmetric(0.01), {"dt": 0.1, "steps": 20}
+    mismatch = Mismatch(0.2, KEY)
+    real = eqx.tree_at(lambda s: s.gravity, SYSTEM, mismatch.realised(SYSTEM, occasion()).gravity)
+
+    @jax.jit
+    def gradients(commanded, real):
+        device, echo = Simulated([mismatch]), eg.Echo(nudge)
+        found = eqx.filter_grad(lambda s: loss(run(device, s, START, **options, nudge=nudge)))(commanded)
+        expected = [
+            eqx.filter_grad(lambda s: loss(eg.solve(s, START, **options, gradient=echo)))(s) for s in (real, commanded)
+        ]
+        return [x.gravity for x in (found, *expected)]
+
+    found, expected, ideal = gradients(SYSTEM, real)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    assert np.linalg.norm(found - ideal) > 0.02 * np.linalg.norm(ideal)
+
+
+def test_readout_noise_is_divided_by_the_nudge():
+    """One step and a linear drift: dC/dq₀ is read off the last state, so it is off by σ/(√2 β) per coordinate."""
+
+    class Free(eg.SeparableHamiltonian):
+        def kinetic(self, t, p):
+            return 0.5 * jnp.sum(p**2)
+
+        def potential(self, t, q, u):
+            return 0.0 * jnp.sum(q)
+
+    @jax.jit
+    def gradient(experiment):
+        device = Simulated([ReadoutNoise(1e-2, KEY)])
+
+        def final(q):
+            start, options = eg.InitialValue(q, jnp.zeros_like(q)), {"dt": 0.1, "steps": 1}
+            return jnp.sum(run(device, Free(), start, **options, nudge=eg.Symmetric(0.5), experiment=experiment).q[-1])
+
+        return jax.grad(final)(jnp.ones(2000))
+
+    found = np.asarray(gradient(0))
+    assert found.std() == pytest.approx(1e-2 / (math.sqrt(2) * 0.5), rel=0.1)
+    assert found.mean() == pytest.approx(1, abs=2e-3)
+    np.testing.assert_array_equal(found, gradient(0))
+    assert np.any(found != gradient(1))
+
+
+DRAWN = {"mismatch": Mismatch, "drift": Drift, "readout noise": ReadoutNoise}
+
+
+@pytest.mark.float64_only
+def test_a_survey_tells_what_is_systematic_and_what_is_divided_by_the_nudge():
+    """Exponents and what nudges and means do to errors, in two surveys with one compiled program."""
+    kinds = {**DRAWN, "friction": lambda s, key: Friction(s / 3)}
+    options = {"dt": 0.1, "steps": 30, "strengths": (1e-3, 1e-2), "repeats": 16, "imperfections": kinds}
+    strong, weak = (survey(loss, SYSTEM, START, **options, nudge=eg.Symmetric(jnp.asarray(b))) for b in (0.04, 0.01))
+    rows = [{(row["imperfection"], row["strength"]): row for row in found.rows} for found in (strong, weak)]
+    # A finite nudge is all that is wrong with a perfect machine: second order.
+    assert math.log(strong.floor / weak.floor, 4) == pytest.approx(2, abs=0.1)
+    for name in ("friction", "drift", "readout noise"):
+        assert weak.exponents[name][0] == pytest.approx(1, abs=0.15)
+    for name in ("drift", "readout noise"):
+        # It differs from echo to echo, so a nudge four times as strong drowns it four times better; it averages out.
+        error, less = (found[name, 1e-2]["error"] for found in rows[::-1])
+        assert error / less == pytest.approx(4, rel=0.3)
+        assert rows[1][name, 1e-2]["bias"] < 0.5 * error
+    # Friction is the same in all of them: no nudge helps, and no averaging.
+    row, other = (found["friction", 1e-2] for found in rows)
+    assert row["error"] == pytest.approx(other["error"], rel=0.1)
+    assert row["bias"] == pytest.approx(row["error"])
+    assert row["retrace"] > 1e-3
+    # A mismatched machine is differentiated as it is; an ideal model is not.
+    for found, floor in zip(rows, (strong.floor, weak.floor), strict=True):
+        row = found["mismatch", 1e-2]
+        assert row["error"] < 1.5 * floor
+        assert row["ideal_error"] > 10 * row["error"]
+    assert weak.exponents["mismatch"] == (None, pytest.approx(1, abs=0.15))
+    lines = str(weak).splitlines()
+    assert len(lines) == 2 + len(weak.rows)
+    assert lines[2].split()[:2] == ["mismatch", "1e-03"]
+    assert weak.repeats == 16
+
+
+def surveyed(loss=loss, **options):
+    return survey(loss, SYSTEM, START, dt=0.1, steps=3, nudge=eg.Symmetric(0.1), **options)
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "complaint"),
+    [
+        (lambda: Friction(-1.0), ValueError, "not negative"),
+        (lambda: Mismatch(math.nan, KEY), ValueError, "finite"),
+        (lambda: ReadoutNoise(jnp.ones(2), KEY), ValueError, "one number"),
+        (lambda: ForceNoise(jnp.asarray(-1.0), KEY), ValueError, "not negative"),
+        (lambda: Quantisation(kicks="8 bits"), ValueError, "one number"),
+        (lambda: ImperfectMirror(0.9, noise=0.1), ValueError, "random key"),
+        (lambda: Simulated([eg.Leapfrog()]), TypeError, "not an imperfection"),
+        (lambda: Simulated(integrator=eg.Leapfrog(exact=True)), ValueError, "fixed point"),
+        (lambda: surveyed(strengths=()), ValueError, "strengths"),
+        (lambda: surveyed(strengths=(0.1, -0.1)), ValueError, "positive"),
+        (lambda: surveyed(repeats=1), ValueError, "at least two"),
+        (lambda: surveyed(machine=Hosted(lambda order: None)), TypeError, "Simulated"),
+        (lambda: surveyed(lambda sol: 0.0 * loss(sol)), ValueError, "gradient of the ideal model is zero"),
+    ],
+)
+def test_wrong_use_is_refused(use, error, complaint):
+    with pytest.raises(error, match=complaint):
+        use()
