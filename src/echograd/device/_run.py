@@ -289,9 +289,9 @@ def _echoes(arguments: Any, residuals: Any, bars: State, task: _Task) -> tuple[P
             found,
             ~(retrace - _distance(ended, about, sizes) <= task.tolerance),
             "device.run: the machine did not run back along its path, so what its echoes read is no gradient. The "
-            f"measured retrace error exceeds retrace_tolerance={task.tolerance:g}. Likely causes: (a) friction over "
-            "the time of a run; (b) an imperfect mirror; (c) noise that is not small; (d) chaos; (e) a nudge that is too "
-            "strong. Shorten the run, or raise the tolerance to see what comes out.",
+            f"measured retrace error exceeds retrace_tolerance={task.tolerance:g}. Likely causes: (a) friction during "
+            "a run; (b) an imperfect mirror; (c) noise that is not small; (d) chaos; (e) a nudge that is too strong. "
+            "Shorten the run, or raise the tolerance to see what comes out.",
         )
         found = nudge.check(found, beta, ends, load, task.steps)
     parameters, du, z0 = found

@@ -59,8 +59,8 @@ class Survey:
         rows: one dictionary for every imperfection and strength: `imperfection` and `strength`; `retrace`, the mean
             retrace error; `error`, the root mean square of $\|g - g_0\|$ over that of $\|g_0\|$; `cosine` and
             `norm_ratio`, the means of those of $g$ and $g_0$; `bias`, $\|\overline{g - g_0}\|$ over the same, cleared
-            of what is left of the noise in the mean; `ideal_error`, `ideal_cosine`, `ideal_norm_ratio`, likewise against
-            the ideal model.
+            of what is left of the noise in the mean; `ideal_error`, `ideal_cosine`, `ideal_norm_ratio`, likewise
+            against the ideal model.
         floor: `error` of a perfect machine, by the finite nudge alone.
         exponents: for every imperfection the powers of its strength with which `error` and `ideal_error` grow, fitted
             where they stand out of the floor and are small; `None` where they do not at two strengths.
@@ -299,7 +299,7 @@ def _compared(found: np.ndarray, exact: np.ndarray) -> tuple[float, float, float
 def _power(rows: Sequence[SurveyRow], name: str, what: str, floor: float) -> float | None:
     """Return the power of the strength with which an error grows, where it stands out of the floor and is small."""
     points = [(row["strength"], row[what]) for row in rows if row["imperfection"] == name]
-    points = [(x, y) for x, y in points if 3 * floor < y < 0.5]
+    points = [(x, y) for x, y in points if 2 * floor < y < 0.5]
     if len(points) < 2:
         return None
     x, y = np.log(np.asarray(points)).T
