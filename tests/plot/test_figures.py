@@ -246,6 +246,33 @@ def test_a_nudge_sweep_without_noise_has_nothing_but_its_error(axes):
     assert set(lines(axes)) == {"error", "estimated bias"}
 
 
+def test_device_survey(axes):
+    """Solid and in the colour of a nudge is what averaging does not help."""
+    rows = [
+        {"imperfection": name, "strength": s, "error": e, "bias": b, "ideal_error": 2 * e}
+        for name, s, e, b in (
+            ("friction", 0.1, 0.2, 0.2),
+            ("friction", 0.01, 0.02, 0.02),
+            ("drift", 0.01, 0.05, 0.01),
+            ("drift", 0.1, 0.5, 0.1),
+        )
+    ]
+    found = types.SimpleNamespace(rows=rows, floor=1e-3)
+    assert plot.device_survey(axes, found) is axes
+    drawn = lines(axes)
+    np.testing.assert_array_equal(drawn["friction"].get_xydata(), [[0.01, 0.02], [0.1, 0.2]])
+    assert set(drawn["perfect machine"].get_ydata()) == {1e-3}
+    assert (drawn["friction"].get_linestyle(), drawn["drift"].get_linestyle()) == ("-", "--")
+    assert drawn["friction"].get_color() != drawn["drift"].get_color()
+    assert drawn["friction"].get_marker() != drawn["drift"].get_marker()
+    assert set(texts(axes)) == {"friction", "drift", "perfect machine"}
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    with pytest.raises(ValueError, match="choose 'error'"):
+        plot.device_survey(axes, found, "bias")
+    with pytest.raises(ValueError, match="no imperfection"):
+        plot.device_survey(axes, types.SimpleNamespace(rows=[], floor=0.0))
+
+
 def test_predicted_against_true(axes):
     plot.predicted_against_true(axes, [[60.0], [90.0]], [[65.0], [80.0]], unit="bpm")
     np.testing.assert_array_equal(lines(axes)["cases"].get_xydata(), [[60, 65], [90, 80]])

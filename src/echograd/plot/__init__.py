@@ -30,4 +30,5 @@ from ._regression import predicted_against_true as predicted_against_true
 from ._retrace import departure as departure, echo_in_time as echo_in_time, echo_path as echo_path
 from ._signals import signal_with_prediction as signal_with_prediction
 from ._style import Theme as Theme, figure as figure, png as png, style as style
+from ._survey import device_survey as device_survey
 from ._sweep import nudge_sweep as nudge_sweep

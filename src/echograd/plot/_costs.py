@@ -1,6 +1,5 @@
 """What a gradient costs over the number of steps."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
 
@@ -8,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from ._style import headed, theme
+from ._style import headed, name_ends, theme
 
 
 class CostRow(TypedDict):
@@ -57,12 +56,7 @@ def costs(axes: Axes, rows: Sequence[CostRow], quantity: Literal["bytes", "secon
         look = looks.get(name) or next(others)
         axes.plot(x, y, label=name)[0].set(**look)
         ends.append((y[-1], x[-1], name, look["color"]))
-    below = -math.inf
-    for y, x, name, colour in sorted(ends):
-        # Names at the ends of the lines, each clear of the one below it: a decade is about 60 points high.
-        lift = max(0.0, below + 10 - 60 * math.log10(y))
-        below = 60 * math.log10(y) + lift
-        axes.annotate(name, (x, y), (6, lift), textcoords="offset points", color=colour, va="center")
+    name_ends(axes, ends, decade=60)
     axes.set_xscale("log")
     axes.set_yscale("log")
     steps = sorted({row["steps"] for row in rows})

@@ -8,7 +8,8 @@ figure tells by colour alone.
 import contextlib
 import dataclasses
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any, Literal
 
@@ -146,6 +147,18 @@ def headed(axes: Axes, y: str, x: str = "") -> None:
     """Write what the vertical axis shows above it, where it is read without turning one's head."""
     axes.set_title(y)
     axes.set_xlabel(x)
+
+
+def name_ends(axes: Axes, ends: Iterable[tuple[float, float, str, str]], *, decade: float) -> None:
+    """Write names at the ends (y, x, name, colour) of lines, each clear of the one below it.
+
+    The axis of y is logarithmic, with decades of about so many points.
+    """
+    below = -math.inf
+    for y, x, name, colour in sorted(ends):
+        lift = max(0.0, below + 10 - decade * math.log10(y))
+        below = decade * math.log10(y) + lift
+        axes.annotate(name, (x, y), (6, lift), textcoords="offset points", color=colour, va="center")
 
 
 def _parameters(colours: Theme) -> dict[Any, Any]:
