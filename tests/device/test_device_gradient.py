@@ -8,7 +8,7 @@ import pytest
 
 import echograd as eg
 from cases import chain, machine, mixed, worst
-from echograd.device import Friction, ImperfectMirror, Simulated, retrace_error, run
+from echograd.device import Friction, ImperfectMirror, Quantisation, Simulated, retrace_error, run
 from echograd.systems import ChargedParticle, KerrLattice
 
 RING = np.array([[0, np.exp(0.5j), 0, 1], [np.exp(-0.5j), 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
@@ -28,11 +28,12 @@ def charge():
     return ChargedParticle(field=1.5), draw(2), draw(2, seed=1), draw(12, 2)
 
 
+# What to run, step, start of the clock, integrator, nudge; and whether compiled as a whole.
 CASES = {
-    "trees, inputs, explicit time": (lambda: machine()[:4], 0.11, 0.4, None, eg.Symmetric(0.03)),
-    "Yoshida": (lambda: chain()[:4], 0.2, 0.0, eg.Yoshida(4), eg.OneSided(0.03)),
-    "midpoint, mirrored inputs": (charge, 0.15, 0.0, None, eg.Richardson(0.1)),
-    "split steps, mirrored sites": (field, 0.15, 0.0, None, eg.Symmetric(0.03)),
+    "trees, inputs, explicit time": (lambda: machine()[:4], 0.11, 0.4, None, eg.Symmetric(0.03), False),
+    "Yoshida": (lambda: chain()[:4], 0.2, 0.0, eg.Yoshida(4), eg.OneSided(0.03), False),
+    "midpoint, mirrored inputs": (charge, 0.15, 0.0, None, eg.Richardson(0.1), True),
+    "split steps, mirrored sites": (field, 0.15, 0.0, None, eg.Symmetric(0.03), True),
 }
 
 
@@ -53,11 +54,10 @@ def on_machine(device, nudge, **more):
 
 
 @pytest.mark.float64_only
-@pytest.mark.parametrize(("make", "dt", "t0", "integrator", "nudge"), CASES.values(), ids=CASES)
-def test_on_a_perfect_machine_it_is_the_gradient_of_an_echo(make, dt, t0, integrator, nudge):
+@pytest.mark.parametrize(("make", "dt", "t0", "integrator", "nudge", "compiled"), CASES.values(), ids=CASES)
+def test_on_a_perfect_machine_it_is_the_gradient_of_an_echo(make, dt, t0, integrator, nudge, compiled):
     arguments = make()
 
-    @eqx.filter_jit
     def gradients(arguments):
         device, echo = Simulated(integrator=integrator), eg.Echo(nudge, retrace_tolerance=float("inf"))
         options = {"integrator": integrator, "throw": False, "gradient": echo}
@@ -65,7 +65,7 @@ def test_on_a_perfect_machine_it_is_the_gradient_of_an_echo(make, dt, t0, integr
         return found, gradient(arguments, eg.solve, dt=dt, t0=t0, **options)
 
     # That this is the gradient of a finite nudge, and not the exact one, shows below.
-    found, expected = gradients(arguments)
+    found, expected = (eqx.filter_jit(gradients) if compiled else gradients)(arguments)
     assert worst(found, expected) < 1e-10
 
 
@@ -104,7 +104,7 @@ def pendulum_gradient(device, beta, q=Q):
     """Gradient with respect to gravity, and the retrace error, of the pendulums on a machine."""
 
     def loss(system, probe):
-        return swing(system, on_machine(device, eg.Symmetric(beta), retrace_tolerance=float("inf"), probe=probe), q)
+        return swing(system, on_machine(device, eg.Symmetric(beta), probe=probe, throw=False), q)
 
     found, retrace = jax.grad(loss, (0, 1))(PENDULUMS, 0.0)
     return found.gravity, retrace
@@ -222,6 +222,13 @@ def inside(x):
 def test_what_no_echo_reads_has_no_gradient(function, complaint):
     with pytest.raises(TypeError, match=complaint):
         jax.grad(function)(jnp.ones(()))
+
+
+def test_kicks_that_never_arrive_are_noticed():
+    """Below half a step of the converter every kick is rounded away, and all echoes are alike."""
+    device = Simulated([Quantisation(kicks=0.1)])
+    with pytest.raises(eqx.EquinoxRuntimeError, match="the nudge is lost"):
+        eqx.filter_jit(eqx.filter_grad(lambda s: swing(s, on_machine(device, eg.Symmetric(0.01)))))(PENDULUMS)
 
 
 def test_second_derivatives_and_forward_mode_are_refused():

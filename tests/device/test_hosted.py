@@ -58,10 +58,8 @@ def gradient(arguments, solver):
 
 @eqx.filter_jit
 def hosted_gradient(arguments, experiment=0, machine=Hosted(springs)):  # noqa: B008
-    return gradient(
-        arguments,
-        lambda *args, **options: run(machine, *args, **options, nudge=eg.Symmetric(0.1), experiment=experiment),
-    )
+    told = {"nudge": eg.Symmetric(0.1), "experiment": experiment, "throw": False}
+    return gradient(arguments, lambda *args, **options: run(machine, *args, **options, **told))
 
 
 def tolerance():

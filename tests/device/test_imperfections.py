@@ -136,7 +136,7 @@ def loss(sol):
 
 @pytest.mark.float64_only
 def test_a_mismatched_machine_gives_its_own_gradient_and_not_that_of_its_model():
-    nudge, options = eg.Symmetric(0.01), {"dt": 0.1, "steps": 20}
+    nudge, options = eg.Symmetric(0.01), {"dt": 0.1, "steps": 20, "throw": False}
     mismatch = Mismatch(0.2, KEY)
     real = eqx.tree_at(lambda s: s.gravity, SYSTEM, mismatch.realised(SYSTEM, occasion()).gravity)
 
@@ -169,7 +169,7 @@ def test_readout_noise_is_divided_by_the_nudge():
         device = Simulated([ReadoutNoise(1e-2, KEY)])
 
         def final(q):
-            start, options = eg.InitialValue(q, jnp.zeros_like(q)), {"dt": 0.1, "steps": 1}
+            start, options = eg.InitialValue(q, jnp.zeros_like(q)), {"dt": 0.1, "steps": 1, "throw": False}
             return jnp.sum(run(device, Free(), start, **options, nudge=eg.Symmetric(0.5), experiment=experiment).q[-1])
 
         return jax.grad(final)(jnp.ones(2000))

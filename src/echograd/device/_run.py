@@ -267,21 +267,20 @@ def _echoes(arguments: Any, residuals: Any, bars: State, task: _Task) -> tuple[P
     beta = nudge.strength(final, load, task.steps)
     unit = kicks_of(system, bars)
 
-    def echo(x: tuple[Float[Array, ""], Int[Array, ""]]) -> Record:
+    def echo(x: tuple[Float[Array, ""], Int[Array, ""]]) -> tuple[PyTree, PyTree, State]:
         node, run = x
         order = _order(world, final, _tree.scale(beta * node, unit), run, task.experiment, task.steps)
         record = _carried_out(machine, order)
-        return Record(record.last, record.parameters, record.inputs)
+        return record.parameters, record.inputs, record.last
 
     # One after the other: there is one machine.
     nodes = jnp.asarray(nudge.nodes, beta.dtype)
     records = jax.lax.map(echo, (nodes, jnp.arange(1, len(nudge.nodes) + 1, dtype=jnp.int32)))
-    ends = records.nodes
-    read = nudge.response(beta, (records.parameters, records.inputs, ends))
-    du = mirrored_reading(system, world.u, read[1])
-    dq, dp = time_reversed(system, read[2])
-    found = read[0], du, (_tree.negate(dp), dq)
+    parameters, du, end = nudge.response(beta, records)
+    dq, dp = time_reversed(system, end)
+    found = parameters, mirrored_reading(system, world.u, du), (_tree.negate(dp), dq)
 
+    *_, ends = records
     ended, about = nudge.retraced(ends)
     retrace = _distance(time_reversed(system, z0), ended, sizes)
     if task.throw:
