@@ -18,6 +18,8 @@ def springs(order):
     """A chain of masses whose springs are not what they are commanded to be. Nothing in it knows of JAX."""
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(order))
     CALLS.append((int(order.experiment), int(order.run)))
+    assert isinstance(order.times, np.ndarray)
+    assert np.all(np.diff(order.times) < 0) == order.echo
     mass, stiffness = order.model.mass, order.model.stiffness * HIDDEN
     (q, p), h = order.start, order.dt
     p = -p if order.echo else p

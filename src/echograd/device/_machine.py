@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
@@ -52,8 +53,8 @@ class Order(eqx.Module):
     @property
     def times(self) -> Any:
         """Times of the nodes as they are passed; in an echo the clock runs back."""
-        nodes = range(self.steps, -1, -1) if self.echo else range(self.steps + 1)
-        return self.t0 + jnp.asarray(nodes, self.dt.dtype) * self.dt
+        nodes = np.arange(self.steps + 1, dtype=self.dt.dtype)
+        return self.t0 + (nodes[::-1] if self.echo else nodes) * self.dt
 
 
 class Record(eqx.Module):

@@ -185,12 +185,13 @@ def survey(
     ideal = np.broadcast_to(np.asarray(ideal), exact.shape)
     names = [(name, float(strength)) for name in imperfections for strength in strengths]
     rows = [_row(*name, float(np.mean(retrace[i])), g[i], exact[i], ideal[i]) for i, name in enumerate(names, start=1)]
-    floors = [_compared(g[0], x)[0] for x in (exact[0], ideal[0])]
+    # Nothing is told from rounding.
+    floors = [max(_compared(g[0], x)[0], 1e3 * float(np.finfo(g.dtype).eps)) for x in (exact[0], ideal[0])]
     exponents = {
         name: (_power(rows, name, "error", floors[0]), _power(rows, name, "ideal_error", floors[1]))
         for name in imperfections
     }
-    return Survey(rows, floors[0], exponents, repr(nudge), repeats)
+    return Survey(rows, _compared(g[0], exact[0])[0], exponents, repr(nudge), repeats)
 
 
 def _catalogue(size: float, duration: float) -> dict[str, Make]:
