@@ -175,13 +175,21 @@ def test_a_machine_that_holds_more_than_its_model_is_read_by_the_chain_rule():
     assert jnp.linalg.norm(found - EXACT(Q)) > 0.1 * jnp.linalg.norm(expected)
 
 
-class Drifting(eg.Hamiltonian):
+class Windy(eg.Hamiltonian):
     """Not even in the momentum, and without a mirror."""
 
-    k: jax.Array
+    wind: jax.Array
 
     def __call__(self, t, q, p, u):
-        return 0.5 * jnp.sum(p**2 + self.k * q**2) + 0.3 * jnp.sum(p)
+        return 0.5 * jnp.sum(p**2 + q**2) + jnp.sum(self.wind * p)
+
+
+def test_a_parameter_that_would_be_read_with_the_wrong_sign_is_refused():
+    """Where there is no wind the machine runs back, and yet its readings of the wind are odd."""
+    calm = Windy(jnp.zeros(3))
+    assert jnp.all(jnp.isfinite(jax.jit(lambda: swing(calm, on_machine(Simulated(), eg.Symmetric(0.1))))()))
+    with pytest.raises(eqx.EquinoxRuntimeError, match="with the wrong sign"):
+        eqx.filter_jit(eqx.filter_grad(lambda s: swing(s, on_machine(Simulated(), eg.Symmetric(0.1)))))(calm)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +201,7 @@ class Drifting(eg.Hamiltonian):
         ({"machine": eg.Leapfrog()}, TypeError, "not a machine"),
         ({"boundary": eg.FixedEnds(Q, Q)}, TypeError, "InitialValue"),
         ({"model": eg.LinearDamped(None, 0.1, jnp.ones(3))}, TypeError, "Friction"),
-        ({"model": Drifting(jnp.ones(3))}, eqx.EquinoxRuntimeError, "not time-reversible"),
+        ({"model": Windy(jnp.ones(3))}, eqx.EquinoxRuntimeError, "not time-reversible"),
         ({"experiment": 0.5}, ValueError, "one integer"),
         ({"retrace_tolerance": 0.0}, ValueError, "positive"),
         ({"dt": 1e9}, eqx.EquinoxRuntimeError, "not finite"),

@@ -290,27 +290,3 @@ def test_an_automatic_strength_is_that_of_the_coarsest_numbers():
     with jax.numpy_dtype_promotion("standard"):
         expected, found = (jax.grad(loss)(jnp.asarray([1.0, 2.0]), g) for g in (eg.Backprop(), eg.Echo(eg.Symmetric())))
     np.testing.assert_allclose(found, expected, rtol=3e-4)
-
-
-class Bent(eg.SeparableHamiltonian):
-    """An oscillator whose parameter is complex."""
-
-    bend: jax.Array
-
-    def kinetic(self, t, p):
-        return 0.5 * jnp.sum(p**2)
-
-    def potential(self, t, q, u):
-        return 0.5 * jnp.real(self.bend * jnp.conj(self.bend)) * jnp.sum(q**2) + jnp.imag(self.bend) * jnp.sum(q)
-
-
-def test_readings_of_complex_parameters_keep_their_imaginary_part():
-    def cost(system, gradient):
-        start = eg.InitialValue(jnp.asarray([0.5, -0.2]), jnp.asarray([0.1, 0.3]))
-        return jnp.sum(eg.solve(system, start, dt=0.1, steps=6, gradient=gradient, save=eg.FinalNode()).q ** 2)
-
-    bent = Bent(jnp.asarray(1.0 + 0.7j))
-    found, exact = (eqx.filter_grad(cost)(bent, g).bend for g in (eg.Echo(eg.Symmetric(0.1)), eg.Backprop()))
-    assert found.dtype == exact.dtype
-    assert abs(found - exact) < (1e-9 if found.dtype == jnp.complex128 else 1e-4) * abs(exact)
-    assert abs(exact.imag) > 0.01 * abs(exact)

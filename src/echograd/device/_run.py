@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from .. import _tree
 from .._solve import Trajectory, initial_value_problem
 from ..boundary import AbstractBoundary
-from ..gradients import constant, reversible
+from ..gradients import constant, read_as_it_was, reversible
 from ..integrators import State, World, time_reversed
 from ..nudge import AbstractFiniteNudge
 from ..systems import Dissipative
@@ -75,7 +75,8 @@ def run(
             boundary that is not an initial value, and gradients with respect to what is not read: `dt`, `t0` and the
             inside of the machine, or second ones.
         ValueError: for shapes and numbers that do not fit together.
-        RuntimeError: (at run time) see `throw`; also if the model has no time reversal.
+        RuntimeError: (at run time) see `throw`; also if the model has no time reversal, or its slope by what is
+            differentiated has none.
 
     Source: G. Pourcel and M. Ernoult, arXiv 2506.05259; V. Lopez-Pastor and F. Marquardt, PRX 13 (2023) 031020.
 
@@ -214,7 +215,7 @@ def _run(arguments: Any, task: _Task) -> State:
 
 @_run.def_fwd
 def _run_forward(perturbed: PyTree, arguments: Any, task: _Task) -> Any:
-    world, _, machine, _ = perturbed
+    world, _, machine, _ = perturbed = jax.tree.map(bool, perturbed)
     if world.h or world.t0 or any(jax.tree.leaves(machine)):
         raise TypeError(
             "device.run: the loss is differentiated with respect to "
@@ -222,6 +223,9 @@ def _run_forward(perturbed: PyTree, arguments: Any, task: _Task) -> Any:
             "Differentiate with respect to the model, the initial state and the inputs, and wrap the rest in "
             "jax.lax.stop_gradient."
         )
+    if task.throw:
+        given, z0, *others = arguments
+        arguments = given, _readable(z0, *eqx.partition(given, world), task.steps), *others
     nodes = _forward(arguments, task)
     return nodes, (jax.tree.map(lambda x: x[-1], nodes), _sizes(nodes))
 
@@ -235,6 +239,19 @@ def _run_backward(residuals: Any, bars: Any, perturbed: PyTree, arguments: Any, 
     parameters, du, z0, retrace = _echoes(arguments, residuals, bars, task)
     nothing = jax.tree.map(lambda _: None, eqx.filter(machine, eqx.is_inexact_array))
     return World(parameters, du, None, None), z0, nothing, retrace.astype(probe.dtype)  # pyright: ignore
+
+
+@eqx.filter_jit
+def _readable(z0: State, wanted: World, rest: World, steps: int) -> State:
+    """Return `z0`, or raise at run time if echoes would read other slopes than the free run had."""
+    return eqx.error_if(
+        z0,
+        ~read_as_it_was(wanted, rest, steps, z0),
+        "device.run: the model's energy is even in the momentum, but not its slope by a parameter or input that is "
+        "differentiated: one whose part of the energy is odd (a wind, a magnetic field) and happens to be zero here. "
+        "Echoes would read it with the wrong sign. Do not differentiate by it, or give the model the `mirror` under "
+        "which its energy is even.",
+    )
 
 
 @eqx.filter_jit

@@ -9,6 +9,7 @@ from ._base import (
 from ._echo import (
     Echo as Echo,
     blend as blend,
+    read_as_it_was as read_as_it_was,
     retrace_error as retrace_error,
     reversible as reversible,
     tolerance_for as tolerance_for,
