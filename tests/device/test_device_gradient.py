@@ -30,7 +30,7 @@ def charge():
 
 # What to run, step, start of the clock, integrator, nudge; and whether compiled as a whole.
 CASES = {
-    "trees, inputs, explicit time": (lambda: machine()[:4], 0.11, 0.4, None, eg.Symmetric(0.03), False),
+    "trees, inputs, explicit time": (lambda: machine()[:4], 0.11, 0.4, None, eg.Symmetric(0.03), True),
     "Yoshida": (lambda: chain()[:4], 0.2, 0.0, eg.Yoshida(4), eg.OneSided(0.03), False),
     "midpoint, mirrored inputs": (charge, 0.15, 0.0, None, eg.Richardson(0.1), True),
     "split steps, mirrored sites": (field, 0.15, 0.0, None, eg.Symmetric(0.03), True),
@@ -110,7 +110,8 @@ def pendulum_gradient(device, beta, q=Q):
     return found.gravity, retrace
 
 
-EXACT = eqx.filter_jit(lambda q: eqx.filter_grad(lambda s: swing(s, eg.solve, q))(PENDULUMS).gravity)
+SOLVE = eqx.Partial(eg.solve, gradient=eg.Backprop(), throw=False)
+EXACT = eqx.filter_jit(lambda q: eqx.filter_grad(lambda s: swing(s, SOLVE, q))(PENDULUMS).gravity)
 
 
 @pytest.mark.float64_only
@@ -170,7 +171,7 @@ def test_a_machine_that_holds_more_than_its_model_is_read_by_the_chain_rule():
         return Real(model.gravity[::-1] ** 2, jnp.asarray(0.1))
 
     found, _ = pendulum_gradient(Simulated(plant=plant), jnp.asarray(1e-3))
-    expected = jax.grad(lambda g: swing(plant(Pendulums(g)), eg.solve))(PENDULUMS.gravity)
+    expected = jax.jit(jax.grad(lambda g: swing(plant(Pendulums(g)), SOLVE)))(PENDULUMS.gravity)
     assert jnp.linalg.norm(found - expected) < 1e-5 * jnp.linalg.norm(expected)
     assert jnp.linalg.norm(found - EXACT(Q)) > 0.1 * jnp.linalg.norm(expected)
 
@@ -187,7 +188,6 @@ class Windy(eg.Hamiltonian):
 def test_a_parameter_that_would_be_read_with_the_wrong_sign_is_refused():
     """Where there is no wind the machine runs back, and yet its readings of the wind are odd."""
     calm = Windy(jnp.zeros(3))
-    assert jnp.all(jnp.isfinite(jax.jit(lambda: swing(calm, on_machine(Simulated(), eg.Symmetric(0.1))))()))
     with pytest.raises(eqx.EquinoxRuntimeError, match="with the wrong sign"):
         eqx.filter_jit(eqx.filter_grad(lambda s: swing(s, on_machine(Simulated(), eg.Symmetric(0.1)))))(calm)
 
