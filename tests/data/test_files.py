@@ -62,7 +62,7 @@ class TestTs:
     @pytest.mark.parametrize("mark", ["?", "NaN"])
     def test_missing_values_are_refused_or_interpolated(self, write, mark):
         path = write(TS.format(equal="true", data=f"1,2,3:4,5,6:run\n1,{mark},4:{mark},5,{mark}:walk"))
-        with pytest.raises(ValueError, match=r"line 12: 3 missing values, the first at step 0 of channel 1"):
+        with pytest.raises(ValueError, match=r"line 12: 3 .* channel 1 \(but line 5 says '@missing false'\)"):
             read_ts(path)
         cases = read_ts(path, missing="interpolate")
         np.testing.assert_array_equal(cases.series[1], np.array([[1, 5], [2.5, 5], [4, 5]], np.float32))
@@ -93,8 +93,8 @@ class TestTs:
             (TS.format(equal="true", data="1,2:3,4:run\n1,x:3,4:run"), r"line 12: 'x' is not a number"),
             (TS.format(equal="true", data="1,2:3,4,5:run"), "line 11: channels of 2 to 3 steps"),
             (TS.format(equal="true", data="1,2,3"), "line 11: no ':'"),
-            (TS.format(equal="true", data="1,2:3,4:swim"), r"classes \['swim'\]"),
-            (TS.format(equal="true", data="1,2:3,4:run\n1,2:run"), r"\[1, 2\] channels"),
+            (TS.format(equal="true", data="1,2:3,4:swim"), r"line 11: .* 'swim', .* not declare: it has walk, run\."),
+            ("@classLabel true\n@data\n1,2:3,4:run\n1,2:run\n", r"\[1, 2\] channels"),
             (TS.format(equal="true", data=""), "no cases"),
             ("@problemName Toy\n@classLabel true 1 2\n", "no @data"),
             ("@problemName Toy\n@classLabel false\n@data\n1,2\n", "no class labels or targets"),
@@ -102,7 +102,7 @@ class TestTs:
             ("@classLabel true\n@data\n1,2:\n", "line 3: the case has no label"),
             ("@classLabel true\n@data\n1,2:?\n", "line 3: the case has no label"),
             ("@targetLabel true\n@data\n1,2:nan\n", "line 3: the case has no label"),
-            ("@targetLabel true\n@data\n1,2:1e300\n", "a target is not finite in float32"),
+            ("@targetLabel true\n@data\n1,2:1e300\n", "line 3: '1e300' as a target is not finite in float32"),
             ("@classLabel true\n@data\n1,-2e300:a\n", r"line 3: -2e\+300 at step 1 of channel 0 is not finite"),
             ("@classLabel true\n@data\n1,inf:a\n", "line 3: inf at step 1 of channel 0 is not finite"),
         ],
@@ -110,6 +110,59 @@ class TestTs:
     def test_what_is_wrong_is_named(self, write, text, message):
         with pytest.raises(ValueError, match=message):
             read_ts(write(text))
+
+    @pytest.mark.parametrize(
+        ("claims", "data", "message"),
+        [
+            ("@dimensions 3", "1,2:3,4:a", r"line 4: the case has 2 channels, but line 1 says '@dimensions 3'"),
+            ("@DIMENSION 3", "1,2:3,4:a", r"line 4: the case has 2 channels, but line 1 says '@DIMENSION 3'"),
+            ("@dimensions two", "1,2:3,4:a", r"line 1 says '@dimensions two', which is no number"),
+            ("@univariate true", "1,2:3,4:a", r"line 4: the case has 2 channels, but line 1 says '@univariate true'"),
+            ("@univariate false", "1,2,3,4:a", r"line 4: the case has 1 channels, but line 1 says '@univariate false'"),
+            ("@univariate", "1,2:a", "line 1: '@univariate' says neither true nor false"),
+            ("@seriesLength 3", "1,2,3:a\n1,2:a", r"line 5: the case has 2 steps, but line 1 says '@seriesLength 3'"),
+            ("@serieslength 0", "1,2:a", r"line 1 says '@serieslength 0', which is no number of 1 or more"),
+            ("@equalLength true", "1,2,3:a\n1,2:a", r"line 5: .* 2 steps where the first case has 3, but line 1"),
+            ("@missing false", "1,?:a", r"line 4: 1 missing values.* \(but line 1 says '@missing false'\)"),
+            ("@targetLabel true", "1,2:1", r"line 2 says '@classLabel true a', but line 1 says '@targetLabel true'"),
+            ("@classLabel true b", "1,2:a", r"line 2: '@classLabel true a', but line 1 says '@classLabel true b'"),
+        ],
+    )
+    def test_a_case_that_contradicts_the_header_is_refused(self, write, claims, data, message):
+        with pytest.raises(ValueError, match=message):
+            read_ts(write(f"{claims}\n@classLabel true a\n@data\n{data}\n"))
+
+    @pytest.mark.parametrize(
+        ("claims", "data"),
+        [
+            ("", "1,2,3:4,5,6:a\n1,2:3,4:a"),  # what is not claimed is not checked
+            ("@Dimension 2 \n@UNIVARIATE False\n@missing true", "1,2:3,4:a"),
+            ("@equalLength false", "1,2:a\n3,4:a"),  # the lengths of this side of the split happen to be equal
+            ("@equalLength false\n@seriesLength 0", "1,2:a\n3:a"),
+            ("@seriesLength 2 # steps", "1,2:a"),
+            ("@problemName Toy\n@problemName Other\n@equalLength true\n@equalLength true", "1,2:a"),
+            ("@classLabel true a b(c)", "1,2:b(c)"),
+        ],
+    )
+    def test_headers_of_published_files_are_read(self, write, claims, data):
+        last = "" if "@classLabel" in claims else "@classLabel true a\n"
+        assert len(read_ts(write(f"{claims}\n{last}@data\n{data}\n")).series) == data.count("\n") + 1
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_either_kind_of_target_may_be_denied(self, write, order):
+        head = "\n".join(["@targetLabel true", "@classLabel false"][::order])
+        assert read_ts(write(head + "\n@data\n1,2:0.5\n")).targets.tolist() == [[0.5]]
+
+    def test_names_that_look_like_numbers_stay_apart(self, write):
+        cases = read_ts(write("@classLabel true 12 1_2\n@data\n1,2:1_2\n1,2:12\n"))
+        assert cases.labels == ("1_2", "12")
+        with pytest.raises(ValueError, match="declares a class twice"):
+            read_ts(write("@classLabel true 1 01\n@data\n1,2:1\n"))
+
+    def test_labels_that_cannot_be_told_apart_are_refused(self, tmp_path):
+        (tmp_path / "toy.ts").write_bytes("# à\n@problemName à\n@classLabel true\n@data\n1:à\n1:é\n".encode("latin-1"))
+        with pytest.raises(ValueError, match="line 5: not UTF-8"):
+            read_ts(tmp_path / "toy.ts")
 
     def test_a_missing_file(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"nowhere\.ts"):
@@ -145,6 +198,7 @@ class TestTsv:
             ("1\t1\tabc\n", "'abc' is not a number"),
             ("1\t1\t\t2\n2\t3\t\t4\n", "line 1: '' is not a number"),
             ("\t1\t2\n\t3\t4\n", "line 1: the case has no label"),
+            ("1\t1_5\t2\n", "line 1: '1_5' is not a number"),
             ("", "no cases"),
         ],
     )
@@ -193,6 +247,15 @@ class TestArff:
         with pytest.raises(ValueError, match=rf"line 7: {found} values and labels for 3 attributes"):
             read_arff(write(head + "1,2,x\n" + row + "\n"))
 
+    def test_classes_that_are_not_last_are_refused(self, write):
+        text = "@relation t\n@attribute class {1,2}\n@attribute a numeric\n@attribute b numeric\n@data\n1,0.5,0.7\n"
+        with pytest.raises(ValueError, match="line 3: an attribute follows the classes 1, 2"):
+            read_arff(write(text))
+
+    def test_a_last_row_may_be_ended(self, write):
+        cases = read_arff(write(RELATIONAL.replace("4.0'", "4.0\\n'")))
+        assert_series(cases, [[[1, 2], [3, 4]], [[5], [7]]])
+
     def test_a_numeric_class_is_a_regression_target(self, write):
         text = "@relation t\n@attribute a numeric\n@attribute y numeric\n@data\n1,0.5\n2,0.75\n"
         cases = read_arff(write(text))
@@ -202,7 +265,10 @@ class TestArff:
         ("old", "new", "message"),
         [
             ("'1.0,2.0\\n3.0,4.0',Standing", "'1.0,2.0\\n3.0", "line 11: expected a quoted block"),
-            ("3.0,4.0'", "3.0'", "channels of 1 to 2 steps"),
+            ("3.0,4.0'", "3.0'", "line 11: a channel has 1 values for 2 attributes"),
+            ("1.0,2.0\\n3.0,4.0", "1.0\\n3.0", "line 11: a channel has 1 values for 2 attributes"),
+            ("{Standing,", "{Standing, Standing,", "declares a class twice"),
+            ("1.0,2.0", "1.0,2_0", "line 11: '2_0' is not a number"),
             ("Standing\n", "Swimming\n", "does not declare"),
             ("1.0,2.0", "1.0,?", "1 missing values"),
             ("@data", "@end", "line 11: expected a header line"),

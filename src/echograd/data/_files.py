@@ -38,6 +38,12 @@ def read_ts(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
     Series may have several channels and unequal lengths. Targets are class labels (``@classLabel``) or real
     numbers (``@targetLabel``).
 
+    What the header claims is held against every case: the number of channels (``@dimensions``, ``@univariate``), of
+    steps (``@seriesLength``, ``@equalLength true``), the classes and the kind of target. What it does not claim is not
+    checked. Three lines are not taken for claims, because a set's training and test file share them and only one may
+    bear them out: ``@equalLength false`` (and then ``@seriesLength``, which has no meaning), ``@missing true``, and a
+    class without cases. Values missing in spite of ``@missing false`` are dealt with as `missing` says.
+
     Args:
         path: the file.
         missing: what to do with missing values (``?`` or ``NaN``): refuse them, or interpolate linearly in
@@ -49,45 +55,39 @@ def read_ts(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
     Raises:
         FileNotFoundError: there is no such file.
         NotImplementedError: the file has time stamps.
-        ValueError: the file is not of this format, with the line number; or values are missing.
+        ValueError: the file is not of this format, or a case is not what the header claims, with the line number; or
+            values are missing.
     """
     path = pathlib.Path(path)
-    class_names: tuple[str, ...] = ()
-    has_target, regression, in_data = False, False, False
+    header = _TsHeader(path)
+    in_data = False
     series, labels = [], []
     for number, line in _lines(path, comments=("#", "%")):
         where = f"{path}, line {number}"
         if not in_data:
-            word, *rest = line.split()
-            word = word.lower()
-            if word == "@timestamps" and rest[:1] and rest[0].lower() == "true":
-                raise NotImplementedError(
-                    f"{where}: series with time stamps are not read. Resample them on an even grid first."
-                )
-            if word in ("@classlabel", "@targetlabel"):
-                has_target = rest[:1] != [] and rest[0].lower() == "true"
-                regression = word == "@targetlabel"
-                class_names = tuple(rest[1:]) if has_target and not regression else ()
-            if word == "@data":
-                if not has_target:
-                    raise ValueError(f"{path}: no class labels or targets (@classLabel or @targetLabel true).")
-                in_data = True
-            elif not word.startswith("@"):
+            if not line.startswith("@"):
                 raise ValueError(f"{where}: expected a header line that begins with @, found {line[:30]!r}.")
+            in_data = line.split()[0].lower() == "@data"
+            if in_data:
+                header.close()
+            else:
+                header.add(number, line)
             continue
-        if "(" in line:
-            raise NotImplementedError(
-                f"{where}: series with time stamps are not read. Resample them on an even grid first."
-            )
         *channels, label = line.split(":")
+        if any("(" in channel for channel in channels):
+            raise NotImplementedError(
+                f"{where}: series with time stamps are not read{header.but('@timestamps')}. Resample them on an even "
+                "grid first."
+            )
         if not channels:
             raise ValueError(f"{where}: no ':' between series and label; the file may be cut short.")
         case = _stack([_numbers(channel.split(","), where) for channel in channels], where)
-        series.append(_fill(case, missing, where))
-        labels.append(_label(label, where))
+        header.check(case, where)
+        series.append(_fill(case, missing, where, header.but("@missing")))
+        labels.append(_label(label, where, header.class_names, header.regression))
     if not in_data:
         raise ValueError(f"{path}: no @data line; this is not a .ts file, or it is cut short.")
-    return _cases(path, series, labels, class_names, regression)
+    return _cases(path, series, labels, header.class_names, header.regression)
 
 
 def read_tsv(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
@@ -146,19 +146,26 @@ def read_arff(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
     path = pathlib.Path(path)
     class_names: tuple[str, ...] = ()
     relational, regression, in_data = False, False, False
-    attributes = 0
+    attributes, steps = 0, None
     series, labels = [], []
     for number, line in _lines(path, comments=("%",)):
         where = f"{path}, line {number}"
         if not in_data:
             lowered = line.lower()
             if lowered.startswith("@attribute"):
+                if class_names:
+                    raise ValueError(
+                        f"{where}: an attribute follows the classes {', '.join(class_names)[:60]}. Classes are read "
+                        "from the last column only; put theirs there, and leave out columns that are not numbers."
+                    )
                 attributes += 1
-                relational |= re.search(r"\srelational\s*$", lowered) is not None
+                if re.search(r"\srelational\s*$", lowered):
+                    relational, attributes = True, 0
                 braces = re.search(r"\{(.*)\}\s*$", line)
-                # The class is the last attribute, so the last declaration stands.
                 regression = braces is None
                 class_names = tuple(_unquote(name) for name in braces[1].split(",")) if braces else ()
+            if relational and lowered.startswith("@end"):
+                steps = attributes
             in_data = lowered.startswith("@data")
             if not lowered.startswith("@"):
                 raise ValueError(f"{where}: expected a header line that begins with @, found {line[:30]!r}.")
@@ -167,7 +174,14 @@ def read_arff(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
             block = re.fullmatch(r"""(['"])(.*)\1\s*,\s*(.+)""", line)
             if block is None:
                 raise ValueError(f"{where}: expected a quoted block, a comma and a label. Cut short?")
-            rows, label = block[2].split(r"\n"), block[3]
+            # A published file (SpokenArabicDigits) also ends its last row.
+            rows, label = block[2].removesuffix(r"\n").split(r"\n"), block[3]
+            for row in rows:
+                if steps is not None and row.count(",") + 1 != steps:
+                    raise ValueError(
+                        f"{where}: a channel has {row.count(',') + 1} values for {steps} attributes. Cut short? What a "
+                        "shorter case lacks is written as '?'."
+                    )
         else:
             values, comma, label = line.rpartition(",")
             if not comma:
@@ -180,7 +194,7 @@ def read_arff(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
                 )
         case = _trim(_stack([_numbers(row.split(","), where) for row in rows], where), where)
         series.append(_fill(case, missing, where))
-        labels.append(_label(_unquote(label), where))
+        labels.append(_label(_unquote(label), where, class_names, regression))
     if not in_data:
         raise ValueError(f"{path}: no @data line; this is not an .arff file, or it is cut short.")
     return _cases(path, series, labels, class_names, regression)
@@ -252,6 +266,95 @@ def dataset_from_cases(
     )
 
 
+class _TsHeader:
+    """What the header of a .ts file claims of its cases."""
+
+    _FLAGS = ("@timestamps", "@missing", "@univariate", "@equallength", "@classlabel", "@targetlabel")
+    _COUNTS = ("@dimensions", "@serieslength")
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+        self._claims: dict[str, tuple[int, str, list[str]]] = {}  # line number, the line, its values
+        self._channels: int | None = None
+        self._steps: int | None = None
+        self._first: int | None = None  # steps of the first case
+        self.class_names: tuple[str, ...] = ()
+        self.regression = False
+
+    def add(self, number: int, line: str) -> None:
+        """Take one line, in whatever case it is spelled. Lines that claim nothing of the cases are passed over."""
+        where = f"{self._path}, line {number}"
+        word, *values = line.split()
+        name = "@dimensions" if word.lower() == "@dimension" else word.lower()  # both are in published files
+        if name not in self._FLAGS + self._COUNTS:
+            return
+        values[:1] = [value.lower() for value in values[:1]]
+        if name in self._FLAGS and values[:1] not in (["true"], ["false"]):
+            raise ValueError(f"{where}: {line[:60]!r} says neither true nor false. Write one of them after {word}.")
+        if name in self._claims and self._claims[name][2] != values:
+            raise ValueError(f"{where}: {line[:60]!r}, but {self._said(name)}. Leave in the one that is true.")
+        self._claims[name] = number, line, values
+        if name == "@timestamps" and self._flag(name):
+            raise NotImplementedError(
+                f"{where}: series with time stamps are not read. Resample them on an even grid first."
+            )
+
+    def close(self) -> None:
+        """Take the header as complete."""
+        classes, self.regression = self._flag("@classlabel"), self._flag("@targetlabel") is True
+        if not classes and not self.regression:
+            raise ValueError(f"{self._path}: no class labels or targets (@classLabel or @targetLabel true).")
+        if classes and self.regression:
+            raise ValueError(
+                f"{self._path}: {self._said('@classlabel')}, but {self._said('@targetlabel')}. The last field of a "
+                "case is a class or a real target; leave in the line that is true."
+            )
+        self.class_names = tuple(self._claims["@classlabel"][2][1:]) if classes else ()
+        self._channels = self._count("@dimensions")
+        # Beside @equalLength false the format has no @seriesLength; files have 0, -1 or the longest there.
+        self._steps = None if self._flag("@equallength") is False else self._count("@serieslength")
+
+    def check(self, case: np.ndarray, where: str) -> None:
+        """Hold a case of shape (steps, channels) against the claims."""
+        steps, channels = case.shape
+        if self._channels not in (None, channels):
+            self._refuse(where, f"{channels} channels", "@dimensions")
+        if self._flag("@univariate") not in (None, channels == 1):
+            self._refuse(where, f"{channels} channels", "@univariate")
+        if self._steps not in (None, steps):
+            self._refuse(where, f"{steps} steps", "@serieslength")
+        self._first = self._first or steps
+        if self._flag("@equallength") and steps != self._first:
+            self._refuse(where, f"{steps} steps where the first case has {self._first}", "@equallength")
+
+    def but(self, name: str) -> str:
+        """What to add to a refusal where the header denied what was found."""
+        return f" (but {self._said(name)})" if self._flag(name) is False else ""
+
+    def _refuse(self, where: str, found: str, name: str) -> None:
+        raise ValueError(
+            f"{where}: the case has {found}, but {self._said(name)}. Cut short, or a separator lost? If the data are "
+            "right, correct that line or leave it out."
+        )
+
+    def _said(self, name: str) -> str:
+        number, line, _ = self._claims[name]
+        return f"line {number} says {line[:60]!r}"
+
+    def _flag(self, name: str) -> bool | None:
+        return self._claims[name][2][0] == "true" if name in self._claims else None
+
+    def _count(self, name: str) -> int | None:
+        if name not in self._claims:
+            return None
+        text = (self._claims[name][2] or [""])[0]
+        if not text.isdecimal() or int(text) == 0:
+            raise ValueError(
+                f"{self._path}: {self._said(name)}, which is no number of 1 or more. Correct the line or leave it out."
+            )
+        return int(text)
+
+
 def _lines(path: pathlib.Path, comments: tuple[str, ...] = (), around: str | None = None) -> Iterator[tuple[int, str]]:
     """Give the lines of a text file that are not blank or a comment, with their numbers, stripped of what is around."""
     # Some published files have a byte order mark or accents in another encoding in their comments.
@@ -259,29 +362,45 @@ def _lines(path: pathlib.Path, comments: tuple[str, ...] = (), around: str | Non
         for number, line in enumerate(file, start=1):
             line = line.strip(around)
             if line.strip() and not line.startswith(comments):
+                if "\ufffd" in line and not line.startswith("@"):
+                    raise ValueError(
+                        f"{path}, line {number}: not UTF-8, so that different labels may read as one. Convert the file."
+                    )
                 yield number, line
 
 
-def _label(text: str, where: str) -> str:
+def _label(text: str, where: str, declared: tuple[str, ...] = (), regression: bool = False) -> str:
+    """Take the label of a case, which is a class that is declared (if any are) or a real target."""
     text = text.strip()
     if text.lower() in ("", "?", "nan"):
         raise ValueError(f"{where}: the case has no label ({text!r} is in its place). Cut short? Leave the case out.")
+    if regression and not abs(_number(text, where)) <= float(np.finfo(np.float32).max):
+        raise ValueError(f"{where}: {text!r} as a target is not finite in float32. Scale the targets.")
+    if declared and text not in declared and _canonical(text) not in map(_canonical, declared):
+        raise ValueError(
+            f"{where}: the case is of class {text!r}, which the header does not declare: it has "
+            f"{', '.join(declared)[:60]}. Cut short? If the case is right, add its class to the header."
+        )
     return text
 
 
 def _number(text: str, where: str) -> float:
     text = text.strip()
     try:
-        return math.nan if text == "?" else float(text)
+        if "_" not in text:  # which Python would take for a separator: 1_5 for 15
+            return math.nan if text == "?" else float(text)
     except ValueError:
-        raise ValueError(f"{where}: {text[:20]!r} is not a number.") from None
+        pass
+    raise ValueError(f"{where}: {text[:20]!r} is not a number.")
 
 
 def _numbers(values: list[str], where: str) -> np.ndarray:
     try:
-        return np.array(list(map(float, values)))  # files have millions of values, hardly any with a "?"
+        if "_" not in "".join(values):
+            return np.array(list(map(float, values)))  # files have millions of values, hardly any with a "?"
     except ValueError:
-        return np.array([_number(value, where) for value in values])
+        pass
+    return np.array([_number(value, where) for value in values])
 
 
 def _stack(channels: list[np.ndarray], where: str) -> np.ndarray:
@@ -303,7 +422,7 @@ def _trim(case: np.ndarray, where: str) -> np.ndarray:
     return case[: present[-1] + 1]
 
 
-def _fill(case: np.ndarray, missing: Missing, where: str) -> np.ndarray:
+def _fill(case: np.ndarray, missing: Missing, where: str, but: str = "") -> np.ndarray:
     """Refuse or interpolate missing values, and convert to float32."""
     if missing not in ("error", "interpolate"):
         raise ValueError(f"missing must be 'error' or 'interpolate', not {missing!r}.")
@@ -311,7 +430,7 @@ def _fill(case: np.ndarray, missing: Missing, where: str) -> np.ndarray:
     if gaps.any() and missing == "error":
         step, channel = np.argwhere(gaps)[0]
         raise ValueError(
-            f"{where}: {gaps.sum()} missing values, the first at step {step} of channel {channel}. Pass "
+            f"{where}: {gaps.sum()} missing values, the first at step {step} of channel {channel}{but}. Pass "
             "missing='interpolate' to fill them linearly in time, or leave the case out."
         )
     if gaps.all(axis=0).any():
@@ -343,15 +462,12 @@ def _cases(
     if len(channels) > 1:
         raise ValueError(f"{path}: cases with {sorted(channels)} channels in one file. Cut short?")
     if regression:
-        targets = np.array([[_number(label, str(path))] for label in labels])
-        if not (np.abs(targets) <= np.finfo(np.float32).max).all():
-            raise ValueError(f"{path}: a target is not finite in float32.")
-        return Cases(tuple(series), None, targets.astype(np.float32), ())
+        targets = np.array([[float(label)] for label in labels], np.float32)
+        return Cases(tuple(series), None, targets, ())
     class_names = tuple(_canonical(name) for name in class_names)
+    if len(set(class_names)) != len(class_names):
+        raise ValueError(f"{path}: the header declares a class twice: {', '.join(sorted(class_names))[:60]}.")
     names = tuple(_canonical(label) for label in labels)
-    undeclared = sorted(set(names) - set(class_names))
-    if class_names and undeclared:
-        raise ValueError(f"{path}: cases of classes {undeclared}, which the header does not declare. Cut short?")
     return Cases(tuple(series), names, None, class_names)
 
 
@@ -361,7 +477,8 @@ def _canonical(label: str) -> str:
         number = float(label)
     except ValueError:
         return label
-    return str(int(number)) if math.isfinite(number) and number == int(number) else label
+    # "1_2" is a name, though Python would read 12 there.
+    return str(int(number)) if "_" not in label and math.isfinite(number) and number == int(number) else label
 
 
 def _ordered(labels: tuple[str, ...]) -> tuple[str, ...]:
