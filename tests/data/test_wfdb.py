@@ -118,3 +118,40 @@ def test_annotations_cut_short_are_noticed(tmp_path, data):
     file.write_bytes(data)
     with pytest.raises(ValueError, match="cut short"):
         read_wfdb_annotations(file)
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [
+        ("7 1 360 2\n7.dat 16 200\n", "4 samples where the header announces 2"),
+        ("7 1 360\n7.dat 16 200\n7.dat 16 200\n", "1 signals announced, 2 described"),
+        ("7 3 360\n" + "7.dat 16 200\n" * 3, "1.33333 samples where the header announces 1"),
+        ("7 1 360 -1\n7.dat 16 200\n", "'-1' is no number of samples"),
+        ("7 1 0\n7.dat 16 200\n", "sampling rate 0 Hz"),
+        ("7 1 nan\n7.dat 16 200\n", "sampling rate 'nan' is not a finite number"),
+        ("7 1 360\n7.dat 16 nan\n", "signal 0: gain 'nan' is not a finite number"),
+        ("7 1 360\n7.dat 16 200(x)\n", "signal 0: baseline 'x' is not a finite number"),
+    ],
+)
+def test_headers_that_do_not_fit_are_refused(tmp_path, header, complaint):
+    (tmp_path / "7.dat").write_bytes(np.arange(4, dtype="<i2").tobytes())
+    (tmp_path / "7.hea").write_text(header)
+    with pytest.raises(ValueError, match=complaint):
+        read_wfdb(tmp_path / "7")
+
+
+def test_a_header_may_leave_the_number_of_samples_open(tmp_path):
+    (tmp_path / "7.dat").write_bytes(np.arange(4, dtype="<i2").tobytes())
+    (tmp_path / "7.hea").write_text("7 2 360 0\n7.dat 16 1\n7.dat 16 1\n")
+    np.testing.assert_array_equal(read_wfdb(tmp_path / "7").signals, [[0, 1], [2, 3]])
+
+
+def test_annotations_outside_the_record_are_refused(tmp_path):
+    file = tmp_path / "7.atr"
+    back = annotation(59, 0) + struct.pack("<HH", 0xFFFF, 0xFFF6)
+    file.write_bytes(back + annotation(1, 5) + annotation(0, 0))
+    with pytest.raises(ValueError, match="an annotation at sample -5"):
+        read_wfdb_annotations(file)
+    file.write_bytes(annotation(28, 5) + note("(N") + annotation(28, 900) + note("(AFIB") + annotation(0, 0))
+    with pytest.raises(ValueError, match="a rhythm begins at sample 905 of a record of 500"):
+        read_wfdb_annotations(file).rhythms(500)

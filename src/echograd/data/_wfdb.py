@@ -1,6 +1,7 @@
 """Reader of WFDB records: the header, signals of format 212 or 16, and the annotations."""
 
 import dataclasses
+import math
 import pathlib
 import struct
 
@@ -61,12 +62,20 @@ class Annotations:
 
         Returns:
             Stretches in order of time; the name has no opening bracket (``"N"``, ``"AFIB"``).
+
+        Raises:
+            ValueError: a rhythm begins after the end of the record.
         """
         changes = [
             (int(sample), note.rstrip("\0").strip().removeprefix("("))
             for sample, code, note in zip(self.samples, self.codes, self.notes, strict=True)
             if code == _RHYTHM and note.startswith("(")
         ]
+        late = max((start for start, _ in changes), default=0)
+        if late > length:
+            raise ValueError(
+                f"a rhythm begins at sample {late} of a record of {length}. Are these the annotations of that record?"
+            )
         ends = [start for start, _ in changes[1:]] + [length]
         return [(name, start, end) for (start, name), end in zip(changes, ends, strict=True) if end > start]
 
@@ -102,8 +111,8 @@ def read_wfdb(path: str | pathlib.Path) -> Record:
     name, count = fields[0][0], fields[0][1]
     if "/" in name:
         raise ValueError(f"{header}: a multi-segment record is not read here; read its segments one by one.")
-    signal_lines = fields[1 : 1 + int(count)]
-    if len(signal_lines) != int(count) or any(len(line) < 2 for line in signal_lines):
+    signal_lines = fields[1:]
+    if not count.isdecimal() or len(signal_lines) != int(count) or any(len(line) < 2 for line in signal_lines):
         raise ValueError(f"{header}: {count} signals announced, {len(signal_lines)} described.")
     files = {line[0] for line in signal_lines}
     formats = {line[1] for line in signal_lines}
@@ -116,24 +125,33 @@ def read_wfdb(path: str | pathlib.Path) -> Record:
     data_file = header.parent / files.pop()
     raw = np.frombuffer(_read_bytes(data_file), dtype=np.uint8)
     digital = _decode_212(raw) if formats == {"212"} else raw[: raw.size // 2 * 2].view("<i2").astype(np.int32)
-    length = int(fields[0][3]) if len(fields[0]) > 3 else digital.size // signals
-    if digital.size < length * signals:
+    announced = fields[0][3] if len(fields[0]) > 3 else "0"
+    if not announced.isdecimal():
+        raise ValueError(f"{header}: {announced!r} is no number of samples.")
+    length = int(announced) or digital.size // signals  # zero is how a header leaves the number open
+    spare = digital.size - length * signals
+    # Format 212 may fill its last pair up; what else is left over is harmless only if checksums vouch for the rest.
+    summed = all(len(line) > 6 for line in signal_lines)
+    excess = spare > 1 if formats == {"212"} else raw.size > 2 * length * signals
+    if spare < 0 or (excess and not summed):
         raise ValueError(
-            f"{data_file}: {digital.size // signals} samples where the header announces {length}. "
-            "The file is cut short; fetch it again."
+            f"{data_file}: {digital.size / signals:g} samples where the header announces {length}. The file is not "
+            "whole, or is not the header's; fetch both again."
         )
     digital = digital[: length * signals].reshape(length, signals)
 
     physical = np.empty(digital.shape, dtype=np.float64)
     units, channel_names = [], []
     for i, line in enumerate(signal_lines):
-        gain, baseline, unit = _gain(line)
+        gain, baseline, unit = _gain(line, f"{header}: signal {i}")
         if len(line) > 6 and (int(digital[:, i].sum()) - int(line[6])) % 65536:
             raise ValueError(f"{data_file}: signal {i} disagrees with the header's checksum; fetch it again.")
         physical[:, i] = (digital[:, i] - baseline) / gain
         units.append(unit)
         channel_names.append(" ".join(line[8:]) or f"signal {i}")
-    sample_rate = float(fields[0][2].split("/")[0].split("(")[0])
+    sample_rate = _finite(fields[0][2].split("/")[0].split("(")[0], f"{header}: sampling rate")
+    if sample_rate <= 0:
+        raise ValueError(f"{header}: sampling rate {sample_rate:g} Hz. Write the rate of the recording there.")
     return Record(name, sample_rate, physical, tuple(units), tuple(channel_names), comments)
 
 
@@ -148,7 +166,7 @@ def read_wfdb_annotations(path: str | pathlib.Path) -> Annotations:
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: the file ends in the middle of an annotation or without its end mark.
+        ValueError: the file ends in the middle of an annotation or without its end mark, or goes back past sample 0.
     """
     file = pathlib.Path(path)
     file = file if file.suffix else file.with_suffix(".atr")
@@ -178,6 +196,8 @@ def read_wfdb_annotations(path: str | pathlib.Path) -> Annotations:
                     notes[-1] = note.decode("ascii", errors="replace")
             elif code not in (_NUM, _SUB, _CHN):
                 time += value
+                if time < 0:
+                    raise ValueError(f"{file}: an annotation at sample {time}, before the first. Fetch the file again.")
                 samples.append(time)
                 codes.append(code)
                 notes.append("")
@@ -199,13 +219,24 @@ def _decode_212(raw: np.ndarray) -> np.ndarray:
     return values
 
 
-def _gain(line: list[str]) -> tuple[float, float, str]:
+def _gain(line: list[str], where: str) -> tuple[float, float, str]:
     """Take gain, baseline and unit from a signal line such as ``100.dat 212 200(1024)/mV 11 1024``."""
     text = line[2] if len(line) > 2 else "200"
     text, _, unit = text.partition("/")
     number, _, baseline = text.partition("(")
     zero = line[4] if len(line) > 4 else "0"
-    return float(number) or 200.0, float(baseline.rstrip(")") or zero), unit or "mV"
+    baseline = baseline.rstrip(")") or zero
+    return _finite(number, f"{where}: gain") or 200.0, _finite(baseline, f"{where}: baseline"), unit or "mV"
+
+
+def _finite(text: str, what: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{what} {text!r} is not a finite number. Correct the header, or fetch it again.")
+    return number
 
 
 def _with_suffix(path: str | pathlib.Path, suffix: str) -> pathlib.Path:
