@@ -87,6 +87,10 @@ def test_other_files_are_not_taken_for_mnist(folder):
     labels.write_bytes(packed(np.full(10_000, 10, np.uint8), 8))
     with pytest.raises(ValueError, match="a label is 10"):
         read_mnist(place)
+    for array, code in ((np.full(10_000, -1, np.int8), 0x09), (np.full(10_000, 2.5, np.float32), 0x0D)):
+        labels.write_bytes(packed(array, code))
+        with pytest.raises(ValueError, match=rf"labels {array.dtype}"):
+            read_mnist(place)
     labels.write_bytes(packed(np.zeros(9_999, np.uint8), 8))
     with pytest.raises(ValueError, match="does not hold MNIST"):
         read_mnist(place)

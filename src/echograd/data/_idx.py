@@ -91,10 +91,11 @@ def read_mnist(folder: str | pathlib.Path) -> Dataset:
     arrays = [read_idx(file) for file in files.values() if file is not None]
     splits = []
     for images, labels, cases in zip(arrays[::2], arrays[1::2], (TRAIN, TEST), strict=True):
-        if images.shape != (cases, 28, 28) or labels.shape != (cases,) or images.dtype != np.uint8:
+        bytes_only = images.dtype == labels.dtype == np.uint8
+        if images.shape != (cases, 28, 28) or labels.shape != (cases,) or not bytes_only:
             raise ValueError(
-                f"{folder} does not hold MNIST: images are {images.dtype}{images.shape} and labels {labels.shape}, and "
-                f"{cases} of 28 by 28 bytes are published."
+                f"{folder} does not hold MNIST: images are {images.dtype}{images.shape} and labels "
+                f"{labels.dtype}{labels.shape}, and {cases} of 28 by 28 bytes with a byte each are published."
             )
         if labels.max() >= CLASSES:
             raise ValueError(f"{folder} does not hold MNIST: a label is {labels.max()}, and they go from 0 to 9.")
