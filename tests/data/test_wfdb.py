@@ -46,7 +46,7 @@ def record(tmp_path):
 @pytest.mark.parametrize("fmt", ["212", "16"])
 @pytest.mark.parametrize("shape", [(500, 2), (501, 1), (8, 3)])
 def test_signals_come_back(record, fmt, shape):
-    digital = np.random.default_rng(0).integers(-2048, 2048, size=shape)
+    digital = np.random.default_rng(0).integers(-2047, 2048, size=shape)
     read = read_wfdb(record(digital, fmt))
     np.testing.assert_allclose(read.signals, (digital - 1024) / 200, rtol=1e-12)
     assert read.sample_rate == 360.0
@@ -57,8 +57,14 @@ def test_signals_come_back(record, fmt, shape):
 
 
 def test_extreme_values_keep_their_sign(record):
-    digital = np.array([[-2048, 2047], [-1, 0], [1, -2047]])
+    digital = np.array([[-2046, 2047], [-1, 0], [1, -2047]])
     np.testing.assert_array_equal(read_wfdb(record(digital, gain="1", zero=0)).signals, digital)
+
+
+@pytest.mark.parametrize(("fmt", "mark"), [("212", -2048), ("16", -32768)])
+def test_samples_marked_as_invalid_are_not_values(record, fmt, mark):
+    read = read_wfdb(record([[mark, 3], [4, mark]], fmt, gain="1", zero=0))
+    np.testing.assert_array_equal(read.signals, [[np.nan, 3], [4, np.nan]])
 
 
 def test_gain_baseline_and_unit(record):
@@ -126,6 +132,7 @@ def test_annotations_cut_short_are_noticed(tmp_path, data):
         ("7 1 360 2\n7.dat 16 200\n", "4 samples where the header announces 2"),
         ("7 1 360\n7.dat 16 200\n7.dat 16 200\n", "1 signals announced, 2 described"),
         ("7 3 360\n" + "7.dat 16 200\n" * 3, "1.33333 samples where the header announces 1"),
+        ("7 5 360\n" + "7.dat 16 200\n" * 5, "0.8 samples where the header announces 0"),
         ("7 1 360 -1\n7.dat 16 200\n", "'-1' is no number of samples"),
         ("7 1 0\n7.dat 16 200\n", "sampling rate 0 Hz"),
         ("7 1 nan\n7.dat 16 200\n", "sampling rate 'nan' is not a finite number"),

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 # Annotation codes of the MIT format (WFDB's ecgcodes.h) that carry no beat and no label of their own.
 _SKIP, _NUM, _SUB, _CHN, _AUX = 59, 60, 61, 62, 63
+_INVALID = {"212": -2048, "16": -32768}  # what each format stores where there is no sample
 _RHYTHM = 28  # printed as "+": the rhythm changes here, and the note names the new one
 
 
@@ -20,7 +21,7 @@ class Record:
     Attributes:
         name: the record's name, e.g. ``"100"``.
         sample_rate: samples per second and signal, in Hz.
-        signals: the samples in physical units, shape (length, signals).
+        signals: the samples in physical units, shape (length, signals); NaN where the file marks one as invalid.
         units: the physical unit of each signal, e.g. ``("mV", "mV")``.
         channel_names: the description of each signal, e.g. ``("MLII", "V1")``.
         comments: the header's comment lines, without the ``#``.
@@ -133,7 +134,7 @@ def read_wfdb(path: str | pathlib.Path) -> Record:
     # Format 212 may fill its last pair up; what else is left over is harmless only if checksums vouch for the rest.
     summed = all(len(line) > 6 for line in signal_lines)
     excess = spare > 1 if formats == {"212"} else raw.size > 2 * length * signals
-    if spare < 0 or (excess and not summed):
+    if spare < 0 or not length or (excess and not summed):
         raise ValueError(
             f"{data_file}: {digital.size / signals:g} samples where the header announces {length}. The file is not "
             "whole, or is not the header's; fetch both again."
@@ -147,6 +148,7 @@ def read_wfdb(path: str | pathlib.Path) -> Record:
         if len(line) > 6 and (int(digital[:, i].sum()) - int(line[6])) % 65536:
             raise ValueError(f"{data_file}: signal {i} disagrees with the header's checksum; fetch it again.")
         physical[:, i] = (digital[:, i] - baseline) / gain
+        physical[digital[:, i] == _INVALID[line[1]], i] = np.nan
         units.append(unit)
         channel_names.append(" ".join(line[8:]) or f"signal {i}")
     sample_rate = _finite(fields[0][2].split("/")[0].split("(")[0], f"{header}: sampling rate")
