@@ -19,8 +19,10 @@ class Hosted(AbstractMachine):
     business. It is called for every run, each time it is ordered and never otherwise, under `jit` too: the forward run
     first, then the echoes in the order of their number `order.run`. Under `vmap` the examples take turns: the forward
     runs of all, then the first echo of each; so the state of a run must be prepared from `order.start`, and not be what
-    the last one left. Hardware that cannot be prepared at will may do the forward run of that experiment again, as
-    it was ordered as run 0, and reverse where that ends: one run more for every echo. Call no JAX function in it.
+    the last one left. Two calls of `device.run` in one loss are two experiments, of which neither comes first unless
+    it has what the other needs. Hardware that cannot be prepared at will may do the forward run of that experiment
+    again, as it was ordered as run 0, and reverse where that ends: one run more for every echo. Call no JAX function in
+    it.
 
     Args:
         function: `order -> Record`. Keep one function for one machine: another object is compiled anew.
