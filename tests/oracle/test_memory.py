@@ -40,3 +40,15 @@ def test_the_memory_of_an_echo_is_flat_in_the_number_of_steps(use):
     growth = temporary(use, eg.Echo(), 5_000) - temporary(use, eg.Echo(), 1_000)
     assert growth < 100 * node
     assert temporary(use, eg.Backprop(), 5_000) - temporary(use, eg.Backprop(), 1_000) > 1_000 * node
+
+
+def test_a_check_hangs_on_the_gradient_by_inputs_alone():
+    """It gets to see but the first of them."""
+    chain, strict = eg.systems.FPUTChain(), eg.Echo(retrace_tolerance=1e-30)
+
+    def last(inputs):
+        boundary = eg.InitialValue(*chain.start(N))
+        return jnp.sum(eg.solve(chain, boundary, inputs, dt=0.1, gradient=strict, save=eg.FinalNode()).q ** 2)
+
+    with pytest.raises(Exception, match="did not return to the initial state"):
+        jax.block_until_ready(jax.jit(jax.grad(last))(jnp.zeros((50, N))))

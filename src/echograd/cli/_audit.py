@@ -17,6 +17,9 @@ from ..gradients import Backprop, Echo, Glep, SameBoundary
 from ..nudge import Symmetric
 from ._tables import at_least, console, plain_table, to_be_written
 
+Named = Literal[
+    "oscillators", "duffing", "fput", "pendulums", "kepler", "double-pendulum", "sine-gordon", "lc-ladder", "charge"
+]
 # System, its start, and a step that resolves it.
 ZOO: dict[str, Any] = {
     "duffing": lambda: (systems.DuffingNetwork(), lambda s: s.start(), 0.1),
@@ -43,13 +46,7 @@ class Audit:
         json: file to write the result to.
     """
 
-    system: Annotated[
-        Literal[
-            "oscillators", "duffing", "fput", "pendulums", "kepler", "double-pendulum", "sine-gordon", "lc-ladder",
-            "charge",
-        ],
-        tyro.conf.Positional,
-    ] = "oscillators"  # fmt: skip
+    system: Annotated[Named, tyro.conf.Positional] = "oscillators"
     steps: int = 40
     growth: bool = False
     precision: Literal["float32", "float64"] = "float64"

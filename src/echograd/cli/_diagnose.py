@@ -12,7 +12,7 @@ from .. import systems
 from .._diagnose import diagnose
 from ..boundary import InitialValue
 from ..gradients import Backprop
-from ._audit import ZOO
+from ._audit import ZOO, Named
 from ._main import FAILED
 from ._tables import at_least, console, plain_table
 
@@ -32,13 +32,7 @@ class Diagnose:
         precision: of all numbers.
     """
 
-    system: Annotated[
-        Literal[
-            "oscillators", "duffing", "fput", "pendulums", "kepler", "double-pendulum", "sine-gordon", "lc-ladder",
-            "charge",
-        ],
-        tyro.conf.Positional,
-    ] = "oscillators"  # fmt: skip
+    system: Annotated[Named, tyro.conf.Positional] = "oscillators"
     steps: int = 200
     dt: float | None = None
     damping: float = 0.0
