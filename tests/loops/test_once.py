@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from echograd._loops._once import once
+from echograd._loops._flat import flat
+from echograd._loops._once import arrange
+
+
+def once(f):
+    """Return `f` arranged as the body of a loop is."""
+
+    def arranged(*arguments):
+        jaxpr, consts, tree = flat(f, *arguments)
+        known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *jax.tree.leaves(arguments)), strict=True))
+        return jax.tree.unflatten(tree, arrange(jaxpr, known, jaxpr.outvars))
+
+    return arranged
+
 
 on_cpu = pytest.mark.skipif(
     jax.default_backend() != "cpu" or jax.__version_info__ < (0, 11),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.extend.core import Literal
 from jaxtyping import Array
 
-from ._flat import SMALL, bind, flat, variables
+from ._flat import SMALL, bind, variables
 from ._trigonometry import is_served, sine_and_cosine
 
 # What costs many times an addition. Powers with integer exponents are a few multiplications, and are left alone.
@@ -25,28 +25,16 @@ _SHIFTED = {"slice", "concatenate"}
 _CUTS = {"slice", "split"}
 
 
-def once(f: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `f` arranged so that on a CPU what is shared in it is computed once. Numbers are the same up to rounding.
-
-    There, XLA fuses elementwise operations into each of their uses, computing them anew in each: a force and the
-    readings of three parameters that share a sine cost four sines. A barrier keeps the first; likewise, in short
-    arrays, the differences of neighbours. Sines and cosines are our own (`_trigonometry`), a sine and a cosine of the
-    same number being computed together, as for a force and its slope. Zeros beside a short array, which the derivative
-    of a difference is made of, are put there by one copy instead of by conditions in the innermost loop.
-    """
-    if jax.default_backend() != "cpu":
-        return f
-
-    def arranged(*arguments: Any) -> Any:
-        jaxpr, consts, tree = flat(f, *arguments)
-        known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *jax.tree.leaves(arguments)), strict=True))
-        return jax.tree.unflatten(tree, arrange(jaxpr, known, jaxpr.outvars))
-
-    return arranged
-
-
 def arrange(jaxpr: Any, known: dict[Any, Any], wanted: Any, effects: bool = True) -> list[Any]:
-    """Return variables of a flat jaxpr, from those that are known, with or without its effects."""
+    """Return variables of a flat jaxpr, from those that are known, with or without its effects.
+
+    On a CPU what is shared is computed once; numbers are the same up to rounding. There, XLA fuses elementwise
+    operations into each of their uses, computing them anew in each: a force and the readings of three parameters that
+    share a sine cost four sines. A barrier keeps the first; likewise, in short arrays, the differences of neighbours.
+    Sines and cosines are our own (`_trigonometry`), a sine and a cosine of the same number being computed together, as
+    for a force and its slope. Zeros beside a short array, which the derivative of a difference is made of, are put
+    there by one copy instead of by conditions in the innermost loop.
+    """
     arranger = _Arranger(_needed(jaxpr, wanted, effects), known)
     return [arranger.value(v) for v in wanted]
 
