@@ -12,6 +12,7 @@ from jax.extend.core.primitives import neg_p
 from jaxtyping import PyTree
 
 from .. import _tree
+from ._cores import on_all_cores
 from ._flat import SMALL, flat, hashable
 from ._once import arrange
 
@@ -113,7 +114,7 @@ def summed(step: Callable[[Any, Any], tuple[Any, PyTree]], steps: int, state: An
         return leaves, _tree.add(carry[1], x)
 
     zeros = _tree.zeros_like(jax.eval_shape(stepped, first, leaves)[1])
-    leaves, totals = jax.lax.fori_loop(first, end, advance, (leaves, zeros))
+    leaves, totals = on_all_cores(advance, first, end, (leaves, zeros))
     total = dict(zip(cores, totals, strict=True))
     lasting = [v for v, plan in zip(added, plans, strict=True) if not plan and not isinstance(v, Literal)]
     outer = list(dict.fromkeys([*lasting, *(v for piece in pieces for v in piece.partners())]))
