@@ -100,3 +100,18 @@ def spread(a: PyTree, seed: int = 0) -> PyTree:
 def complexified(dtype: Any) -> np.dtype:
     """Return the complex dtype of the precision of a floating-point one."""
     return np.result_type(dtype, np.complex64)
+
+
+def as_shapes(flags: PyTree) -> PyTree:
+    """Return booleans as the shapes of empty arrays, in which residuals of a custom derivative can keep them.
+
+    A backward rule has to know them while it is traced, so they are no values. Nor may they be what is static in the
+    residuals: a program that is called twice, differentiated by other arguments each time, is traced once, and JAX
+    gives both of its backward rules the structure of the residuals that came last.
+    """
+    return jax.tree.map(lambda flag: jnp.zeros((int(flag), 0), bool), flags)
+
+
+def from_shapes(arrays: PyTree) -> PyTree:
+    """Return the booleans that `as_shapes` has kept."""
+    return jax.tree.map(lambda x: x.shape[0] == 1, arrays)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from cases import chain, machine, mixed, worst
+from cases import Oscillator, chain, machine, mixed, worst
 
 pytestmark = pytest.mark.float64_only
 
@@ -264,3 +264,53 @@ def test_against_a_loop_written_by_hand():
             there = [by_hand(*numbers[:i], y, *numbers[i + 1 :]) for y in (up, down)]
             slope = (there[0] - there[1]) / (2 * eps)
             np.testing.assert_allclose(found[i][j], slope, rtol=1e-7, atol=1e-8)
+
+
+def _run(rule, stiffness, q):
+    start = eg.InitialValue(q, jnp.zeros_like(q))
+    return eg.solve(Oscillator(stiffness), start, dt=0.1, steps=3, gradient=rule, save=eg.FinalNode()).q
+
+
+def _path(rule, stiffness, q):
+    ends = eg.FixedEnds(q, jnp.zeros_like(q))
+    return eg.solve(Oscillator(stiffness), ends, dt=0.1, steps=2, gradient=rule).q[1]
+
+
+def _damped(rule, stiffness, q):
+    system = eg.systems.LinearDamped(jnp.eye(2), 0.1 * jnp.eye(2), jnp.diag(stiffness))
+    start = eg.InitialValue(q, jnp.zeros_like(q))
+    return eg.solve(system, start, dt=0.1, steps=2, gradient=rule, save=eg.FinalNode()).q
+
+
+class Well(eqx.Module):
+    stiffness: jax.Array
+
+    def __call__(self, s, u):
+        return 0.5 * jnp.sum(self.stiffness * s**2) + 0.1 * jnp.sum(s**4) - u @ s
+
+
+def _rest(rule, stiffness, field):
+    return eg.equilibrium(Well(stiffness), jnp.zeros(2), field, gradient=rule, solver=eg.Newton()).state
+
+
+@pytest.mark.parametrize(
+    ("run", "rule", "oracle"),
+    [
+        (_run, eg.Echo(), eg.Backprop()),
+        (_path, eg.Glep(), eg.Backprop()),
+        (_damped, eg.Reciprocal(), eg.Backprop()),
+        (_rest, eg.EP(), eg.Implicit()),
+    ],
+    ids=["echo", "path", "reciprocal", "rest"],
+)
+def test_one_program_differentiated_by_other_things_each_time_it_runs(run, rule, oracle):
+    """It is traced once for both runs, and each must read what was wanted of it, not of the run that came last."""
+    fixed = jnp.asarray([1.0, 2.0])
+
+    def twice(x, rule):
+        first = run(rule, jnp.exp(x), fixed)  # by the parameter alone
+        return jnp.sum(jnp.sin(run(rule, fixed, first)))  # by what it starts from alone
+
+    gradient = jax.grad(twice)
+    x = jnp.asarray([0.3, -0.4])
+    np.testing.assert_allclose(gradient(x, rule), gradient(x, oracle), rtol=1e-9)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from .. import _tree
 from ..integrators import State, World
 from ..nudge import AbstractNudge, Infinitesimal
 from ..systems import Dissipative
@@ -121,15 +122,15 @@ def _run(arguments: tuple[Problem, State], rule: AbstractNudgedGradient) -> Outc
 def _run_forward(perturbed: PyTree, arguments: Any, rule: AbstractNudgedGradient) -> tuple[Outcome, Any]:
     problem, z0 = arguments
     outcome = finite(problem, free_run(problem, rule.prepared(problem, z0) if problem.throw else z0))
-    return outcome, (outcome.final, perturbed)
+    return outcome, (outcome.final, _tree.as_shapes(perturbed[0]))
 
 
 @_run.def_bwd
 def _run_backward(residuals: Any, bar: Outcome, perturbed: PyTree, arguments: Any, rule: Any) -> PyTree:
-    del perturbed  # the residuals hold it as plain booleans; this copy may have been traced
+    del perturbed  # this copy may have been traced
     problem, z0 = arguments
     final, perturbed = residuals
-    wanted, rest = eqx.partition(problem, jax.tree.map(bool, perturbed[0]))
+    wanted, rest = eqx.partition(problem, _tree.from_shapes(perturbed))
     return _read_run(rule, wanted, rest, z0, final, bar)
 
 
@@ -152,7 +153,7 @@ def _path_forward(
 ) -> tuple[tuple[Nodes, Convergence], Any]:
     del rule
     found, convergence = find_path(_posed(fixed, arguments), newton, guess, jnp.zeros_like(guess), "free")
-    return (found, convergence), (found, perturbed)
+    return (found, convergence), (found, _tree.as_shapes(perturbed[0]))
 
 
 @_path.def_bwd
@@ -161,7 +162,7 @@ def _path_backward(
 ) -> PyTree:
     del perturbed, guess
     found, perturbed = residuals
-    wanted, rest = eqx.partition(arguments[0], jax.tree.map(bool, perturbed[0]))
+    wanted, rest = eqx.partition(arguments[0], _tree.from_shapes(perturbed))
     return _read_path(rule, wanted, rest, _posed(fixed, arguments), found, bar[0], newton)
 
 

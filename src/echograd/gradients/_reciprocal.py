@@ -153,17 +153,17 @@ def _forward(perturbed: PyTree, arguments: tuple[Problem, State], gradient: Reci
     outcome = free_run(recording, z0)
     nodes, saved = outcome.saved
     saved = jax.tree.map(lambda x: x[::stride], saved)
-    return finite(problem, Outcome(saved, outcome.final, outcome.cost)), (nodes, perturbed[0])
+    return finite(problem, Outcome(saved, outcome.final, outcome.cost)), (nodes, _tree.as_shapes(perturbed[0]))
 
 
 @_run.def_bwd
 def _backward(
     residuals: Any, bar: Outcome, perturbed: PyTree, arguments: tuple[Problem, State], gradient: Reciprocal
 ) -> PyTree:
-    del perturbed  # the residuals hold it as plain booleans; this copy may have been traced
+    del perturbed  # this copy may have been traced
     problem, z0 = arguments
     nodes, perturbed = residuals
-    wanted, rest = eqx.partition(problem, jax.tree.map(bool, perturbed))
+    wanted, rest = eqx.partition(problem, _tree.from_shapes(perturbed))
     kicks, sharing = _kicks(wanted, rest, nodes, bar)
     if gradient.nudge is None:
         reading, state = _overlapped(wanted, rest, nodes, kicks)

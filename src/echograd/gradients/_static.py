@@ -54,7 +54,8 @@ class EP(AbstractStaticGradient):
 
     for parameters and inputs alike: the gradient at the fixed point, that of `Implicit()`. It is the static limit of
     Lagrangian equilibrium propagation, $L = -E$, where nothing moves and no boundary is left to leave a residual. The
-    derivative with respect to the initial state is zero: an equilibrium has forgotten it. Reverse mode only.
+    derivative with respect to the initial state is zero: an equilibrium has forgotten it. Reverse mode; second
+    derivatives are forward over reverse, as `jax.hessian` takes them.
 
     Args:
         nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), the linear response of the equilibrium, exact to
@@ -91,9 +92,24 @@ class EP(AbstractStaticGradient):
 
     def relax(self, landscape: Landscape, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
         found = _relax(landscape, jax.lax.stop_gradient(start), self, relaxation)
-        # The energy is stationary in the state, so that only what it depends on otherwise counts.
-        energy = landscape.value(jax.lax.stop_gradient(found.state))
+        energy = _stationary(landscape, found.state)
         return Equilibrium(found.state, energy, found.residual, found.steps, found.converged)
+
+
+@eqx.filter_custom_jvp
+def _stationary(landscape: Landscape, state: PyTree) -> Float[Array, ""]:
+    """Return the energy of a state of rest, in which it is stationary: its first derivative is by the landscape alone.
+
+    That derivative is taken at the state, which moves: so the second is by both.
+    """
+    return landscape.value(state)
+
+
+@_stationary.def_jvp
+def _stationary_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    (landscape, state), (change, _) = primals, tangents
+    _, slope = eqx.filter_jvp(lambda x: x.value(state), (landscape,), (change,))
+    return _stationary(landscape, state), slope
 
 
 def _vouched(landscape: Landscape, found: Equilibrium, relaxation: AbstractRelaxation) -> Equilibrium:
@@ -114,10 +130,12 @@ def _relax(landscape: Landscape, start: PyTree, ep: EP, relaxation: AbstractRela
 def _forward(
     perturbed: PyTree, landscape: Landscape, start: PyTree, ep: EP, relaxation: AbstractRelaxation
 ) -> tuple[Equilibrium, Any]:
-    found = _relax(landscape, start, ep, relaxation)
+    del ep
+    # As something with derivatives of its own, which second derivatives take.
+    found = _vouched(landscape, rest(landscape, start=start, relaxation=relaxation), relaxation)
     state = symmetric(landscape, found.state, found.state, "EP") if landscape.throw else found.state
     found = Equilibrium(state, found.energy, found.residual, found.steps, found.converged)
-    return found, (state, perturbed)
+    return found, (state, _tree.as_shapes(perturbed))
 
 
 @_relax.def_bwd
@@ -130,9 +148,9 @@ def _backward(
     ep: EP,
     relaxation: AbstractRelaxation,
 ) -> PyTree:
-    del perturbed, start  # the residuals hold the former as plain booleans; this copy may have been traced
+    del perturbed, start  # this copy of the former may have been traced
     state, perturbed = residuals
-    wanted, rest_of_it = eqx.partition(landscape, jax.tree.map(bool, perturbed))
+    wanted, rest_of_it = eqx.partition(landscape, _tree.from_shapes(perturbed))
     cotangent = jax.tree.map(
         lambda s, b: jnp.zeros_like(s) if b is None else b, state, bar.state, is_leaf=lambda x: x is None
     )
