@@ -63,6 +63,41 @@ def test_a_hessian_is_that_of_the_discrete_problem(ends, rule):
     np.testing.assert_allclose(turned(x, rule), expected, rtol=1e-9)
 
 
+def test_a_hessian_of_a_lagrangian_by_the_step_too():
+    """Its action holds the ends of a step while the step changes, but not while the gradient does."""
+    system = eg.systems.SphericalPendulum()
+
+    def slope(dt, rule):
+        def loss(dt):
+            start = eg.InitialValue(*system.start())
+            sol = eg.solve(system, start, dt=dt, steps=3, gradient=rule, save=eg.FinalNode())
+            return jnp.sum(jnp.sin(sol.q)) + jnp.sum(sol.p**2)
+
+        return jax.grad(loss)(dt)
+
+    curvature = jax.jit(jax.jacfwd(slope), static_argnums=1)
+    dt = jnp.asarray(0.02)
+    np.testing.assert_allclose(curvature(dt, eg.Echo()), curvature(dt, eg.Backprop()), rtol=1e-9)
+
+
+def test_a_hessian_of_an_equilibrium():
+    """The energy is stationary in the state, its slope by a parameter is not."""
+    x = {"stiffness": jnp.asarray([1.0, 2.0]), "field": jnp.asarray([0.5, 0.7]), "bond": jnp.asarray(0.4)}
+
+    def loss(x, rule):
+        def energy(s, u):
+            well = 0.5 * jnp.sum(x["stiffness"] * s**2) + 0.1 * jnp.sum(s**4)
+            return well - x["field"] @ s + x["bond"] * s[0] * s[1]
+
+        found = eg.equilibrium(energy, jnp.zeros(2), gradient=rule, solver=eg.Newton())
+        return jnp.sum(jnp.sin(found.state)) + found.energy
+
+    def turned(rule):
+        return flat(jax.jit(lambda x: jax.jvp(jax.grad(lambda x: loss(x, rule)), (x,), (x,))[1])(x))
+
+    np.testing.assert_allclose(turned(eg.EP()), turned(eg.Implicit()), rtol=1e-9)
+
+
 def test_a_hessian_of_a_linear_unit(new_key):
     """Its rotations are made in integers, which have no derivative of their own."""
     u = jax.random.normal(new_key(), (6, 2))

@@ -106,7 +106,7 @@ def _read_lagrangian(
 
     v = unravel(root(residual, flat))
     middle, (force, _) = slopes(v)
-    h = jax.lax.stop_gradient(eqx.combine(wanted, rest).h)
+    h = eqx.combine(wanted, rest).h
 
     def discrete(wanted: World, x: State) -> Float[Array, ""]:
         """Return h L with the ends held, so that the velocity is theirs divided by the step."""
