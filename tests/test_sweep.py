@@ -75,6 +75,50 @@ def test_without_noise_there_is_no_deviation_and_a_holomorphic_nudge_tells_its_l
     assert sweep.best is sweep.rows[0]
 
 
+@pytest.mark.float64_only
+def test_an_estimate_is_of_the_nudge_alone():
+    """A loss may have other ways to its parameters than one solve: a penalty, and solves in a row. They may be complex,
+    where the sum of the squares of an error is not its norm.
+    """
+
+    def penalised(x, gradient):
+        gravity, state = x
+        for _ in range(2):
+            start, system = eg.InitialValue(*state), Pendula(1 + gravity.real * gravity.imag)
+            sol = eg.solve(system, start, dt=0.1, steps=15, gradient=gradient, save=eg.FinalNode())
+            state = sol.q, sol.p
+        return jnp.sum(jnp.sin(state[0])) + 3 * jnp.sum(jnp.abs(gravity) ** 2)
+
+    x = jnp.asarray([1 + 0.3j, 0.6 - 0.8j, 1 + 1j]), (jnp.asarray([0.9, -0.4, 0.2]), jnp.asarray([0.3, 0.5, -0.8]))
+    # Arrays are strengths too.
+    rows = eg.nudge_sweep(penalised, x, np.asarray([0.1, 0.05]), nudge=lambda r: eg.Holomorphic(r, 4)).rows
+    for row in rows:
+        assert row["estimate"] == pytest.approx(row["error"], rel=0.2)
+    leaks = np.asarray([row["leak"] for row in rows])
+    assert np.log2(leaks[0] / leaks[1]) == pytest.approx(2, abs=0.2)
+
+
+@pytest.mark.float64_only
+def test_what_is_not_finite_is_never_the_best():
+    def unguarded(system, gradient):
+        start = eg.InitialValue(jnp.asarray([0.9, -0.4, 0.2]), jnp.asarray([0.3, 0.5, -0.8]))
+        sol = eg.solve(system, start, dt=0.1, steps=30, gradient=gradient, save=eg.FinalNode(), throw=False)
+        return jnp.sum(sol.q**2)
+
+    sweep = eg.nudge_sweep(unguarded, SYSTEM, [1e308, 0.1])
+    assert "not finite" in str(sweep.rows[0]["refused"])
+    assert sweep.best is sweep.rows[1]
+
+
+@pytest.mark.float64_only
+def test_a_complex_step_needs_no_estimate():
+    """Real nudges that would tell its error are lost in rounding; it is not."""
+    sweep = eg.nudge_sweep(loss, SYSTEM, [1e-20], nudge=lambda r: eg.Holomorphic(r, 2))
+    assert sweep.best["error"] < 1e-13
+    assert sweep.best["estimate"] is None
+    assert str(sweep).splitlines()[-1].split()[-2:] == ["-", "-"]
+
+
 def test_a_noisy_reading_is_of_the_right_size_and_repeats_with_its_key():
     """One step and a linear drift: dC/dq₀ is read off the state, so its deviation is σ/(√2 β) per coordinate."""
 
@@ -107,12 +151,18 @@ def test_a_noisy_reading_is_of_the_right_size_and_repeats_with_its_key():
         ({"betas": []}, ValueError, "no strengths"),
         ({"betas": [0.1], "noise": -1.0}, ValueError, "standard deviation"),
         ({"betas": [0.1], "noise": 1.0, "repeats": 1}, ValueError, "at least two"),
+        ({"betas": 0.1}, TypeError, "are no strengths"),
+        ({"betas": [0.1, None]}, TypeError, "are no strengths"),
+        ({"betas": np.asarray([0.1, 0.0])}, ValueError, "not zero"),
         ({"betas": [0.1], "nudge": lambda beta: eg.Infinitesimal()}, TypeError, "not a finite nudge"),
+        ({"betas": [0.1], "nudge": eg.Symmetric(0.1)}, TypeError, "Pass Symmetric itself"),
+        ({"betas": [0.1], "params": 1.0}, ValueError, "no floating-point arrays"),
+        ({"betas": [0.1], "loss": lambda system, gradient: loss(system, eg.Echo())}, ValueError, "Hand it on"),
     ],
 )
 def test_misuse_is_refused_at_once(options, error, complaint):
     with pytest.raises(error, match=complaint):
-        eg.nudge_sweep(loss, SYSTEM, **options)
+        eg.nudge_sweep(**{"loss": loss, "params": SYSTEM, **options})
 
 
 def test_errors_relative_to_nothing_are_refused():

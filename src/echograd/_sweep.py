@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .gradients import AbstractGradient, Echo
-from .nudge import AbstractFiniteNudge, AbstractNudge, Holomorphic, Infinitesimal, Noisy, Symmetric
+from .nudge import AbstractFiniteNudge, Holomorphic, Infinitesimal, Noisy, Symmetric
+from .nudge._finite import joined
 
 Loss = Callable[[Any, AbstractGradient], Float[Array, ""]]
 
@@ -24,7 +25,7 @@ class SweepRow(TypedDict):
     error: float
     bias: float
     deviation: float
-    estimate: float
+    estimate: float | None
     leak: float | None
     refused: str | None
 
@@ -40,8 +41,9 @@ class NudgeSweep:
         rows: one dictionary for every strength: `beta`; `error`, the root mean square of $\|g_i - g_0\|$; `bias`,
             $\|\bar g - g_0\|$ cleared of what is left of the noise in the mean; `deviation`, the root mean square of
             $\|g_i - \bar g\|$; `estimate`, what the nudge itself estimates its truncation error to be, without noise
-            and without knowing $g_0$; `leak`, the imaginary leak of a holomorphic nudge, `None` for others; `refused`,
-            the reason why there is no gradient at this strength (the numbers are then NaN), else `None`.
+            and without knowing $g_0$, `None` where that is lost in rounding; `leak`, the imaginary leak of a
+            holomorphic nudge, `None` for others; `refused`, the reason why there is no gradient at this strength (the
+            numbers are then NaN), else `None`.
         nudge: name of the nudge.
         noise: standard deviation of the noise on every reading.
         repeats: number of noises at each strength; 1 without noise.
@@ -85,7 +87,7 @@ class NudgeSweep:
 def nudge_sweep(
     loss: Loss,
     params: PyTree,
-    betas: Sequence[float | Literal["auto"]],
+    betas: Sequence[float | Literal["auto"]] | np.ndarray | Array,
     *,
     nudge: Callable[[Any], AbstractFiniteNudge] = Symmetric,
     noise: float = 0.0,
@@ -101,7 +103,7 @@ def nudge_sweep(
     Args:
         loss: function `(params, gradient) -> scalar` that hands `gradient` to `solve`.
         params: PyTree whose floating-point arrays are differentiated.
-        betas: strengths to try; `"auto"` is one of them.
+        betas: strengths to try, a sequence or an array; `"auto"` is one of them.
         nudge: function from a strength to a finite nudge: `Symmetric` (default), `OneSided`, or
             `lambda r: eg.Holomorphic(r, points=8)`.
         noise: standard deviation of Gaussian noise on every coordinate and momentum that is read (see `Noisy`).
@@ -113,9 +115,9 @@ def nudge_sweep(
         `NudgeSweep` with `rows`, `best` and `table()`.
 
     Raises:
-        TypeError: if `nudge` does not return a finite nudge.
-        ValueError: if there are no strengths, fewer than two repeats with noise, negative noise, or if the exact
-            gradient is zero or not finite.
+        TypeError: if `betas` are no numbers, or `nudge` does not return a finite nudge.
+        ValueError: if there are no strengths or no parameters, if the loss makes no use of its `gradient`, for fewer
+            than two repeats with noise, negative noise, or if the exact gradient is zero or not finite.
 
     Source: A. Laborieux et al. (2021) and A. Laborieux and F. Zenke, arXiv 2209.00530, for the bias of static nudges.
 
@@ -126,84 +128,130 @@ def nudge_sweep(
         gradient = eg.Echo(eg.Symmetric(sweep.best["beta"]))
         ```
     """
-    if not betas:
-        raise ValueError("nudge_sweep: no strengths. Pass a sequence such as [1e-3, 1e-2, 1e-1].")
+    strengths = _strengths(betas)
     if not (noise >= 0 and math.isfinite(noise)):
         raise ValueError(f"nudge_sweep: noise={noise!r} is a standard deviation, zero or positive and finite.")
     if noise and repeats < 2:
         raise ValueError(f"nudge_sweep: repeats={repeats!r}; a deviation needs at least two.")
-    for beta in betas:
-        if not isinstance(nudge(beta), AbstractFiniteNudge):
+    for beta in strengths:
+        made = nudge(beta) if callable(nudge) else nudge
+        if not callable(nudge) or not isinstance(made, AbstractFiniteNudge):
             raise TypeError(
-                f"nudge_sweep: nudge({beta!r}) is {nudge(beta)!r}, not a finite nudge. Pass Symmetric itself, or a "
-                "function such as lambda beta: Richardson(beta, order=4)."
+                f"nudge_sweep: {made!r} is not a finite nudge made by a function of its strength. Pass Symmetric "
+                "itself, or a function such as lambda beta: Richardson(beta, order=4)."
             )
+    if not jax.tree.leaves(eqx.filter(params, eqx.is_inexact_array)):
+        raise ValueError(
+            "nudge_sweep: `params` holds no floating-point arrays, so there is nothing to differentiate. Wrap numbers "
+            "in jnp.asarray."
+        )
+    if _ignores_gradient(loss, params):
+        raise ValueError(
+            "nudge_sweep: the loss makes no use of its second argument, so that no nudge would ever be seen. Hand it "
+            "on: solve(..., gradient=gradient)."
+        )
     exact = _gradient(loss, params, Echo(Infinitesimal()) if reference is None else reference)
     size = float(np.linalg.norm(exact))
     if not (size > 0 and math.isfinite(size)):
         raise ValueError(f"nudge_sweep: the exact gradient has norm {size}, so no error is relative to it.")
 
     keys = jax.random.split(jax.random.key(0) if key is None else key, repeats) if noise else None
-    rows = [_row(loss, params, beta, nudge, noise, keys, exact) for beta in betas]
-    return NudgeSweep(rows, type(nudge(betas[0])).__name__, float(noise), repeats if noise else 1)
+    rows = [_row(loss, params, beta, nudge, noise, keys, exact) for beta in strengths]
+    return NudgeSweep(rows, type(nudge(strengths[0])).__name__, float(noise), repeats if noise else 1)
 
 
+def _ignores_gradient(loss: Any, params: PyTree) -> bool:
+    """Return whether a loss can do with what is no gradient."""
+    try:
+        eqx.filter_eval_shape(loss, params, "no gradient")
+    except Exception:  # whatever it complains of
+        return False
+    return True
+
+
+def _strengths(betas: Any) -> list[Any]:
+    """Return the strengths as Python numbers, and `"auto"` as it is."""
+    try:
+        found = [
+            beta if isinstance(beta, str) else float(beta) for beta in ([betas] if isinstance(betas, str) else betas)
+        ]
+    except TypeError:
+        raise TypeError(
+            f"nudge_sweep: betas={betas!r} are no strengths. Pass a sequence or an array of numbers, such as "
+            '[1e-3, 1e-2, 1e-1]; "auto" may be among them.'
+        ) from None
+    if not found:
+        raise ValueError("nudge_sweep: no strengths. Pass a sequence such as [1e-3, 1e-2, 1e-1].")
+    return found
+
+
+@np.errstate(over="ignore")  # what overflows is infinite, and is told so
 def _row(
     loss: Loss, params: PyTree, beta: Any, nudge: Any, noise: float, keys: PRNGKeyArray | None, exact: np.ndarray
 ) -> SweepRow:
-    # As an array, one compiled program serves all strengths.
-    scheme = nudge(beta if isinstance(beta, str) else jnp.asarray(beta, exact.dtype))
-    name = beta if isinstance(beta, str) else float(beta)
+    # As arrays, one compiled program serves all strengths.
+    scheme = nudge(beta if isinstance(beta, str) else jnp.asarray(beta, float))
+    scale = jnp.asarray(noise, float)
     size = np.linalg.norm(exact)
 
-    def norm(nudge: AbstractNudge) -> float:
-        return float(np.linalg.norm(_gradient(loss, params, Echo(nudge))) / size)
+    def quiet(nudge: AbstractFiniteNudge) -> np.ndarray:
+        # Truncation alone, but at the strength that an automatic choice takes against this noise.
+        return _gradient(loss, params, Echo(nudge if keys is None else Noisy(nudge, scale, keys[0], quiet=True)))
+
+    def change(more: AbstractFiniteNudge) -> float | None:
+        """Return how much the gradient changes if the nudge reads something more, unless rounding hides that."""
+        # The gradient of what is read alone would be another: a loss may have other ways to its parameters, and several
+        # solves in a row.
+        try:
+            return float(np.linalg.norm((quiet(joined(scheme, more)) - plain) / size))
+        except eqx.EquinoxRuntimeError:
+            return None
 
     try:
-        if keys is None:
-            found = _gradient(loss, params, Echo(scheme))[None]
-        else:
-            found = _noisy_gradients(loss, params, scheme, jnp.asarray(noise, exact.dtype), keys)
-        # Truncation alone, but at the strength that an automatic choice takes against this noise.
-        error = scheme.error()
-        estimate = norm(error if keys is None else Noisy(error, jnp.asarray(noise, exact.dtype), keys[0], quiet=True))
-        leak = norm(scheme.leak()) if isinstance(scheme, Holomorphic) and scheme.power > 2 else None
+        plain = quiet(scheme)
+        found = plain[None] if keys is None else _noisy_gradients(loss, params, scheme, scale, keys)
     except eqx.EquinoxRuntimeError as refusal:
-        reason = str(refusal).split("equinox.EquinoxRuntimeError: ")[-1].split("\n\n")[0].strip()
-        nan = math.nan
-        return SweepRow(beta=name, error=nan, bias=nan, deviation=nan, estimate=nan, leak=None, refused=reason)
-    mean = found.mean(0)
+        return _refused(beta, str(refusal).split("equinox.EquinoxRuntimeError: ")[-1].split("\n\n")[0].strip())
+    found = found / size
+    if not np.linalg.norm(found) < math.inf:
+        return _refused(beta, "the gradient is not finite. Likely causes: a nudge that is much too strong, or noise.")
+    mean, exact = found.mean(0), exact / size
     count = len(found)
     variance = float(np.sum((found - mean) ** 2)) / (count - 1) if count > 1 else 0.0
     # What the noise leaves in the mean is no bias.
     bias = float(np.sum((mean - exact) ** 2)) - variance / count
     square = float(np.sum((found - exact) ** 2)) / count
-    numbers = [float(np.sqrt(max(x, 0.0)) / size) for x in (square, bias, variance)]
-    return SweepRow(
-        beta=name, error=numbers[0], bias=numbers[1], deviation=numbers[2], estimate=estimate, leak=leak, refused=None
-    )
+    error, bias, deviation = (max(x, 0.0) ** 0.5 for x in (square, bias, variance))
+    leak = change(scheme.leak()) if isinstance(scheme, Holomorphic) and scheme.power > 2 else None
+    estimate = change(scheme.error())
+    return SweepRow(beta=beta, error=error, bias=bias, deviation=deviation, estimate=estimate, leak=leak, refused=None)
 
 
-def _flat(gradient: PyTree) -> Array:
-    return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(gradient)])
+def _refused(beta: Any, reason: str) -> SweepRow:
+    nan = math.nan
+    return SweepRow(beta=beta, error=nan, bias=nan, deviation=nan, estimate=nan, leak=None, refused=reason)
+
+
+def _flat(gradient: PyTree, axes: int = 0) -> np.ndarray:
+    """Return a gradient as real numbers in a row, behind some leading axes."""
+    leaves = [np.asarray(x) for x in jax.tree.leaves(gradient)]
+    parts = [part for x in leaves for part in ((x.real, x.imag) if np.iscomplexobj(x) else (x,))]
+    return np.concatenate([x.reshape(*x.shape[:axes], -1).astype(float) for x in parts], -1)
 
 
 @eqx.filter_jit
-def _jitted(loss: Loss, params: PyTree, gradient: AbstractGradient) -> Array:
-    return _flat(eqx.filter_grad(loss)(params, gradient))
+def _jitted(loss: Loss, params: PyTree, gradient: AbstractGradient) -> PyTree:
+    return eqx.filter_grad(loss)(params, gradient)
 
 
 def _gradient(loss: Loss, params: PyTree, gradient: AbstractGradient) -> np.ndarray:
-    return np.asarray(_jitted(loss, params, gradient))
+    return _flat(_jitted(loss, params, gradient))
 
 
 @eqx.filter_jit
-def _sampled(loss: Loss, params: PyTree, nudge: AbstractFiniteNudge, noise: Array, keys: PRNGKeyArray) -> Array:
-    def one(key: PRNGKeyArray) -> Array:
-        return _flat(eqx.filter_grad(loss)(params, Echo(Noisy(nudge, noise, key))))
-
-    return jax.lax.map(one, keys)
+def _sampled(loss: Loss, params: PyTree, nudge: AbstractFiniteNudge, noise: Array, keys: PRNGKeyArray) -> PyTree:
+    return jax.lax.map(lambda key: eqx.filter_grad(loss)(params, Echo(Noisy(nudge, noise, key))), keys)
 
 
 def _noisy_gradients(loss: Loss, params: PyTree, nudge: Any, noise: Array, keys: PRNGKeyArray) -> np.ndarray:
-    return np.asarray(_sampled(loss, params, nudge, noise, keys))
+    return _flat(_sampled(loss, params, nudge, noise, keys), 1)

@@ -158,6 +158,14 @@ class Stencil(AbstractFiniteNudge):
         return (1 / len(self.nodes),) * len(self.nodes)
 
 
+def joined(nudge: AbstractFiniteNudge, other: AbstractFiniteNudge) -> Stencil:
+    """Return the nudge that reads what two of the same strength read together."""
+    weights = dict.fromkeys((*nudge.nodes, *other.nodes), 0.0)
+    for node, weight in zip((*nudge.nodes, *other.nodes), (*nudge.weights, *other.weights), strict=True):
+        weights[node] += weight
+    return Stencil(nudge.beta, tuple(weights), tuple(weights.values()), nudge.power)
+
+
 def central_weights(nodes: tuple[float, ...]) -> tuple[float, ...]:
     r"""Return the weights of $f(n_j) - f(-n_j)$ that give $f'(0)$ exactly for odd polynomials of degree < 2 len.
 
