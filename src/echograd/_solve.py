@@ -471,15 +471,15 @@ def stable(problem: Problem, z0: State) -> State:
     def stiffness(w: PyTree) -> PyTree:
         return jax.jvp(jax.grad(lambda q: system.potential(world.t0, q, u0)), (q0,), (w,))[1]
 
-    def iterate(_: Any, f: PyTree) -> PyTree:
-        f = stiffness(mobility(f))
-        size = _tree.norm(f)
-        return _tree.scale(1 / jnp.where(size > 0, size, 1), f)
+    def iterate(_: Any, carry: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
+        f, _ = carry
+        w = mobility(f)
+        after, weight = stiffness(w), _tree.dot(f, w)
+        size = _tree.norm(after)
+        quotient = jnp.where(weight > 0, _tree.dot(w, after) / jnp.where(weight > 0, weight, 1), 0)
+        return _tree.scale(1 / jnp.where(size > 0, size, 1), after), quotient
 
-    f = jax.lax.fori_loop(0, 24, iterate, _tree.spread(q0))
-    w = mobility(f)
-    weight = _tree.dot(f, w)
-    largest = jnp.where(weight > 0, _tree.dot(w, stiffness(w)) / jnp.where(weight > 0, weight, 1), 0)
+    _, largest = jax.lax.fori_loop(0, 25, iterate, (_tree.spread(q0), jnp.zeros_like(world.h)))
     return eqx.error_if(
         z0,
         world.h**2 * largest > limit * (1 + 1e-5),

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, Integer, PyTree
 
 
 def add(a: PyTree, b: PyTree) -> PyTree:
@@ -90,11 +90,21 @@ def put(a: PyTree, index: Any, value: PyTree) -> PyTree:
 
 
 def spread(a: PyTree, seed: int = 0) -> PyTree:
-    """Return fixed pseudo-random unit-scale numbers shaped like `a`: a probe direction without symmetry."""
+    """Return fixed numbers of variance 1 shaped like `a`: a probe direction without symmetry."""
     leaves, treedef = jax.tree.flatten(a)
-    key = jax.random.key(seed)
-    draws = [jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype) for i, x in enumerate(leaves)]
+    # A stretch of indices for every leaf. Random numbers of JAX's would be most of a small program's compilation.
+    first = [np.uint32((1_000_003 * i + 7_919 * seed) * 65_537 % 2**32) for i in range(len(leaves))]
+    draws = [hashed(jax.lax.iota(jnp.uint32, x.size) + k, x.dtype) for x, k in zip(leaves, first, strict=True)]
+    draws = [(12**0.5 * (x - 0.5)).reshape(leaf.shape) for x, leaf in zip(draws, leaves, strict=True)]
     return jax.tree.unflatten(treedef, draws)
+
+
+def hashed(k: Integer[Array, "*shape"], dtype: Any) -> Float[Array, "*shape"]:
+    """Return a number between 0 and 1 for every index, without a pattern."""
+    x = k.astype(jnp.uint32) + jnp.uint32(1)
+    for _ in range(2):
+        x = (x ^ (x >> jnp.uint32(16))) * jnp.uint32(0x45D9F3B)
+    return (x ^ (x >> jnp.uint32(16))).astype(dtype) / 2.0**32
 
 
 def complexified(dtype: Any) -> np.dtype:

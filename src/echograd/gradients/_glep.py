@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..boundary import dual_rows
 from ..integrators import State, World
@@ -67,7 +68,10 @@ class Glep(AbstractNudgedGradient):
         # The same nudged path either way; where the machine can run it forward that is what is done.
         forward = reversible(problem.world, problem.steps, z0)
         forward &= read_as_it_was(wanted.world, rest.world, problem.steps, z0)
-        response = jax.lax.cond(forward, lambda: nudged("echo"), lambda: nudged("backward"))
+        if isinstance(forward, np.bool_):
+            response = nudged("echo")
+        else:
+            response = jax.lax.cond(forward, lambda: nudged("echo"), lambda: nudged("backward"))
         return vouched(problem, z0, final, response, self)
 
     def read_path(
