@@ -57,10 +57,7 @@ def specimen(request):
 
 
 def boundary(system, start):
-    first, second = start(system)
-    if isinstance(system, eg.Lagrangian):
-        return eg.InitialValue(first, v=second)
-    return eg.InitialValue(first, second)
+    return eg.InitialValue(*start(system))
 
 
 def held(u):
@@ -187,7 +184,7 @@ def test_what_is_known_of_them():
     q, p = cluster.start()
     np.testing.assert_allclose(jnp.sum(jax.grad(cluster.potential, 1)(0.0, q, None), 0), 0, atol=1e-14)
     np.testing.assert_allclose(jnp.sum(p, 0), 0, atol=1e-14)
-    pair = systems.NBody(mass=(2.0, 3.0), softening=1e-6)
+    pair = systems.NBody(mass=(2.0, 3.0), softening=0.0)
     force = -jax.grad(pair.potential, 1)(0.0, jnp.asarray([[0.0, 0.0], [10.0, 0.0]]), None)
     np.testing.assert_allclose(force, [[0.06, 0.0], [-0.06, 0.0]], atol=1e-12)
 
@@ -195,6 +192,10 @@ def test_what_is_known_of_them():
     charge = systems.ChargedParticle(mass=2.0, charge=3.0, field=0.5, trap=0.0)
     sol = run(charge, 2 * jnp.pi / 0.75 / 4 / 400, 400, jnp.zeros(2), jnp.asarray([0.0, 2.0]))
     np.testing.assert_allclose(sol.q, [1 / 0.75, 1 / 0.75], atol=1e-4)
+
+    # A start is coordinates and momenta, of a Lagrangian too: m l² sin²θ times 2 rad/s.
+    q, p = systems.SphericalPendulum(mass=2.0, length=3.0).start()
+    np.testing.assert_allclose(p, [0.0, 2 * 9 * np.sin(1.0) ** 2 * 2], rtol=1e-14)
 
     # A spherical pendulum at the right rate goes round in a circle: nothing lifts it.
     sphere, rate = systems.SphericalPendulum(length=2.0), np.sqrt(9.81 / 2 / np.cos(1.0))
@@ -225,6 +226,58 @@ def test_what_is_known_of_them():
     np.testing.assert_allclose(
         -jax.grad(duffing.potential, 1)(0.0, jnp.asarray(q), None), force - 0.5 * q**3, atol=1e-12
     )
+
+
+def test_inputs_that_are_no_force_are_refused(specimen):
+    """They would be broadcast, or change nothing."""
+    q, p = specimen.start(specimen.system)
+    real = specimen.u is None or not jnp.iscomplexobj(specimen.u)
+    for shape in ((*q.shape, 1), (1, *q.shape), (1,)):
+        u = jnp.ones(shape, q.dtype if real else jnp.result_type(complex))
+        with pytest.raises(ValueError, match=r"the input held during a step|takes no inputs|the source held"):
+            eqx.filter_eval_shape(specimen.system, jnp.zeros(()), q, p, u)
+
+
+ONE_FOR_EACH = {
+    "FPUTChain": {"mass": 8, "stiffness": 9, "alpha": 9, "beta": 9},
+    "PendulumChain": {"mass": 8, "length": 8, "coupling": 7},
+    "LCLadder": {"capacitance": 8, "inductance": 7},
+    "SineGordon": {"speed": 7, "frequency": 8},
+    "DuffingNetwork": {"mass": 8, "stiffness": 8, "hardening": 8},
+    "OscillatorNetwork": {"mass": 6, "stiffness": 6},
+    "NBody": {"mass": 4},
+}
+
+
+@pytest.mark.parametrize("name", ONE_FOR_EACH)
+def test_parameters_that_do_not_fit_the_state_are_refused(name):
+    """A column of numbers against a row of coordinates would be summed as a table."""
+    specimen = ZOO[name]
+    q, p = specimen.start(specimen.system)
+
+    def energy(system):
+        return system(jnp.zeros(()), q, p, None)
+
+    shapes = ONE_FOR_EACH[name]
+    for field, n in shapes.items():
+        for shape in ((n, 1), (1, n), (n + 1,)):
+            wrong = eqx.tree_at(lambda s, f=field: getattr(s, f), specimen.system, jnp.ones(shape))
+            with pytest.raises(ValueError, match=rf"{name}: {field} has shape"):
+                eqx.filter_eval_shape(energy, wrong)
+
+    many = eqx.tree_at(
+        lambda s: [getattr(s, f) for f in shapes], specimen.system, [jnp.ones(n) for n in shapes.values()]
+    )
+    batch = jax.tree.map(lambda x: jnp.stack([x, x]), many)
+    assert eqx.filter_eval_shape(jax.vmap(energy), batch).shape == (2,)
+
+
+def test_tables_that_do_not_fit_the_state_are_refused():
+    network, pond = eg.systems.DuffingNetwork(coupling=jnp.ones((1, 1))), eg.systems.WaveField(jnp.ones((1, 4)))
+    q, wide = jnp.ones(3), jnp.ones((3, 4))
+    for system, state, field in ((network, q, "coupling"), (pond, wide, "speed")):
+        with pytest.raises(ValueError, match=f"{field} has shape"):
+            eqx.filter_eval_shape(system, jnp.zeros(()), state, state, None)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class ChargedParticle(Hamiltonian):
 
     def __call__(self, t: Scalar, q: Float[Array, "2"], p: Float[Array, "2"], u: Any) -> Scalar:
         moving = p - 0.5 * self.charge * self.field * jnp.stack([-q[1], q[0]])
-        return jnp.sum(moving**2) / (2 * self.mass) + 0.5 * self.trap * jnp.sum(q**2) - work(q, u)
+        return jnp.sum(moving**2) / (2 * self.mass) + 0.5 * self.trap * jnp.sum(q**2) - work(self, q, u)
 
     def mirror(self, q: Float[Array, "2"]) -> Float[Array, "2"]:
         return jnp.stack([q[0], -q[1]])

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._base import Scalar, SeparableHamiltonian
-from ._parameter import parameter, work
+from ._parameter import check_shapes, parameter, work
 
 
 class LCLadder(SeparableHamiltonian):
@@ -37,10 +37,12 @@ class LCLadder(SeparableHamiltonian):
     inductance: Float[Array, "..."] = parameter(1.0)
 
     def kinetic(self, t: Scalar, p: Float[Array, " n"]) -> Scalar:
+        check_shapes(self, p.shape, "capacitance")
         return 0.5 * jnp.sum(p**2 / self.capacitance)
 
     def potential(self, t: Scalar, q: Float[Array, " n"], u: Any) -> Scalar:
-        return 0.5 * jnp.sum(jnp.diff(q) ** 2 / self.inductance) - work(q[0], u)
+        check_shapes(self, (q.size - 1,), "inductance")
+        return 0.5 * jnp.sum(jnp.diff(q) ** 2 / self.inductance) - work(self, q[0], u)
 
     def start(self, n: int = 16) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """Return a ladder of `n` nodes, the first few of them charged."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._base import Scalar, SeparableHamiltonian
-from ._parameter import as_parameter, parameter, work
+from ._parameter import as_parameter, check_shapes, parameter, work
 
 
 class SineGordon(SeparableHamiltonian):
@@ -42,9 +42,11 @@ class SineGordon(SeparableHamiltonian):
         return jnp.sum(p**2) / (2 * self.spacing)
 
     def potential(self, t: Scalar, q: Float[Array, " n"], u: Any) -> Scalar:
+        check_shapes(self, (q.size - 1,), "speed")
+        check_shapes(self, q.shape, "frequency")
         slope = self.speed * jnp.diff(q)
         well = self.frequency**2 * (1 - jnp.cos(q))
-        return jnp.sum(slope**2) / (2 * self.spacing) + self.spacing * jnp.sum(well) - work(q, u)
+        return jnp.sum(slope**2) / (2 * self.spacing) + self.spacing * jnp.sum(well) - work(self, q, u)
 
     def start(self, n: int = 64, velocity: float = 0.5) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         r"""Return a kink a quarter of the way along, moving at `velocity` (a fraction of $c$).
@@ -95,12 +97,13 @@ class WaveField(SeparableHamiltonian):
             )
 
     def kinetic(self, t: Scalar, p: Float[Array, "rows columns"]) -> Scalar:
+        check_shapes(self, p.shape, "speed", number=False)
         return 0.5 * jnp.sum((self.speed * p) ** 2)
 
     def potential(self, t: Scalar, q: Float[Array, "rows columns"], u: Any) -> Scalar:
         walled = jnp.pad(q, 1)
         slopes = jnp.sum(jnp.diff(walled, axis=0) ** 2) + jnp.sum(jnp.diff(walled, axis=1) ** 2)
-        return slopes / (2 * self.spacing**2) - work(q, u)
+        return slopes / (2 * self.spacing**2) - work(self, q, u)
 
     def start(self) -> tuple[Float[Array, "rows columns"], Float[Array, "rows columns"]]:
         """Return a bump in the middle, at rest: it spreads as a ring."""

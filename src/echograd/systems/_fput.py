@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._base import Scalar, SeparableHamiltonian
-from ._parameter import parameter, work
+from ._parameter import check_shapes, parameter, work
 
 
 class FPUTChain(SeparableHamiltonian):
@@ -42,13 +42,15 @@ class FPUTChain(SeparableHamiltonian):
     beta: Float[Array, "..."] = parameter(0.0)
 
     def kinetic(self, t: Scalar, p: Float[Array, " n"]) -> Scalar:
+        check_shapes(self, p.shape, "mass")
         return 0.5 * jnp.sum(p**2 / self.mass)
 
     def potential(self, t: Scalar, q: Float[Array, " n"], u: Any) -> Scalar:
+        check_shapes(self, (q.size + 1,), "stiffness", "alpha", "beta")
         # Not differences of the padded chain, though that is the same: the derivative of this one needs no padding.
         wall = jnp.zeros(1, q.dtype)
         r = jnp.concatenate([q, wall]) - jnp.concatenate([wall, q])
-        return jnp.sum(self.stiffness * r**2 / 2 + self.alpha * r**3 / 3 + self.beta * r**4 / 4) - work(q, u)
+        return jnp.sum(self.stiffness * r**2 / 2 + self.alpha * r**3 / 3 + self.beta * r**4 / 4) - work(self, q, u)
 
     def start(self, n: int = 32, amplitude: float = 1.0) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """Return `n` masses at rest in the shape of the slowest mode: where the recurrence was seen."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._base import Scalar, SeparableHamiltonian
-from ._parameter import parameter
+from ._parameter import check_shapes, parameter, undriven
 
 
 class Kepler(SeparableHamiltonian):
@@ -37,6 +37,7 @@ class Kepler(SeparableHamiltonian):
         return jnp.sum(p**2) / (2 * self.mass)
 
     def potential(self, t: Scalar, q: Float[Array, " dimension"], u: Any) -> Scalar:
+        undriven(self, u)
         return -self.attraction / jnp.sqrt(jnp.sum(q**2))
 
     def start(self, eccentricity: float = 0.3) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
@@ -74,13 +75,17 @@ class NBody(SeparableHamiltonian):
     softening: Scalar = parameter(0.1)
 
     def kinetic(self, t: Scalar, p: Float[Array, "n dimension"]) -> Scalar:
+        check_shapes(self, p.shape[:1], "mass", number=False)
         return 0.5 * jnp.sum(jnp.sum(p**2, 1) / self.mass)
 
     def potential(self, t: Scalar, q: Float[Array, "n dimension"], u: Any) -> Scalar:
+        undriven(self, u)
         # Bodies last, so that the innermost loop runs over n numbers and not over three.
         apart = q.T[:, :, None] - q.T[:, None, :]
-        nearness = jax.lax.rsqrt(jnp.sum(apart**2, 0) + self.softening**2)
-        nearness = jnp.where(jnp.eye(len(q), dtype=bool), 0, nearness)
+        itself = jnp.eye(len(q), dtype=bool)
+        # Before the root as well as after it: without softening a body is at distance zero of itself.
+        square = jnp.where(itself, 1, jnp.sum(apart**2, 0) + self.softening**2)
+        nearness = jnp.where(itself, 0, jax.lax.rsqrt(square))
         return -0.5 * self.gravitation * jnp.sum(self.mass * jnp.sum(nearness * self.mass[None], 1))
 
     def start(self, seed: int = 0, dimension: int = 3) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ._base import Scalar, SeparableHamiltonian
-from ._parameter import parameter, work
+from ._parameter import check_shapes, parameter, work
 
 _RING = tuple(tuple(0.2 if (i - j) % 8 in (1, 7) else 0.0 for j in range(8)) for i in range(8))
 
@@ -52,12 +52,14 @@ class OscillatorNetwork(SeparableHamiltonian):
             )
 
     def kinetic(self, t: Scalar, p: Float[Array, " n"]) -> Scalar:
+        check_shapes(self, p.shape, "mass")
         return 0.5 * jnp.sum(p**2 / self.mass)
 
     def potential(self, t: Scalar, q: Float[Array, " n"], u: Any) -> Scalar:
+        check_shapes(self, q.shape, "stiffness")
         one, other = np.triu_indices(q.size, 1)
         springs = jnp.sum(self.stiffness * q**2) + jnp.sum(self.bonds * (q[one] - q[other]) ** 2)
-        return 0.5 * springs - work(q[0], u)
+        return 0.5 * springs - work(self, q[0], u)
 
     def start(self) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """Return the second oscillator pulled aside, all at rest."""
@@ -103,12 +105,15 @@ class DuffingNetwork(SeparableHamiltonian):
             raise ValueError(f"DuffingNetwork: coupling has shape {self.coupling.shape}; give a square matrix.")
 
     def kinetic(self, t: Scalar, p: Float[Array, " n"]) -> Scalar:
+        check_shapes(self, p.shape, "mass")
         return 0.5 * jnp.sum(p**2 / self.mass)
 
     def potential(self, t: Scalar, q: Float[Array, " n"], u: Any) -> Scalar:
+        check_shapes(self, q.shape, "stiffness", "hardening")
+        check_shapes(self, 2 * q.shape, "coupling", number=False)
         springs = jnp.sum(q**2 * (self.stiffness / 2 + self.hardening / 4 * q**2))
         apart = q[:, None] - q[None, :]
-        return springs + 0.25 * jnp.sum(self.coupling * apart**2) - work(q, u)
+        return springs + 0.25 * jnp.sum(self.coupling * apart**2) - work(self, q, u)
 
     def start(self) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """Return oscillators pulled aside by different lengths, at rest."""

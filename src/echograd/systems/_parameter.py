@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ._base import AbstractSystem
+
 
 def parameter(default: Any) -> Any:
     """Return a field for a trainable parameter: a number or an array, made an inexact array."""
@@ -21,6 +23,37 @@ def as_parameter(x: Any) -> Array:
     return jnp.asarray(x, jnp.result_type(complex if np.iscomplexobj(x) else float))
 
 
-def work(q: Array, u: Any) -> Float[Array, ""]:
+def check_shapes(system: AbstractSystem, shape: tuple[int, ...], *names: str, number: bool = True) -> None:
+    """Raise unless parameters have this shape or, where one will do, are one number: others would be broadcast.
+
+    It is asked where they meet the state, and not when they are set: of a batch, `vmap` takes away the leading axis.
+    """
+    for name in names:
+        found = jnp.shape(getattr(system, name))
+        if found != shape and not (number and found == ()):
+            raise ValueError(
+                f"{type(system).__name__}: {name} has shape {found}. For this state give {'one number or ' * number}"
+                f"shape {shape}; for a batch of systems use vmap."
+            )
+
+
+def work(system: AbstractSystem, q: Array, u: Any) -> Float[Array, ""]:
     r"""Return $u \cdot q$, what a force `u` on every coordinate takes from the potential; zero for `None`."""
-    return jnp.zeros((), q.dtype) if u is None else jnp.sum(u * q)
+    if u is None:
+        return jnp.zeros((), q.dtype)
+    found = jax.tree.map(jnp.shape, u)
+    if found != q.shape:
+        raise ValueError(
+            f"{type(system).__name__}: the input held during a step has shape {found}, and the force that it is has "
+            f"shape {q.shape}. Pass inputs of that shape, after their leading axis of steps."
+        )
+    return jnp.sum(u * q)
+
+
+def undriven(system: AbstractSystem, u: Any) -> None:
+    """Raise if an input is given to a system that none acts on."""
+    if jax.tree.leaves(u):
+        raise ValueError(
+            f"{type(system).__name__}: it takes no inputs; they would change nothing. Leave them out and give `steps`, "
+            "or derive a class from it whose energy has a term of `u`."
+        )

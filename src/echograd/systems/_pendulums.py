@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._base import Lagrangian, Scalar, SeparableHamiltonian
-from ._parameter import parameter, work
+from ._parameter import check_shapes, parameter, undriven, work
 
 
 class PendulumChain(SeparableHamiltonian):
@@ -39,12 +40,15 @@ class PendulumChain(SeparableHamiltonian):
     gravity: Scalar = parameter(9.81)
 
     def kinetic(self, t: Scalar, p: Float[Array, " n"]) -> Scalar:
+        check_shapes(self, p.shape, "mass", "length")
         return 0.5 * jnp.sum(p**2 / (self.mass * self.length**2))
 
     def potential(self, t: Scalar, q: Float[Array, " n"], u: Any) -> Scalar:
+        check_shapes(self, q.shape, "mass", "length", "gravity")
+        check_shapes(self, (q.size - 1,), "coupling")
         twist = jnp.diff(q)
         weight = self.mass * self.gravity * self.length
-        return jnp.sum(weight * (1 - jnp.cos(q))) + 0.5 * jnp.sum(self.coupling * twist**2) - work(q, u)
+        return jnp.sum(weight * (1 - jnp.cos(q))) + 0.5 * jnp.sum(self.coupling * twist**2) - work(self, q, u)
 
     def start(self, n: int = 16, angle: float = 1.0) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """Return `n` pendulums at rest, the first one lifted by `angle` and the others less and less."""
@@ -70,8 +74,7 @@ class DoublePendulum(Lagrangian):
     Example:
         ```python
         pendulum = eg.systems.DoublePendulum()
-        q, v = pendulum.start()
-        sol = eg.solve(pendulum, eg.InitialValue(q, v=v), dt=0.01, steps=200)
+        sol = eg.solve(pendulum, eg.InitialValue(*pendulum.start()), dt=0.01, steps=200)
         ```
     """
 
@@ -80,6 +83,7 @@ class DoublePendulum(Lagrangian):
     gravity: Scalar = parameter(9.81)
 
     def __call__(self, t: Scalar, q: Float[Array, "2"], v: Float[Array, "2"], u: Any) -> Scalar:
+        undriven(self, u)
         (_, lower), (l1, l2) = self.mass, self.length
         carried = jnp.array([1.0, 0.0], q.dtype) * lower + self.mass
         swing = 0.5 * jnp.sum(carried * (self.length * v) ** 2)
@@ -87,7 +91,7 @@ class DoublePendulum(Lagrangian):
         return swing + together + self.gravity * jnp.sum(carried * self.length * jnp.cos(q))
 
     def start(self) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
-        """Return angles and angular velocities: lifted to a side, at rest."""
+        """Return angles and momenta: lifted to a side, at rest."""
         q = jnp.asarray([1.0, 1.5], self.mass.dtype)
         return q, jnp.zeros_like(q)
 
@@ -110,8 +114,7 @@ class SphericalPendulum(Lagrangian):
     Example:
         ```python
         pendulum = eg.systems.SphericalPendulum(length=2.0)
-        q, v = pendulum.start()
-        sol = eg.solve(pendulum, eg.InitialValue(q, v=v), dt=0.01, steps=200)
+        sol = eg.solve(pendulum, eg.InitialValue(*pendulum.start()), dt=0.01, steps=200)
         ```
     """
 
@@ -120,10 +123,12 @@ class SphericalPendulum(Lagrangian):
     gravity: Scalar = parameter(9.81)
 
     def __call__(self, t: Scalar, q: Float[Array, "2"], v: Float[Array, "2"], u: Any) -> Scalar:
+        undriven(self, u)
         around = jnp.sin(q[0]) * v[1]
         swing = 0.5 * self.mass * self.length**2 * (v[0] ** 2 + around**2)
         return swing + self.mass * self.gravity * self.length * jnp.cos(q[0])
 
     def start(self) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
-        """Return angles and angular velocities: at 1 rad, pushed sideways."""
-        return jnp.asarray([1.0, 0.0], self.mass.dtype), jnp.asarray([0.0, 2.0], self.mass.dtype)
+        """Return angles and momenta: at 1 rad, pushed sideways at 2 rad/s."""
+        q, v = (jnp.asarray(x, self.mass.dtype) for x in ([1.0, 0.0], [0.0, 2.0]))
+        return q, jax.grad(self, 2)(jnp.zeros_like(self.mass), q, v, None)

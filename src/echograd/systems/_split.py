@@ -204,6 +204,9 @@ class Drive(AbstractPart):
     Args:
         source: $f$, a complex array of the shape of the field.
 
+    Raises:
+        ValueError: (when it acts) if the source has another shape.
+
     Example:
         ```python
         eg.systems.Drive(jnp.array([0.1 + 0.2j, 0.0]))
@@ -213,14 +216,19 @@ class Drive(AbstractPart):
     source: Complex[Array, "..."]
 
     def __call__(self, q: PyTree, p: PyTree) -> Scalar:
-        f, g = self._forces()
+        f, g = self._forces(q)
         return jnp.sum(f * q) + jnp.sum(g * p)
 
     def flow(self, q: PyTree, p: PyTree, s: Scalar) -> State:
-        f, g = self._forces()
+        f, g = self._forces(q)
         return q + s * g, p - s * f
 
-    def _forces(self) -> tuple[Array, Array]:
+    def _forces(self, q: PyTree) -> tuple[Array, Array]:
+        if jnp.shape(self.source) != q.shape:
+            raise ValueError(
+                f"Drive: the source held during a step has shape {jnp.shape(self.source)}, and the field {q.shape}. "
+                "Give one number for every entry of the field; as inputs, after their leading axis of steps."
+            )
         return 2**0.5 * self.source.real, 2**0.5 * self.source.imag
 
 
