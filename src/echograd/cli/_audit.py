@@ -60,8 +60,7 @@ def main(argv: Sequence[str]) -> int:
     to_be_written(command.json)
     with jax.enable_x64(command.precision == "float64"):
         system, start, dt = ZOO[command.system]()
-        q, v = start(system)
-        report = run(system, q, v, dt, command.steps, growth=command.growth)
+        report = run(system, InitialValue(*start(system)), dt, command.steps, growth=command.growth)
     out = console()
     setting = ", ".join(f"{name} {value}" for name, value in report.setting.items())
     out.print(f"\n{setting}\n")
@@ -79,9 +78,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def run(system: Any, q: Any, v: Any, dt: float, steps: int, *, growth: bool) -> AuditReport:
+def run(system: Any, start: InitialValue, dt: float, steps: int, *, growth: bool) -> AuditReport:
     """Audit a system under contrasting boundary conditions, all met by paths near the one from its start."""
-    start = InitialValue(q, v=v) if isinstance(system, systems.Lagrangian) else InitialValue(q, v)
     path = solve(system, start, dt=dt, steps=steps)
     q0, p0, q1, p1 = path.q[0], path.p[0], path.q[-1], path.p[-1]
     n = q0.size

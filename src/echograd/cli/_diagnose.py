@@ -49,8 +49,7 @@ def main(argv: Sequence[str]) -> int:
         raise ValueError(f"damping={command.damping:g}: a rate is zero or positive, and finite.")
     with jax.enable_x64(command.precision == "float64"):
         system, start, dt = ZOO[command.system]()
-        q, second = start(system)
-        boundary = InitialValue(q, v=second) if isinstance(system, systems.Lagrangian) else InitialValue(q, second)
+        boundary = InitialValue(*start(system))
         if command.damping:
             if not isinstance(system, systems.SeparableHamiltonian):
                 raise ValueError(f"damping={command.damping:g}: {command.system} is not separable, as it must be.")
