@@ -3,9 +3,11 @@
 import json
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import echograd as eg
+from damped import network
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +61,24 @@ def test_a_charge_without_its_mirror_has_no_forward_run():
     assert verdict(start, eg.Glep(), reversible=True)[0]
     assert not verdict(start, eg.Glep(), reversible=False)[0]
     assert not verdict(eg.FinalValue(start.q, start.p), eg.Glep(), reversible=True)[0]
+
+
+def test_a_gradient_that_is_not_finite_is_not_in_agreement():
+    from echograd._audit import agreement
+
+    zero, one, lost = np.zeros(2), np.ones(2), np.asarray([1.0, np.nan])
+    assert agreement(zero, zero) == (0, 1)
+    assert agreement(one, zero) == (1, 1)
+    assert agreement(2 * one, one) == (1, pytest.approx(1))
+    for pair in ((lost, zero), (zero, lost), (lost, one), (one, lost), (one, np.inf * one)):
+        assert np.isnan(agreement(*pair)).all()
+
+
+def test_a_system_without_an_energy_is_refused():
+    case = network()
+    rules = {"reciprocal": (eg.InitialValue(case.q, case.p), eg.Reciprocal())}
+    with pytest.raises(TypeError, match=r"an energy is needed.*eg\.diagnose"):
+        eg.audit(case.system, rules, case.inputs, dt=case.dt, steps=len(case.inputs))
 
 
 def test_an_audit_of_nothing_is_refused():

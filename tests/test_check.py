@@ -126,6 +126,23 @@ def test_nan_is_passed_on():
     assert "nan" in report.table()
 
 
+@pytest.mark.parametrize("lost", [math.nan, math.inf])
+def test_what_is_not_finite_never_agrees(lost):
+    """Not where the other gradient is zero either, and it takes no other parameter's error away."""
+
+    def loss(params, gradient):
+        exact = isinstance(gradient, eg.Backprop)
+        return jnp.sum(params["a"]) * (0 if exact else lost) + jnp.sum(params["b"]) * (1 if exact else 2)
+
+    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    for candidate, reference in ((eg.Echo(), eg.Backprop()), (eg.Backprop(), eg.Echo())):
+        report = eg.check_gradients(loss, params, {"it": candidate}, reference=reference, taylor=False)
+        a, b = report.rows
+        assert np.isnan([a["relative_error"], a["cosine"], a["norm_ratio"]]).all()
+        assert b["relative_error"] in (0.5, 1)
+        assert not report.ok(1e300)
+
+
 def test_the_taylor_test_keeps_to_where_the_loss_can_be_evaluated():
     def loss(x, gradient):
         x = eqx.error_if(x, jnp.abs(x - 1) > 0.02, "outside")

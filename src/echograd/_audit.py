@@ -35,8 +35,9 @@ class AuditRow:
         boundary: class of the boundary condition.
         gradient: class of the gradient.
         defect: how far the condition is from being its own dual, 0 to 1.
-        error: relative error of the gradient, against backpropagation through the same discrete map.
-        cosine: of the angle between the two.
+        error: relative error of the gradient, against backpropagation through the same discrete map; NaN where either
+            is not finite.
+        cosine: of the angle between the two; likewise.
         passes: steps taken in all, free and nudged, counted while they were taken, over the number of steps N. The
             reverse sweep of backpropagation takes none: it is not a run of the machine.
         passes_by_steps: exponent with which the passes grow with N; 0 where they do not.
@@ -155,6 +156,7 @@ def audit(
         `AuditReport` with `rows`, `table()` and `json()`.
 
     Raises:
+        TypeError: if the system is neither a Hamiltonian nor a Lagrangian.
         ValueError: if there are no rules or no parameters.
 
     Source: the question that arXiv 2506.06248 leaves open (which of its boundary conditions are practical), measured.
@@ -171,6 +173,12 @@ def audit(
         print(eg.audit(chain, rules, dt=0.1, steps=50))
         ```
     """
+    if not isinstance(system, Hamiltonian | Lagrangian):
+        raise TypeError(
+            f"audit: the system is a {type(system).__name__}, and an energy is needed, which is asked what a reading "
+            "takes: pass a Hamiltonian or a Lagrangian. Of a Dissipative system eg.diagnose tells which gradient is "
+            'exact, and eg.check_gradients holds {"reciprocal": Reciprocal()} against backpropagation.'
+        )
     if not rules:
         raise ValueError("audit: there are no rules. Pass {name: (boundary, gradient)}.")
     if not jax.tree.leaves(eqx.filter(system, eqx.is_inexact_array)):
@@ -314,15 +322,14 @@ class _Bench:
         reversible = self.reversible(boundary)
         forward_only, reads_only, why = verdict(boundary, gradient, reversible)
         touches = self.touches(like)
-        scale = np.linalg.norm(expected)
-        both = scale * np.linalg.norm(found)
+        error, cosine = agreement(found, expected)
         return AuditRow(
             rule=name,
             boundary=type(boundary).__name__,
             gradient=type(gradient).__name__,
             defect=float(defect(boundary, like=like)),
-            error=float(np.linalg.norm(found - expected) / scale) if scale > 0 else float(np.linalg.norm(found) > 0),
-            cosine=float(found @ expected / both) if both > 0 else 1.0,
+            error=error,
+            cosine=cosine,
             passes=passes,
             passes_by_steps=by_steps,
             passes_by_parameters=by_parameters,
@@ -387,6 +394,15 @@ class _Bench:
         for seed in range(3):
             used |= np.asarray(jax.jacfwd(reading)(flat + 0.5 * _tree.spread(flat, seed))) != 0
         return int(used.sum(1).max()), flat.size
+
+
+def agreement(found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
+    """Return the relative error of a gradient and the cosine to what is expected; NaN unless both are finite."""
+    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+        return math.nan, math.nan
+    scale, size = np.linalg.norm(expected), np.linalg.norm(found)
+    error = np.linalg.norm(found - expected) / scale if scale > 0 else float(size > 0)
+    return float(error), float(found @ expected / (scale * size)) if scale * size > 0 else 1.0
 
 
 def verdict(boundary: AbstractBoundary, gradient: AbstractGradient, reversible: bool) -> tuple[bool, bool, str]:

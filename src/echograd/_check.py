@@ -104,7 +104,7 @@ def check_gradients(
     left, as for a loss that is linear in the parameter.
 
     A parameter where both gradients are below 100 rounding units of the whole gradient's norm counts as zero
-    in both, and two zeros agree. A NaN is passed on.
+    in both, and two zeros agree. Where either gradient is not finite, all numbers are NaN.
 
     Args:
         loss: function `(params, gradient) -> scalar` that hands `gradient` to `solve` or to a model.
@@ -239,11 +239,13 @@ def _slope(changes: list[float], rate: float, size: float, eps: float) -> float 
 def _compare(expected: PyTree, found: PyTree, eps: float) -> list[tuple[str, Array, Any]]:
     """Return path, gradient, and the numbers of its row, for every array."""
     pairs = jax.tree_util.tree_leaves_with_path(expected)
-    whole = math.hypot(*(_norm(x) for _, x in pairs))
+    whole = math.hypot(*(n for _, x in pairs if math.isfinite(n := _norm(x))))
     rows = []
     for (path, x), y in zip(pairs, jax.tree.leaves(found), strict=True):
         a, b = _norm(x), _norm(y)
-        if max(a, b) <= _ROUNDING * eps * whole:
+        if not (math.isfinite(a) and math.isfinite(b)):
+            error = cosine = ratio = math.nan
+        elif max(a, b) <= _ROUNDING * eps * whole:
             error, cosine, ratio = 0.0, 1.0, 1.0
         elif a == 0 or b == 0:
             error, cosine, ratio = (math.inf, 0.0, math.inf) if a == 0 else (1.0, 0.0, 0.0)
