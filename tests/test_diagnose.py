@@ -272,6 +272,28 @@ def test_a_trajectory_tells_the_timing():
         )
 
 
+def test_a_trajectory_of_something_else_is_refused():
+    case = chain(20)
+    start, timing = eg.InitialValue(case.q, case.p), {"dt": case.dt, "t0": 3.0}
+    sol = eg.solve(case.system, start, case.inputs, **timing)
+    assert isinstance(eg.diagnose(case.system, sol, case.inputs).gradient, eg.Echo)
+    sparse = eg.solve(case.system, start, case.inputs, **timing, save=eg.EveryNode(5))
+    heavier = eqx.tree_at(lambda s: s.mass, case.system, 1.1 * case.system.mass)
+    lost = eqx.tree_at(lambda s: s.q, sol, sol.q.at[7].set(jnp.nan))
+    for system, run, inputs, integrator in (
+        (case.system, sparse, case.inputs[::5], None),
+        (heavier, sol, case.inputs, None),
+        (case.system, sol, case.inputs + 0.1, None),
+        (case.system, sol, case.inputs, eg.VelocityVerlet()),
+        (case.system, lost, case.inputs, None),
+    ):
+        with pytest.raises(ValueError, match="not one of this system"):
+            eg.diagnose(system, run, inputs, integrator=integrator)
+    for beside in ({"dt": 0.1}, {"steps": 20}, {"t0": 3.0}):
+        with pytest.raises(ValueError, match="Leave them out"):
+            eg.diagnose(case.system, sol, case.inputs, **beside)
+
+
 def test_a_supplied_mirror_is_tried_first_and_must_fit():
     """A twist that is no signed permutation: what 1/C is to a circuit in normal form."""
     case = normal_form()

@@ -100,7 +100,7 @@ def diagnose(
     *,
     dt: Any = None,
     steps: int | None = None,
-    t0: Any = 0.0,
+    t0: Any = None,
     integrator: AbstractIntegrator | None = None,
     mirrors: Sequence[Float[Array, "n n"]] = (),
     tolerance: float | None = None,
@@ -119,11 +119,12 @@ def diagnose(
 
     Args:
         system: the system.
-        boundary: an `InitialValue`, or a `Trajectory` with all nodes, which then tells `dt`, `steps` and `t0`.
+        boundary: an `InitialValue`, or a `Trajectory` of this system with all nodes, which is then the path and tells
+            `dt`, `steps` and `t0`.
         inputs: as for `solve`.
         dt: as for `solve`.
         steps: as for `solve`.
-        t0: as for `solve`.
+        t0: as for `solve`, 0 by default.
         integrator: as for `solve`.
         mirrors: further candidates, matrices on the flattened coordinates.
         tolerance: a relative violation below this is rounding; by default the square root of the rounding unit.
@@ -132,7 +133,9 @@ def diagnose(
         `Diagnosis` with `findings`, `damping`, `rate`, `mirror`, `gradient`, `recommendation` and `table()`.
 
     Raises:
-        ValueError: if a trajectory has fewer than two nodes or does not start at its initial state.
+        ValueError: if a trajectory does not have every node, comes with `dt`, `steps` or `t0` beside it, or if a step
+            of this system with these inputs and this integrator does not lead from each of its nodes to the next;
+            without `dt` beside an `InitialValue`; and for what `solve` refuses.
 
     Source: the conditions of "Unifying Physical Backpropagation" (Boesch, Gediz, Tureci), sections 3 to 10.
 
@@ -143,15 +146,26 @@ def diagnose(
         sol = eg.solve(system, eg.InitialValue(q, p), dt=0.01, steps=1000, gradient=found.gradient)
         ```
     """
+    run = None
     if isinstance(boundary, Trajectory):
-        boundary, dt, steps, t0 = _of_trajectory(boundary)
+        run = boundary
+        if not (dt is None and steps is None and t0 is None):
+            raise ValueError("diagnose: a trajectory tells dt, steps and t0 itself. Leave them out beside it.")
+        boundary, dt, steps, t0 = _of_trajectory(run)
     if dt is None:
         raise ValueError("diagnose: give dt, the step length, beside an InitialValue.")
-    timing = {"dt": dt, "steps": steps, "t0": t0, "integrator": integrator}
+    timing = {"dt": dt, "steps": steps, "t0": 0.0 if t0 is None else t0, "integrator": integrator}
     problem, _ = initial_value_problem(system, boundary, inputs, **timing)
-    run = solve(system, boundary, inputs, **timing, gradient=Backprop())
-    path = run.q, run.p
     rounding = float(jnp.finfo(problem.world.h.dtype).eps) ** 0.5 if tolerance is None else tolerance
+    if run is None:
+        run = solve(system, boundary, inputs, **timing, gradient=Backprop())
+    elif not (off := float(_step_error(problem, (run.q, run.p)))) <= rounding:
+        raise ValueError(
+            "diagnose: the trajectory is not one of this system: from one of its nodes a step leads elsewhere than to "
+            f"the next, by {off:.1e} of the size of the state. Pass the system, inputs and integrator that it was "
+            "solved with, and save=AllNodes(); or the InitialValue, with dt and steps."
+        )
+    path = run.q, run.p
     retrace = float(retrace_error(system, boundary, inputs, **timing))
     if isinstance(problem.world.system, Dissipative):
         return _of_forces(problem, path, retrace, mirrors, rounding)
@@ -165,7 +179,23 @@ def _of_trajectory(run: Trajectory) -> tuple[InitialValue, Any, int, Any]:
             "steps."
         )
     first = [jax.tree.map(lambda x: x[0], x) for x in (run.q, run.p)]
-    return InitialValue(*first), run.t[1] - run.t[0], run.t.shape[0] - 1, run.t[0]
+    steps = run.t.shape[0] - 1
+    return InitialValue(*first), (run.t[-1] - run.t[0]) / steps, steps, run.t[0]
+
+
+@eqx.filter_jit
+def _step_error(problem: Problem, path: State) -> Float[Array, ""]:
+    """Return how far from the next node a step from a node of the path leads at most."""
+
+    def off(row: Any) -> Float[Array, ""]:
+        k, here, there = row
+        return _tree.max_abs(_tree.subtract(problem.step(k, here), there))
+
+    nodes = jnp.arange(problem.steps, dtype=jnp.int32)
+    here, there = (jax.tree.map(lambda x, s=s: x[s], path) for s in (slice(-1), slice(1, None)))
+    size = jnp.maximum(*map(_tree.max_abs, path))
+    # A maximum passes a NaN on, as a comparison would not.
+    return jnp.max(jax.lax.map(off, (nodes, here, there))) / jnp.where(size > 0, size, 1)
 
 
 # Energies
