@@ -23,6 +23,24 @@ def test_units_of_a_hopfield_net_settle_to_their_inputs(new_key):
     assert 0 < np.sum((a == 0) | (a == 1)) < 5
 
 
+def test_clipped_units_are_told_apart_from_linear_ones():
+    """A unit that is pushed below zero rests at zero; an energy without the clip would take it to -0.5."""
+    net = eg.nn.HopfieldNet([2, 2], key=jax.random.key(0))
+    net = eqx.tree_at(lambda n: (*n.weights, *n.biases), net, (jnp.zeros((2, 2)), jnp.asarray([-0.5, 0.3])))
+    u = jnp.ones(2)
+    for bounds in (net.bounds, None):
+        np.testing.assert_allclose(eg.equilibrium(net, net.start(u), u, bounds=bounds).state[0], [0, 0.3], atol=1e-4)
+    driven = eqx.tree_at(lambda n: n.biases[0], net, jnp.asarray([0.2, 1.5]))
+    np.testing.assert_allclose(eg.equilibrium(driven, net.start(u), u, bounds=net.bounds).state[0], [0.2, 1], atol=1e-4)
+    with pytest.raises(eqx.EquinoxRuntimeError, match="did not come to rest"):
+        eg.equilibrium(driven, net.start(u), u)
+    beyond = (jnp.asarray([-0.2, 1.5]),)
+    np.testing.assert_allclose(net.activity(beyond)[0], [0, 1])
+    # At the bounds a unit feels its field, or nothing would ever move it off.
+    slope = jax.grad(net)((jnp.asarray([0.0, 0.0]),), u)[0]
+    np.testing.assert_allclose(slope, [0.5, -0.3], rtol=1e-6)
+
+
 def test_tanh_units_have_no_box(new_key):
     net = eg.nn.HopfieldNet([3, 5, 2], "tanh", key=new_key())
     u = jnp.asarray([0.5, -0.2, 0.9])

@@ -16,6 +16,11 @@ from ..relaxation import AbstractRelaxation, Equilibrium, LayerwiseRelaxation, R
 Layers = tuple[Float[Array, "..."], ...]
 
 
+def _clipped(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return clip(x, 0, 1), whose slope at the bounds is that within: a unit there is to feel what drives it off."""
+    return jnp.where(x < 0, 0, jnp.where(x > 1, 1, x))
+
+
 class HopfieldNet(eqx.Module):
     r"""A deep Hopfield network: layers of units coupled to their neighbours by symmetric weights.
 
@@ -23,9 +28,10 @@ class HopfieldNet(eqx.Module):
     \quad \rho(s_0) = u$$
 
     With `"hard-sigmoid"` units $\rho(s) = {\rm clip}(s, 0, 1)$ and the state is kept in the box $[0, 1]$, where
-    $\rho(s) = s$; with `"tanh"` units $\rho = \tanh$, smooth and without a box. The network is an energy: pass it to
-    `equilibrium`, or call `rest`. The derivative of the energy by a weight is the product of the activities that it
-    couples, so that equilibrium propagation is local.
+    $\rho(s) = s$; with `"tanh"` units $\rho = \tanh$, smooth and without a box. The network is an energy: call `rest`,
+    or pass it to `equilibrium` with its box, `bounds=net.bounds`: at an edge of this energy, where a unit is driven
+    beyond 1, nothing else lets it rest. The derivative of the energy by a weight is the product of the activities that
+    it couples, so that equilibrium propagation is local.
 
     States are tuples of one array a layer, inputs one array; all may have the same leading axes for a batch, whose
     energies are summed.
@@ -79,7 +85,7 @@ class HopfieldNet(eqx.Module):
 
     def activity(self, s: Layers) -> Layers:
         """Return ρ(s), layer by layer."""
-        return s if self.activation == "hard-sigmoid" else tuple(map(jnp.tanh, s))
+        return tuple(map(_clipped if self.activation == "hard-sigmoid" else jnp.tanh, s))
 
     def __call__(self, s: Layers, u: Float[Array, "*batch inputs"]) -> Float[Array, ""]:
         """Return the energy, summed over leading axes."""
