@@ -247,6 +247,9 @@ def test_wrong_use_is_refused():
         model(jnp.ones((2, 4, 3)), mask=jnp.ones((2, 4), jnp.int32))
     with pytest.raises(RuntimeError, match="comes before one that counts"):
         model(jnp.ones((2, 4, 3)), mask=jnp.asarray([[True] * 4, [False, True, True, True]]))
+    sparse, _ = make(head="regression", every=5)
+    with pytest.raises(ValueError, match="of 4 steps no output is left"):
+        sparse(jnp.ones((4, 3)))
     with pytest.raises(ValueError, match="nothing in it"):
         model(jnp.ones((0, 4, 3)))
     with pytest.raises(TypeError, match="the input is int32"):

@@ -241,6 +241,9 @@ def test_the_leak_falls_with_the_radius_and_is_refused_where_it_is_large(exact):
         error(eg.Holomorphic(3.0, 4), exact)
 
 
+NO_DEVIATIONS = (-1.0, math.nan, math.inf, "loud", np.ones(2))
+
+
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
@@ -252,6 +255,9 @@ def test_the_leak_falls_with_the_radius_and_is_refused_where_it_is_large(exact):
         (lambda: eg.Holomorphic(0.1, 0), "even and at least 2"),
         (lambda: eg.Holomorphic(math.inf), "radius must be finite"),
         (lambda: eg.Holomorphic(0.1, 2).leak(), "two points"),
+        *((lambda s=s: eg.Noisy(eg.Symmetric(0.1), s, jax.random.key(0)), "zero or positive") for s in NO_DEVIATIONS),
+        (lambda: eg.Echo(retrace_tolerance="x"), "positive number"),
+        (lambda: eg.Glep(retrace_tolerance=math.nan), "positive number"),
     ],
 )
 def test_misuse_is_refused_at_once(make, complaint):
@@ -262,6 +268,8 @@ def test_misuse_is_refused_at_once(make, complaint):
 def test_infinitesimal_readings_cannot_be_noisy():
     with pytest.raises(TypeError, match="finite nudge"):
         eg.Noisy(eg.Infinitesimal(), 1e-3, jax.random.key(0))
+    with pytest.raises(eqx.EquinoxRuntimeError, match="zero or positive"):
+        eqx.filter_jit(lambda s: eg.Noisy(eg.Symmetric(0.1), s, jax.random.key(0)).scale)(jnp.asarray(-1.0))
 
 
 class TwoPrecisions(eg.SeparableHamiltonian):

@@ -146,9 +146,12 @@ def test_wrong_use_is_refused(arguments, error, message):
         eg.solve(Oscillator(jnp.ones(1)), dt=0.1, **arguments)
 
 
-def test_newton_wants_counts():
+def test_newton_wants_counts_and_a_tolerance():
     with pytest.raises(ValueError, match="continuation"):
         eg.TwoPointNewton(continuation=0)
+    for tolerance in (-1.0, float("nan"), float("inf"), "small"):
+        with pytest.raises(ValueError, match=r"tolerance=.*number of at least 0"):
+            eg.TwoPointNewton(tolerance=tolerance)
 
 
 @pytest.mark.float64_only

@@ -92,8 +92,10 @@ class Echo(AbstractNudgedGradient):
 
 def checked_tolerance(owner: str, tolerance: float | None) -> float | None:
     """Return the tolerance, or say what one is."""
-    if tolerance is not None and not tolerance > 0:
-        raise ValueError(f"{owner}(retrace_tolerance={tolerance!r}) must be positive; float('inf') accepts any path.")
+    if tolerance is not None and not (isinstance(tolerance, int | float) and tolerance > 0):
+        raise ValueError(
+            f"{owner}(retrace_tolerance={tolerance!r}): a positive number is needed; float('inf') accepts any path."
+        )
     return tolerance
 
 

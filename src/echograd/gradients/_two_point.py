@@ -1,5 +1,6 @@
 """Two-point boundary value problems: the free path by Newton's method, and the nudged path beside it."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,7 @@ class TwoPointNewton(eqx.Module):
             power of the rounding unit. What remains is its square: rounding.
 
     Raises:
-        ValueError: for counts below 1.
+        ValueError: for counts below 1, and a tolerance that is none.
 
     Source: U. Ascher, R. Mattheij, R. Russell, *Numerical Solution of Boundary Value Problems* (1995), chapters 7, 8.
 
@@ -51,6 +52,9 @@ class TwoPointNewton(eqx.Module):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"TwoPointNewton({name}={value!r}): an integer of at least 1 is needed.")
+        t = self.tolerance
+        if t is not None and not (isinstance(t, int | float) and 0 <= t < math.inf):
+            raise ValueError(f"TwoPointNewton(tolerance={t!r}): the last step accepted is a number of at least 0.")
 
 
 class Convergence(eqx.Module):

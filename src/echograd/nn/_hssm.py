@@ -378,6 +378,11 @@ class HSSM(eqx.Module):
             outcome = self(x[None], state, mask=None if mask is None else mask[None], key=key)
             return outcome[0] if state is None else (outcome[0][0], outcome[1])
 
+        if self.head == "regression" and x.shape[1] < self.every:
+            raise ValueError(
+                f"HSSM: of {x.shape[1]} steps no output is left, for every={self.every} reads out the {self.every}th "
+                "first. Pass longer sequences, or build the model with a smaller `every`."
+            )
         # A state refuses to be used twice; this copy leaves the caller's as it is.
         state = jax.tree.map(lambda leaf: leaf, state)
         steps = x.shape[1]

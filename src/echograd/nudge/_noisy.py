@@ -1,5 +1,6 @@
 """Readings through a noisy instrument."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +11,22 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from .. import _tree
 from ._base import AbstractNudge, Pushed
 from ._finite import AbstractFiniteNudge, balanced_strength
+
+
+def _deviation(scale: Any) -> Any:
+    """Return the standard deviation as it is kept: a Python float or an array."""
+    why = "Noisy: scale is the standard deviation of the noise, one number, zero or positive and finite."
+    if isinstance(scale, int | float):
+        if not 0 <= scale < math.inf:
+            raise ValueError(f"{why} Got {scale!r}.")
+        return float(scale)
+    try:
+        scale = jnp.asarray(scale)
+    except (TypeError, ValueError):
+        raise ValueError(f"{why} Got {scale!r}.") from None
+    if scale.shape != ():
+        raise ValueError(f"{why} Got an array of shape {scale.shape}.")
+    return eqx.error_if(scale, ~((scale >= 0) & jnp.isfinite(scale)), why)
 
 
 class Noisy(AbstractNudge):
@@ -28,6 +45,7 @@ class Noisy(AbstractNudge):
 
     Raises:
         TypeError: for a nudge that is not finite: infinitesimal readings would have infinite variance.
+        ValueError: for a scale that is no standard deviation.
 
     Example:
         ```python
@@ -36,7 +54,7 @@ class Noisy(AbstractNudge):
     """
 
     nudge: AbstractFiniteNudge
-    scale: Any
+    scale: Any = eqx.field(converter=_deviation)
     key: PRNGKeyArray
     quiet: bool = eqx.field(static=True, default=False, kw_only=True)
 
