@@ -16,6 +16,7 @@ from .gradients import (
     AbstractGradient,
     AbstractSave,
     AllNodes,
+    Backprop,
     Condition,
     Convergence,
     Echo,
@@ -92,7 +93,8 @@ def solve(
         integrator: a self-adjoint scheme; by default `Leapfrog()` for a `SeparableHamiltonian`, `SplitStep()` for a
             `SplitHamiltonian`, and `ImplicitMidpoint()` for everything else.
         gradient: `Echo()` by default for an initial value: exact, with memory that does not grow with N. `Glep()` by
-            default for any other condition, `Reciprocal()` for a `Dissipative` system. `Backprop()` is the oracle.
+            default for any other condition. Of a `Dissipative` system `Reciprocal()` and, for any other condition,
+            `Backprop()`, which is the oracle.
         save: `AllNodes()` by default, `FinalNode()`, `EveryNode(k)`, or a function `(t, q, p) -> PyTree` of each node,
             whose values come back as `Trajectory.saved`.
         cost: running cost `(t, q, p) -> scalar`, summed over nodes 0..N inside the loop, so that its gradient needs no
@@ -121,7 +123,10 @@ def solve(
     """
     causal = isinstance(boundary, InitialValue)
     if gradient is None:
-        gradient = Reciprocal() if isinstance(system, Dissipative) else Echo() if causal else Glep()
+        if isinstance(system, Dissipative):
+            gradient = Reciprocal() if causal else Backprop()
+        else:
+            gradient = Echo() if causal else Glep()
     if not isinstance(gradient, AbstractGradient):
         raise TypeError(
             f"solve: gradient={gradient!r} is not a gradient object. Pass Echo(), Backprop() or another one, with its "
@@ -485,6 +490,5 @@ def stable(problem: Problem, z0: State) -> State:
         world.h**2 * largest > limit * (1 + 1e-5),
         f"solve: the step is unstable. About the initial state the fastest oscillation has (dt * frequency)^2 above "
         f"{limit:.4g}, the limit of {type(problem.integrator).__name__}, so it would grow without bound. Shorten dt to "
-        "below sqrt(limit) / (highest angular frequency), or soften the stiffest part. If only the very start is that "
-        "stiff, throw=False runs all the same.",
+        "below sqrt(limit) / (highest angular frequency), or soften the stiffest part.",
     )

@@ -130,6 +130,15 @@ def test_without_jit_and_by_default_in_any_precision():
     assert worst(left_out, expected.q) > 0.02
 
 
+def test_between_two_ends_the_default_is_backpropagation():
+    """`Reciprocal` runs from an initial value, and was asked for a plain run too."""
+    system = eg.LinearDamped(jnp.ones(1), jnp.full(1, 0.3), jnp.ones(1))
+    sol = eg.solve(system, eg.FixedEnds(jnp.zeros(1), jnp.ones(1)), dt=0.1, steps=5)
+    np.testing.assert_allclose(sol.q[-1], [1.0], rtol=1e-5)
+    with pytest.raises(TypeError, match="Reciprocal"):
+        eg.solve(system, eg.FixedEnds(jnp.zeros(1), jnp.ones(1)), dt=0.1, steps=5, gradient=eg.Reciprocal())
+
+
 # What is refused, and what it would have cost.
 
 
