@@ -1,9 +1,13 @@
 """GLEP in Lagrangian variables and echoes in Hamiltonian ones give one gradient; another boundary gives another."""
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jaxtyping import Array
 
 import echograd as eg
+from echograd._equivalence import _by_echo, _by_glep
 
 
 @pytest.mark.float64_only
@@ -21,10 +25,27 @@ def test_glep_under_the_dual_of_an_initial_value_is_hamiltonian_echo_learning():
 
 
 @pytest.mark.float64_only
+def test_coordinates_of_any_structure():
+    class Bodies(eg.Hamiltonian):
+        mass: Array
+
+        def __call__(self, t, q, p, u):
+            apart = q["bodies"][0] - q["bodies"][1] + q["frame"]
+            moving = jnp.sum(p["bodies"] ** 2, 1) / self.mass
+            return 0.5 * (jnp.sum(moving) + p["frame"] ** 2 + jnp.sum(apart**2) ** 2)
+
+    q = {"bodies": jnp.asarray([[0.3, -0.2], [0.5, 0.9]]), "frame": jnp.asarray(0.2)}
+    system = Bodies(jnp.asarray([1.0, 2.0]))
+    start = q, jax.tree.map(jnp.cos, q)
+    echo = _by_echo(system, start, 0.1, 4, eg.ImplicitMidpoint(), "terminal")
+    glep = _by_glep(eg.legendre(system), start, 0.1, 4, "midpoint", "terminal")
+    np.testing.assert_allclose(glep.hamiltonian.mass, echo.mass, rtol=1e-10)
+    assert np.all(np.abs(echo.mass) > 1e-6)
+
+
+@pytest.mark.float64_only
 def test_the_comparison_can_fail():
     """Two discrete actions are two systems: their gradients differ by the order of the schemes, and it is seen."""
-    from echograd._equivalence import _by_echo, _by_glep
-
     pendulums = eg.systems.PendulumChain()
     start = pendulums.start(n=2)
     echo = _by_echo(pendulums, start, 0.1, 6, eg.VelocityVerlet(), "running")

@@ -88,8 +88,8 @@ def equivalence(systems: Mapping[str, tuple[Hamiltonian, State, float]], steps: 
     return rows
 
 
-def _running(q: Array) -> Float[Array, ""]:
-    return jnp.sum(jnp.sin(q) ** 2)
+def _running(q: PyTree) -> Float[Array, ""]:
+    return jnp.sum(jnp.sin(jax.flatten_util.ravel_pytree(q)[0]) ** 2)
 
 
 @eqx.filter_jit
@@ -111,7 +111,9 @@ def _by_echo(
 def _by_glep(lagrangian: Lagrangian, start: State, dt: float, steps: int, scheme: Scheme, cost: str) -> PyTree:
     """GLEP in Lagrangian variables, written out: nothing of the library's engines is in it."""
     wanted, rest = eqx.partition(lagrangian, eqx.is_inexact_array)
-    q0, p0 = start
+    # Coordinates of any structure, as one vector.
+    q0, unravel = jax.flatten_util.ravel_pytree(start[0])
+    p0, _ = jax.flatten_util.ravel_pytree(start[1])
     h = jnp.asarray(dt, q0.dtype)
     half = jnp.asarray(0.5, q0.dtype)
 
@@ -119,8 +121,8 @@ def _by_glep(lagrangian: Lagrangian, start: State, dt: float, steps: int, scheme
         system, t = eqx.combine(wanted, rest), k.astype(h.dtype) * h
         v = (b - a) / h
         if scheme == "midpoint":
-            return h * system(t + half * h, half * (a + b), v, None)
-        return half * h * (system(t, a, v, None) + system(t + h, b, v, None))
+            return h * system(t + half * h, unravel(half * (a + b)), unravel(v), None)
+        return half * h * (system(t, unravel(a), unravel(v), None) + system(t + h, unravel(b), unravel(v), None))
 
     left, right = jax.grad(discrete, 2), jax.grad(discrete, 3)
     slope = jax.grad(_running)
