@@ -62,6 +62,11 @@ def test_a_metric_of_one_side_and_its_baseline(axes):
     assert axes.get_title(loc="left") == "Balanced accuracy"
 
 
+def test_a_baseline_has_its_name(axes):
+    plot.learning_curve(axes, HISTORY, "loss", baseline=0.9, baseline_label="mean of the targets")
+    assert "mean of the targets" in lines(axes)
+
+
 def test_a_loss_that_falls_far_is_logarithmic(axes):
     history = [{"epoch": i, "train": {"loss": 10.0**-i}, "validation": None} for i in range(4)]
     plot.learning_curve(axes, history)

@@ -19,6 +19,7 @@ def learning_curve(
     *,
     best_epoch: int | None = None,
     baseline: float | None = None,
+    baseline_label: str = "majority class",
 ) -> Axes:
     """Draw one metric over the epochs, on training and validation cases where both have it.
 
@@ -28,6 +29,7 @@ def learning_curve(
         metric: which number to draw.
         best_epoch: epoch of the model that was kept, which is marked.
         baseline: value of the metric without having learned anything, drawn as a level.
+        baseline_label: what has that value.
 
     Returns:
         The axes.
@@ -51,7 +53,7 @@ def learning_curve(
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if baseline is not None:
         ends = [min(x[0] for x, _ in drawn.values()), max(x[-1] for x, _ in drawn.values())]
-        axes.plot(ends, [baseline] * 2, color=colours.muted, lw=0.9, ls=(0, (1, 2)), label="majority class")
+        axes.plot(ends, [baseline] * 2, color=colours.muted, lw=0.9, ls=(0, (1, 2)), label=baseline_label)
     if best_epoch is not None:
         epochs, values = drawn.get("validation", drawn.get("train"))  # pyright: ignore[reportGeneralTypeIssues]
         if (here := epochs == best_epoch).any():

@@ -124,7 +124,8 @@ def history(page: Page, run: Run) -> None:
     """Draw the learning curves."""
     results, records = run.results, run.history()
     metric = results["monitor"]
-    baseline = results["majority"].get(metric) if "majority" in results else results["mean"].get(metric)
+    constant, label = ("majority", "majority class") if "majority" in results else ("mean", "mean of the targets")
+    options = {"best_epoch": results["best_epoch"], "baseline": results[constant].get(metric), "baseline_label": label}
     page.heading("How it was learned")
     page.text(
         f"The model was kept from epoch {results['best_epoch']} of {results['epochs']}, by its {_spaced(metric)} on "
@@ -143,9 +144,7 @@ def history(page: Page, run: Run) -> None:
         drawings.append(
             draw(
                 metric,
-                lambda axes: plot.learning_curve(
-                    axes, records, metric, best_epoch=results["best_epoch"], baseline=baseline
-                ),
+                lambda axes: plot.learning_curve(axes, records, metric, **options),
                 caption=f"{_spaced(metric).capitalize()}, by which the model was chosen.",
                 alt=f"{_spaced(metric)} in training and validation over the epochs",
                 height=2.7,
