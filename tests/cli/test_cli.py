@@ -228,15 +228,18 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch, capsys):
     with pytest.raises(KeyError):
         main(["datasets"])
 
-    def refused():
-        raise ValueError("what, why, remedy")
+    for error in (ValueError, TypeError):
 
-    monkeypatch.setattr(_datasets, "available", refused)
-    assert main(["datasets"]) == 1
-    assert capsys.readouterr().err == "echograd datasets: what, why, remedy\n"
-    monkeypatch.setenv("ECHOGRAD_TRACEBACK", "1")
-    with pytest.raises(ValueError, match="remedy"):
-        main(["datasets"])
+        def refused(error=error):
+            raise error("what, why, remedy")
+
+        monkeypatch.setattr(_datasets, "available", refused)
+        assert main(["datasets"]) == 1
+        assert capsys.readouterr().err == "echograd datasets: what, why, remedy\n"
+        with monkeypatch.context() as patch:
+            patch.setenv("ECHOGRAD_TRACEBACK", "1")
+            with pytest.raises(error, match="remedy"):
+                main(["datasets"])
 
 
 @pytest.mark.parametrize("extra", ["tyro", "rich", "optax"])

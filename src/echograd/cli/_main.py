@@ -27,7 +27,7 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 # What the library raises on purpose, with a message that says what, why, and the remedy. Anything else is a fault of
 # ours and keeps its traceback.
-_MEANT = (ValueError, OSError, RuntimeError, ModuleNotFoundError)
+_MEANT = (ValueError, TypeError, OSError, RuntimeError, ModuleNotFoundError)
 
 _EXTRAS = {"optax": "train", "tyro": "train", "rich": "train", "matplotlib": "plot"}
 
