@@ -1,5 +1,9 @@
 """Gradients of whole trajectories, measured like a physicist, exact like backprop."""
 
+import importlib as _importlib
+from types import ModuleType as _ModuleType
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from ._guard import check_jaxlib as _check_jaxlib
 
 _check_jaxlib()
@@ -74,3 +78,19 @@ from .systems import (
     legendre as legendre,
     wave as wave,
 )
+
+if _TYPE_CHECKING:
+    from . import bench as bench, data as data, plot as plot, report as report, training as training
+
+# Imported on first use: they need extras, and say which where one is missing.
+_LAZY = frozenset({"bench", "data", "plot", "report", "training"})
+
+
+def __getattr__(name: str) -> _ModuleType:
+    if name in _LAZY:
+        return _importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

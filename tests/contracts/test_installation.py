@@ -72,13 +72,33 @@ def test_a_faulty_jax_cannot_be_installed_beside_echograd(python, version):
     assert not jax.specifier.contains(version)
 
 
+# What is imported on first use, with or without its extra.
+LAZY = """
+assert callable(eg.data.load)
+for part, extra in {"training": "train", "plot": "plot", "report": "plot"}.items():
+    try:
+        getattr(eg, part)
+    except ModuleNotFoundError as error:
+        assert f"echograd[{extra}]" in str(error), error
+    else:
+        raise AssertionError(part)
+try:
+    eg.nothing
+except AttributeError as error:
+    assert "nothing" in str(error)
+"""
+
+
 def test_the_core_needs_no_extra():
-    """`import echograd` works, and says nothing, where only the five run-time dependencies are installed."""
+    """`import echograd` works, and says nothing, where only the five run-time dependencies are installed.
+
+    What needs an extra is an attribute all the same, which says on first use what to install.
+    """
     core = {requirement.name for requirement in requirements(PYTHONS[-1])}
     assert core == {"jax", "equinox", "jaxtyping", "optimistix", "lineax"}
     extras = {requirement.name for requirement in requirements(PYTHONS[-1], *EXTRAS)}
     absent = sorted(extras - core - {"scipy"})  # jax itself needs scipy
     assert {"optax", "tyro", "rich", "pooch", "matplotlib", "diffrax"} <= set(absent)
-    program = f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nimport echograd"
+    program = f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nimport echograd as eg\n" + LAZY
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
