@@ -41,7 +41,8 @@ class AuditRow:
         passes: steps taken in all, free and nudged, counted while they were taken, over the number of steps N. The
             reverse sweep of backpropagation takes none: it is not a run of the machine.
         passes_by_steps: exponent with which the passes grow with N; 0 where they do not.
-        passes_by_parameters: passes for each further parameter, to two digits; `None` where there is nothing to vary.
+        passes_by_parameters: passes for each further parameter, to two significant digits; `None` where there is
+            nothing to vary.
         memory: working memory of the compiled program, in bytes.
         memory_by_steps: exponent with which it grows with N, inputs left out.
         seconds: median time of a call, compiled.
@@ -369,7 +370,7 @@ class _Bench:
         if not others:
             return None
         of = jax.tree.unflatten(treedef, [i == one for i in range(len(leaves))])
-        return round((passes - self.passes(boundary, gradient, of=of)) / others, 2)
+        return float(f"{(passes - self.passes(boundary, gradient, of=of)) / others:.2g}")
 
     def reversible(self, boundary: AbstractBoundary) -> bool:
         """Return whether an echo of the machine would retrace, by what an echo asks of a system."""

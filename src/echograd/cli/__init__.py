@@ -1,3 +1,3 @@
-"""The command line: `echograd demo`, `train`, `evaluate`, `report`, `check`, `datasets`."""
+"""The command line, `echograd COMMAND`; `echograd --help` lists the commands."""
 
 from ._main import main as main

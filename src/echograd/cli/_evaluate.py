@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ..training import Run
-from ._tables import confusion_table, console, metrics_table
+from ._tables import confusion_table, console, kind, metrics_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +36,8 @@ def main(argv: Sequence[str]) -> int:
         print(json.dumps({command.split: metrics}))
         return 0
     out = console()
-    kind = "Hopfield network" if run.config.model == "hopfield" else f"{run.config.model} oscillators"
     config, cases = run.config, len(run.dataset.splits[command.split])
-    out.print(f"{command.run}: {config.dataset}, {kind}, {config.gradient} gradients")
+    out.print(f"{command.run}: {config.dataset}, {kind(config.model)}, {config.gradient} gradients")
     if not run.finished:
         out.print("Training has not come to its end; this is the best model so far.")
     out.print(metrics_table({f"{cases} {command.split} cases": metrics}))

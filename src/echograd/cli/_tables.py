@@ -66,6 +66,11 @@ def confusion_table(confusion: Iterable[Sequence[int]], classes: Sequence[str]) 
     return table
 
 
+def kind(model: str) -> str:
+    """Return what a model of this kind is made of, in words."""
+    return "Hopfield network" if model == "hopfield" else f"{model} oscillators"
+
+
 def console() -> Console:
     """Return a console that does not break lines where the output goes into a file."""
     out = Console(highlight=False, soft_wrap=False)

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedCol
 from ..data import load
 from ..training import Config, Progress, Run, fit, is_first, join
 from ._main import INTERRUPTED
-from ._tables import confusion_table, console, metrics_table
+from ._tables import confusion_table, console, kind, metrics_table
 
 # What `config.json` of a run holds besides its config.
 _ABOUT = ("versions", "data")
@@ -160,7 +160,7 @@ class Show:
     def __enter__(self) -> "Show":
         if not self.command.quiet:
             c = self.command
-            what = f"{c.model} oscillators, {c.gradient} gradients, {c.precision}, seed {c.seed}"
+            what = f"{kind(c.model)}, {c.gradient} gradients, {c.precision}, seed {c.seed}"
             self.out.print(f"{c.dataset}: {what} → {c.folder()}")
         self.bar.start()
         return self
