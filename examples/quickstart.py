@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Exact gradients of a long simulation, without storing it
 #
-# A chain of masses with a nonlinear spring (Fermi-Pasta-Ulam-Tsingou). We ask how its energy, summed over time at the
-# far end, depends on every spring, and get the answer by letting the machine run back along its own path.
+# A chain of masses with nonlinear springs (Fermi-Pasta-Ulam-Tsingou). We ask how the squared displacement of its last
+# mass, integrated over time, depends on every spring, and get the answer by letting the machine run back along its own
+# path.
 
 # %%
 import equinox as eqx

@@ -24,7 +24,7 @@ class Factors(eqx.Module):
         upper, first, after: the rows `upper x_k + first x_0 + after x_{k+1} = …` that give the interior nodes back.
         border: LU factors for the two end nodes, with their pivots.
         link: triangle that the rows tying the two ends by the dynamics were divided by.
-        rows: lengths of the rows of the boundary condition.
+        triangle: the R factor of a QR decomposition of the (transposed) rows of the boundary condition.
         transversality: the smallest singular value of the orthonormalised end rows, between 0 and 1: the sine of the
             angle between what the dynamics and what the boundary condition leave free. Zero at a conjugate point.
     """

@@ -119,6 +119,7 @@ def check_gradients(
         `GradientReport` with `rows`, `worst`, `ok(tolerance)` and `table()`.
 
     Raises:
+        TypeError: if a candidate is not a gradient object.
         ValueError: if there are no candidates or no parameters, or the loss is not one real number.
 
     Source: P. E. Farrell et al., SIAM J. Sci. Comput. 35 (2013) C369, for the Taylor test.

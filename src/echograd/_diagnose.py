@@ -133,6 +133,7 @@ def diagnose(
         `Diagnosis` with `findings`, `damping`, `rate`, `mirror`, `gradient`, `recommendation` and `table()`.
 
     Raises:
+        TypeError: for a system that is none, or a boundary that is neither an `InitialValue` nor a `Trajectory`.
         ValueError: if a trajectory does not have every node, comes with `dt`, `steps` or `t0` beside it, or if a step
             of this system with these inputs and this integrator does not lead from each of its nodes to the next;
             without `dt` beside an `InitialValue`; and for what `solve` refuses.

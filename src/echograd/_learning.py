@@ -50,12 +50,13 @@ class SelfLearningMachine(eqx.Module):
     So $\theta$ moves by $-(\eta/m)\,\partial C/\partial\theta$: gradient descent. No gradient is computed outside the
     machine but that of the cost at the output.
 
-    The *simple* form, these four steps alone, leaks: $\theta$ also moves by $\eta\,\partial C/\partial\pi$, the more
-    the lighter $\Theta$ moves and the heavier it decays. The *averaged* form echoes twice, with $\eta$ and with
-    $-\eta$, and what leaks cancels. In the paper the field decays after each echo, with $m$ and with $-m$; then the
-    second gradient is taken a step further on. Here its momentum is flipped before and after the second echo, which is
-    the same to first order and needs no negative mass: both gradients are of one place, and add up in $\pi$ to twice
-    the step. (`examples/heb_xor.py` measures all three.)
+    The *simple* form, these four steps alone, has a systematic error: $\theta$ also moves by
+    $\eta\,\partial C/\partial\pi$. The lighter the learning field and the larger the decay mass, the more this matters.
+    The *averaged* form echoes twice, with $\eta$ and with $-\eta$, and the error cancels. In the paper the field decays
+    after each echo, with $m$ and with $-m$, so that the second gradient is taken one step further on. Here the momentum
+    is flipped before and after the second echo, which is the same to first order and needs no negative mass: both
+    gradients are taken at the same place, and add up in $\pi$ to twice the step. (`examples/heb_xor.py` measures all
+    three.)
 
     Args:
         system: an autonomous, time-reversible Hamiltonian whose coordinates (and momenta) are a pair
@@ -73,7 +74,7 @@ class SelfLearningMachine(eqx.Module):
         integrator: a self-adjoint scheme; by default the one that `solve` takes for the system.
 
     Raises:
-        TypeError: for a system, a cost or a number that is none.
+        TypeError: if the system is not a Hamiltonian, the cost is not callable, or a number is not a scalar.
         ValueError: for numbers that make no machine, and for a learning field that does not fit it.
         RuntimeError: (at run time) if such a number is an array; by `gradient`, if the machine does not run back along
             its path. A lesson tells that by its `retrace`.

@@ -85,8 +85,8 @@ def solve(
         system: a Hamiltonian, a Lagrangian or a `Dissipative` system; its array leaves are the parameters.
         boundary: what the ends are held to: `InitialValue`, `FinalValue`, `FixedEnds`, `FreeEnds`, `MixedEnds`,
             `Periodic`, `Robin` or `LinearBoundary`.
-        inputs: PyTree of arrays with a leading axis of N steps; entry k is held during step k and reaches
-            `potential` as `u`. `None` for an autonomous system.
+        inputs: PyTree of arrays with a leading axis of N steps; entry k is held during step k and reaches the energy
+            (`potential`, `__call__`, `parts`) or the `force` as `u`. `None` for an autonomous system.
         dt: step length, in the time unit of the energies. Positive.
         steps: number of steps N; may be left out when `inputs` tells it.
         t0: time of node 0.
@@ -109,6 +109,8 @@ def solve(
         `Trajectory(t, q, p, cost, saved, convergence)`.
 
     Raises:
+        TypeError: for a system, boundary, integrator, gradient, save or cost that is none, and for a gradient or an
+            integrator that is not made for the system or the boundary.
         ValueError: for shapes, structures or numbers that do not fit together.
         RuntimeError: (at run time, also under `jit`) if the step is unstable, the trajectory not finite, a two-point
             problem without a solution or at a conjugate point, or the gradient cannot be vouched for.
@@ -210,16 +212,20 @@ def retrace_error(
     times; chaos amplifies it. Every echo checks this number against its `retrace_tolerance`.
 
     Args:
-        system: the Hamiltonian.
-        boundary: the initial value.
+        system: a Hamiltonian, a Lagrangian or a `Dissipative` system.
+        boundary: an `InitialValue`.
         inputs: inputs with a leading axis of steps, or `None`.
         dt: step length.
         steps: number of steps, unless `inputs` tells it.
         t0: time of node 0.
-        integrator: a self-adjoint scheme, `Leapfrog()` by default.
+        integrator: a self-adjoint scheme; by default the one that `solve` takes for the system.
 
     Returns:
         The relative error, a scalar.
+
+    Raises:
+        TypeError: for a system that is none, or a boundary that is not an `InitialValue`.
+        ValueError: for shapes, structures or numbers that do not fit together.
 
     Example:
         ```python

@@ -66,9 +66,9 @@ def is_served(dtype: Any) -> bool:
 def sine_and_cosine(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     r"""Return $\sin x$ and $\cos x$ in nothing but additions and multiplications, wrong by a unit in the last place.
 
-    With $x = n \pi/2 + y$, $|y| \le \pi/4$, they are those of $y$, by polynomials. From a million on (a thousand in
-    float32) add what it makes to change $x$ by a unit in its last place; where such a unit is an eighth of a turn there
-    is no sense in a sine, and it is NaN.
+    With $x = n \pi/2 + y$, $|y| \le \pi/4$, they are those of $y$, by polynomials. Beyond about $10^6$ ($10^3$ in
+    float32) the error grows to that of changing $x$ by one unit in its last place. From $2^{49}$ ($2^{20}$ in float32)
+    on, where that unit is an eighth of a radian, the result is NaN.
     """
     form = _FORMATS[np.dtype(x.dtype)]
     largest = 2.0 ** (jnp.finfo(x.dtype).nmant - 3)

@@ -1,8 +1,8 @@
 r"""The symplectic algebra of boundary conditions: duals and defects.
 
 A boundary condition leaves the ends free to vary in a subspace $W$ of $\mathbb R^{4n}$, on which
-$\Omega = \omega_N - \omega_0$ is a symplectic form. Theorem 2 of this library: the boundary residual of a nudged
-problem vanishes, whatever the system, cost and parameters, exactly if its own variations lie in $W^\Omega$.
+$\Omega = \omega_N - \omega_0$ is a symplectic form. Theorem 2 in `docs/boundaries.md`: the boundary residual of a
+nudged problem vanishes, whatever the system, cost and parameters, exactly if its own variations lie in $W^\Omega$.
 """
 
 from typing import Any
@@ -29,7 +29,8 @@ def omega(n: int, dtype: Any) -> Float[Array, "4n 4n"]:
 def tangent(rows: Float[Array, "2n 4n"]) -> Float[Array, "4n 2n"]:
     """Return an orthonormal basis of the variations that a condition leaves free.
 
-    Of all bases it is the one that turns least when the condition changes: a decomposition has no derivative here.
+    Differentiable: to first order the basis changes only as far as the condition forces it to, since the singular value
+    decomposition itself is not differentiated.
     """
     basis = jnp.linalg.svd(jax.lax.stop_gradient(rows), full_matrices=True)[2][rows.shape[0] :].T
     return basis - jnp.linalg.pinv(rows) @ (rows @ basis)
@@ -64,7 +65,7 @@ def defect(boundary: AbstractBoundary, like: PyTree = None) -> Float[Array, ""]:
     Returns:
         A scalar between 0 and 1.
 
-    Source: theorem 2 of this library's documentation; the boundary residual of arXiv 2506.06248.
+    Source: theorem 2 in `docs/boundaries.md`; the boundary residual of arXiv 2506.06248.
 
     Example:
         ```python
@@ -94,10 +95,7 @@ def dual(boundary: AbstractBoundary, ends: tuple[Any, Any] | None = None, like: 
     Returns:
         A boundary condition.
 
-    Raises:
-        ValueError: for a rank-deficient condition.
-
-    Source: theorem 2 of this library's documentation; "parametric final value problem" of arXiv 2506.06248.
+    Source: theorem 2 in `docs/boundaries.md`; "parametric final value problem" of arXiv 2506.06248.
 
     Example:
         ```python

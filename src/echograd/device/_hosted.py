@@ -16,13 +16,17 @@ class Hosted(AbstractMachine):
     r"""A machine behind a Python function: real hardware, or any simulator that is not written in JAX.
 
     The function gets an `Order` of numpy arrays and returns a `Record` of such; what it does in between is its own
-    business. It is called for every run, each time it is ordered and never otherwise, under `jit` too: the forward run
-    first, then the echoes in the order of their number `order.run`. Under `vmap` the examples take turns: the forward
-    runs of all, then the first echo of each; so the state of a run must be prepared from `order.start`, and not be what
-    the last one left. Two calls of `device.run` in one loss are two experiments, of which neither comes first unless
-    it has what the other needs. Hardware that cannot be prepared at will may do the forward run of that experiment
-    again, as it was ordered as run 0, and reverse where that ends: one run more for every echo. Call no JAX function in
-    it.
+    business.
+
+    - *When it is called:* once for every run that is ordered and never otherwise, under `jit` too: the forward run
+      first, then the echoes in the order of their number, `order.run`.
+    - *Under `vmap`* the examples take turns: the forward runs of all, then the first echo of each. So prepare every run
+      from `order.start`; the state that the last run left may be another example's.
+    - *Two calls of `device.run` in one loss* are two experiments, and neither comes first unless the other needs what
+      it returns.
+    - *Hardware whose state cannot be prepared* may repeat the forward run of the experiment, as it was ordered as run
+      0, and reverse where that ends: one more run for every echo.
+    - *No JAX:* call no JAX function in it.
 
     Args:
         function: `order -> Record`. Keep one function for one machine: another object is compiled anew.

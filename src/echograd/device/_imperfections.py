@@ -92,7 +92,7 @@ class Mismatch(AbstractImperfection):
 
 
 class Drift(AbstractImperfection):
-    r"""Drift from run to run: every parameter is off by a factor that is another one in every run.
+    r"""Drift from run to run: every parameter is multiplied by a factor drawn anew in each run.
 
     $\theta \to \theta\,(1 + \sigma \xi)$ with $\xi \sim \mathcal N(0, 1)$ for every entry, drawn anew for every run.
     What differs between the echoes of one experiment is taken for their response to the nudge: their readings differ by

@@ -60,8 +60,8 @@ def run(
         experiment: number of the experiment: a simulated machine draws its noise anew for each, and the same for the
             same. Count it up in a training loop.
         retrace_tolerance: largest accepted distance between where echoes end, in the mean of the nudges, and where the
-            run began, relative to the largest coordinate (momentum) of the run. By default 0.5, which no gradient is
-            worth having beyond; a smaller one stops training on a machine that has broken. `float("inf")` accepts all.
+            run began, relative to the largest coordinate (momentum) of the run. Default 0.5; beyond that no gradient is
+            useful. A smaller one stops training on a machine that has broken. `float("inf")` accepts all.
         probe: any number. Its "gradient" is the retrace error as measured on the machine during the echoes, at no cost:
             `jax.grad(loss, (0, 1))(model, probe)`.
         throw: whether to raise at run time where the machine returned no finite numbers, did not run back or lost its

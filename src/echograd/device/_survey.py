@@ -63,7 +63,7 @@ class Survey:
             against the ideal model.
         floor: `error` of a perfect machine, by the finite nudge alone.
         exponents: for every imperfection the powers of its strength with which `error` and `ideal_error` grow, fitted
-            where they stand out of the floor and are small; `None` where they do not at two strengths.
+            over strengths where the error is above twice the floor and below 0.5; `None` if fewer than two remain.
         nudge: the nudge that was used.
         repeats: number of machines and noises that were drawn.
     """

@@ -36,9 +36,10 @@ class Echo(AbstractNudgedGradient):
     $dC/dq_0 = \frac{d}{d\beta} p$, $dC/dp_0 = \frac{d}{d\beta} q$ at the end. This is the gradient of the *discrete*
     trajectory, the one that `Backprop` returns: exact to rounding with `Infinitesimal()`.
 
-    Two passes (three runs with a finite nudge), whatever the number of parameters and steps. Only the final state is
-    kept for the echo, with the inputs and the incoming cotangents. Reverse mode; second derivatives are forward over
-    reverse, as `jax.hessian` takes them.
+    With `Infinitesimal()` it takes two passes, one forward and one back, whatever the number of parameters and steps. A
+    finite nudge runs several machines back side by side: `OneSided` and `Symmetric` two, `Richardson(order)` `order`,
+    `Holomorphic(points)` `points / 2`. Only the final state is kept for the echo, with the inputs and the incoming
+    cotangents. Reverse mode; second derivatives are forward over reverse, as `jax.hessian` takes them.
 
     Args:
         nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)`, `OneSided(beta)`,

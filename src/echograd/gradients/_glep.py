@@ -40,7 +40,7 @@ class Glep(AbstractNudgedGradient):
         RuntimeError: (at run time) if no path is found, at a conjugate point, if the run back does not return, or if a
             finite nudge is lost in rounding or, for an `InitialValue`, found too strong.
 
-    Source: arXiv 2506.06248; theorems 1 and 2 of this library's documentation.
+    Source: arXiv 2506.06248; theorems 1 and 2 in `docs/boundaries.md`.
 
     Example:
         ```python

@@ -31,10 +31,10 @@ from ._two_point import (
 class SameBoundary(AbstractNudgedGradient):
     r"""Nudge the problem under its own boundary condition: exact only where that condition is its own dual.
 
-    Theorem 1 leaves the boundary residual $\bigl[\omega(d_\beta z, d_\theta z)\bigr]_0^N$ with the sensitivities
-    $d_\theta z$ of the ends, which no local reading knows. For an initial value nudged from the same start it is
-    $\omega(d_\beta z_N, d_\theta z_N)$, and dropping it gives wrong directions. This object is there to measure that;
-    to train use `Echo` or `Glep`.
+    What theorem 1 (`docs/boundaries.md`) leaves is the boundary residual
+    $\bigl[\omega(d_\beta z, d_\theta z)\bigr]_0^N$ with the sensitivities $d_\theta z$ of the ends, which no local
+    reading knows. For an initial value nudged from the same start it is $\omega(d_\beta z_N, d_\theta z_N)$, and
+    dropping it gives wrong directions. This object is there to measure that; to train use `Echo` or `Glep`.
 
     Args:
         nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)`, `OneSided(beta)`, ...
@@ -44,7 +44,7 @@ class SameBoundary(AbstractNudgedGradient):
     Raises:
         RuntimeError: (at run time) if no path is found, at a conjugate point, or if a finite nudge is lost in rounding.
 
-    Source: the constant initial value problem of arXiv 2506.06248; theorem 1 of this library's documentation.
+    Source: the constant initial value problem of arXiv 2506.06248; theorem 1 in `docs/boundaries.md`.
 
     Example:
         ```python

@@ -17,14 +17,14 @@ from ._base import AbstractIntegrator, Direction, State, World, sign
 
 
 class ImplicitMidpoint(AbstractIntegrator):
-    r"""The implicit midpoint rule: second order, for any Hamiltonian or Lagrangian, stable at any step.
+    r"""The implicit midpoint rule: second order, for any Hamiltonian or Lagrangian.
 
     $$z' = z + h\,J\,\nabla H\bigl(t + \tfrac h2, \tfrac{z + z'}2, u\bigr)$$
 
     In Lagrangian variables it is the variational integrator of
     $L_d(q, q') = h\,L\bigl(t + \tfrac h2, \tfrac{q + q'}2, \tfrac{q' - q}h, u\bigr)$. The midpoint is found by Newton's
     method to rounding, with a dense Jacobian: the cost of a step grows as the cube of the number of coordinates. Where
-    Newton's method fails the state becomes NaN, which `solve` reports.
+    Newton's method fails the state becomes NaN, which `solve` reports. Unconditionally stable for linear systems.
 
     For a `Dissipative` system it is the same rule, $p' - p = h\,(F - D \dot q)$ and $q' - q = h\,\dot q$ with all of it
     taken at the midpoint, also where there is no mass.

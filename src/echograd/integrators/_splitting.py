@@ -23,7 +23,7 @@ class Substep(NamedTuple):
     r"""A drift or a kick: its length and its clock reading, both in units of the step.
 
     A drift moves the clock that kicks read and the reverse. With this convention every splitting scheme is an
-    ordinary splitting of the extended autonomous system $T(\tau, p) + V(\\sigma, q) + E_\\sigma + E_\tau$, so explicit
+    ordinary splitting of the extended autonomous system $T(\tau, p) + V(\sigma, q) + E_\sigma + E_\tau$, so explicit
     time costs it neither its order nor its self-adjointness.
     """
 

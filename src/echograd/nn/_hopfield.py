@@ -127,9 +127,8 @@ class HopfieldClassifier(eqx.Module):
 
     $$y = \kappa\, s_L, \quad s = \arg\min_{0 \le s \le 1} E(s, u)$$
 
-    A relaxation ends at `tolerance`, a thousandth, or after `max_steps` sweeps: for learning and classifying a few
-    units of a batch that still move are no matter, and nothing is raised. For gradients to the last digit call
-    `net.rest`.
+    The relaxation stops at tolerance 1e-3 or after `max_steps` sweeps and never raises: units still moving do not
+    matter for training. For gradients to the last digit call `net.rest`.
 
     Args:
         sizes: numbers of units, from the inputs to the classes.

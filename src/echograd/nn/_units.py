@@ -67,6 +67,8 @@ class FeaturesLast(AbstractLayer):
 class AbstractHRU(eqx.Module):
     r"""A Hamiltonian recurrent unit: $u_k = B x_k$ drives oscillators from rest, $y_k = C q_{k+1} + D x_k$.
 
+    The feedthrough $D$ is diagonal, and there is one only where a unit has as many outputs as inputs.
+
     Every oscillator has a trainable time step and a trainable rotation angle $w \in (0, \pi)$ per step. The stiffness
     follows from both, $h^2 A = 4 \sin^2(w/2) < 4$, so that the unit is stable by construction.
     """

@@ -41,7 +41,7 @@ class Noisy(AbstractNudge):
         nudge: the finite nudge that is read; with `beta="auto"` its strength is balanced against this noise.
         scale: standard deviation $\sigma$ of the noise, in the units of the state.
         key: random key. The same key gives the same noise.
-        quiet: read without the noise after all, at the strength that it would call for.
+        quiet: omit the noise but keep the automatic strength chosen for it.
 
     Raises:
         TypeError: for a nudge that is not finite: infinitesimal readings would have infinite variance.

@@ -257,7 +257,11 @@ class SplitHamiltonian(Hamiltonian):
 
     @abc.abstractmethod
     def parts(self, t: Scalar, u: Any) -> tuple[AbstractPart, ...]:
-        """Return the parts, the one to be taken least often last; the input `u` is what is held during one step."""
+        """Return the parts; the input `u` is what is held during one step.
+
+        `SplitStep` applies the last part once per step and every other one twice, for half a step each: put the
+        costliest last.
+        """
 
     def __call__(self, t: Scalar, q: PyTree, p: PyTree, u: Any) -> Scalar:
         """Return the sum of the parts."""

@@ -10,7 +10,7 @@ Ends = Literal["open", "periodic"]
 
 
 def transformed(x: Array, symbol: Array, ends: Ends) -> Array:
-    """Return what multiplying the modes of `x` by an even `symbol` makes of it: real if both are."""
+    """Multiply the modes of `x` by an even `symbol`; the result is real if both are."""
     if ends == "periodic":
         modes = jnp.fft.fftn(x)
         y = jnp.fft.ifftn(modes * symbol.astype(modes.dtype))

@@ -78,7 +78,7 @@ class Config:
             takes a case as one flat vector.
         gradient: how the oscillators are differentiated; of a Hopfield network "echo" is equilibrium propagation.
         nudge: how an echo is nudged; only "infinitesimal" is exact.
-        beta: size of a finite nudge; None scales it to the cotangents, or is 0.4 a case for a Hopfield network.
+        beta: strength of a finite nudge. `None` scales it to the cotangents; for a Hopfield network it is 0.4 per case.
         network: sizes and kinds of the layers.
         optimiser: AdamW, its schedule, and the clipping of gradients.
         epochs: passes through the training cases.
@@ -229,7 +229,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 
 
 def ecg_recipe(**changes: Any) -> Config:
-    """Return the config that learns the bundled ECG rhythms in about a minute on two cores.
+    """Return the config that learns the bundled ECG rhythms in about half a minute on two cores.
 
     The inputs are beat envelopes (see `echograd.data.slope_envelope`). The defaults of `Config`, which it has, were
     chosen by cross-validation over the training and validation patients of this set; its test patients had no part in
