@@ -26,7 +26,7 @@ _TOLERANCE = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """Learn heart rhythms from real ECGs by echoes, and write a page about it. Takes about a minute on two cores.
+    """Learn heart rhythms from real ECGs by echoes, and write a page about it. A little over a minute on two cores.
 
     First, the gradient by echo is held against backprop, parameter by parameter, in float64. Then a model of two blocks
     learns, and is tested on patients it has never seen. Last, a page is written. Ctrl-C costs nothing: the same command

@@ -164,7 +164,7 @@ class LinearHRU(AbstractHRU):
 
     Args:
         inputs: number of input features.
-        outputs: number of output features.
+        outputs: number of output features. If they are as many as the inputs, there is a diagonal feedthrough $D$.
         units: number of oscillators.
         complex: complex read-in and read-out: every oscillator has a real and an imaginary part.
         angles: bounds of the initial rotation angles per step, log-uniform: angular frequency × sampling interval.
@@ -238,7 +238,7 @@ class NonlinearHRU(AbstractHRU):
 
     Args:
         inputs: number of input features.
-        outputs: number of output features.
+        outputs: number of output features. If they are as many as the inputs, there is a diagonal feedthrough $D$.
         units: number of oscillators.
         complex: complex read-in and read-out: every oscillator has a real and an imaginary part.
         angles: bounds of the initial rotation angles per step, log-uniform. Fast driven oscillators with a saturating
