@@ -12,4 +12,4 @@ from ._base import (
 from ._midpoint import ImplicitMidpoint as ImplicitMidpoint
 from ._schemes import Leapfrog as Leapfrog, VelocityVerlet as VelocityVerlet, Yoshida as Yoshida
 from ._split_step import SplitStep as SplitStep
-from ._splitting import AbstractSplitting as AbstractSplitting
+from ._splitting import AbstractSplitting as AbstractSplitting, Substep as Substep, palindrome as palindrome
