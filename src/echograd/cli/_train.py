@@ -17,9 +17,6 @@ from ..training import Config, Progress, Run, fit, is_first, join
 from ._main import INTERRUPTED
 from ._tables import confusion_table, console, kind, metrics_table
 
-# What `config.json` of a run holds besides its config.
-_ABOUT = ("versions", "data")
-
 
 @dataclasses.dataclass(frozen=True)
 class Train(Config):
@@ -98,8 +95,7 @@ def _run_config(folder: pathlib.Path) -> Config:
 
 def _file_config(path: pathlib.Path) -> Config:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return Config.from_dict({key: value for key, value in values.items() if key not in _ABOUT})
+        return Config.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, AttributeError) as error:
         raise ValueError(f"{path} holds no settings in JSON ({error}).") from error
     except ValueError as error:

@@ -4,6 +4,7 @@ from ._hopfield import HopfieldClassifier as HopfieldClassifier, HopfieldNet as 
 from ._hssm import HSSM as HSSM, HSSMBlock as HSSMBlock
 from ._norm import BatchNorm as BatchNorm, LayerNorm as LayerNorm
 from ._oscillators import (
+    AbstractOscillators as AbstractOscillators,
     LinearOscillators as LinearOscillators,
     NonlinearOscillators as NonlinearOscillators,
     log_cosh as log_cosh,

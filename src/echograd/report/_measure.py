@@ -18,8 +18,8 @@ from .._solve import solve
 from ..boundary import InitialValue
 from ..data import Split
 from ..gradients import AbstractGradient, Backprop, Echo, FinalNode
-from ..integrators import Leapfrog, State, World
-from ..nn import HSSM
+from ..integrators import State
+from ..nn import HSSM, AbstractOscillators
 from ..plot import CostRow
 from ..systems import SeparableHamiltonian
 from ..training import costs
@@ -195,17 +195,12 @@ def _drive_and_force(
     return drive[:, :, 0].T, jax.grad(loss)(q)[:, :, 0].T
 
 
-def _step(system: SeparableHamiltonian, z: State, u: Float[Array, "channels units"]) -> State:
-    world = World(system, u, jnp.ones((), u.dtype), jnp.zeros((), u.dtype))
-    return Leapfrog().step(world, jnp.zeros((), jnp.int32), z)
-
-
 @eqx.filter_jit
-def _forth(system: SeparableHamiltonian, drive: Oscillations) -> State:
+def _forth(system: AbstractOscillators, drive: Oscillations) -> State:
     """Return all nodes of the free run from rest."""
 
     def advance(z: State, u: Array) -> tuple[State, State]:
-        z = _step(system, z, u)
+        z = system.step(z, u)
         return z, z
 
     rest = jnp.zeros(drive.shape[1:], drive.dtype), jnp.zeros(drive.shape[1:], drive.dtype)
@@ -215,13 +210,13 @@ def _forth(system: SeparableHamiltonian, drive: Oscillations) -> State:
 
 @eqx.filter_jit
 def _back(
-    system: SeparableHamiltonian, drive: Oscillations, force: Oscillations, forward: State, beta: Float[Array, ""]
+    system: AbstractOscillators, drive: Oscillations, force: Oscillations, forward: State, beta: Float[Array, ""]
 ) -> State:
     """Return all nodes of an echo from the end of the free run, its momenta turned round to compare them."""
 
     def advance(z: State, row: tuple[Array, Array]) -> tuple[State, State]:
         u, push = row
-        z = _step(system, (z[0], z[1] + beta * push), u)
+        z = system.step((z[0], z[1] + beta * push), u)
         return z, z
 
     end = forward[0][-1], -forward[1][-1]
@@ -232,7 +227,7 @@ def _back(
 
 @eqx.filter_jit
 def _back_and_response(
-    system: SeparableHamiltonian, drive: Oscillations, force: Oscillations, forward: State
+    system: AbstractOscillators, drive: Oscillations, force: Oscillations, forward: State
 ) -> tuple[State, State]:
     """Return the un-nudged echo, and how it changes with the strength of the nudge."""
     zero, one = jnp.zeros((), drive.dtype), jnp.ones((), drive.dtype)

@@ -3,12 +3,12 @@
 import dataclasses
 import importlib.metadata
 import importlib.resources
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import plot
+from .._files import write_atomically
 from ._html import Html, join, picture, table, tag
 
 # At this width, in inches, labels are as large as the text of the page, and legible on a telephone.
@@ -124,9 +124,7 @@ class Page:
         figures.mkdir(parents=True, exist_ok=True)
         for drawing in self.drawings:
             (figures / f"{drawing.name}.png").write_bytes(drawing.light)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(self.html(), encoding="utf-8")
-        os.replace(partial, path)
+        write_atomically(path, lambda file: file.write(self.html().encode()))
 
 
 def check_ours(path: pathlib.Path) -> None:

@@ -12,6 +12,8 @@ from ..gradients import EP, AbstractGradient, AbstractStaticGradient, Backprop, 
 from ..nudge import AbstractNudge, Infinitesimal, OneSided, Symmetric
 
 _T = TypeVar("_T")
+# What the `config.json` of a run tells about it instead of setting it up.
+ABOUT = ("versions", "data")
 
 
 def _require(holds: bool, name: str, value: Any, remedy: str) -> None:
@@ -166,12 +168,12 @@ class Config:
         """Make a config from nested dictionaries of plain values.
 
         Args:
-            values: as `to_dict` returns them; what is left out has its default.
+            values: as `to_dict` returns them, or a run's `config.json`; what is left out has its default.
 
         Raises:
             ValueError: a key is unknown, or a value has the wrong type.
         """
-        return _from_dict(Config, values, "")
+        return _from_dict(Config, {key: value for key, value in values.items() if key not in ABOUT}, "")
 
 
 def _plain(value: Any) -> Any:

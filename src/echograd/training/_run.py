@@ -15,15 +15,13 @@ import numpy as np
 from jaxtyping import Float
 
 from ..data import Dataset, Split, load
-from ._config import Config
+from ._config import ABOUT, Config
 from ._files import load_checkpoint, read_lines
 from ._learner import Model, Shapes, make_model, predict
 from ._metrics import classification_metrics, regression_metrics
 
 CONFIG, METRICS, RESULTS = "config.json", "metrics.jsonl", "results.json"
 LAST, BEST = "last.eqx", "best.eqx"
-# Entries of the config file that tell about the run instead of setting it up.
-ABOUT = ("versions", "data")
 
 
 class Run:
@@ -68,7 +66,7 @@ class Run:
             raise FileNotFoundError(f"{folder} holds no training run: there is no {CONFIG} in it.")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            about = {key: dict(values.pop(key)) for key in ABOUT}
+            about = {key: dict(values[key]) for key in ABOUT}
             config = Config.from_dict(values)
             run = Run(folder, config, about, dataset)
             # What is asked for later is looked for now.
