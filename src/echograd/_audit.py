@@ -18,6 +18,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from . import _tree
 from ._solve import Trajectory, default_integrator, solve
+from ._table import Table, Tabled
+from ._words import memory
 from .boundary import AbstractBoundary, FinalValue, InitialValue, defect
 from .gradients import AbstractGradient, AbstractNudgedGradient, Backprop, FinalNode, SameBoundary, reversible
 from .integrators import AbstractIntegrator, Direction, State, World
@@ -71,7 +73,7 @@ class AuditRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class AuditReport:
+class AuditReport(Tabled):
     """What `audit` found.
 
     Attributes:
@@ -82,40 +84,36 @@ class AuditReport:
     rows: list[AuditRow]
     setting: dict[str, Any]
 
-    def table(self) -> str:
-        """Return the rows as a table in plain text."""
-        head = ("rule", "defect", "error", "cosine", "passes", "per param.", "memory", "~N^", "ms", "forward", "local")
-        body = [
+    def cells(self) -> Table:
+        """Return the rows as texts in columns."""
+        head = (
+            "rule", "defect", "error", "cosine", "passes", "~N", "per parameter", "memory", "~N", "ms", "forward-only",
+            "local", "touches",
+        )  # fmt: skip
+        rows = [
             (
                 r.rule,
                 f"{r.defect:.2f}",
                 f"{r.error:.0e}",
                 f"{r.cosine:+.3f}",
                 f"{r.passes:.1f}",
+                "-" if r.passes_by_steps is None else f"{r.passes_by_steps:.1f}",
                 "-" if r.passes_by_parameters is None else f"{r.passes_by_parameters:.2g}",
-                f"{r.memory / 1e3:.1f} kB",
+                memory(r.memory),
                 "-" if r.memory_by_steps is None else f"{r.memory_by_steps:.1f}",
                 f"{1e3 * r.seconds:.2f}",
                 "yes" if r.forward_only else "no",
-                ("yes" if r.local else "no") + f" {r.touches[0]}/{r.touches[1]}",
+                "yes" if r.local else "no",
+                f"{r.touches[0]}/{r.touches[1]}",
             )
             for r in self.rows
         ]
-        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-
-        def line(cells: tuple[str, ...]) -> str:
-            first, *rest = cells
-            return "  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))])
-
-        return "\n".join([line(head), "  ".join("-" * w for w in widths), *map(line, body)])
+        return Table(head, rows)
 
     def json(self) -> str:
         """Return setting and rows as JSON."""
         rows = [dataclasses.asdict(row) for row in self.rows]
         return json.dumps({"setting": self.setting, "rows": rows}, indent=1)
-
-    def __str__(self) -> str:
-        return self.table()
 
 
 def audit(

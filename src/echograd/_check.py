@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from . import _tree
+from ._table import Table, Tabled
 from .gradients import AbstractGradient, Backprop, Echo
 
 # Relative lengths of the Taylor test.
@@ -35,7 +36,7 @@ class Row(TypedDict):
 
 
 @dataclass(frozen=True)
-class GradientReport:
+class GradientReport(Tabled):
     """What `check_gradients` found.
 
     Attributes:
@@ -55,10 +56,10 @@ class GradientReport:
         """Return whether every relative error is at most `tolerance`, which a NaN never is."""
         return self.worst <= tolerance
 
-    def table(self) -> str:
-        """Return the rows as a table in plain text."""
+    def cells(self) -> Table:
+        """Return the rows as texts in columns."""
         head = ("gradient", "parameter", "rel. error", "cosine", "norm ratio", "norm", "Taylor slope")
-        body = [
+        rows = [
             (
                 row["candidate"],
                 row["parameter"],
@@ -70,16 +71,7 @@ class GradientReport:
             )
             for row in self.rows
         ]
-        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-
-        def line(cells: tuple[str, ...]) -> str:
-            texts = [c.ljust(w) for c, w in zip(cells[:2], widths[:2], strict=True)]
-            return "  ".join(texts + [c.rjust(w) for c, w in zip(cells[2:], widths[2:], strict=True)])
-
-        return "\n".join([line(head), "  ".join("-" * w for w in widths), *map(line, body)])
-
-    def __str__(self) -> str:
-        return self.table()
+        return Table(head, rows, "<<")
 
 
 def check_gradients(

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from . import _tree
 from ._solve import Trajectory, initial_value_problem, retrace_error, solve
+from ._table import Table, Tabled
 from .boundary import InitialValue
 from .gradients import (
     AbstractGradient,
@@ -55,7 +56,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Diagnosis(Tabled):
     """What `diagnose` found.
 
     Attributes:
@@ -75,22 +76,17 @@ class Diagnosis:
     gradient: AbstractGradient
     recommendation: str
 
-    def table(self) -> str:
-        """Return the findings as a table in plain text, the recommendation below it."""
-        head = ("property", "measured", "verdict")
-        body = [
+    def cells(self) -> Table:
+        """Return the findings as texts in columns."""
+        rows = [
             (x.property, x.measured if isinstance(x.measured, str) else f"{x.measured:.1e}", x.verdict)
             for x in self.findings
         ]
-        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-        lines = [
-            f"{a.ljust(widths[0])}  {b.rjust(widths[1])}  {c}".rstrip()
-            for a, b, c in (head, ["-" * w for w in widths], *body)
-        ]
-        return "\n".join([*lines, "", self.recommendation])
+        return Table(("property", "measured", "verdict"), rows, "<><")
 
-    def __str__(self) -> str:
-        return self.table()
+    def table(self) -> str:
+        """Return the findings as a table in plain text, the recommendation below it."""
+        return f"{self.cells()}\n\n{self.recommendation}"
 
 
 def diagnose(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from ._table import Table, Tabled
 from .gradients import AbstractGradient, Echo
 from .nudge import AbstractFiniteNudge, Holomorphic, Infinitesimal, Noisy, Symmetric
 from .nudge._finite import joined
@@ -31,7 +32,7 @@ class SweepRow(TypedDict):
 
 
 @dataclass(frozen=True)
-class NudgeSweep:
+class NudgeSweep(Tabled):
     r"""What `nudge_sweep` found.
 
     With gradients $g_i$ from independent noise, their mean $\bar g$ and the exact gradient $g_0$, every number is
@@ -66,22 +67,15 @@ class NudgeSweep:
             raise ValueError(f"nudge_sweep: every strength was refused, the last with: {self.rows[-1]['refused']}")
         return min(rows, key=lambda row: row["error"])
 
-    def table(self) -> str:
-        """Return the rows as a table in plain text."""
-        head = ("beta", "error", "bias", "deviation", "estimate", "leak")
-        lines = ["  ".join(x.rjust(10) for x in head), "  ".join(["-" * 10] * len(head))]
+    def cells(self) -> Table:
+        """Return the rows as texts in columns."""
+        names = ("error", "bias", "deviation", "estimate", "leak")
+        rows = []
         for row in self.rows:
             beta = row["beta"] if isinstance(row["beta"], str) else f"{row['beta']:.1e}"
-            if row["refused"] is not None:
-                lines.append(f"{beta.rjust(10)}  refused: {row['refused'].splitlines()[0][:100]}")
-                continue
-            numbers = (row["error"], row["bias"], row["deviation"], row["estimate"], row["leak"])
-            cells = ["-" if x is None else f"{x:.1e}" for x in numbers]
-            lines.append("  ".join(x.rjust(10) for x in (beta, *cells)))
-        return "\n".join(lines)
-
-    def __str__(self) -> str:
-        return self.table()
+            numbers = ["-" if row["refused"] or row[x] is None else f"{row[x]:.1e}" for x in names]
+            rows.append((beta, *numbers, f"refused: {row['refused'].splitlines()[0][:100]}" if row["refused"] else ""))
+        return Table(("beta", *names, ""), rows, ">>>>>><")
 
 
 def nudge_sweep(

@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from .._files import write_json
+from .._words import cores, processor
 from ._case import Case
 
 FORMAT = 1
@@ -73,8 +73,8 @@ def machine() -> dict[str, Any]:
     import jax
 
     found: dict[str, Any] = {
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "processor": _processor(),
+        "cores": cores(),
+        "processor": processor(),
         "device": jax.devices()[0].device_kind,
         "python": platform.python_version(),
     }
@@ -84,14 +84,3 @@ def machine() -> dict[str, Any]:
         except PackageNotFoundError:
             found[name] = None
     return found
-
-
-def _processor() -> str:
-    """Return the model of the processor, or its architecture where the system does not tell."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.machine()

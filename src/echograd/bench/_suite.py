@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from .._words import seconds
 from . import _results
 from ._contest import Effort, Figures, Say, apart, contest
 from ._rows import ROWS
@@ -88,8 +89,4 @@ def measure(
 
 def summary(results: list[Figures]) -> str:
     """Return the times of a case in one line."""
-    return ", ".join(f"{r['contender']} {_seconds(r['run_s']) if 'run_s' in r else 'failed'}" for r in results)
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
+    return ", ".join(f"{r['contender']} {seconds(r['run_s']) if 'run_s' in r else 'failed'}" for r in results)

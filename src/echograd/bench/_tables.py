@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import _words
+from .._words import seconds
+
 Stored = dict[str, Any]
 Figures = dict[str, Any]
 
@@ -16,24 +19,9 @@ def table(head: Sequence[str], body: Iterable[Sequence[str]], left: int = 1) -> 
     return ["| " + " | ".join(cells) + " |" for cells in (head, rule, *body)]
 
 
-def seconds(value: float | None) -> str:
-    """Return a time."""
-    if value is None:
-        return "–"
-    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
-        if value >= scale or unit == "µs":
-            return f"{value / scale:.3g} {unit}"
-    raise AssertionError
-
-
 def memory(value: float | None) -> str:
     """Return a size, given in MB."""
-    if value is None:
-        return "–"
-    for scale, unit in ((1e3, "GB"), (1.0, "MB"), (1e-3, "kB")):
-        if value >= scale or unit == "kB":
-            return f"{value / scale:.3g} {unit}"
-    raise AssertionError
+    return _words.memory(None if value is None else 1e6 * value)
 
 
 def number(value: float | None, form: str = ".3g") -> str:

@@ -15,7 +15,7 @@ from .._solve import solve
 from ..boundary import FinalValue, FixedEnds, InitialValue, LinearBoundary, MixedEnds, Robin
 from ..gradients import Backprop, Echo, Glep, SameBoundary
 from ..nudge import Symmetric
-from ._tables import at_least, console, plain_table, to_be_written
+from ._tables import at_least, console, rich_table, to_be_written
 
 Named = Literal[
     "oscillators", "duffing", "fput", "pendulums", "kepler", "double-pendulum", "sine-gordon", "lc-ladder", "charge"
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     out = console()
     setting = ", ".join(f"{name} {value}" for name, value in report.setting.items())
     out.print(f"\n{setting}\n")
-    out.print(_table(report))
+    out.print(rich_table(report.cells()))
     out.print(
         "\npasses: runs of the machine over the trajectory, counted; per parameter: passes for each further parameter; "
         "~N: exponent of growth with the number of steps; touches: the most entries of the state that the reading of "
@@ -107,27 +107,3 @@ def run(system: Any, start: InitialValue, dt: float, steps: int, *, growth: bool
         "q₀ ~ q_N, p₀ ~ 2 p_N, same": (linear, SameBoundary()),
     }
     return audit(system, rules, dt=dt, steps=steps, guess=path, growth=growth)
-
-
-def _table(report: AuditReport) -> Any:
-    table = plain_table(
-        "rule", "defect", "error", "cosine", "passes", "~N", "per parameter", "memory", "~N", "ms", "forward-only",
-        "local", "touches",
-    )  # fmt: skip
-    for r in report.rows:
-        table.add_row(
-            r.rule,
-            f"{r.defect:.2f}",
-            f"{r.error:.0e}",
-            f"{r.cosine:+.3f}",
-            f"{r.passes:.1f}",
-            "-" if r.passes_by_steps is None else f"{r.passes_by_steps:.1f}",
-            "-" if r.passes_by_parameters is None else f"{r.passes_by_parameters:.2g}",
-            f"{r.memory / 1e3:.1f} kB",
-            "-" if r.memory_by_steps is None else f"{r.memory_by_steps:.1f}",
-            f"{1e3 * r.seconds:.2f}",
-            "yes" if r.forward_only else "no",
-            "yes" if r.local else "no",
-            f"{r.touches[0]}/{r.touches[1]}",
-        )
-    return table

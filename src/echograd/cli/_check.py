@@ -15,13 +15,14 @@ from .. import systems
 from .._check import GradientReport, check_gradients
 from .._equivalence import equivalence
 from .._solve import solve
+from .._table import Table
 from ..boundary import InitialValue
 from ..data import Batches, Dataset, load
 from ..gradients import AbstractGradient
 from ..systems import SeparableHamiltonian
 from ..training import Config, Network, batch_loss, initial_model
 from ._main import FAILED
-from ._tables import at_least, console, plain_table
+from ._tables import at_least, console, rich_table
 
 _TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
 
@@ -114,7 +115,7 @@ def main(argv: Sequence[str]) -> int:
         for check in (lambda: _chain(command, config), lambda: check_model(command, config, dataset)):
             title, report = check()
             out.print(f"\n{title}: the {command.nudge} echo against backprop, {command.precision}")
-            out.print(gradient_table(report))
+            out.print(rich_table(report.cells()))
             exact = command.nudge == "infinitesimal"
             good = report.ok(tolerance)
             verdict = "it passes" if good else "IT IS TOO LARGE"
@@ -138,16 +139,18 @@ def _equivalence(tolerance: float, precision: str) -> int:
                 "charge in a magnetic field": (charge, charge.start(), 0.1),
             }
         )
-    table = plain_table("system", "discrete action", "cost", "parameter", "relative difference", "norm")
-    for row in rows:
-        kind = {"running": "running (RHEL)", "terminal": "terminal (HEB)"}[row.cost]
-        table.add_row(row.system, row.scheme, kind, row.parameter, f"{row.difference:.1e}", f"{row.norm:.2e}")
+    kind = {"running": "running (RHEL)", "terminal": "terminal (HEB)"}
+    cells = [
+        (row.system, row.scheme, kind[row.cost], row.parameter, f"{row.difference:.1e}", f"{row.norm:.2e}")
+        for row in rows
+    ]
+    head = ("system", "discrete action", "cost", "parameter", "relative difference", "norm")
     out, worst = console(), max(row.difference for row in rows)
     out.print(
         "\nOne gradient, twice. GLEP: discrete Euler-Lagrange equations solved backward from the free end, reading "
         "∂L/∂θ. Hamiltonian echo learning: momenta flipped, the machine run forward again, reading -∂H/∂θ.\n"
     )
-    out.print(table)
+    out.print(rich_table(Table(head, cells)))
     good = worst <= tolerance
     out.print(f"Largest relative difference {worst:.1e}: {'the same' if good else 'THEY DIFFER'}.")
     return 0 if good else FAILED
@@ -194,14 +197,3 @@ def check_model(command: Check, config: Config, dataset: Dataset) -> tuple[str, 
     model = eqx.tree_at(lambda m: [b.unit.gradient for b in m.blocks], model, [exact] * config.network.blocks)
     title = f"HSSM of {config.network.blocks} {config.model} blocks on {command.cases} cases of {config.dataset}"
     return title, check_gradients(loss, model, {command.nudge: nudged}, taylor=command.taylor)
-
-
-def gradient_table(report: GradientReport) -> Any:
-    table = plain_table("parameter", "relative error", "cosine", "norm ratio", "norm", "Taylor slope")
-    for row in report.rows:
-        slope = "-" if row["taylor_slope"] is None else f"{row['taylor_slope']:.2f}"
-        error, norm = f"{row['relative_error']:.1e}", f"{row['reference_norm']:.2e}"
-        # Square brackets in a path are not rich's markup.
-        path = row["parameter"].replace("[", r"\[")
-        table.add_row(path, error, f"{row['cosine']:.9f}", f"{row['norm_ratio']:.9f}", norm, slope)
-    return table

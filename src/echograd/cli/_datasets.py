@@ -28,7 +28,8 @@ def main(argv: Sequence[str]) -> int:
     if command.name is not None:
         out.print(_about(command.name), markup=False, soft_wrap=True)
         return 0
-    table = plain_table("name", "state", "task", "train + validation + test", "steps", "channels", "classes", left=3)
+    columns = ("name", "state", "task", "train + validation + test", "steps", "channels", "classes")
+    table = plain_table(*columns, sides="<<<")
     for entry in available():
         table.add_row(
             entry.name,

@@ -14,9 +14,9 @@ import tyro
 from .. import report
 from ..data import load
 from ..training import Config, Network, Run, ecg_recipe, fit
-from ._check import Check, check_model, gradient_table
+from ._check import Check, check_model
 from ._main import FAILED, INTERRUPTED
-from ._tables import console
+from ._tables import console, rich_table
 from ._train import Show, Train, results
 
 # What makes a folder a demo's: nothing else is written into.
@@ -78,7 +78,7 @@ def demonstrate(config: Config, folder: pathlib.Path, command: str, title: str) 
             what, gradients = check_model(check, config64, load(config.dataset))
         exact = gradients.ok(_TOLERANCE)
         out.print(f"\n1. The gradient by echo against backprop, in float64: {what}")
-        out.print(gradient_table(gradients))
+        out.print(rich_table(gradients.cells()))
         out.print(f"Largest relative error {gradients.worst:.1e}: {'exact' if exact else 'NOT EXACT'}.")
 
         out.print("\n2. Learning by echoes")

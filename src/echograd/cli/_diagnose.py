@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 import jax
 import tyro
-from rich.markup import escape
 
 from .. import systems
 from .._diagnose import diagnose
@@ -14,7 +13,7 @@ from ..boundary import InitialValue
 from ..gradients import Backprop
 from ._audit import ZOO, Named
 from ._main import FAILED
-from ._tables import at_least, console, plain_table
+from ._tables import at_least, console, rich_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +54,7 @@ def main(argv: Sequence[str]) -> int:
                 raise ValueError(f"damping={command.damping:g}: {command.system} is not separable, as it must be.")
             system = systems.MassDamped(system, command.damping)
         found = diagnose(system, boundary, dt=dt if command.dt is None else command.dt, steps=command.steps)
-    table = plain_table("property", "measured", "verdict", left=3)
-    for row in found.findings:
-        measured = row.measured if isinstance(row.measured, str) else f"{row.measured:.1e}"
-        table.add_row(*map(escape, (row.property, measured, row.verdict)))
     out = console()
-    out.print(table)
+    out.print(rich_table(found.cells()))
     out.print(f"Exact for it: {type(found.gradient).__name__}. {found.recommendation}", markup=False, soft_wrap=True)
     return FAILED if isinstance(found.gradient, Backprop) else 0

@@ -6,7 +6,10 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from .. import _table
 
 TITLES = {
     "loss": "loss",
@@ -34,11 +37,19 @@ def to_be_written(file: pathlib.Path | None) -> None:
         raise FileNotFoundError(f"{file.parent} is no folder, so {file.name} cannot go into it.")
 
 
-def plain_table(*columns: str, left: int = 1) -> Table:
-    """Return an empty table whose first columns are texts and whose others are numbers."""
+def plain_table(*columns: str, sides: str = "<") -> Table:
+    """Return an empty table; `sides` tells as in `echograd._table.Table` where the columns are flush."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i < left else "right", overflow="fold")
+    for column, side in zip(columns, sides.ljust(len(columns), ">"), strict=True):
+        table.add_column(column, justify="left" if side == "<" else "right", overflow="fold")
+    return table
+
+
+def rich_table(texts: _table.Table) -> Table:
+    """Return a table for the terminal, which folds what is too wide for it."""
+    table = plain_table(*texts.head, sides=texts.sides)
+    for row in texts.rows:
+        table.add_row(*map(escape, row))  # square brackets in a path are not rich's markup
     return table
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .. import _tree
 from .._solve import Trajectory, initial_value_problem, solve
+from .._table import Table, Tabled
 from ..boundary import InitialValue
 from ..gradients import Backprop
 from ..nudge import AbstractFiniteNudge
@@ -49,7 +50,7 @@ class SurveyRow(TypedDict):
 
 
 @dataclass(frozen=True)
-class Survey:
+class Survey(Tabled):
     r"""What `survey` found.
 
     Of every gradient $g$ of a machine there are two exact ones to hold it against: that of the machine *as realised*,
@@ -74,8 +75,8 @@ class Survey:
     nudge: str
     repeats: int
 
-    def table(self) -> str:
-        """Return the rows as a table in plain text."""
+    def cells(self) -> Table:
+        """Return the rows as texts in columns."""
         head = ("imperfection", "strength", "retrace", "error", "cosine", "ratio", "bias", "power")
         head = (*head, "vs. ideal", "cosine", "ratio", "power")
         body = []
@@ -85,16 +86,7 @@ class Survey:
             numbers = [[f"{row[x]:{form}}" for x, form in zip(y, _FORMS, strict=True)] for y in (found, ideal)]
             first = row["imperfection"], f"{row['strength']:.0e}", f"{row['retrace']:.1e}"
             body.append((*first, *numbers[0], f"{row['bias']:.1e}", powers[0], *numbers[1], powers[1]))
-        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-
-        def line(cells: Sequence[str]) -> str:
-            first, *rest = cells
-            return "  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))])
-
-        return "\n".join([line(head), "  ".join("-" * w for w in widths), *map(line, body)])
-
-    def __str__(self) -> str:
-        return self.table()
+        return Table(head, body)
 
 
 _FORMS = (".1e", ".4f", ".3f")

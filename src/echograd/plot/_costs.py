@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from .._words import memory, seconds
 from ._style import headed, name_ends, theme
 
 
@@ -67,22 +68,10 @@ def costs(axes: Axes, rows: Sequence[CostRow], quantity: Literal["bytes", "secon
     axes.set_ylim(low / 2, high * 2)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,), numticks=6))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    form = _memory if quantity == "bytes" else _time
+    form = memory if quantity == "bytes" else seconds
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
     axes.grid(axis="y")
     # Room for the names beside the last points.
     axes.set_xlim(steps[0] / 1.2, steps[-1] * (steps[-1] / steps[0] * 1.2) ** 0.3 if len(steps) > 1 else steps[0] * 3)
     headed(axes, _HEADS[quantity], "steps")
     return axes
-
-
-def _memory(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    raise AssertionError
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"

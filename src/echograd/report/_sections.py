@@ -9,13 +9,14 @@ import numpy as np
 
 from .. import plot
 from .._check import GradientReport
+from .._words import memory
 from ..data import Dataset, load
 from ..plot import CostRow
 from ..training import Run
 from ._html import join, tag
 from ._measure import Retrace
 from ._page import Page, draw
-from ._words import count, duration, machine, memory, power, score
+from ._words import count, duration, machine, power, score
 
 # What an exact estimator may be off by, relative, in float64.
 _TOLERANCE = 1e-9

@@ -1,11 +1,9 @@
 """Numbers as they stand in text."""
 
 import math
-import os
 import platform
-import re
-from pathlib import Path
 
+from .._words import cores, processor, seconds
 from ._html import Html, join, tag
 
 
@@ -19,22 +17,11 @@ def count(n: float, one: str, many: str | None = None) -> str:
     return f"{n:,.0f} {one if n == 1 else many or one + 's'}"
 
 
-def memory(size: float) -> str:
-    """Return a number of bytes."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"
-
-
-def duration(seconds: float) -> str:
-    """Return a time."""
-    if seconds < 1:
-        return f"{1e3 * seconds:.3g} ms"
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
+def duration(time: float) -> str:
+    """Return a time, in minutes if it is long."""
+    if time < 60:
+        return seconds(time)
+    minutes, rest = divmod(round(time), 60)
     return f"{minutes} min {rest} s"
 
 
@@ -48,10 +35,4 @@ def power(value: float) -> Html:
 
 def machine() -> str:
     """Return what this machine computes with."""
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text(errors="replace"))
-        name = found.group(1).strip() if found else name
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return f"{name}, {count(cores, 'core')}, {platform.system()}"
+    return f"{processor()}, {count(cores(), 'core')}, {platform.system()}"
