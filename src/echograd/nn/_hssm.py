@@ -22,8 +22,6 @@ from ._units import AbstractHRU, LinearHRU, NonlinearHRU, Projections
 _UNITS = {"linear": LinearHRU, "nonlinear": NonlinearHRU}
 _NORMS = {"layer": LayerNorm, "batch": BatchNorm}
 
-Mask = Bool[Array, "batch steps"]
-
 
 def _choice(name: str, value: Any, table: dict[str, Any]) -> Any:
     if value not in table:

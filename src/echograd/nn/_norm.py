@@ -7,13 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ._rows import rowlike
+from ._rows import Rows, Valid, rowlike
 
 Features = Float[Array, "*batch steps features"]
-# As it is inside a model.
-Rows = Float[Array, "features *batch steps"]
 Mask = Bool[Array, "*batch steps"]
-Valid = Float[Array, "*batch steps"]
 # Running mean and variance, and how much of the initial guess is still in them.
 Running = tuple[Float[Array, " features"], Float[Array, " features"], Float[Array, ""]]
 

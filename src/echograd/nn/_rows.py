@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Rows = Float[Array, "features batch steps"]
+Rows = Float[Array, "features *batch steps"]
 # Which rows count: 1 or 0.
-Valid = Float[Array, "batch steps"]
+Valid = Float[Array, "*batch steps"]
 
 
 def checked(name: str, x: Any, dtype: Any, features: int, *axes: str) -> Array:
