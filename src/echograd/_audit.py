@@ -387,7 +387,7 @@ class _Bench:
         t = jnp.asarray(self.t0, flat.dtype)
 
         def reading(z: Array) -> Array:
-            return _flat_tree(jax.grad(lambda w: eqx.combine(w, rest)(t, *unravel(z), u))(wanted))
+            return _tree.flat(jax.grad(lambda w: eqx.combine(w, rest)(t, *unravel(z), u))(wanted))
 
         used = np.zeros((self.parameters, flat.size), bool)
         for seed in range(3):
@@ -431,12 +431,8 @@ def _coordinates(boundary: AbstractBoundary, guess: Any) -> PyTree:
     return jax.tree.map(jnp.asarray, guess[0])
 
 
-def _flat_tree(tree: PyTree) -> Array:
-    return jax.flatten_util.ravel_pytree(tree)[0]
-
-
 def _flat(tree: PyTree) -> np.ndarray:
-    return np.asarray(_flat_tree(eqx.filter(tree, eqx.is_inexact_array)))
+    return np.asarray(_tree.flat(eqx.filter(tree, eqx.is_inexact_array)))
 
 
 def _memory(compiled: Any) -> int:

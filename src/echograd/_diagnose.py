@@ -227,7 +227,7 @@ def _of_energy(problem: Problem, path: State, retrace: float, mirrors: Sequence[
         return advise(None, Backprop(), advice)
 
     tried, found = 0, None
-    n = _flat(_tree.take(path[0], 0)).size
+    n = _tree.flat(_tree.take(path[0], 0)).size
     for matrix, with_inputs in _candidates(n, mirrors, _input_size(problem) == n):
         tried += 1
         if float(_oddness(problem, path, jnp.asarray(matrix, problem.world.h.dtype), with_inputs)) <= tolerance:
@@ -264,7 +264,7 @@ def _oddness(problem: Problem, path: State, matrix: Array | None, with_inputs: b
     unravel = jax.flatten_util.ravel_pytree(_tree.take(path[0], 0))[1]
 
     def mirror(x: PyTree) -> PyTree:
-        return system.mirror(x) if matrix is None else unravel(matrix @ _flat(x))
+        return system.mirror(x) if matrix is None else unravel(matrix @ _tree.flat(x))
 
     def mirror_input(u: Any) -> Any:
         if matrix is None:
@@ -328,12 +328,12 @@ class _Matrices(eqx.Module):
 def _matrices(problem: Problem, path: PyTree) -> _Matrices:
     world, n, q0 = problem.world, problem.steps, _tree.take(path, 0)
     system = world.system
-    flat = jax.vmap(_flat)(path)
+    flat = jax.vmap(_tree.flat)(path)
     unravel = jax.flatten_util.ravel_pytree(q0)[1]
 
     def stiffness(k: Array, q: Array) -> Array:
         k = jnp.minimum(k, n - 1)
-        return -jax.jacfwd(lambda q: _flat(system.force(world.time(k), unravel(q), _tree.take(world.u, k))))(q)
+        return -jax.jacfwd(lambda q: _tree.flat(system.force(world.time(k), unravel(q), _tree.take(world.u, k))))(q)
 
     return _Matrices(
         dense(system.inertia, q0),
@@ -546,10 +546,6 @@ def _named(matrix: np.ndarray) -> str:
 def _nodes(steps: int) -> Int[Array, " samples"]:
     """Return the nodes that are looked at."""
     return jnp.asarray(np.unique(np.linspace(0, steps, _SAMPLES).astype(np.int32)))
-
-
-def _flat(x: PyTree) -> Array:
-    return jax.flatten_util.ravel_pytree(x)[0]
 
 
 def _input_size(problem: Problem) -> int:

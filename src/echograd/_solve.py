@@ -5,7 +5,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
@@ -147,12 +146,6 @@ def solve(
         outcome = _run(constant(gradient), problem, z0)
     else:
         problem, like, start, path = two_point_problem(system, boundary, inputs, guess=guess, **options)
-        if isinstance(gradient, Echo):
-            raise TypeError(
-                f"solve: an echo is the dual of an InitialValue only. Under {type(boundary).__name__} the nudged path "
-                "is no forward run of the machine. Use gradient=Glep(), which nudges under the dual condition, or "
-                "Backprop()."
-            )
         gradient.check(problem.world.system)
         solver = TwoPointNewton() if solver is None else solver
         outcome, convergence = _run_two_point(constant(gradient), problem, boundary, like, start, path, solver)
@@ -187,10 +180,7 @@ def _run_two_point(
     last = End(world.time(jnp.asarray(n, jnp.int32)), _tree.take(world.u, n - 1))
     condition = Condition(*boundary.rows(world.system, first, last, like))
     chain = two_point(problem, condition, like)
-    if path is None:
-        guess = initial_path(chain, start)
-    else:
-        guess = jax.vmap(lambda z: jax.flatten_util.ravel_pytree(z)[0])(path)
+    guess = initial_path(chain, start) if path is None else jax.vmap(_tree.flat)(path)
     return gradient.run_two_point(chain, jax.lax.stop_gradient(guess), solver)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, PyTree
@@ -44,6 +45,11 @@ def through(check: Callable[[PyTree], PyTree], a: PyTree) -> PyTree:
     """
     first = jax.tree.map(lambda x: x[:1] if x.ndim else x, a)
     return jax.tree.map(lambda x, y: x.at[:1].set(y) if x.ndim else y, a, check(first))
+
+
+def flat(a: PyTree) -> Float[Array, " size"]:
+    """Return all numbers of a tree as one vector."""
+    return jax.flatten_util.ravel_pytree(a)[0]
 
 
 def dot(a: PyTree, b: PyTree) -> Float[Array, ""]:

@@ -39,7 +39,7 @@ class ShakenEcho(AbstractNudgedGradient):
         rest = eqx.tree_at(lambda problem: problem.world.u, rest, rest.world.u + self.disturbance)
         return self.echo.read_run(wanted, rest, z0, final, bar)
 
-    def read_path(self, *arguments):
+    def run_two_point(self, *arguments):
         raise NotImplementedError("The disturbance is one of initial value problems.")
 
 

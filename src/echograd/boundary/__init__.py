@@ -1,6 +1,6 @@
 """Boundary conditions as values, and the algebra of their duals."""
 
-from ._base import AbstractBoundary as AbstractBoundary, End as End, flat as flat
+from ._base import AbstractBoundary as AbstractBoundary, End as End
 from ._duality import (
     defect as defect,
     dual as dual,

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
@@ -35,11 +34,6 @@ class AbstractBoundary(eqx.Module):
         self, system: Hamiltonian, start: End, stop: End, like: PyTree
     ) -> tuple[Float[Array, "2n 4n"], Float[Array, " 2n"]]:
         """Return $B$ and $b$ for a system whose coordinates are shaped `like` this."""
-
-
-def flat(tree: PyTree) -> Float[Array, " size"]:
-    """Return all numbers of a tree as one vector."""
-    return jax.flatten_util.ravel_pytree(tree)[0]
 
 
 def as_arrays(owner: str, name: str, x: PyTree) -> PyTree:

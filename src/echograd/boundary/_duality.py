@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ._base import AbstractBoundary, End, flat
+from .. import _tree
+from ._base import AbstractBoundary, End
 from ._ends import FixedEnds, FreeEnds, LinearBoundary, MixedEnds, Periodic
 from ._states import FinalValue, InitialValue
 
@@ -110,6 +111,6 @@ def dual(boundary: AbstractBoundary, ends: tuple[Any, Any] | None = None, like: 
         if isinstance(boundary, FinalValue):
             return InitialValue(*ends[0])
         rows = dual_rows(_rows(boundary, ends[0][0] if like is None else like))
-        return LinearBoundary(rows, rows @ flat(ends))
+        return LinearBoundary(rows, rows @ _tree.flat(ends))
     rows = dual_rows(_rows(boundary, like))
     return LinearBoundary(rows, jnp.zeros(rows.shape[0], rows.dtype))

@@ -9,8 +9,9 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
+from .. import _tree
 from ..systems import Hamiltonian
-from ._base import AbstractBoundary, End, as_arrays, flat, same_structure
+from ._base import AbstractBoundary, End, as_arrays, same_structure
 
 
 def _select(n: int, dtype: Any, *columns: int) -> Float[Array, "2n 4n"]:
@@ -50,7 +51,7 @@ class FixedEnds(AbstractBoundary):
         return self.q0
 
     def rows(self, system: Hamiltonian, start: End, stop: End, like: PyTree) -> tuple[Array, Array]:
-        b = jnp.concatenate([flat(self.q0), flat(self.qN)])
+        b = jnp.concatenate([_tree.flat(self.q0), _tree.flat(self.qN)])
         return _select(b.size // 2, b.dtype, 0, 2), b
 
 
@@ -87,8 +88,8 @@ class FreeEnds(AbstractBoundary):
         return self.p0
 
     def rows(self, system: Hamiltonian, start: End, stop: End, like: PyTree) -> tuple[Array, Array]:
-        zeros = jnp.zeros_like(flat(like))
-        b = jnp.concatenate([zeros if p is None else flat(p) for p in (self.p0, self.pN)])
+        zeros = jnp.zeros_like(_tree.flat(like))
+        b = jnp.concatenate([zeros if p is None else _tree.flat(p) for p in (self.p0, self.pN)])
         return _select(zeros.size, b.dtype, 1, 3), b
 
 
@@ -139,9 +140,9 @@ class MixedEnds(AbstractBoundary):
 
     def rows(self, system: Hamiltonian, start: End, stop: End, like: PyTree) -> tuple[Array, Array]:
         if self.q0 is not None:
-            b = jnp.concatenate([flat(self.q0), flat(self.pN)])
+            b = jnp.concatenate([_tree.flat(self.q0), _tree.flat(self.pN)])
             return _select(b.size // 2, b.dtype, 0, 3), b
-        b = jnp.concatenate([flat(self.p0), flat(self.qN)])
+        b = jnp.concatenate([_tree.flat(self.p0), _tree.flat(self.qN)])
         return _select(b.size // 2, b.dtype, 1, 2), b
 
 
@@ -186,7 +187,7 @@ class Periodic(AbstractBoundary):
         return None
 
     def rows(self, system: Hamiltonian, start: End, stop: End, like: PyTree) -> tuple[Array, Array]:
-        x = flat(like)
+        x = _tree.flat(like)
         n = x.size
         twist = jnp.asarray(self.twist, x.dtype)
         if twist.ndim and twist.shape != (n, n):
@@ -236,7 +237,7 @@ class Robin(AbstractBoundary):
         return jnp.zeros(sized[0], self.K0.dtype) if sized else None
 
     def rows(self, system: Hamiltonian, start: End, stop: End, like: PyTree) -> tuple[Array, Array]:
-        x = flat(like)
+        x = _tree.flat(like)
         n = x.size
         identity, zero = jnp.eye(n, dtype=x.dtype), jnp.zeros((n, n), x.dtype)
 
@@ -304,7 +305,7 @@ class LinearBoundary(AbstractBoundary):
         return jnp.zeros(self.B.shape[0] // 2, self.B.dtype)
 
     def rows(self, system: Hamiltonian, start: End, stop: End, like: PyTree) -> tuple[Array, Array]:
-        n = flat(like).size
+        n = _tree.flat(like).size
         if self.B.shape[0] != 2 * n:
             raise ValueError(
                 f"LinearBoundary: B is made for {self.B.shape[0] // 2} coordinates, and the system has {n}. Check the "

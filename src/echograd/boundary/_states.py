@@ -10,8 +10,9 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
+from .. import _tree
 from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
-from ._base import AbstractBoundary, End, as_arrays, flat, same_structure
+from ._base import AbstractBoundary, End, as_arrays, same_structure
 
 # Up to here the Legendre transform solves with a dense Cholesky factor, beyond it by conjugate gradients.
 _DENSE = 1024
@@ -81,7 +82,7 @@ class InitialValue(AbstractStateValue):
         self.q, self.p, self.v = _given("InitialValue", q, p, v)
 
     def rows(self, system: Hamiltonian, start: End, stop: End, like: PyTree) -> tuple[Array, Array]:
-        b = flat(self.state(system, start))
+        b = _tree.flat(self.state(system, start))
         identity = jnp.eye(b.size, dtype=b.dtype)
         return jnp.concatenate([identity, jnp.zeros_like(identity)], 1), b
 
@@ -113,7 +114,7 @@ class FinalValue(AbstractStateValue):
         self.q, self.p, self.v = _given("FinalValue", q, p, v)
 
     def rows(self, system: Hamiltonian, start: End, stop: End, like: PyTree) -> tuple[Array, Array]:
-        b = flat(self.state(system, stop))
+        b = _tree.flat(self.state(system, stop))
         identity = jnp.eye(b.size, dtype=b.dtype)
         return jnp.concatenate([jnp.zeros_like(identity), identity], 1), b
 

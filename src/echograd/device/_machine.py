@@ -114,7 +114,7 @@ def backwards(x: PyTree) -> PyTree:
     return jax.tree.map(lambda x: x[::-1], x)
 
 
-def kicks_of(system: Any, bars: State) -> State:
+def echo_kicks(system: Any, bars: State) -> State:
     r"""Return the kicks of unit strength that nodes of an echo get from the cotangents of the nodes of a forward run.
 
     The nudge is a force $+\beta\,\partial c/\partial q$; in the variables of the echo, $(q, p) \to (q + \beta\,\Pi
@@ -124,6 +124,6 @@ def kicks_of(system: Any, bars: State) -> State:
     return backwards((dp, dq))
 
 
-def load_of(bars: State) -> Float[Array, ""]:
+def total_load(bars: State) -> Float[Array, ""]:
     """Return the total size of the nudges, the sum of the norms of all kicks of unit strength."""
     return jnp.sum(jax.vmap(_tree.norm)(bars))

@@ -14,7 +14,7 @@ from ..gradients import constant, read_as_it_was, reversible
 from ..integrators import State, World, time_reversed
 from ..nudge import AbstractFiniteNudge
 from ..systems import Dissipative
-from ._machine import AbstractMachine, Order, Record, kicks_of, load_of, mirrored, mirrored_reading
+from ._machine import AbstractMachine, Order, Record, echo_kicks, mirrored, mirrored_reading, total_load
 
 
 def run(
@@ -280,9 +280,9 @@ def _forward(arguments: Any, task: _Task) -> State:
 def _echoes(arguments: Any, residuals: Any, bars: State, task: _Task) -> tuple[PyTree, PyTree, State, Float[Array, ""]]:
     """Return the cotangents of parameters, inputs and initial state, and the retrace error: the backward pass."""
     (world, z0, machine, _), (final, sizes), nudge = arguments, residuals, task.nudge
-    system, load = world.system, load_of(bars)
+    system, load = world.system, total_load(bars)
     beta = nudge.strength(final, load, task.steps)
-    unit = kicks_of(system, bars)
+    unit = echo_kicks(system, bars)
 
     def echo(x: tuple[Float[Array, ""], Int[Array, ""]]) -> tuple[PyTree, PyTree, State]:
         node, run = x

@@ -199,10 +199,6 @@ def _catalogue(size: float, duration: float) -> dict[str, Make]:
     }
 
 
-def _flat(gradient: PyTree) -> Float[Array, " parameters"]:
-    return jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(gradient)])
-
-
 @eqx.filter_jit
 def _ideal(loss: Loss, model: Any, problem: dict[str, Any], machine: Simulated) -> Any:
     """Return the gradient of the ideal model, the root mean square of its state, and the duration of its run."""
@@ -213,7 +209,7 @@ def _ideal(loss: Loss, model: Any, problem: dict[str, Any], machine: Simulated) 
 
     gradient, sol = eqx.filter_grad(value, has_aux=True)(model)
     count = sum(x.size for x in jax.tree.leaves((sol.q, sol.p)))
-    return _flat(gradient), _tree.norm((sol.q, sol.p)) / count**0.5, sol.t[-1] - sol.t[0]
+    return _tree.flat(gradient), _tree.norm((sol.q, sol.p)) / count**0.5, sol.t[-1] - sol.t[0]
 
 
 @eqx.filter_jit
@@ -248,7 +244,7 @@ def _gradients(
             return loss(Trajectory(t, q, p, jnp.zeros_like(world.h)))
 
         found, retrace = eqx.filter_grad(measured)((model, jnp.zeros((), table.dtype)))
-        return _flat(found), _flat(eqx.filter_grad(realised)(model)), retrace
+        return _tree.flat(found), _tree.flat(eqx.filter_grad(realised)(model)), retrace
 
     return jax.lax.map(lambda strengths: jax.lax.map(lambda key: one(strengths, key), keys), table)
 

@@ -57,11 +57,6 @@ class AbstractNudgedGradient(AbstractGradient):
     def run(self, problem: Problem, z0: State) -> Outcome:
         return _run((problem, z0), self)
 
-    def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
-        arguments = problem.problem.world, problem.condition
-        found, convergence = _path(arguments, fixed_tree(problem), guess, self, newton)
-        return outcome_of(problem, found), convergence
-
     @abc.abstractmethod
     def prepared(self, problem: Problem, z0: State) -> State:
         """Return the initial state, or raise at run time if the rule is not made for the system."""
@@ -77,6 +72,15 @@ class AbstractNudgedGradient(AbstractGradient):
             final: the final state of the free run.
             bar: cotangents of the outcome, with `None` for what no loss depends on.
         """
+
+
+class AbstractPathGradient(AbstractNudgedGradient):
+    """A learning rule that also nudges the paths of two-point problems."""
+
+    def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
+        arguments = problem.problem.world, problem.condition
+        found, convergence = _path(arguments, fixed_tree(problem), guess, self, newton)
+        return outcome_of(problem, found), convergence
 
     @abc.abstractmethod
     def read_path(
@@ -172,5 +176,5 @@ def _posed(problem: TwoPoint, arguments: tuple[World, Condition]) -> TwoPoint:
 
 
 @eqx.filter_jit
-def _read_path(rule: AbstractNudgedGradient, *arguments: Any) -> tuple[World, Condition]:
+def _read_path(rule: AbstractPathGradient, *arguments: Any) -> tuple[World, Condition]:
     return rule.read_path(*arguments)

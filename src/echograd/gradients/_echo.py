@@ -16,7 +16,7 @@ from ._base import AbstractNudgedGradient, checked_nudge
 from ._nudged import Response, distance, load_of, nudged_run
 from ._parity import is_even
 from ._problem import Outcome, Problem
-from ._two_point import Condition, Nodes, TwoPoint, TwoPointNewton, fixed_tree
+from ._two_point import Convergence, Nodes, TwoPoint, TwoPointNewton, fixed_tree
 
 # How far, in units of the state, nudged echoes may extrapolate off the un-nudged one, unless that is no more than the
 # other fraction of how far they are apart. Over the zoo, gradients off by less than 1 % come up to 0.17.
@@ -82,9 +82,7 @@ class Echo(AbstractNudgedGradient):
         response = nudged_run(wanted, rest, final, bar, self.nudge, "echo", load_of(problem, z0, final, bar))
         return vouched(problem, z0, final, response, self)
 
-    def read_path(
-        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton
-    ) -> tuple[World, Condition]:
+    def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
         raise TypeError(
             "Echo: an echo is the dual of an InitialValue only; under another condition the nudged path is no forward "
             "run of the machine. Use gradient=Glep(), which nudges under the dual condition, or Backprop()."
@@ -187,7 +185,7 @@ def _returned_exactly(x: Any, z0: State, response: Response, finite: Bool[Array,
 
 
 def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool_:
-    r"""Return whether no sign was found that the system has no time reversal.
+    r"""Return True unless a probe shows that the system is not time-reversible.
 
     With the mirror $\Pi$, the gradient of $H(t, \Pi q, -\Pi p, \Pi_u u) - H(t, q, p, u)$ must vanish. Where the program
     of the energy does not show that it does (then the answer is no array but `np.True_`) it is probed at the initial
@@ -220,7 +218,7 @@ def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool
 
 
 def read_as_it_was(wanted: World, rest: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool_:
-    r"""Return whether no sign was found that an echo reads another slope than the free run would have.
+    r"""Return True unless a probe shows that $\partial H/\partial\theta$ changes under time reversal.
 
     The energy being even is not enough. A parameter whose own energy is odd in the momentum (a wind, a magnetic field,
     the phase of a hopping amplitude) leaves it even where it happens to be zero, and there an echo reads

@@ -10,14 +10,14 @@ import numpy as np
 from ..boundary import dual_rows
 from ..integrators import State, World
 from ..nudge import AbstractNudge
-from ._base import AbstractNudgedGradient, checked_nudge
+from ._base import AbstractPathGradient, checked_nudge
 from ._echo import checked_tolerance, read_as_it_was, reversible, vouched
 from ._nudged import Response, load_of, nudged_run
 from ._problem import Outcome, Problem
 from ._two_point import Condition, Nodes, TwoPoint, TwoPointNewton, condition_bars, ends, nudged_path
 
 
-class Glep(AbstractNudgedGradient):
+class Glep(AbstractPathGradient):
     r"""Generalized Lagrangian equilibrium propagation (GLEP): exact under any boundary condition.
 
     The free path makes the discrete action $S = \sum_k L_d$ stationary under its boundary condition. The nudged path

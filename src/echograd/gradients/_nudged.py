@@ -21,8 +21,8 @@ class Response(eqx.Module):
     Attributes:
         readings: d/dβ of the readings, in the tree of the problem, with `None` for what was not wanted.
         state: d/dβ of the state at the far end, in forward time.
-        ended: the un-nudged state there as well as the ensemble knows it, in forward time.
-        about: a state as far off that as it may be wrong: as the members are apart.
+        ended: the best estimate of the un-nudged state there, in forward time.
+        about: that estimate displaced by its uncertainty: as far as the members are apart.
         beta: strength of the nudge.
         load: total size of the nudges.
         ensemble: the members at the far end.
@@ -65,7 +65,7 @@ def nudged_run(
     def push(action: Any, beta: Any, z: State) -> tuple[State, Problem]:
         """Add β times the kick of an action at one node, reading that action too."""
         slopes = derivatives(action, lasting, z)
-        reading, (dq, dp) = jax.tree.map(lambda x: _times(beta, x), slopes)
+        reading, (dq, dp) = jax.tree.map(lambda x: _by_strength(beta, x), slopes)
         if sign(direction) > 0:
             return (_tree.subtract(z[0], dp), _tree.add(z[1], dq)), reading
         return (_tree.add(z[0], dp), _tree.subtract(z[1], dq)), reading
@@ -142,15 +142,15 @@ def share_of(bar: Outcome, problem: Problem, k: Int[Array, ""], z: State) -> Flo
 
 
 @jax.custom_jvp
-def _times(beta: Float[Array, ""], x: Array) -> Array:
+def _by_strength(beta: Float[Array, ""], x: Array) -> Array:
     """Return βx, which for β = 0 is zero without a look at `x`, so that the compiler leaves it out."""
     return jnp.where(beta == 0, jnp.zeros_like(x), beta.astype(x.dtype) * x)
 
 
-@_times.defjvp
-def _times_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+@_by_strength.defjvp
+def _by_strength_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     (beta, x), (dbeta, dx) = primals, tangents
-    return _times(beta, x), dbeta.astype(x.dtype) * x + _times(beta, dx)
+    return _by_strength(beta, x), dbeta.astype(x.dtype) * x + _by_strength(beta, dx)
 
 
 def load_of(problem: Problem, first: State, last: State, bar: Outcome) -> Float[Array, ""]:

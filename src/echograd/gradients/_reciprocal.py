@@ -215,7 +215,7 @@ def twist_of(system: Dissipative, like: PyTree) -> Twist:
 def dense(f: Any, like: PyTree) -> Float[Array, "n n"]:
     """Return the Jacobian at zero of a map between trees shaped `like` this, on flat coordinates."""
     zero, unravel = jax.flatten_util.ravel_pytree(_tree.zeros_like(like))
-    return jax.jacfwd(lambda x: jax.flatten_util.ravel_pytree(f(unravel(x)))[0])(zero)
+    return jax.jacfwd(lambda x: _tree.flat(f(unravel(x))))(zero)
 
 
 def _apply(matrix: Float[Array, "n n"], x: PyTree) -> PyTree:
@@ -385,14 +385,14 @@ def reciprocity(problem: Problem, path: PyTree) -> Reciprocity:
     unravel = jax.flatten_util.ravel_pytree(q0)[1]
     twist = dense(system.twisted, q0)
     mass, damping = dense(system.inertia, q0), dense(system.friction, q0)
-    steps = jax.vmap(lambda x: jax.flatten_util.ravel_pytree(x)[0])(path)
+    steps = jax.vmap(_tree.flat)(path)
 
     def violation(x: Float[Array, "n n"]) -> Float[Array, ""]:
         return relative(x @ twist - twist @ x.T, x) / jnp.linalg.norm(twist, 2)
 
     def stiffness(k: Int[Array, ""]) -> tuple[Any, Float[Array, "n n"], Float[Array, " n"]]:
         t = world.t0 + (k.astype(world.h.dtype) + 0.5) * world.h
-        force = lambda q: jax.flatten_util.ravel_pytree(system.force(t, q, world.at(k).u))[0]  # noqa: E731
+        force = lambda q: _tree.flat(system.force(t, q, world.at(k).u))  # noqa: E731
         return force, -dense(force, q0), force(_tree.zeros_like(q0))
 
     first = stiffness(index(0))[1]
@@ -405,7 +405,7 @@ def reciprocity(problem: Problem, path: PyTree) -> Reciprocity:
         bent = relative(total - source + matrix @ middle, total, source, matrix @ middle)
         found = []
         for f, linear in ((system.friction, damping), (system.inertia, mass)):
-            there = jax.flatten_util.ravel_pytree(f(unravel(v)))[0]
+            there = _tree.flat(f(unravel(v)))
             found.append(relative(there - linear @ v, there, linear @ v))
         drift = relative(matrix - first, first, matrix)
         now = jnp.stack([bent, jnp.max(jnp.stack(found)), violation(matrix), drift])

@@ -12,7 +12,7 @@ from .. import _tree
 from ..boundary import omega
 from ..integrators import State, World
 from ..nudge import AbstractNudge
-from ._base import AbstractNudgedGradient, checked_nudge
+from ._base import AbstractPathGradient, checked_nudge
 from ._nudged import load_of, nudged_run
 from ._problem import Outcome, Problem, free_run
 from ._two_point import (
@@ -28,7 +28,7 @@ from ._two_point import (
 )
 
 
-class SameBoundary(AbstractNudgedGradient):
+class SameBoundary(AbstractPathGradient):
     r"""Nudge the problem under its own boundary condition: exact only where that condition is its own dual.
 
     What theorem 1 (`docs/boundaries.md`) leaves is the boundary residual
@@ -70,9 +70,9 @@ class SameBoundary(AbstractNudgedGradient):
             def ends_of(arguments: tuple[World, State]) -> Float[Array, " 4n"]:
                 world, z0 = arguments
                 moved = eqx.tree_at(lambda p: p.world, problem, eqx.combine(world, rest.world))
-                return jax.flatten_util.ravel_pytree((z0, free_run(moved, z0).final))[0]
+                return _tree.flat((z0, free_run(moved, z0).final))
 
-            nudged = jax.flatten_util.ravel_pytree((_tree.zeros_like(z0), response.state))[0]
+            nudged = _tree.flat((_tree.zeros_like(z0), response.state))
             world, start = _residual(ends_of, (wanted.world, z0), nudged)
             world = _tree.add(response.readings.world, world)
             bars = eqx.tree_at(lambda p: p.world, response.readings, world), start

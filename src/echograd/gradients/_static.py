@@ -10,8 +10,9 @@ from jaxtyping import Array, Float, PyTree
 
 from .. import _tree
 from .._energy import derivatives
-from ..nudge import AbstractNudge, Infinitesimal
+from ..nudge import AbstractNudge
 from ..relaxation import AbstractRelaxation, Equilibrium, Landscape, only, rest, resting, symmetric
+from ._base import checked_nudge
 
 
 class AbstractStaticGradient(eqx.Module):
@@ -82,13 +83,7 @@ class EP(AbstractStaticGradient):
     nudge: AbstractNudge
 
     def __init__(self, nudge: AbstractNudge | None = None) -> None:
-        nudge = Infinitesimal() if nudge is None else nudge
-        if not isinstance(nudge, AbstractNudge):
-            raise TypeError(
-                f"EP(nudge={nudge!r}): a nudge is an object such as Infinitesimal(), Symmetric(beta) or "
-                f"OneSided(beta). For a number write Symmetric({nudge!r})."
-            )
-        self.nudge = nudge
+        self.nudge = checked_nudge("EP", nudge)
 
     def relax(self, landscape: Landscape, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
         found = _relax(landscape, jax.lax.stop_gradient(start), self, relaxation)
@@ -175,7 +170,7 @@ def nudged_rest(
     beta = nudge.strength(state, _tree.norm(cotangent), steps)
 
     def pushed(beta: Float[Array, ""], s: PyTree) -> tuple[PyTree, Landscape]:
-        tilted = landscape.loaded(jax.tree.map(lambda c: _times(beta, c), cotangent))
+        tilted = landscape.loaded(jax.tree.map(lambda c: _scaled(beta, c), cotangent))
         found = rest(tilted, start=jax.lax.stop_gradient(s), relaxation=relaxation)
         s = resting(found.state, found, tolerance, landscape.throw, "a nudged state")
         if landscape.throw:
@@ -198,7 +193,7 @@ def nudged_rest(
     return nudge.check(total, beta, ensemble, moving, steps) if landscape.throw else total
 
 
-def _times(beta: Array, c: Array) -> Array:
+def _scaled(beta: Array, c: Array) -> Array:
     """Return `beta * c` in the precision of `c`, complex if the strength is."""
     dtype = _tree.complexified(c.dtype) if jnp.iscomplexobj(beta) else c.dtype
     return beta.astype(dtype) * c.astype(dtype)

@@ -90,7 +90,7 @@ class TwoPoint(eqx.Module):
 
     def step(self, k: Int[Array, ""], x: Float[Array, " 2n"]) -> Float[Array, " 2n"]:
         """Return Φₖ(x)."""
-        return jax.flatten_util.ravel_pytree(self.problem.step(k, self.unravel(x)))[0]
+        return _tree.flat(self.problem.step(k, self.unravel(x)))
 
     def residual(self, x: Nodes, kicks: Nodes) -> tuple[Float[Array, "N 2n"], Float[Array, " 2n"]]:
         r"""Return how far steps and boundary condition are from being met, node $k$ being kicked by `kicks[k]`.
@@ -270,7 +270,7 @@ def initial_path(problem: TwoPoint, start: State | None) -> Nodes:
         first, last = jnp.split(guess, 2)
         part = jnp.linspace(0, 1, n + 1, dtype=guess.dtype)[:, None]
         return (1 - part) * first[None] + part * last[None]
-    flat = jax.flatten_util.ravel_pytree(start)[0]
+    flat = _tree.flat(start)
 
     def body(x: Any, k: Int[Array, ""]) -> Any:
         x = problem.step(k, x)

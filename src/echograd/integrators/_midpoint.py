@@ -67,7 +67,7 @@ class ImplicitMidpoint(AbstractIntegrator):
             return _tree.scale(-0.5 * sign(direction), dp), _tree.scale(0.5 * sign(direction), dq)
 
         def residual(x: Any) -> Any:
-            return x - flat - jax.flatten_util.ravel_pytree(half_step(unravel(x)))[0]
+            return x - flat - _tree.flat(half_step(unravel(x)))
 
         middle = unravel(root(residual, flat))
         return _tree.add(z, _tree.scale(2, half_step(middle))), derivatives(action, wanted, middle)[0]
@@ -102,7 +102,7 @@ def _read_lagrangian(
     def residual(v: Any) -> Any:
         _, (force, momentum) = slopes(unravel(v))
         balance = _tree.subtract(_tree.subtract(momentum, p), _tree.scale(half, force))
-        return jax.flatten_util.ravel_pytree(balance)[0]
+        return _tree.flat(balance)
 
     v = unravel(root(residual, flat))
     middle, (force, _) = slopes(v)
@@ -134,7 +134,7 @@ def _dissipative_step(
         v = unravel(x)
         change = _tree.subtract(system.force(t, _tree.add(q, _tree.scale(half, v)), world.u), system.friction(v))
         left = _tree.subtract(system.inertia(v), _tree.add(p, _tree.scale(half, change)))
-        return jax.flatten_util.ravel_pytree(left)[0]
+        return _tree.flat(left)
 
     v = unravel(root(residual, jnp.zeros_like(flat)))
     there = _tree.subtract(_tree.scale(2, system.inertia(v)), p)

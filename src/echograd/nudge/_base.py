@@ -35,7 +35,7 @@ class AbstractNudge(eqx.Module):
 
     @abc.abstractmethod
     def retraced(self, ensemble: PyTree) -> tuple[PyTree, PyTree]:
-        """Return the un-nudged state as well as the ensemble knows it, and one as far off as that may be wrong."""
+        """Return the best estimate of the un-nudged state, and that estimate displaced by its uncertainty."""
 
     @abc.abstractmethod
     def check(self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int) -> Any:

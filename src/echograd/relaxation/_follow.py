@@ -35,7 +35,7 @@ def conjugate_gradients(landscape: Landscape, s: PyTree, load: PyTree) -> PyTree
         ds = tree(x)
         held = jax.tree.map(lambda m, x: jnp.where(m, jnp.zeros_like(x), x), free, ds)
         pull = _tree.add(only(free, landscape.stiffness(s, only(free, ds))), held)
-        return jax.flatten_util.ravel_pytree(pull)[0]
+        return _tree.flat(pull)
 
     def solve(stiffness: Any, load: Array) -> Array:
         ds, _ = jax.scipy.sparse.linalg.cg(stiffness, load, tol=eps**0.8)
@@ -50,7 +50,7 @@ def conjugate_gradients(landscape: Landscape, s: PyTree, load: PyTree) -> PyTree
             "saddle) or the scales of the coordinates differ too much. Use solver=Newton(), give the flat direction "
             "some stiffness, or measure the coordinates in comparable units.",
         )
-        return jax.flatten_util.ravel_pytree(symmetric(landscape, s, tree(ds), "equilibrium"))[0]
+        return _tree.flat(symmetric(landscape, s, tree(ds), "equilibrium"))
 
     return tree(jax.lax.custom_linear_solve(stiffness, flat, solve, symmetric=True))
 

@@ -8,6 +8,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
+from .. import _tree
 from ._base import AbstractRelaxation
 from ._follow import check_limits
 from ._landscape import Landscape
@@ -52,20 +53,20 @@ class Newton(AbstractRelaxation):
 
     def move(self, landscape: Landscape, s: PyTree, force: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
         flat, unravel = jax.flatten_util.ravel_pytree(s)
-        free = _ravel(landscape.free(s, force))
+        free = _tree.flat(landscape.free(s, force))
 
         def pulled(x: Array) -> Array:
-            return _ravel(landscape.force(unravel(x)))
+            return _tree.flat(landscape.force(unravel(x)))
 
-        left = jnp.where(free, _ravel(force), 0)
+        left = jnp.where(free, _tree.flat(force), 0)
         d = jnp.linalg.solve(-_on(free, _matrix(lambda v: jax.jvp(pulled, (flat,), (v,))[1], flat)), left)
 
         def at(x: Array, d: Array, m: Any) -> Array:
-            return _ravel(landscape.clip(unravel(x + d * jnp.exp2(-m.astype(d.real.dtype)).astype(d.dtype))))
+            return _tree.flat(landscape.clip(unravel(x + d * jnp.exp2(-m.astype(d.real.dtype)).astype(d.dtype))))
 
         def size(landscape: Landscape, x: Array) -> Float[Array, ""]:
             s = unravel(x)
-            return jnp.sum(jnp.abs(_ravel(landscape.unbalanced(s, landscape.force(s)))) ** 2)
+            return jnp.sum(jnp.abs(_tree.flat(landscape.unbalanced(s, landscape.force(s)))) ** 2)
 
         # How often to halve is a choice, and not differentiated.
         still, x0, d0 = jax.lax.stop_gradient((eqx.filter(landscape, eqx.is_array), flat, d))
@@ -81,10 +82,10 @@ class Newton(AbstractRelaxation):
 
     def respond(self, landscape: Landscape, s: PyTree, load: PyTree) -> PyTree:
         flat, unravel = jax.flatten_util.ravel_pytree(s)
-        free = _ravel(landscape.free(s, landscape.force(s)))
+        free = _tree.flat(landscape.free(s, landscape.force(s)))
 
         def stiffness(v: Array) -> Array:
-            pushed = _ravel(landscape.stiffness(s, unravel(jnp.where(free, v, 0))))
+            pushed = _tree.flat(landscape.stiffness(s, unravel(jnp.where(free, v, 0))))
             return jnp.where(free, pushed, v)
 
         def solve(stiffness: Any, load: Array) -> Array:
@@ -98,12 +99,8 @@ class Newton(AbstractRelaxation):
                 "no gradient exists. Give the flat direction some stiffness.",
             )
 
-        ds = jax.lax.custom_linear_solve(stiffness, jnp.where(free, _ravel(load), 0), solve, solve)
+        ds = jax.lax.custom_linear_solve(stiffness, jnp.where(free, _tree.flat(load), 0), solve, solve)
         return unravel(ds)
-
-
-def _ravel(tree: PyTree) -> Array:
-    return jax.flatten_util.ravel_pytree(tree)[0]
 
 
 def _matrix(linear: Any, like: Array) -> Array:

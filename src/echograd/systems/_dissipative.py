@@ -131,20 +131,20 @@ class LinearDamped(Dissipative):
             )
 
     def inertia(self, v: Float[Array, " n"]) -> Float[Array, " n"]:
-        return jnp.zeros_like(v) if self.mass is None else _times(self.mass, v)
+        return jnp.zeros_like(v) if self.mass is None else _applied(self.mass, v)
 
     def friction(self, v: Float[Array, " n"]) -> Float[Array, " n"]:
-        return _times(self.damping, v)
+        return _applied(self.damping, v)
 
     def force(self, t: Scalar, q: Float[Array, " n"], u: Any) -> Float[Array, " n"]:
         stiffness = self.stiffness(t) if callable(self.stiffness) else self.stiffness
-        force = -_times(stiffness, q)
+        force = -_applied(stiffness, q)
         if u is None:
             return force
         return force + (u if self.drive is None else self.drive @ u)
 
     def twisted(self, q: Float[Array, " n"]) -> Float[Array, " n"]:
-        return q if self.twist is None else _times(self.twist, q)
+        return q if self.twist is None else _applied(self.twist, q)
 
 
 def _real(x: Any) -> Any:
@@ -152,5 +152,5 @@ def _real(x: Any) -> Any:
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 
 
-def _times(matrix: Any, x: Float[Array, " n"]) -> Float[Array, " n"]:
+def _applied(matrix: Any, x: Float[Array, " n"]) -> Float[Array, " n"]:
     return matrix @ x if matrix.ndim == 2 else matrix * x

@@ -29,7 +29,7 @@ def evolved(matrix: Array, s: Float[Array, ""], q: Array, p: Array) -> Pair:
     which, unlike the derivatives of eigenvectors, knows no gaps. It is taken by a quadrature that is exact to rounding;
     beyond its reach, a step that turns the phases of two modes apart by more than 16, derivatives are NaN.
     """
-    return _times(propagator(matrix, s), (q, p))
+    return _product(propagator(matrix, s), (q, p))
 
 
 @evolved.defjvp
@@ -37,12 +37,12 @@ def _evolved_jvp(primals: Any, tangents: Any) -> Any:
     (matrix, s, q, p), (dmatrix, ds, dq, dp) = primals, tangents
     after = evolved(matrix, s, q, p)
     ahead, behind, weights = _quadrature(matrix, s)
-    kicks = jax.vmap(lambda u: _times(_parts(dmatrix), _times(u, (q, p))))(behind)
-    swept = jax.vmap(_times)(ahead, kicks)
+    kicks = jax.vmap(lambda u: _product(_parts(dmatrix), _product(u, (q, p))))(behind)
+    swept = jax.vmap(_product)(ahead, kicks)
     swept = tuple(jnp.tensordot(weights.astype(x.dtype), x, 1) for x in swept)
-    turned = _times(_parts(matrix), after)
+    turned = _product(_parts(matrix), after)
     change = tuple(x + ds.astype(x.dtype) * y for x, y in zip(swept, turned, strict=True))
-    carried = _times(propagator(matrix, s), (dq, dp))
+    carried = _product(propagator(matrix, s), (dq, dp))
     return after, (carried[0] + change[1], carried[1] - change[0])
 
 
@@ -62,13 +62,13 @@ def _propagator_jvp(primals: Any, tangents: Any) -> Any:
     (matrix, s), (dmatrix, ds) = primals, tangents
     after = propagator(matrix, s)
     ahead, behind, weights = _quadrature(matrix, s)
-    swept = jax.vmap(lambda u, v: _times(u, _times(_parts(dmatrix), v)))(ahead, behind)
-    turned = _times(_parts(matrix), after)
+    swept = jax.vmap(lambda u, v: _product(u, _product(_parts(dmatrix), v)))(ahead, behind)
+    turned = _product(_parts(matrix), after)
     change = tuple(jnp.tensordot(weights, x, 1) + ds * y for x, y in zip(swept, turned, strict=True))
     return after, (change[1], -change[0])
 
 
-def _times(a: Pair, b: Pair) -> Pair:
+def _product(a: Pair, b: Pair) -> Pair:
     """Return the product of a matrix and a vector or matrix, both complex."""
     return a[0] @ b[0] - a[1] @ b[1], a[0] @ b[1] + a[1] @ b[0]
 

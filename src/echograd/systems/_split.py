@@ -143,7 +143,7 @@ class Hopping(AbstractPart):
     matrix: Float[Array, "n n"] | Complex[Array, "n n"]
 
     def __call__(self, q: PyTree, p: PyTree) -> Scalar:
-        q, p = (jax.flatten_util.ravel_pytree(x)[0] for x in (q, p))
+        q, p = (_tree.flat(x) for x in (q, p))
         k = self._hermitian()
         energy = 0.5 * (q @ (k.real @ q) + p @ (k.real @ p))
         return energy - q @ (k.imag @ p) if jnp.iscomplexobj(k) else energy
