@@ -15,6 +15,7 @@ from ._diagnose import Diagnosis as Diagnosis, diagnose as diagnose
 from ._equilibrium import equilibrium as equilibrium
 from ._equivalence import EquivalenceRow as EquivalenceRow, equivalence as equivalence
 from ._learning import Lesson as Lesson, SelfLearningMachine as SelfLearningMachine
+from ._observables import energy as energy, velocity as velocity
 from ._solutions import solutions as solutions
 from ._solve import Trajectory as Trajectory, retrace_error as retrace_error, solve as solve
 from ._sweep import NudgeSweep as NudgeSweep, nudge_sweep as nudge_sweep

@@ -46,6 +46,7 @@ class Trajectory(eqx.Module):
         cost: the running cost summed over all nodes 0..N; zero without one.
         saved: with `save=function`, its values at every node on a new leading axis; else `None`.
         convergence: how the path was found, for a condition that is not an initial value; else `None`.
+        stride: how many steps apart the nodes of `q` and `p` are; `None` if they hold the final one only.
     """
 
     t: Float[Array, "*nodes"]
@@ -54,6 +55,7 @@ class Trajectory(eqx.Module):
     cost: Float[Array, ""]
     saved: PyTree = None
     convergence: Convergence | None = None
+    stride: int | None = eqx.field(static=True, default=1)
 
 
 def solve(
@@ -105,7 +107,7 @@ def solve(
             `False` returns whatever comes out.
 
     Returns:
-        `Trajectory(t, q, p, cost, saved, convergence)`.
+        `Trajectory(t, q, p, cost, saved, convergence, stride)`.
 
     Raises:
         TypeError: for a system, boundary, integrator, gradient, save or cost that is none, and for a gradient or an
@@ -119,7 +121,7 @@ def solve(
     Example:
         ```python
         sol = eg.solve(system, eg.InitialValue(q0, p0), dt=0.01, steps=1000)
-        energy = jax.vmap(lambda t, q, p: system(t, q, p, None))(sol.t, sol.q, sol.p)
+        energy = eg.energy(system, sol)
         ```
     """
     causal = isinstance(boundary, InitialValue)
@@ -155,9 +157,9 @@ def solve(
     t = problem.world.t0 + nodes.astype(problem.world.h.dtype) * problem.world.h
     if isinstance(problem.save, SaveFunction):
         q, p = outcome.final
-        return Trajectory(t, q, p, outcome.cost, outcome.saved, convergence)
+        return Trajectory(t, q, p, outcome.cost, outcome.saved, convergence, None)
     q, p = outcome.final if stride is None else outcome.saved
-    return Trajectory(t, q, p, outcome.cost, None, convergence)
+    return Trajectory(t, q, p, outcome.cost, None, convergence, stride)
 
 
 @eqx.filter_jit

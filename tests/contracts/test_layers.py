@@ -19,7 +19,7 @@ LAYERS = (
     {"cli", "report", "bench"},
     {"training", "data", "plot"},
     {"nn", "device"},
-    {"audit", "check", "diagnose", "equivalence", "learning", "solutions", "sweep"},
+    {"audit", "check", "diagnose", "equivalence", "learning", "observables", "solutions", "sweep"},
     {"solve", "equilibrium"},
     {"gradients"},
     {"boundary", "integrators", "nudge", "relaxation"},

@@ -1,0 +1,137 @@
+"""What is read off a trajectory besides its coordinates and momenta."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from . import _tree
+from ._solve import Trajectory
+from .systems import Dissipative, Hamiltonian, Lagrangian, LegendreHamiltonian, legendre
+
+
+def energy(system: Hamiltonian | Lagrangian, sol: Trajectory, inputs: PyTree = None) -> Float[Array, "*nodes"]:
+    r"""Return the energy at every kept node of a trajectory.
+
+    $$E_k = H(t_k, q_k, p_k, u_k), \qquad \text{of a Lagrangian } \ H = p \cdot v - L, \quad
+    \frac{\partial L}{\partial v} = p$$
+
+    The input $u_k$ is that of the step which begins at node $k$, and at the last node that of the step which ends
+    there, as for `InitialValue(q, v=v)`. Without inputs and explicit time, $E_k$ is constant but for a bounded
+    oscillation of the order of the scheme. Of a `MassDamped` system or an `Envelope` it is the canonical energy, which
+    depends on time explicitly. Differentiable with respect to system, trajectory and inputs, under `jit` and `vmap`.
+
+    Args:
+        system: the one that `solve` ran.
+        sol: what `solve` returned, whatever it was told to save; with a function or `FinalNode()`, the final node.
+        inputs: those that `solve` was given, with a leading axis of N steps.
+
+    Returns:
+        One energy for every kept node, a scalar if only the final node is kept.
+
+    Raises:
+        TypeError: if the system has no energy (a `Dissipative` one), or `sol` is no trajectory.
+        ValueError: if the inputs do not have as many steps, or `sol` is a batch, which `vmap` is for.
+
+    Source: H. Goldstein, *Classical Mechanics*, section 8.1.
+
+    Example:
+        ```python
+        kepler = eg.systems.Kepler()
+        sol = eg.solve(kepler, eg.InitialValue(*kepler.start()), dt=0.01, steps=1000)
+        drift = eg.energy(kepler, sol) - eg.energy(kepler, sol)[0]
+        ```
+    """
+    return _at_nodes("energy", _energy, system, sol, inputs)
+
+
+def velocity(system: Hamiltonian | Lagrangian, sol: Trajectory, inputs: PyTree = None) -> PyTree:
+    r"""Return the velocities at every kept node of a trajectory.
+
+    $$v_k = \frac{\partial H}{\partial p}(t_k, q_k, p_k, u_k), \qquad \text{of a Lagrangian where } \
+    \frac{\partial L}{\partial v}(t_k, q_k, v_k, u_k) = p_k$$
+
+    Inputs are taken as by `energy`. Differentiable with respect to system, trajectory and inputs, under `jit` and
+    `vmap`.
+
+    Args:
+        system: the one that `solve` ran.
+        sol: what `solve` returned, whatever it was told to save; with a function or `FinalNode()`, the final node.
+        inputs: those that `solve` was given, with a leading axis of N steps.
+
+    Returns:
+        Velocities, shaped like `sol.q`.
+
+    Raises:
+        TypeError: if the system is given by its forces (a `Dissipative` one), or `sol` is no trajectory.
+        ValueError: if the inputs do not have as many steps, or `sol` is a batch, which `vmap` is for.
+
+    Source: H. Goldstein, *Classical Mechanics*, section 8.1.
+
+    Example:
+        ```python
+        pendulum = eg.systems.SphericalPendulum()
+        sol = eg.solve(pendulum, eg.InitialValue(q, v=v), dt=0.01, steps=1000)
+        eg.velocity(pendulum, sol)[0]  # v again
+        ```
+    """
+    return _at_nodes("velocity", _velocity, system, sol, inputs)
+
+
+def _energy(hamiltonian: Hamiltonian, *at: Any) -> Float[Array, ""]:
+    return hamiltonian(*at)
+
+
+def _velocity(hamiltonian: Hamiltonian, *at: Any) -> PyTree:
+    return (hamiltonian.velocity if isinstance(hamiltonian, LegendreHamiltonian) else jax.grad(hamiltonian, 2))(*at)
+
+
+def _hamiltonian(owner: str, system: Any) -> Hamiltonian:
+    """Return the energy that a system has, or say why it has none."""
+    if isinstance(system, Dissipative):
+        raise TypeError(
+            f"{owner}: {type(system).__name__} is a Dissipative system, given by its forces: no energy belongs to it. "
+            "Its momenta are p = M v, from which the velocity follows where M is known and not zero; write the energy "
+            "you mean as a function of sol.q and sol.p."
+        )
+    if not isinstance(system, Hamiltonian | Lagrangian):
+        raise TypeError(f"{owner}: the system is a {type(system).__name__}. Pass the one that `solve` ran.")
+    return legendre(system) if isinstance(system, Lagrangian) else system
+
+
+def _at_nodes(owner: str, read: Callable[..., Any], system: Any, sol: Trajectory, inputs: PyTree) -> Any:
+    """Return what is read, `read(hamiltonian, t, q, p, u)`, at every kept node."""
+    hamiltonian = _hamiltonian(owner, system)
+    if not isinstance(sol, Trajectory):
+        raise TypeError(f"{owner}: a {type(sol).__name__} is no trajectory. Pass what `solve` returned.")
+    if sol.t.ndim != (sol.stride is not None or sol.saved is not None):
+        raise ValueError(
+            f"{owner}: the times of the trajectory have shape {sol.t.shape}, so it is a batch of trajectories or a "
+            f"part of one. For a batch write jax.vmap(lambda sol: eg.{owner}(system, sol))(sol)."
+        )
+    inputs = jax.tree.map(jnp.asarray, inputs)
+    lengths = {x.shape[:1] for x in jax.tree.leaves(inputs)}
+    if len(lengths) > 1 or () in lengths:
+        raise ValueError(f"{owner}: the inputs have no leading axis of steps in common. Pass those of `solve`.")
+    if sol.stride is None:
+        return _compiled(read, hamiltonian, False, jnp.ravel(sol.t)[-1], sol.q, sol.p, _tree.take(inputs, -1))
+    if lengths:
+        (steps,), nodes = lengths.pop(), len(sol.t)
+        if steps // sol.stride != nodes - 1:
+            raise ValueError(
+                f"{owner}: the trajectory has {nodes} nodes, one every {sol.stride} steps, and the inputs have {steps} "
+                "steps. Pass those of `solve`."
+            )
+        index = jnp.minimum(sol.stride * jnp.arange(nodes), steps - 1)
+        inputs = jax.tree.map(lambda u: u[index], inputs)
+    return _compiled(read, hamiltonian, True, sol.t, sol.q, sol.p, inputs)
+
+
+@eqx.filter_jit
+def _compiled(read: Callable[..., Any], hamiltonian: Hamiltonian, mapped: bool, *at: PyTree) -> Any:
+    one = functools.partial(read, hamiltonian)
+    return (jax.vmap(one) if mapped else one)(*at)
