@@ -25,8 +25,8 @@ from .gradients import (
     Problem,
     Reciprocal,
     Reciprocity,
-    blend,
     dense,
+    mixed_input,
     reciprocity,
     tolerance_for,
 )
@@ -289,7 +289,7 @@ def _oddness(problem: Problem, path: State, matrix: Array | None, with_inputs: b
     beside = _tree.add(flat_path, _tree.scale(jnp.where(size > 0, size, 1), _tree.spread(flat_path)))
     # Beside the path all inputs have a part, so that what one of them switches on is not missed between the nodes.
     held = jax.tree.map(lambda u: u[jnp.minimum(_nodes(n), n - 1)], world.u)
-    blended = blend(world, n)
+    blended = mixed_input(world, n)
     along = jax.vmap(violation)(_nodes(n), flat_path, held)
     found = jnp.stack([along, jax.vmap(lambda k, z: violation(k, z, blended))(_nodes(n), beside)])
     # A probe outside the domain of the energy gives NaN: no evidence, unless there is no other.

@@ -38,7 +38,7 @@ def zeros_like(a: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), a)
 
 
-def through(check: Callable[[PyTree], PyTree], a: PyTree) -> PyTree:
+def check_heads(check: Callable[[PyTree], PyTree], a: PyTree) -> PyTree:
     """Return `a` through an identity that may raise at run time, which gets the first entries of all arrays alone.
 
     What goes through a check is copied, so nothing long should.

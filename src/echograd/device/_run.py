@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from .. import _tree
 from .._solve import Trajectory, initial_value_problem
 from ..boundary import AbstractBoundary
-from ..gradients import constant, read_as_it_was, reversible
+from ..gradients import constant, readings_are_even, reversible
 from ..integrators import State, World, time_reversed
 from ..nudge import AbstractFiniteNudge
 from ..systems import Dissipative
@@ -246,7 +246,7 @@ def _readable(z0: State, wanted: World, rest: World, steps: int) -> State:
     """Return `z0`, or raise at run time if echoes would read other slopes than the free run had."""
     return eqx.error_if(
         z0,
-        ~read_as_it_was(wanted, rest, steps, z0),
+        ~readings_are_even(wanted, rest, steps, z0),
         "device.run: the model's energy is even in the momentum, but not its slope by a parameter or input that is "
         "differentiated: one whose part of the energy is odd (a wind, a magnetic field) and happens to be zero here. "
         "Echoes would read it with the wrong sign. Do not differentiate by it, or give the model the `mirror` under "

@@ -8,8 +8,8 @@ from ._base import (
 )
 from ._echo import (
     Echo as Echo,
-    blend as blend,
-    read_as_it_was as read_as_it_was,
+    mixed_input as mixed_input,
+    readings_are_even as readings_are_even,
     retrace_error as retrace_error,
     reversible as reversible,
     tolerance_for as tolerance_for,

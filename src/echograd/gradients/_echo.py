@@ -73,14 +73,14 @@ class Echo(AbstractNudgedGradient):
         self.retrace_tolerance = checked_tolerance("Echo", retrace_tolerance)
 
     def prepared(self, problem: Problem, z0: State) -> State:
-        return reversing(problem, z0)
+        return check_time_reversal(problem, z0)
 
     def read_run(self, wanted: Problem, rest: Problem, z0: State, final: State, bar: Outcome) -> tuple[Problem, State]:
         problem: Problem = eqx.combine(wanted, rest)
         if problem.throw:
-            final = _read_as_it_was(final, wanted.world, rest.world, problem.steps, z0)
+            final = _check_readings(final, wanted.world, rest.world, problem.steps, z0)
         response = nudged_run(wanted, rest, final, bar, self.nudge, "echo", load_of(problem, z0, final, bar))
-        return vouched(problem, z0, final, response, self)
+        return checked_cotangents(problem, z0, final, response, self)
 
     def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
         raise TypeError(
@@ -109,7 +109,9 @@ def tolerance_for(rule: Any, z: PyTree) -> float:
     return 1e-6 if _tree.rounding(z) < 1e-12 else 1e-3
 
 
-def vouched(problem: Problem, z0: State, final: State, response: Response, rule: Any) -> tuple[Problem, State]:
+def checked_cotangents(
+    problem: Problem, z0: State, final: State, response: Response, rule: Any
+) -> tuple[Problem, State]:
     r"""Return the cotangents of the problem and of the state, $dC/dz_0 = (-d_\beta p_0, d_\beta q_0)$, checked."""
     dq, dp = response.state
     bars = response.readings, (_tree.negate(dp), dq)
@@ -118,15 +120,15 @@ def vouched(problem: Problem, z0: State, final: State, response: Response, rule:
 
     def check(x: Any) -> Any:
         if problem.world.grid is not None:
-            x = _returned_exactly(x, z0, response, _tree.all_finite(bars))
-        x = _returned(x, z0, response, tolerance_for(rule, z0))
-        x = _gently(x, z0, final, response)
+            x = _check_bitwise_retrace(x, z0, response, _tree.all_finite(bars))
+        x = _check_retrace(x, z0, response, tolerance_for(rule, z0))
+        x = _check_nudge_strength(x, z0, final, response)
         return rule.nudge.check(x, response.beta, response.ensemble, response.load, problem.steps)
 
-    return _tree.through(check, bars)
+    return _tree.check_heads(check, bars)
 
 
-def _returned(x: Any, z0: State, response: Response, tolerance: float) -> Any:
+def _check_retrace(x: Any, z0: State, response: Response, tolerance: float) -> Any:
     """Return `x`, or raise at run time if the run back ended elsewhere than at the initial state.
 
     Where only nudged runs were made, as far as they are apart from their mean counts as their uncertainty.
@@ -143,7 +145,7 @@ def _returned(x: Any, z0: State, response: Response, tolerance: float) -> Any:
     )
 
 
-def _gently(x: Any, z0: State, final: State, response: Response) -> Any:
+def _check_nudge_strength(x: Any, z0: State, final: State, response: Response) -> Any:
     """Return `x`, or raise at run time if the nudges were too strong for the members to tell a derivative.
 
     Of a linear system what the members extrapolate to is the un-nudged state, however far apart they are. Elsewhere it
@@ -166,7 +168,7 @@ def _gently(x: Any, z0: State, final: State, response: Response) -> Any:
     )
 
 
-def _returned_exactly(x: Any, z0: State, response: Response, finite: Bool[Array, ""]) -> Any:
+def _check_bitwise_retrace(x: Any, z0: State, response: Response, finite: Bool[Array, ""]) -> Any:
     """Return `x`, or raise at run time if a run back in fixed point is not finite, or ended un-nudged on other bits."""
     x = eqx.error_if(
         x,
@@ -206,7 +208,7 @@ def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool
         parts = [_tree.max_abs(_tree.subtract(a, b)) > eps * _tree.max_abs(a) for a, b in zip(here, there, strict=True)]
         return parts[0] | parts[1]
 
-    times, inputs = _occasions(world, steps)
+    times, inputs = _probe_points(world, steps)
     found = jax.lax.map(lambda x: jax.lax.map(lambda z: is_odd(x[0], x[1], z), states), (times, inputs))
     odd = jnp.any(found)
     if type(system).mirror is not Hamiltonian.mirror:
@@ -217,7 +219,7 @@ def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool
     return ~odd
 
 
-def read_as_it_was(wanted: World, rest: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool_:
+def readings_are_even(wanted: World, rest: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool_:
     r"""Return True unless a probe shows that $\partial H/\partial\theta$ changes under time reversal.
 
     The energy being even is not enough. A parameter whose own energy is odd in the momentum (a wind, a magnetic field,
@@ -230,7 +232,7 @@ def read_as_it_was(wanted: World, rest: World, steps: int, z0: State) -> Bool[Ar
     if _surely_even(eqx.combine(wanted, rest), z0):
         return np.True_
     system = eqx.combine(wanted, rest).system
-    times, inputs = _occasions(eqx.combine(wanted, rest), steps)
+    times, inputs = _probe_points(eqx.combine(wanted, rest), steps)
     chosen = jax.tree.map(lambda u, w: None if w is None else u, inputs, wanted.u, is_leaf=lambda x: x is None)
     others = jax.tree.map(lambda u, w: u if w is None else None, inputs, wanted.u, is_leaf=lambda x: x is None)
 
@@ -285,15 +287,15 @@ def _energy(system: Any) -> Any:
     return system.lagrangian if isinstance(system, LegendreHamiltonian) else system
 
 
-def _occasions(world: World, steps: int) -> tuple[Float[Array, " probes"], PyTree]:
-    """Return times of a run and inputs to probe a system with: those of some steps, and a blend of all inputs."""
+def _probe_points(world: World, steps: int) -> tuple[Float[Array, " probes"], PyTree]:
+    """Return times of a run and inputs to probe a system with: those of some steps, and a mixture of all."""
     # No simple fractions of the run, at which what comes and goes in time with it would be off.
     nodes = jnp.asarray([round(x * (steps - 1)) for x in (0, 0.382, 0.764, 1, 0.618)], jnp.int32)
-    inputs = jax.tree.map(lambda u, v: u[nodes].at[-1].set(v), world.u, blend(world, steps))
+    inputs = jax.tree.map(lambda u, v: u[nodes].at[-1].set(v), world.u, mixed_input(world, steps))
     return world.t0 + nodes.astype(world.h.dtype) * world.h, inputs
 
 
-def blend(world: World, steps: int) -> PyTree:
+def mixed_input(world: World, steps: int) -> PyTree:
     """Return an average of all inputs with weights of no pattern, in which every one that occurs has a part.
 
     Of what is not a number it returns one as it is.
@@ -311,11 +313,11 @@ def blend(world: World, steps: int) -> PyTree:
     return eqx.combine(_tree.scale(1 / total, sums), jax.tree.map(lambda u: u[steps // 2], others))
 
 
-def _read_as_it_was(x: State, wanted: World, rest: World, steps: int, z0: State) -> State:
+def _check_readings(x: State, wanted: World, rest: World, steps: int, z0: State) -> State:
     """Return `x`, or raise at run time if an echo would read other slopes than the free run had."""
     return eqx.error_if(
         x,
-        ~read_as_it_was(wanted, rest, steps, z0),
+        ~readings_are_even(wanted, rest, steps, z0),
         "Echo: the energy is even in the momentum, but not its slope by a parameter or input that is differentiated: "
         "one whose part of the energy is odd (a wind, a magnetic field, the phase of a complex hopping) and happens to "
         "be zero here. The echo would read it with the wrong sign. Use Glep(), which then runs the map backward, or "
@@ -323,7 +325,7 @@ def _read_as_it_was(x: State, wanted: World, rest: World, steps: int, z0: State)
     )
 
 
-def reversing(problem: Problem, z0: State) -> State:
+def check_time_reversal(problem: Problem, z0: State) -> State:
     """Return `z0`, or raise at run time if the system has no time reversal."""
     return eqx.error_if(
         z0,

@@ -11,7 +11,7 @@ from ..boundary import dual_rows
 from ..integrators import State, World
 from ..nudge import AbstractNudge
 from ._base import AbstractPathGradient, checked_nudge
-from ._echo import checked_tolerance, read_as_it_was, reversible, vouched
+from ._echo import checked_cotangents, checked_tolerance, readings_are_even, reversible
 from ._nudged import Response, load_of, nudged_run
 from ._problem import Outcome, Problem
 from ._two_point import Condition, Nodes, TwoPoint, TwoPointNewton, condition_bars, ends, nudged_path
@@ -67,12 +67,12 @@ class Glep(AbstractPathGradient):
 
         # The same nudged path either way; where the machine can run it forward that is what is done.
         forward = reversible(problem.world, problem.steps, z0)
-        forward &= read_as_it_was(wanted.world, rest.world, problem.steps, z0)
+        forward &= readings_are_even(wanted.world, rest.world, problem.steps, z0)
         if isinstance(forward, np.bool_):
             response = nudged("echo")
         else:
             response = jax.lax.cond(forward, lambda: nudged("echo"), lambda: nudged("backward"))
-        return vouched(problem, z0, final, response, self)
+        return checked_cotangents(problem, z0, final, response, self)
 
     def read_path(
         self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton

@@ -110,7 +110,7 @@ class Reciprocal(AbstractGradient):
         )
 
 
-class Record(AbstractSave):
+class SaveStates(AbstractSave):
     """Keep all states beside what another rule keeps."""
 
     save: AbstractSave
@@ -123,7 +123,7 @@ class Record(AbstractSave):
         return (q, p), None if self.nothing else self.save.observe(t, q, p)
 
 
-class Quiet(Dissipative):
+class Undriven(Dissipative):
     """A system at rest without its inputs: the forces that vanish with the coordinates are left."""
 
     system: Dissipative
@@ -149,7 +149,7 @@ def _run(arguments: tuple[Problem, State], gradient: Reciprocal) -> Outcome:
 def _forward(perturbed: PyTree, arguments: tuple[Problem, State], gradient: Reciprocal) -> tuple[Outcome, Any]:
     problem, z0 = arguments
     stride = problem.save.stride(problem.steps)
-    recording = eqx.tree_at(lambda x: x.save, problem, Record(problem.save, stride is None))
+    recording = eqx.tree_at(lambda x: x.save, problem, SaveStates(problem.save, stride is None))
     outcome = free_run(recording, z0)
     nodes, saved = outcome.saved
     saved = jax.tree.map(lambda x: x[::stride], saved)
@@ -171,7 +171,7 @@ def _backward(
         load = load_of(problem, z0, _tree.take(nodes, -1), bar)
         reading, state = _contrasted(wanted, rest, nodes, kicks, gradient.nudge, load)
     bars = _tree.add(sharing, reading), state
-    return vouched(bars, problem, nodes[0], gradient) if problem.throw else bars
+    return _check_reciprocity(bars, problem, nodes[0], gradient) if problem.throw else bars
 
 
 def _kicks(wanted: Problem, rest: Problem, nodes: State, bar: Outcome) -> tuple[State, Problem]:
@@ -258,17 +258,17 @@ def _self_pairing(world: World, k: Any, field: State, path: State) -> Float[Arra
 
 
 def _overlapped(wanted: Problem, rest: Problem, nodes: State, kicks: State) -> tuple[Problem, State]:
-    """Return the readings of the quiet machine's run against the record, and the initial state's cotangents."""
+    """Return the readings of the undriven machine's run against the record, and the initial state's cotangents."""
     problem: Problem = eqx.combine(wanted, rest)
     system, path = problem.world.system, nodes[0]
     twist = twist_of(system, _tree.take(path, 0))
-    quiet = eqx.tree_at(lambda w: w.system, problem.world, Quiet(system))
+    undriven = eqx.tree_at(lambda w: w.system, problem.world, Undriven(system))
 
     def body(carry: Any, row: Any) -> tuple[Any, PyTree]:
         machine, total = carry
         k, q0, q1, kick = row
         machine = _tree.add(machine, _hits(system, twist, kick))
-        moved = problem.integrator.step(quiet.at(k), k, machine)
+        moved = problem.integrator.step(undriven.at(k), k, machine)
         field = twist.undone(machine[0]), twist.undone(moved[0])
         reading = _reading(wanted.world.at(k), rest.world.at(k), lambda w: _pairing(w, k, field, (q0, q1)))
         return (moved, _tree.add(total, reading.without_inputs())), reading.u
@@ -417,7 +417,7 @@ def reciprocity(problem: Problem, path: PyTree) -> Reciprocity:
     return Reciprocity(worst[0], worst[1], violation(mass), violation(damping), worst[2], worst[3], skewness)
 
 
-def vouched(x: Any, problem: Problem, path: PyTree, gradient: Reciprocal) -> Any:
+def _check_reciprocity(x: Any, problem: Problem, path: PyTree, gradient: Reciprocal) -> Any:
     """Return `x`, or raise at run time if the system is not one that the gradient is exact on."""
     found = reciprocity(problem, path)
     tolerance = gradient.tolerance

@@ -42,7 +42,7 @@ class Implicit(AbstractStaticGradient):
 
     def relax(self, landscape: Landscape, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
         found = rest(landscape, start=jax.lax.stop_gradient(start), relaxation=relaxation)
-        return _vouched(landscape, found, relaxation)
+        return _checked_equilibrium(landscape, found, relaxation)
 
 
 class EP(AbstractStaticGradient):
@@ -107,7 +107,7 @@ def _stationary_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     return _stationary(landscape, state), slope
 
 
-def _vouched(landscape: Landscape, found: Equilibrium, relaxation: AbstractRelaxation) -> Equilibrium:
+def _checked_equilibrium(landscape: Landscape, found: Equilibrium, relaxation: AbstractRelaxation) -> Equilibrium:
     """Return what was found, or raise at run time if it is not at rest."""
     tolerance = relaxation.tolerance_for(found.residual.dtype)
     state = resting(found.state, found, tolerance, landscape.throw, "the state")
@@ -118,7 +118,7 @@ def _vouched(landscape: Landscape, found: Equilibrium, relaxation: AbstractRelax
 @eqx.filter_custom_vjp
 def _relax(landscape: Landscape, start: PyTree, ep: EP, relaxation: AbstractRelaxation) -> Equilibrium:
     del ep
-    return _vouched(landscape, relaxation.relax(landscape, start), relaxation)
+    return _checked_equilibrium(landscape, relaxation.relax(landscape, start), relaxation)
 
 
 @_relax.def_fwd
@@ -127,7 +127,7 @@ def _forward(
 ) -> tuple[Equilibrium, Any]:
     del ep
     # As something with derivatives of its own, which second derivatives take.
-    found = _vouched(landscape, rest(landscape, start=start, relaxation=relaxation), relaxation)
+    found = _checked_equilibrium(landscape, rest(landscape, start=start, relaxation=relaxation), relaxation)
     state = symmetric(landscape, found.state, found.state, "EP") if landscape.throw else found.state
     found = Equilibrium(state, found.energy, found.residual, found.steps, found.converged)
     return found, (state, _tree.as_shapes(perturbed))

@@ -156,7 +156,7 @@ def find_path(
     factors = fixed.linearised(x, still)
     x = path_at(x, factors, problem, kicks)
     convergence = Convergence(done & jnp.all(jnp.isfinite(x)), count, residual, factors.transversality)
-    return (_vouched(x, convergence, which) if problem.problem.throw else x), convergence
+    return (_checked_path(x, convergence, which) if problem.problem.throw else x), convergence
 
 
 @eqx.filter_custom_jvp
@@ -243,7 +243,7 @@ def _iterated(problem: TwoPoint, newton: TwoPointNewton, guess: Nodes, kicks: No
     return jax.lax.scan(stage, start, parts)[0]
 
 
-def _vouched(x: Nodes, convergence: Convergence, which: str) -> Nodes:
+def _checked_path(x: Nodes, convergence: Convergence, which: str) -> Nodes:
     """Return `x`, or raise at run time if it is not a path that one can differentiate."""
     x = eqx.error_if(
         x,

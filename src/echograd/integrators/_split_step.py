@@ -10,7 +10,15 @@ from jaxtyping import Array, Float, Int
 
 from .. import _tree
 from .._energy import no_reading
-from ..systems import AbstractPart, Dissipative, Hamiltonian, SeparableHamiltonian, SplitHamiltonian, acted, parts_of
+from ..systems import (
+    AbstractPart,
+    Dissipative,
+    Hamiltonian,
+    SeparableHamiltonian,
+    SplitHamiltonian,
+    flow_and_read,
+    parts_of,
+)
 from ._base import AbstractIntegrator, Direction, State, World, sign
 from ._schemes import composition
 
@@ -96,6 +104,6 @@ def _strang(
             part = parts_of(world.system, world.t0 + middle * world.h, world.u)[i]
             return part, sign(direction) * fraction * length * world.h
 
-        z, reading = acted(make, wanted, z)
+        z, reading = flow_and_read(make, wanted, z)
         total = _tree.add(total, reading) if sign(direction) > 0 else _tree.subtract(total, reading)
     return z, total

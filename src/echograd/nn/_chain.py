@@ -14,7 +14,7 @@ from ..gradients import Echo
 from ._norm import Moments
 from ._oscillators import AbstractOscillators
 from ._rows import Rows, Valid, mixed
-from ._sequence import AbstractLayer, Blocks, back, block_length, forth
+from ._sequence import AbstractLayer, Blocks, block_length, echo_layer, run_layer
 
 # The inputs of every layer, and, in the last place, the outputs and then their cotangents.
 Store = Float[Array, "places features batch steps"]
@@ -126,7 +126,7 @@ def _run(arguments: Any, valid: Valid, pool: bool) -> tuple[Any, Any]:
         moments = jax.eval_shape(lambda: measure(jnp.int32(0), None))
         moments = jax.lax.fori_loop(0, blocks.number, measure, _tree.zeros_like(moments))
         (oscillators, layer), running = cell.fit(moments, running)
-        final, store = forth(oscillators, layer, cell.echo.nudge, blocks, store)
+        final, store = run_layer(oscillators, layer, cell.echo.nudge, blocks, store)
         return store, (running, (final, moments))
 
     blocks = _cut(x, layers, 0, _rows)
@@ -176,7 +176,7 @@ def _chained_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid
         (oscillators, layer), _ = cell.fit(moments, running)
         _, pull = jax.vjp(fit, numbers, moments)
         blocks = _cut(x, place, last, _taken)
-        bars, store, check = back(
+        bars, store, check = echo_layer(
             oscillators,
             layer,
             cell.echo,

@@ -140,7 +140,7 @@ class Blocks(eqx.Module):
     put: Callable[[Any, Outer, Int[Array, ""]], Any] = eqx.field(static=True)
 
 
-def forth(
+def run_layer(
     oscillators: AbstractOscillators, layer: AbstractLayer, nudge: AbstractNudge, blocks: Blocks, store: Any
 ) -> tuple[Any, Any]:
     """Return the final state, starting from rest, and the store with the outputs put into it."""
@@ -157,7 +157,7 @@ def forth(
     return jax.lax.fori_loop(0, blocks.number, body, (start, store))
 
 
-def back(
+def echo_layer(
     oscillators: AbstractOscillators,
     layer: AbstractLayer,
     echo: Echo,
@@ -256,7 +256,7 @@ def _run(arguments: Any, length: int, nudge: AbstractNudge) -> tuple[Any, Outer]
     blocks = _cut(x, length, layer.axis)
     batch, steps, outputs = blocks.batch, x.shape[layer.axis], layer.sizes[2]
     y = jnp.zeros((batch, steps, outputs) if layer.axis == 1 else (outputs, batch, steps), x.dtype)
-    return forth(oscillators, layer, nudge, blocks, y)
+    return run_layer(oscillators, layer, nudge, blocks, y)
 
 
 def _cut(x: Outer, length: int, axis: int) -> Blocks:
@@ -289,7 +289,7 @@ def _echoed_backward(final: Any, bar: Outer, perturbed: Any, arguments: Any, len
     oscillators, layer, x = arguments
     axis = layer.axis
     blocks = _cut(x, length, axis)
-    bars, bar_x, check = back(
+    bars, bar_x, check = echo_layer(
         oscillators,
         layer,
         echo,
@@ -298,4 +298,4 @@ def _echoed_backward(final: Any, bar: Outer, perturbed: Any, arguments: Any, len
         final,
         jnp.zeros_like(x),
     )
-    return _tree.through(check, (*bars, bar_x))
+    return _tree.check_heads(check, (*bars, bar_x))

@@ -134,8 +134,8 @@ def retrace(subject: Subject, case: int = 0, shift: float = 0.6) -> Retrace:
     valid = subject.inputs.shape[1] if subject.mask is None else int(subject.mask[case].sum())
     unit = model.blocks[0].unit
     drive, force = _drive_and_force(model, subject.state, subject.inputs[case, :valid], subject.targets[case])
-    forward = _forth(unit.system, drive)
-    echo, response = _back_and_response(unit.system, drive, force, forward)
+    forward = _free_nodes(unit.system, drive)
+    echo, response = _echo_and_response(unit.system, drive, force, forward)
 
     # Shown is one that the loss moves far for its size, that has a say in the output, and whose swings can be followed.
     q = np.asarray(forward[0][:, 0])
@@ -146,7 +146,7 @@ def retrace(subject: Subject, case: int = 0, shift: float = 0.6) -> Retrace:
     eligible = (say >= np.median(say)) & (swings <= max(40, swings.min()))
     chosen = int(np.argmax(np.where(eligible if eligible.any() else True, moved, -1)))
     beta = shift / moved[chosen] if moved[chosen] > 0 else 0.0
-    nudged = _back(unit.system, drive, force, forward, jnp.asarray(beta, drive.dtype))
+    nudged = _echo_nodes(unit.system, drive, force, forward, jnp.asarray(beta, drive.dtype))
 
     def shown(z: State) -> np.ndarray:
         return np.stack([np.asarray(x[:, 0, chosen]) for x in z], 1)
@@ -196,7 +196,7 @@ def _drive_and_force(
 
 
 @eqx.filter_jit
-def _forth(system: AbstractOscillators, drive: Oscillations) -> State:
+def _free_nodes(system: AbstractOscillators, drive: Oscillations) -> State:
     """Return all nodes of the free run from rest."""
 
     def advance(z: State, u: Array) -> tuple[State, State]:
@@ -209,7 +209,7 @@ def _forth(system: AbstractOscillators, drive: Oscillations) -> State:
 
 
 @eqx.filter_jit
-def _back(
+def _echo_nodes(
     system: AbstractOscillators, drive: Oscillations, force: Oscillations, forward: State, beta: Float[Array, ""]
 ) -> State:
     """Return all nodes of an echo from the end of the free run, its momenta turned round to compare them."""
@@ -226,12 +226,12 @@ def _back(
 
 
 @eqx.filter_jit
-def _back_and_response(
+def _echo_and_response(
     system: AbstractOscillators, drive: Oscillations, force: Oscillations, forward: State
 ) -> tuple[State, State]:
     """Return the un-nudged echo, and how it changes with the strength of the nudge."""
     zero, one = jnp.zeros((), drive.dtype), jnp.ones((), drive.dtype)
-    return jax.jvp(lambda beta: _back(system, drive, force, forward, beta), (zero,), (one,))
+    return jax.jvp(lambda beta: _echo_nodes(system, drive, force, forward, beta), (zero,), (one,))
 
 
 def measure(
@@ -291,7 +291,7 @@ def model_costs(subject: Subject, steps: Sequence[int]) -> list[CostRow]:
     return measure(loss_of, subject.model, steps)
 
 
-class _Undriven(SeparableHamiltonian):
+class _Steady(SeparableHamiltonian):
     """Oscillators under a drive that does not change."""
 
     system: SeparableHamiltonian
@@ -307,11 +307,11 @@ class _Undriven(SeparableHamiltonian):
 def oscillator_costs(subject: Subject, steps: Sequence[int]) -> list[CostRow]:
     """Measure a gradient of the mean squared position of one block's oscillators, running freely."""
     unit = subject.model.blocks[0].unit
-    system = _Undriven(unit.system, jnp.zeros(unit.read_in.shape[:2], unit.read_in.dtype))
+    system = _Steady(unit.system, jnp.zeros(unit.read_in.shape[:2], unit.read_in.dtype))
     q = _tree.spread(system.drive)
 
     def loss_of(n: int) -> Any:
-        def loss(system: _Undriven, gradient: AbstractGradient) -> Float[Array, ""]:
+        def loss(system: _Steady, gradient: AbstractGradient) -> Float[Array, ""]:
             start = InitialValue(q, jnp.zeros_like(q))
             sol = solve(
                 system,

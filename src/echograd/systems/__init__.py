@@ -34,7 +34,7 @@ from ._split import (
     Kinetic as Kinetic,
     Potential as Potential,
     SplitHamiltonian as SplitHamiltonian,
-    acted as acted,
+    flow_and_read as flow_and_read,
     parts_of as parts_of,
 )
 from ._waves import (

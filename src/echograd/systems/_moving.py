@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from .. import _tree
 from ._base import Scalar
 from ._parameter import as_parameter
-from ._split import AbstractPart, Kinetic, SeparableHamiltonian, SplitHamiltonian, State, acted, parts_of
+from ._split import AbstractPart, Kinetic, SeparableHamiltonian, SplitHamiltonian, State, flow_and_read, parts_of
 
 
 def _all_real(system: Any) -> list[Any]:
@@ -141,10 +141,10 @@ class _Pushing(AbstractPart):
 
     def flow(self, q: PyTree, p: PyTree, s: Scalar) -> State:
         (x, theta), (y, momentum) = q, p
-        (x, y), push = acted(lambda theta: (self.make(theta), s), theta, (x, y))
+        (x, y), push = flow_and_read(lambda theta: (self.make(theta), s), theta, (x, y))
         return (x, theta), (y, _tree.add(momentum, push))
 
     def action(self, q: PyTree, p: PyTree, s: Scalar) -> Scalar:
         (x, theta), (y, _) = q, p
-        _, push = acted(lambda theta: (self.make(theta), s), theta, (x, y))
+        _, push = flow_and_read(lambda theta: (self.make(theta), s), theta, (x, y))
         return self.make(theta).action(x, y, s) - 0.5 * _tree.dot(theta, push)

@@ -280,7 +280,9 @@ def parts_of(system: Hamiltonian, t: Scalar, u: Any) -> tuple[AbstractPart, ...]
     )
 
 
-def acted(make: Callable[[PyTree], tuple[AbstractPart, Scalar]], wanted: PyTree, z: State) -> tuple[State, PyTree]:
+def flow_and_read(
+    make: Callable[[PyTree], tuple[AbstractPart, Scalar]], wanted: PyTree, z: State
+) -> tuple[State, PyTree]:
     r"""Let the part that `make(wanted)` returns, with a time, act; return the state and what is read of `wanted`.
 
     The reading is $-\int_0^s \partial A/\partial\theta\,d\tau$ along the flow. With the action $\mathcal S$ of the part
