@@ -59,7 +59,7 @@ GROUPS = (
     Group(
         "Solving",
         "One verb; what it returns, keeps and takes.",
-        "solve Trajectory AllNodes FinalNode EveryNode solutions TwoPointNewton gradients.Convergence",
+        "solve Trajectory energy velocity AllNodes FinalNode EveryNode solutions TwoPointNewton gradients.Convergence",
     ),
     Group(
         "Integrators",

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree
 
 from . import _tree
@@ -88,7 +89,7 @@ def equivalence(systems: Mapping[str, tuple[Hamiltonian, State, float]], steps: 
 
 
 def _running(q: PyTree) -> Float[Array, ""]:
-    return jnp.sum(jnp.sin(jax.flatten_util.ravel_pytree(q)[0]) ** 2)
+    return jnp.sum(jnp.sin(_tree.flat(q)) ** 2)
 
 
 @eqx.filter_jit
@@ -111,8 +112,8 @@ def _by_glep(lagrangian: Lagrangian, start: State, dt: float, steps: int, scheme
     """GLEP in Lagrangian variables, written out: nothing of the library's engines is in it."""
     wanted, rest = eqx.partition(lagrangian, eqx.is_inexact_array)
     # Coordinates of any structure, as one vector.
-    q0, unravel = jax.flatten_util.ravel_pytree(start[0])
-    p0, _ = jax.flatten_util.ravel_pytree(start[1])
+    q0, unravel = ravel_pytree(start[0])
+    p0 = _tree.flat(start[1])
     h = jnp.asarray(dt, q0.dtype)
     half = jnp.asarray(0.5, q0.dtype)
 
