@@ -113,8 +113,8 @@ class ShakenEcho(AbstractNudgedGradient):
         rest = eqx.tree_at(lambda problem: problem.world.u, rest, shaken)
         return self.echo.read_run(wanted, rest, z0, final, bar)
 
-    def read_path(self, *arguments):
-        return self.echo.read_path(*arguments)
+    def run_two_point(self, *arguments):
+        return self.echo.run_two_point(*arguments)
 
 
 def flat(tree):

@@ -4,6 +4,7 @@ from ._backprop import Backprop as Backprop, checkpointed_scan as checkpointed_s
 from ._base import (
     AbstractGradient as AbstractGradient,
     AbstractNudgedGradient as AbstractNudgedGradient,
+    AbstractPathGradient as AbstractPathGradient,
     constant as constant,
 )
 from ._echo import (
