@@ -17,12 +17,16 @@ CONFIG = dataclasses.replace(SMALL, epochs=2)
 CODES = {"done": 0, "failed": 1, "interrupted": 130}
 
 
+def report_of(error):
+    row = {"candidate": "echo", "parameter": "x", "relative_error": error, "cosine": 1.0, "norm_ratio": 1.0}
+    return GradientReport([{**row, "reference_norm": 1.0, "taylor_slope": None}])
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _quick():
     """A small set, coarse figures, and no measurements that the tests of the report make."""
     data = waves()
-    agreed = {"candidate": "echo", "parameter": "x", "relative_error": 3e-12, "cosine": 1.0, "norm_ratio": 1.0}
-    gradients = GradientReport([{**agreed, "reference_norm": 1.0, "taylor_slope": None}])
+    gradients = report_of(3e-12)
     costs = [plot.CostRow(gradient=g, steps=9, bytes=9, seconds=1.0) for g in ("echo", "backprop")]
     with pytest.MonkeyPatch.context() as patch:
         for module in ("echograd.cli._check", "echograd.cli._demo", "echograd.training._fit", "echograd.training._run"):
@@ -72,7 +76,7 @@ def test_the_demo_goes_on_after_an_interrupt_to_its_end(tmp_path, monkeypatch, c
 def stubbed(monkeypatch):
     """Leave out what the test above has done: the check of gradients and the page."""
     written = []
-    gradients = type("Report", (), {"ok": lambda self, _: True, "worst": 0.0, "rows": []})()
+    gradients = report_of(0.0)
     monkeypatch.setattr(_demo, "check_model", lambda *_: ("a model", gradients))
     monkeypatch.setattr(_demo.report, "write", lambda run, folder, **_: written.append(run) or folder / "report.html")
     return written
@@ -92,7 +96,7 @@ def test_a_second_demo_keeps_the_model_and_says_so(tmp_path, stubbed, capsys, mo
 
 
 def test_a_wrong_gradient_fails_the_demo(tmp_path, stubbed, monkeypatch, capsys):
-    gradients = type("Report", (), {"ok": lambda self, _: False, "worst": 0.5, "rows": []})()
+    gradients = report_of(0.5)
     monkeypatch.setattr(_demo, "check_model", lambda *_: ("a model", gradients))
     assert demonstrate(tmp_path / "demo") == CODES["failed"]
     assert "NOT EXACT" in capsys.readouterr().out
