@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -84,6 +85,10 @@ def test_a_system_without_an_energy_is_refused():
 def test_an_audit_of_nothing_is_refused():
     with pytest.raises(ValueError, match="no rules"):
         eg.audit(eg.systems.FPUTChain(), {}, dt=0.1, steps=3)
+    rules = {"echo": (eg.InitialValue(jnp.ones(3), jnp.zeros(3)), eg.Echo())}
+    numbers = jax.tree.map(lambda _: 1.0, eg.systems.FPUTChain())
+    with pytest.raises(ValueError, match="no floating-point arrays"):
+        eg.audit(numbers, rules, dt=0.1, steps=3)
 
 
 def test_the_integrator_is_the_one_that_solve_would_take():

@@ -180,8 +180,7 @@ def audit(
         )
     if not rules:
         raise ValueError("audit: there are no rules. Pass {name: (boundary, gradient)}.")
-    if not jax.tree.leaves(eqx.filter(system, eqx.is_inexact_array)):
-        raise ValueError("audit: the system holds no floating-point arrays, so there is no parameter to measure.")
+    _tree.check_differentiable("audit", "the system", system)
     if integrator is None:
         integrator = default_integrator(system)
     cost = _half_square if cost is None else cost

@@ -149,11 +149,7 @@ def check_gradients(
                 f"check_gradients: {name!r} is {gradient!r}, not a gradient object. Pass Echo(), Backprop() "
                 "or another one, with its parentheses."
             )
-    if not jax.tree.leaves(eqx.filter(params, eqx.is_inexact_array)):
-        raise ValueError(
-            "check_gradients: `params` holds no floating-point arrays, so there is nothing to differentiate. "
-            "Wrap numbers in jnp.asarray."
-        )
+    _tree.check_differentiable("check_gradients", "`params`", params)
     shape = eqx.filter_eval_shape(loss, params, reference)
     if getattr(shape, "shape", None) != () or not jnp.issubdtype(shape.dtype, jnp.floating):
         raise ValueError(f"check_gradients: the loss must return one real number, and returned {shape}.")

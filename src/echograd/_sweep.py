@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from . import _tree
 from ._table import Table, Tabled
 from .gradients import AbstractGradient, Echo
 from .nudge import AbstractFiniteNudge, Holomorphic, Infinitesimal, Noisy, Symmetric
@@ -134,11 +135,7 @@ def nudge_sweep(
                 f"nudge_sweep: {made!r} is not a finite nudge made by a function of its strength. Pass Symmetric "
                 "itself, or a function such as lambda beta: Richardson(beta, order=4)."
             )
-    if not jax.tree.leaves(eqx.filter(params, eqx.is_inexact_array)):
-        raise ValueError(
-            "nudge_sweep: `params` holds no floating-point arrays, so there is nothing to differentiate. Wrap numbers "
-            "in jnp.asarray."
-        )
+    _tree.check_differentiable("nudge_sweep", "`params`", params)
     if _ignores_gradient(loss, params):
         raise ValueError(
             "nudge_sweep: the loss makes no use of its second argument, so that no nudge would ever be seen. Hand it "

@@ -113,6 +113,15 @@ def hashed(k: Integer[Array, "*shape"], dtype: Any) -> Float[Array, "*shape"]:
     return (x ^ (x >> jnp.uint32(16))).astype(dtype) / 2.0**32
 
 
+def check_differentiable(owner: str, what: str, a: PyTree) -> None:
+    """Raise unless a tree holds something that can be differentiated."""
+    if not jax.tree.leaves(eqx.filter(a, eqx.is_inexact_array)):
+        raise ValueError(
+            f"{owner}: {what} holds no floating-point arrays, so there is nothing to differentiate. Wrap numbers in "
+            "jnp.asarray."
+        )
+
+
 def complexified(dtype: Any) -> np.dtype:
     """Return the complex dtype of the precision of a floating-point one."""
     return np.result_type(dtype, np.complex64)
