@@ -16,7 +16,7 @@ from ._oscillators import AbstractOscillators
 from ._rows import Rows, Valid, mixed
 from ._sequence import AbstractLayer, Blocks, block_length, echo_layer, run_layer
 
-# The inputs of every layer, and, in the last place, the outputs and then their cotangents.
+# The inputs of every layer, then the cotangents of these; and, where all outputs are needed, those in a last place.
 Store = Float[Array, "places features batch steps"]
 
 
@@ -43,8 +43,9 @@ def chained(
     r"""Return what a chain of layers of one kind makes of encoded sequences, and their running statistics.
 
     All layers work in one store of rows: a layer reads its inputs block by block and puts its outputs into the next
-    place. On the way back the echo of a layer reads the cotangents of its outputs from the last place, and puts those
-    of its inputs there. So there is nothing to copy, and the backward pass needs no memory of its own.
+    place, and whatever is to be known of all of these is added up on the way. Back, an echo takes the inputs of a layer
+    for the last time, and puts their cotangents where they were. So there is nothing to copy, and the backward pass
+    needs no memory of its own.
 
     Args:
         encoder: what makes rows for the first layer.
@@ -61,17 +62,21 @@ def pooled(x: Rows, valid: Valid) -> Float[Array, "features batch"]:
     return jnp.sum(valid[None] * x, -1)
 
 
-def _cut(x: Rows, source: Any, target: Any, rows: Callable[..., Rows]) -> Blocks:
-    """Return blocks of rows, taken from one place of a store and put into another."""
-    batch, steps = x.shape[1:]
-    length = block_length(steps, batch)
-    return Blocks(
-        steps // length,
-        length,
-        batch,
-        lambda store, block: rows(store, source, block, length),
-        lambda store, rows, block: _put(store, target, rows, block),
-    )
+class Passed(eqx.Module):
+    """What a layer has put into the store, and what is to be known of it: its moments, and its sums where it pools."""
+
+    store: Store
+    moments: Moments | None
+    sums: Float[Array, "features batch"] | None
+
+
+class HandedBack(eqx.Module):
+    """Where the cotangents of the rows in a place are: in the store, but for what all rows have in common."""
+
+    store: Store
+    bar_moments: Moments | None
+    moments: Moments | None
+    bar_sums: Float[Array, "features batch"] | None
 
 
 def _start(place: Any, block: Int[Array, ""], length: int) -> list[Any]:
@@ -99,9 +104,9 @@ def _steps(x: Array, block: Int[Array, ""], length: int) -> Array:
     return jax.lax.dynamic_slice_in_dim(x, block * length, length, x.ndim - 1)
 
 
-def _together(a: Moments | None, b: Moments | None) -> Moments | None:
-    """Return the moments of all their rows, where a layer asks for moments."""
-    return b if a is None or b is None else a + b
+def _together(a: Any, b: Any) -> Any:
+    """Return the sum of what is known of two blocks of rows, where there is anything."""
+    return None if a is None or b is None else a + b
 
 
 # Compiled as one function so that it is traced once, although the primal function and its forward rule both run it.
@@ -111,36 +116,50 @@ def _run(arguments: Any, valid: Valid, pool: bool) -> tuple[Any, Any]:
     encoder, rows, x = arguments
     arrays, static = eqx.partition(rows, eqx.is_array)
     layers = jax.tree.leaves(arrays)[0].shape[0]
+    batch, steps = x.shape[1:]
+    length = block_length(steps, batch)
+    number = steps // length
 
-    def encode(block: Int[Array, ""], store: Store) -> Store:
-        return _put(store, 0, mixed(encoder, _steps(x, block, blocks.length)), block)
+    def known(cell: Any, rows: Rows, block: Int[Array, ""]) -> tuple[Any, Any]:
+        """Return what is to be known of rows that a layer puts into the store."""
+        valid_ = _steps(valid, block, length)
+        return cell.moments(rows, valid_), pooled(rows, valid_) if pool else None
 
-    def body(store: Store, row: Any) -> tuple[Store, Any]:
+    def nothing(cell: Any) -> tuple[Any, Any]:
+        rows = jnp.zeros((encoder.out_features, batch, length), x.dtype)
+        return _tree.zeros_like(jax.eval_shape(lambda: known(cell, rows, jnp.int32(0))))
+
+    def put(cell: Any, passed: Passed, place: Any, rows: Rows, block: Int[Array, ""]) -> Passed:
+        moments, sums = known(cell, rows, block)
+        if pool:
+            # The last layer has no next place. There is nothing to do, and it puts back what it has taken.
+            last, place = place == layers, jnp.minimum(place, layers - 1)
+            rows = jnp.where(last, _taken(passed.store, place, block, length), rows)
+        store = _put(passed.store, place, rows, block)
+        return Passed(store, _together(passed.moments, moments), _together(passed.sums, sums))
+
+    def encode(block: Int[Array, ""], passed: Passed) -> Passed:
+        return put(first, passed, 0, mixed(encoder, _steps(x, block, length)), block)
+
+    def body(passed: Passed, row: Any) -> tuple[Passed, Any]:
         place, arrays = row
         cell, running = eqx.combine(arrays, static)
-        blocks = _cut(x, place, place + 1, _rows)
+        blocks = Blocks(
+            number,
+            length,
+            batch,
+            lambda passed, block: _rows(passed.store, place, block, length),
+            lambda passed, rows, block: put(cell, passed, place + 1, rows, block),
+        )
+        (oscillators, layer), running = cell.fit(passed.moments, running)
+        final, after = run_layer(oscillators, layer, cell.echo.nudge, blocks, Passed(passed.store, *nothing(cell)))
+        return after, (running, (final, passed.moments))
 
-        def measure(block: Int[Array, ""], moments: Any) -> Any:
-            return _together(moments, cell.moments(blocks.take(store, block), _steps(valid, block, blocks.length)))
-
-        moments = jax.eval_shape(lambda: measure(jnp.int32(0), None))
-        moments = jax.lax.fori_loop(0, blocks.number, measure, _tree.zeros_like(moments))
-        (oscillators, layer), running = cell.fit(moments, running)
-        final, store = run_layer(oscillators, layer, cell.echo.nudge, blocks, store)
-        return store, (running, (final, moments))
-
-    blocks = _cut(x, layers, 0, _rows)
-    store = jnp.zeros((layers + 1, encoder.out_features, *x.shape[1:]), x.dtype)
-    store = jax.lax.fori_loop(0, blocks.number, encode, store)
-    store, (running, kept) = jax.lax.scan(body, store, (jnp.arange(layers, dtype=jnp.int32), arrays))
-    y = store[layers]
-    if pool:
-
-        def add(block: Int[Array, ""], sums: Any) -> Any:
-            return sums + pooled(blocks.take(store, block), _steps(valid, block, blocks.length))
-
-        y = jax.lax.fori_loop(0, blocks.number, add, jnp.zeros(store.shape[1:3], store.dtype))
-    return (y, running), (store, kept)
+    first, _ = eqx.combine(_tree.take(arrays, 0), static)
+    store = jnp.zeros((layers + (not pool), encoder.out_features, batch, steps), x.dtype)
+    passed = jax.lax.fori_loop(0, number, encode, Passed(store, *nothing(first)))
+    passed, (running, kept) = jax.lax.scan(body, passed, (jnp.arange(layers, dtype=jnp.int32), arrays))
+    return (passed.sums if pool else passed.store[layers], running), (passed.store, kept)
 
 
 @eqx.filter_custom_vjp
@@ -161,10 +180,23 @@ def _chained_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid
     encoder, rows, x = arguments
     arrays, static = eqx.partition(rows, eqx.is_array)
     (store, kept), (bar_y, _) = kept, bar
-    last = store.shape[0] - 1
-    store = store.at[last].set(bar_y[..., None] * valid[None] if pool else bar_y)
+    layers = jax.tree.leaves(arrays)[0].shape[0]
+    batch, steps = x.shape[1:]
+    length = block_length(steps, batch)
+    number = steps // length
 
-    def body(store: Store, row: Any) -> tuple[Store, Any]:
+    def bars(after: HandedBack, place: Any, rows: Rows, block: Int[Array, ""]) -> Rows:
+        """Return the cotangents of rows, which have been computed again: in their place are their cotangents now."""
+        valid_ = _steps(valid, block, length)
+        found = _taken(after.store, jnp.minimum(place, after.store.shape[0] - 1), block, length)
+        if after.bar_sums is not None:
+            # Outputs that are pooled have no place.
+            found = jnp.where(place == layers, jnp.zeros_like(found), found) + valid_[None] * after.bar_sums[..., None]
+        if after.moments is not None:
+            found = found + after.moments.pull(after.bar_moments, rows, valid_)
+        return found
+
+    def body(after: HandedBack, row: Any) -> tuple[HandedBack, Any]:
         place, arrays, (final, moments) = row
         numbers, others = eqx.partition(arrays, eqx.is_inexact_array)
 
@@ -175,39 +207,42 @@ def _chained_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid
         cell, running = eqx.combine(arrays, static)
         (oscillators, layer), _ = cell.fit(moments, running)
         _, pull = jax.vjp(fit, numbers, moments)
-        blocks = _cut(x, place, last, _taken)
-        bars, store, check = echo_layer(
+        blocks = Blocks(
+            number,
+            length,
+            batch,
+            lambda after, block: _taken(after.store, place, block, length),
+            lambda after, rows, block: eqx.tree_at(
+                lambda after: after.store, after, _put(after.store, place, rows, block)
+            ),
+        )
+        read, after, check = echo_layer(
             oscillators,
             layer,
             cell.echo,
             blocks,
-            lambda store, block: _taken(store, last, block, blocks.length),
+            lambda after, rows, block: bars(after, place + 1, rows, block),
             final,
-            store,
+            after,
         )
-        bars, zero = check((bars, jnp.zeros((), store.dtype)))
-        bar_row, bar_moments = pull(bars)
+        read, zero = check((read, jnp.zeros((), x.dtype)))
+        bar_row, bar_moments = pull(read)
         # What has not passed the check does not go further.
-        store = store.at[last, 0, 0, 0].add(zero)
+        store = after.store.at[place, 0, 0, 0].add(zero)
+        return HandedBack(store, bar_moments, moments, _tree.zeros_like(after.bar_sums)), bar_row
 
-        def spread(block: Int[Array, ""], store: Store) -> Store:
-            rows, bar = (_taken(store, p, block, blocks.length) for p in (place, last))
-            more = moments.pull(bar_moments, rows, _steps(valid, block, blocks.length))
-            return _put(store, last, bar + more, block)
-
-        if moments is not None:
-            store = jax.lax.fori_loop(0, blocks.number, spread, store)
-        return store, bar_row
-
-    order = jnp.arange(last, dtype=jnp.int32)
-    store, bar_rows = jax.lax.scan(body, store, (order, arrays, kept), reverse=True)
-    blocks = _cut(x, last, last, _rows)
+    if not pool:
+        store = store.at[layers].set(bar_y)
+    nothing = _tree.zeros_like(_tree.take(kept[1], 0))
+    after = HandedBack(store, nothing, nothing, bar_y if pool else None)
+    order = jnp.arange(layers, dtype=jnp.int32)
+    after, bar_rows = jax.lax.scan(body, after, (order, arrays, kept), reverse=True)
 
     def encode(block: Int[Array, ""], carry: Any) -> Any:
         bar_encoder, bar_x = carry
-        _, pull = jax.vjp(mixed, encoder, _steps(x, block, blocks.length))
-        read, rows = pull(blocks.take(store, block))
-        return _tree.add(bar_encoder, read), jax.lax.dynamic_update_slice_in_dim(bar_x, rows, block * blocks.length, 2)
+        rows, pull = jax.vjp(mixed, encoder, _steps(x, block, length))
+        read, bar = pull(bars(after, 0, rows, block))
+        return _tree.add(bar_encoder, read), jax.lax.dynamic_update_slice_in_dim(bar_x, bar, block * length, 2)
 
-    bars = jax.lax.fori_loop(0, blocks.number, encode, _tree.zeros_like((encoder, x)))
-    return bars[0], bar_rows, bars[1]
+    read = jax.lax.fori_loop(0, number, encode, _tree.zeros_like((encoder, x)))
+    return read[0], bar_rows, read[1]

@@ -162,7 +162,7 @@ def echo_layer(
     layer: AbstractLayer,
     echo: Echo,
     blocks: Blocks,
-    bars: Callable[[Any, Int[Array, ""]], Outer],
+    bars: Callable[[Any, Outer, Int[Array, ""]], Outer],
     final: Any,
     store: Any,
 ) -> tuple[tuple[Any, Any], Any, Callable[[Any], Any]]:
@@ -173,7 +173,7 @@ def echo_layer(
         layer: what surrounds them.
         echo: the gradient.
         blocks: how to cut; rows are taken from the store, and their cotangents are put into it.
-        bars: the cotangents of the outputs, out of the store.
+        bars: the cotangents of the outputs of a block, out of the store; the outputs, too, are there for it.
         final: the final state.
         store: the store.
 
@@ -197,8 +197,8 @@ def echo_layer(
         prepared, pull_prepared = pulled("prepare", rows)
         drive, pull_drive = pulled("drive", prepared)
         z, q, path = moved.retrace(z, drive)
-        _, pull_output = pulled("output", rows, prepared, q, block=block)
-        bar_output, bar_rows, bar_prepared, push = pull_output(bars(store, block))
+        outputs, pull_output = pulled("output", rows, prepared, q, block=block)
+        bar_output, bar_rows, bar_prepared, push = pull_output(bars(store, outputs, block))
 
         def respond(beta: Any, nudged: Any) -> Any:
             """Return the nudged machine, and the cotangents of oscillators, layer and rows."""
@@ -294,7 +294,7 @@ def _echoed_backward(final: Any, bar: Outer, perturbed: Any, arguments: Any, len
         layer,
         echo,
         blocks,
-        lambda store, block: _rows(bar, block, length, axis),
+        lambda store, outputs, block: _rows(bar, block, length, axis),
         final,
         jnp.zeros_like(x),
     )
