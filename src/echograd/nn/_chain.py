@@ -1,7 +1,6 @@
 """A chain of layers over whole sequences, and its echo, in one store of rows."""
 
 import abc
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -192,7 +191,7 @@ def _chained_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid
         if after.bar_sums is not None:
             # Outputs that are pooled have no place.
             found = jnp.where(place == layers, jnp.zeros_like(found), found) + valid_[None] * after.bar_sums[..., None]
-        if after.moments is not None:
+        if after.moments is not None and after.bar_moments is not None:
             found = found + after.moments.pull(after.bar_moments, rows, valid_)
         return found
 

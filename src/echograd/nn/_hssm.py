@@ -1,6 +1,5 @@
 """Hamiltonian state-space models: stacks of recurrent units trained by echoes."""
 
-import math
 from typing import Any, ClassVar, Literal
 
 import equinox as eqx
@@ -167,9 +166,12 @@ def dropped(seed: UInt32[Array, "2"], probability: float, shape: tuple[int, ...]
     these take a sixth of the time of `jax.random`'s. The probability is rounded to 16 bits, and what is kept is scaled
     by the rounded one.
     """
-    size = math.prod(shape)
-    first = seed[0] + jnp.asarray(block).astype(jnp.uint32) * (jnp.uint32(size) * _STRIDE)
-    word = _hashed(_hashed(jax.lax.iota(jnp.uint32, size).reshape(shape) * _STRIDE + first) + seed[1])
+    features, batch, steps = shape
+    rows = _hashed(jax.lax.iota(jnp.uint32, features * batch).reshape(features, batch, 1) * _STRIDE + seed[0])
+    first = jnp.asarray(block).astype(jnp.uint32) * jnp.uint32(steps)
+    times = _hashed((jax.lax.iota(jnp.uint32, steps) + first) * _STRIDE + seed[1])
+    rows, times = jax.lax.optimization_barrier((rows, times))
+    word = _hashed(rows + times[None, None])
     # Hashed once, and not again wherever a coin is needed.
     word = jax.lax.optimization_barrier(word)
     threshold = round(probability * 2**16)

@@ -59,11 +59,18 @@ def limits() -> tuple[int, int]:
 
 
 def block_length(steps: int, batch: int) -> int:
-    """Return the number of steps of a block: of a good size, and with the fewest steps of padding at the end."""
+    """Return the number of steps of a block: of a good size, and with few steps of padding at the end."""
     rows, longest = limits()
     longest = max(_UNIT, min(rows // batch, longest) // _UNIT * _UNIT)
-    sizes = range(longest, longest // 2, -_UNIT)
-    return min(sizes, key=lambda n: math.ceil(steps / n) * n) if steps > longest else math.ceil(steps / _UNIT) * _UNIT
+    if steps <= longest:
+        return math.ceil(steps / _UNIT) * _UNIT
+
+    def cost(length: int) -> float:
+        # The features of a row are a block apart. Where that is a multiple of a large power of two, a cache has few
+        # places for all of them, and to turn rows around takes three times as long.
+        return math.ceil(steps / length) * length * (1.1 if batch * length % 256 == 0 else 1)
+
+    return min(range(longest, longest // 2, -_UNIT), key=cost)
 
 
 def transduce(oscillators: AbstractOscillators, layer: AbstractLayer, x: Outer, gradient: AbstractGradient) -> Outer:
@@ -71,21 +78,23 @@ def transduce(oscillators: AbstractOscillators, layer: AbstractLayer, x: Outer, 
 
     The sequence is taken block by block. Whatever is wide or can be computed again (drives, positions, everything
     inside the layer) lives for one block, both ways: with an `Echo` the backward pass has the input `x` and the final
-    state, and the positions come from the echo itself.
+    state, and the positions come from the echo itself. Steps of padding after the end change nothing before it.
     """
     gradient = constant(gradient)
     batch, steps = x.shape[layer.axis - 1 : layer.axis + 1]
     length = block_length(steps, batch)
-    padding = -steps % length
-    # Steps after the end change nothing before it.
-    x = jnp.pad(x, [(0, padding * (axis == layer.axis)) for axis in range(3)]) if padding else x
     if isinstance(gradient, Echo):
-        y = _echoed((oscillators, layer, x), length, gradient)
-    elif isinstance(gradient, Backprop):
-        y = _backpropagated(oscillators, layer, x, length, gradient.checkpoints)
-    else:
-        raise TypeError(f"A recurrent unit takes gradient=Echo(...) or Backprop(...), and got {gradient!r}.")
-    return jax.lax.slice_in_dim(y, 0, steps, axis=layer.axis) if padding else y
+        return _echoed((oscillators, layer, x), length, gradient)
+    if isinstance(gradient, Backprop):
+        y = _backpropagated(oscillators, layer, _padded(x, layer.axis, length), length, gradient.checkpoints)
+        return jax.lax.slice_in_dim(y, 0, steps, axis=layer.axis)
+    raise TypeError(f"A recurrent unit takes gradient=Echo(...) or Backprop(...), and got {gradient!r}.")
+
+
+def _padded(x: Outer, axis: int, length: int) -> Outer:
+    """Return a sequence of whole blocks."""
+    over = -x.shape[axis] % length
+    return jnp.pad(x, [(0, over * (i == axis)) for i in range(x.ndim)]) if over else x
 
 
 def stream(
@@ -119,12 +128,59 @@ def _backpropagated(
     return y.reshape(*y.shape[: layer.axis], steps, *y.shape[layer.axis + 2 :])
 
 
-def _rows(x: Outer, block: Int[Array, ""], length: int, axis: int) -> Outer:
-    return jax.lax.dynamic_slice_in_dim(x, block * length, length, axis)
+class Sequence(eqx.Module):
+    """Rows in blocks of steps, the last of which may reach beyond the end.
 
+    To pad the rows would be to copy all of them. It is the last block that is padded, in an array of its own.
+    """
 
-def _put(x: Outer, rows: Outer, block: Int[Array, ""], axis: int) -> Outer:
-    return jax.lax.dynamic_update_slice_in_dim(x, rows, block * rows.shape[axis], axis)
+    rows: Outer
+    last: Outer | None
+    length: int = eqx.field(static=True)
+    axis: int = eqx.field(static=True)
+
+    @staticmethod
+    def of(rows: Outer, length: int, axis: int) -> "Sequence":
+        """Cut rows into blocks of `length` steps."""
+        steps = rows.shape[axis]
+        end = jax.lax.slice_in_dim(rows, steps // length * length, steps, axis=axis)
+        return Sequence(rows, _padded(end, axis, length) if steps % length else None, length, axis)
+
+    @property
+    def number(self) -> int:
+        """The number of blocks."""
+        return -(-self.rows.shape[self.axis] // self.length)
+
+    def take(self, block: Int[Array, ""]) -> Outer:
+        """Return a block of rows."""
+        if self.number == 1 and self.last is not None:
+            return self.last
+        rows = self._slice(block)
+        return rows if self.last is None else jnp.where(block == self.number - 1, self.last, rows)
+
+    def put(self, rows: Outer, block: Int[Array, ""]) -> "Sequence":
+        """Return the sequence with other rows in a block."""
+        last = self.last
+        if last is not None:
+            if self.number == 1:
+                return Sequence(self.rows, rows, self.length, self.axis)
+            ends = block == self.number - 1
+            # There are no rows of this block among the others, where a slice of as many goes back from the end.
+            rows, last = jnp.where(ends, self._slice(block), rows), jnp.where(ends, rows, last)
+        put = jax.lax.dynamic_update_slice_in_dim(self.rows, rows, block * self.length, self.axis)
+        return Sequence(put, last, self.length, self.axis)
+
+    def whole(self) -> Outer:
+        """Return all rows."""
+        if self.last is None:
+            return self.rows
+        steps = self.rows.shape[self.axis]
+        start = steps // self.length * self.length
+        end = jax.lax.slice_in_dim(self.last, 0, steps - start, axis=self.axis)
+        return jax.lax.dynamic_update_slice_in_dim(self.rows, end, start, self.axis)
+
+    def _slice(self, block: Int[Array, ""]) -> Outer:
+        return jax.lax.dynamic_slice_in_dim(self.rows, block * self.length, self.length, self.axis)
 
 
 class Blocks(eqx.Module):
@@ -256,18 +312,19 @@ def _run(arguments: Any, length: int, nudge: AbstractNudge) -> tuple[Any, Outer]
     blocks = _cut(x, length, layer.axis)
     batch, steps, outputs = blocks.batch, x.shape[layer.axis], layer.sizes[2]
     y = jnp.zeros((batch, steps, outputs) if layer.axis == 1 else (outputs, batch, steps), x.dtype)
-    return run_layer(oscillators, layer, nudge, blocks, y)
+    final, y = run_layer(oscillators, layer, nudge, blocks, Sequence.of(y, length, layer.axis))
+    return final, y.whole()
 
 
 def _cut(x: Outer, length: int, axis: int) -> Blocks:
-    """Return blocks whose rows are those of `x`, and whose store is an array for other rows alone."""
-    batch, steps = x.shape[axis - 1 : axis + 1]
+    """Return blocks whose rows are those of `x`, and whose store is a sequence of other rows alone."""
+    x_ = Sequence.of(x, length, axis)
     return Blocks(
-        steps // length,
+        x_.number,
         length,
-        batch,
-        lambda store, block: _rows(x, block, length, axis),
-        lambda store, rows, block: _put(store, rows, block, axis),
+        x.shape[axis - 1],
+        lambda store, block: x_.take(block),
+        lambda store, rows, block: store.put(rows, block),
     )
 
 
@@ -288,14 +345,14 @@ def _echoed_backward(final: Any, bar: Outer, perturbed: Any, arguments: Any, len
     del perturbed
     oscillators, layer, x = arguments
     axis = layer.axis
-    blocks = _cut(x, length, axis)
+    bar_y = Sequence.of(bar, length, axis)
     bars, bar_x, check = echo_layer(
         oscillators,
         layer,
         echo,
-        blocks,
-        lambda store, outputs, block: _rows(bar, block, length, axis),
+        _cut(x, length, axis),
+        lambda store, outputs, block: bar_y.take(block),
         final,
-        jnp.zeros_like(x),
+        Sequence.of(jnp.zeros_like(x), length, axis),
     )
-    return _tree.check_heads(check, (*bars, bar_x))
+    return _tree.check_heads(check, (*bars, bar_x.whole()))
