@@ -117,6 +117,26 @@ def test_a_batch_of_several_blocks_of_steps(head, norm, new_key, monkeypatch):
 
 
 @pytest.mark.float64_only
+@pytest.mark.parametrize("head", ["classification", "regression"])
+def test_what_grows_with_the_sequence_are_the_inputs_of_the_blocks(head):
+    """There cotangents go, too, and outputs have a place beside them only where all of them are wanted."""
+    model, state = make(eg.Echo(), hidden=16, units=2, blocks=3, norm="batch", head=head, every=7)
+    arrays, static = eqx.partition(model, eqx.is_inexact_array)
+
+    def temporary(steps):
+        def loss(arrays, x):
+            return jnp.sum(eqx.combine(arrays, static)(x, state)[0] ** 2)
+
+        compiled = jax.jit(jax.grad(loss)).lower(arrays, jnp.ones((2, steps, 3))).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    more = 48 * _sequence.block_length(100_000, 2)
+    place = more * 2 * 16 * arrays.encoder.weight.itemsize
+    places = 3 if head == "classification" else 4
+    assert places <= (temporary(2 * more) - temporary(more)) / place < places + 0.5  # inputs and mask, too
+
+
+@pytest.mark.float64_only
 def test_blocks_that_differ_run_one_after_the_other(new_key):
     model, _ = make()
     x = jax.random.normal(new_key(), (30, 3))
@@ -159,6 +179,9 @@ def test_coins_are_fair_and_do_not_know_each_other(new_key):
         (low[1], low[0]),
     ):
         assert abs((a * b).mean()) < 2 * deviation * 0.21
+    # Words are hashes of sums, one term from the row and one from the step: the corners of rectangles are independent.
+    corners = low[:, 1:, 1:] * low[:, 1:, :-1] * low[:, :-1, 1:] * low[:, :-1, :-1]
+    assert abs(corners.mean()) < deviation * 0.21**2
     kept = _hssm.dropped(seed, probability, shape, 0)(jnp.ones(shape), 0)
     assert abs(float(kept.mean()) - 1) < deviation  # the mean stays
 

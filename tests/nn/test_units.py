@@ -252,3 +252,6 @@ def test_blocks_suit_the_device(monkeypatch):
     on_gpu = _sequence.block_length(17_984, 4)
     assert on_cpu <= 1536 < on_gpu <= 4096
     assert on_cpu % 32 == on_gpu % 32 == 0
+    # The features of 4 x 1280 steps would be a power of two apart.
+    monkeypatch.undo()
+    assert _sequence.block_length(49_920, 4) == 1248

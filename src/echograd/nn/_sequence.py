@@ -21,6 +21,9 @@ from ._rows import Rows
 # A block is a multiple of this many steps.
 _UNIT = 32
 
+# A block costs as much as this many rows beside its own.
+_EXTRA = 256
+
 # Rows at the outside of a layer, where the features may also come last.
 Outer = Float[Array, "..."]
 
@@ -66,9 +69,10 @@ def block_length(steps: int, batch: int) -> int:
         return math.ceil(steps / _UNIT) * _UNIT
 
     def cost(length: int) -> float:
-        # The features of a row are a block apart. Where that is a multiple of a large power of two, a cache has few
-        # places for all of them, and to turn rows around takes three times as long.
-        return math.ceil(steps / length) * length * (1.1 if batch * length % 256 == 0 else 1)
+        # Every block costs as much as some more rows. And the features of a row are a block apart: where that is a
+        # multiple of a large power of two, a cache has few places for all of them, and to turn rows around takes three
+        # times as long.
+        return math.ceil(steps / length) * (length + _EXTRA / batch) * (1.1 if batch * length % 256 == 0 else 1)
 
     return min(range(longest, longest // 2, -_UNIT), key=cost)
 
