@@ -36,10 +36,10 @@ def gradients(unit, x, target):
 @pytest.mark.parametrize("complex", [True, False])
 @pytest.mark.parametrize("kind", UNITS)
 def test_the_echo_equals_backprop(kind, complex, new_key, monkeypatch):
-    # 150 steps: three blocks of two chunks, the last one padded.
+    # 150 steps: three blocks of two chunks, the last one padded; 4 x 64 rows are put one example after the other.
     monkeypatch.setattr(_sequence, "limits", lambda: (4096, 64))
-    x = 0.5 * jax.random.normal(new_key(), (2, 150, 3))
-    target = jax.random.normal(new_key(), (2, 150, 4))
+    x = 0.5 * jax.random.normal(new_key(), (4, 150, 3))
+    target = jax.random.normal(new_key(), (4, 150, 4))
     key = new_key()
     exact = gradients(make(kind, key, eg.Backprop(), complex=complex), x, target)
     for gradient in (eg.Echo(), eg.Backprop(checkpoints=2)):

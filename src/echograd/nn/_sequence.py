@@ -61,6 +61,14 @@ def limits() -> tuple[int, int]:
     return (6144, 1536) if jax.default_backend() == "cpu" else (32_768, 4096)
 
 
+def _crowded(apart: int) -> bool:
+    """Return whether a cache has few places for numbers that are so far apart: a multiple of a large power of two.
+
+    The features of a row are a block apart, and to turn rows around then takes three times as long.
+    """
+    return apart % 256 == 0
+
+
 def block_length(steps: int, batch: int) -> int:
     """Return the number of steps of a block: of a good size, and with few steps of padding at the end."""
     rows, longest = limits()
@@ -69,10 +77,7 @@ def block_length(steps: int, batch: int) -> int:
         return math.ceil(steps / _UNIT) * _UNIT
 
     def cost(length: int) -> float:
-        # Every block costs as much as some more rows. And the features of a row are a block apart: where that is a
-        # multiple of a large power of two, a cache has few places for all of them, and to turn rows around takes three
-        # times as long.
-        return math.ceil(steps / length) * (length + _EXTRA / batch) * (1.1 if batch * length % 256 == 0 else 1)
+        return math.ceil(steps / length) * (length + _EXTRA / batch) * (1.1 if _crowded(batch * length) else 1)
 
     return min(range(longest, longest // 2, -_UNIT), key=cost)
 
@@ -171,8 +176,19 @@ class Sequence(eqx.Module):
             ends = block == self.number - 1
             # There are no rows of this block among the others, where a slice of as many goes back from the end.
             rows, last = jnp.where(ends, self._slice(block), rows), jnp.where(ends, rows, last)
-        put = jax.lax.dynamic_update_slice_in_dim(self.rows, rows, block * self.length, self.axis)
-        return Sequence(put, last, self.length, self.axis)
+        return Sequence(self._put(rows, block * self.length), last, self.length, self.axis)
+
+    def _put(self, rows: Outer, start: Int[Array, ""]) -> Outer:
+        examples = rows.shape[0]
+        if self.axis == 2 or not _crowded(examples * self.length):
+            return jax.lax.dynamic_update_slice_in_dim(self.rows, rows, start, self.axis)
+
+        # They are turned around as they are put: one example after the other, whose features are not so far apart.
+        def one(example: Int[Array, ""], put: Outer) -> Outer:
+            row = jax.lax.optimization_barrier(jax.lax.dynamic_index_in_dim(rows, example, 0))
+            return jax.lax.dynamic_update_slice(put, row, (example, start, jnp.zeros_like(start)))
+
+        return jax.lax.fori_loop(0, examples, one, self.rows)
 
     def whole(self) -> Outer:
         """Return all rows."""
