@@ -39,12 +39,18 @@ def zeros_like(a: PyTree) -> PyTree:
 
 
 def check_heads(check: Callable[[PyTree], PyTree], a: PyTree) -> PyTree:
-    """Return `a` through an identity that may raise at run time, which gets the first entries of all arrays alone.
+    """Return `a` through an identity that may raise at run time, which gets the first number of every array alone.
 
     What goes through a check is copied, so nothing long should.
     """
-    first = jax.tree.map(lambda x: x[:1] if x.ndim else x, a)
-    return jax.tree.map(lambda x, y: x.at[:1].set(y) if x.ndim else y, a, check(first))
+
+    def first(x: Array) -> tuple[slice, ...]:
+        return (slice(1),) * x.ndim
+
+    heads = check(jax.tree.map(lambda x: x[first(x)], a))
+    # Behind a barrier, as they are put back in place only where nothing reshapes the result at once.
+    put = jax.tree.map(lambda x, head: jax.lax.dynamic_update_slice(x, head, (0,) * x.ndim), a, heads)
+    return jax.lax.optimization_barrier(put)
 
 
 def flat(a: PyTree) -> Float[Array, " size"]:
