@@ -93,6 +93,10 @@ def test_a_second_demo_keeps_the_model_and_says_so(tmp_path, stubbed, capsys, mo
     assert len(stubbed) == 2
     with pytest.raises(ValueError, match="other settings"):
         demonstrate(tmp_path / "demo", dataclasses.replace(CONFIG, seed=1))
+    for text in ("[]", "{", ""):
+        (tmp_path / "demo" / "demo.json").write_text(text)
+        with pytest.raises(ValueError, match="other settings"):
+            demonstrate(tmp_path / "demo")
 
 
 def test_a_wrong_gradient_fails_the_demo(tmp_path, stubbed, monkeypatch, capsys):
@@ -110,7 +114,10 @@ def test_what_is_not_a_demo_is_left_alone(tmp_path, made, stubbed, capsys):
     precious = place / "chapter.txt" if made == "folder" else place
     precious.write_text("words")
     assert main(["demo", "--out", str(place)]) == CODES["failed"]
-    assert "was not made by `echograd demo`" in capsys.readouterr().err
+    why = "is a file" if made == "file" else "was not made by `echograd demo`"
+    said = capsys.readouterr().err
+    assert why in said
+    assert "another --out" in said
     assert precious.read_text() == "words"
     assert stubbed == []
     assert [path.name for path in tmp_path.rglob("*.json")] == []
@@ -122,9 +129,11 @@ def test_the_command_hands_on_its_options(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["demo"]) == 0
     assert main(["demo", "--quick", "--out", "here"]) == 0
-    (full, folder, command, title), (quick, other, long, _) = seen
+    (full, folder, command, title), (quick, other, long, _) = seen[:2]
     assert (full, str(folder), command) == (ecg_recipe(), "demo", "echograd demo")
     assert (str(other), long) == ("here", "echograd demo --quick --out here")
+    assert main(["demo", "--out=-my demo"]) == 0  # as it can be typed again
+    assert seen[-1][2] == "echograd demo --out './-my demo'"
     assert quick.epochs == 1
     assert quick.network.blocks == full.network.blocks == 2
     assert full.gradient == "echo"

@@ -146,6 +146,12 @@ class TestDownload:
             with pytest.raises(ConnectionError, match=r"put Toy_TRAIN\.ts and Toy_TEST\.ts into"):
                 load("Toy", root=tmp_path)
 
+    def test_a_data_folder_that_cannot_be(self, monkeypatch, tmp_path):
+        (tmp_path / "file").write_text("mine")
+        monkeypatch.setenv("ECHOGRAD_DATA", str(tmp_path / "file"))
+        with pytest.raises(OSError, match=r"file is a file. Name a data folder that can be written .ECHOGRAD_DATA."):
+            load("Heartbeat")
+
     def test_without_pooch(self, monkeypatch, tmp_path):
         monkeypatch.setitem(sys.modules, "pooch", None)
         with pytest.raises(ModuleNotFoundError, match=r"echograd\[data\].*put EigenWorms_TRAIN\.ts"):

@@ -163,6 +163,33 @@ def test_a_full_disk_under_the_metrics_is_told(unbroken, tmp_path, monkeypatch):
     assert numbers(folder) == numbers(unbroken)
 
 
+def test_a_folder_that_is_gone_is_told(unbroken, tmp_path):
+    def move(progress):
+        if progress.epoch == 2 and folder.is_dir():
+            folder.rename(tmp_path / "elsewhere")
+
+    folder = tmp_path / "run"
+    with pytest.raises(FileNotFoundError, match=r"its folder is gone. Put it back and resume"):
+        fit(SMALL, DATA, out=folder, progress=move)
+    assert not folder.exists()
+    fit(SMALL, DATA, out=tmp_path / "elsewhere", resume=True)
+    assert numbers(tmp_path / "elsewhere") == numbers(unbroken)
+
+
+def test_a_folder_that_may_not_be_written(unbroken, tmp_path, monkeypatch):
+    """A finished run in it is opened; one that is to go on is refused before it has computed anything."""
+    folder = shutil.copytree(unbroken, tmp_path / "run")
+    monkeypatch.setattr("echograd._files.os.access", lambda *_: False)  # permissions do not bind the superuser
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert fit(SMALL, DATA, out=folder, resume=True).finished
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    (folder / "results.json").unlink()
+    with pytest.raises(PermissionError, match=r"may not be read and written by this user. Mend that, and resume"):
+        fit(SMALL, DATA, out=folder, resume=True, progress=lambda _: pytest.fail("it has begun"))
+    with pytest.raises(PermissionError, match="Give another out="):
+        fit(SMALL, DATA, out=tmp_path / "other")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from .._files import write_atomically
+from .._files import make_folder, write_atomically
 from . import _results
+from ._results import REMEDY
 from ._rows import ROWS
 from ._tables import TABLES
 
@@ -47,7 +48,7 @@ def write_page(results: str | Path, docs: str | Path = "docs") -> Path:
     if not any(stored.values()):
         raise FileNotFoundError(f"{results} holds no results to write a page of. Run `echograd bench` first.")
     images = docs / "images"
-    images.mkdir(parents=True, exist_ok=True)
+    make_folder(images, REMEDY)
     from ._figures import draw  # which needs matplotlib
 
     lines = [_HEAD]

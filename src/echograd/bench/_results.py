@@ -12,6 +12,7 @@ from .._words import cores, processor
 from ._case import Case
 
 FORMAT = 1
+REMEDY = "Name another (--out, --docs), or mend that."
 _NEEDED = ("name", "sizes", "base", "dtype", "machine", "results")
 
 

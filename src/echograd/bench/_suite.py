@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from .._files import make_folder
 from .._words import seconds
 from . import _results
 from ._contest import Effort, Figures, Say, apart, contest
@@ -43,6 +44,7 @@ def measure(
     Raises:
         ValueError: for a row that does not exist, a folder without published code, a file that holds something else, or
             if no case is asked for.
+        OSError: it cannot be written there.
 
     Example:
         ```python
@@ -62,6 +64,7 @@ def measure(
         todo = {name: [case for case in cases if only in case.name] for name, cases in todo.items()}
     if not any(todo.values()):
         raise ValueError(f"no case of {', '.join(chosen)} has {only!r} in its name.")
+    make_folder(Path(out), _results.REMEDY)
     files = []
     for name in chosen:
         row, path = ROWS[name], Path(out) / f"{name}.json"

@@ -11,6 +11,7 @@ import tyro
 
 from .. import systems
 from .._audit import AuditReport, audit
+from .._files import write_atomically
 from .._solve import solve
 from ..boundary import FinalValue, FixedEnds, InitialValue, LinearBoundary, MixedEnds, Robin
 from ..gradients import Backprop, Echo, Glep, SameBoundary
@@ -73,8 +74,9 @@ def main(argv: Sequence[str]) -> int:
     for row in report.rows:
         out.print(f"{row.rule}: {row.why}.")
     if command.json is not None:
-        command.json.write_text(report.json() + "\n", encoding="utf-8")
-        out.print(f"\nWritten: {command.json}")
+        text = report.json() + "\n"
+        write_atomically(command.json, lambda file: file.write(text.encode()))
+        out.print(f"\nWritten: {command.json}", markup=False, soft_wrap=True)
     return 0
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -10,6 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from .. import bench
+from .._files import make_folder
 from ._main import INTERRUPTED
 from ._tables import console
 
@@ -61,9 +63,8 @@ def main(argv: Sequence[str]) -> int:
     command, out = tyro.cli(Bench, args=argv, prog="echograd bench"), console()
     usual = (_QUICK, _QUICK) if command.quick else (pathlib.Path("benchmarks") / "results", pathlib.Path("docs"))
     results, docs = command.out or usual[0], command.docs or usual[1]
-    for folder in (results, docs):
-        if folder.exists() and not folder.is_dir():
-            raise FileExistsError(f"{folder} is a file, and a folder of that name is to be written into.")
+    for folder in (docs,) if command.page_only else (results, docs):  # and not when all is measured
+        make_folder(folder, "Name another (--out, --docs), or mend that.")
     if not command.page_only:
         # This process only asks which device there is; the contenders need the memory of a GPU.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -81,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
                 say=lambda text: out.print(text, markup=False, soft_wrap=True),
             )
         except KeyboardInterrupt:
-            words = " ".join(["echograd bench", *(word for word in argv if word != "--fresh")])
+            words = shlex.join(["echograd", "bench", *(word for word in argv if word != "--fresh")])
             print(f"Interrupted. What is measured is in {results}. Go on with: {words}", file=sys.stderr)
             return INTERRUPTED
     out.print(f"The page is {bench.write_page(results, docs)}", markup=False, soft_wrap=True)

@@ -12,11 +12,12 @@ import jax
 import tyro
 
 from .. import report
+from .._files import make_folder, write_json
 from ..data import load
 from ..training import Config, Network, Run, ecg_recipe, fit
 from ._check import Check, check_model
 from ._main import FAILED, INTERRUPTED
-from ._tables import console, rich_table
+from ._tables import console, for_shell, rich_table
 from ._train import Show, Train, results
 
 # What makes a folder a demo's: nothing else is written into.
@@ -46,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     command = tyro.cli(Demo, args=argv, prog="echograd demo")
     config = ecg_recipe(epochs=1, network=Network(hidden=8, units=8)) if command.quick else ecg_recipe()
     arguments = (["--quick"] if command.quick else []) + (
-        [] if command.out == Demo.out else ["--out", str(command.out)]
+        [] if command.out == Demo.out else ["--out", for_shell(command.out)]
     )
     return demonstrate(config, command.out, " ".join(["echograd demo", *arguments]), "Heart rhythms, learned by echoes")
 
@@ -77,7 +78,7 @@ def demonstrate(config: Config, folder: pathlib.Path, command: str, title: str) 
             config64 = dataclasses.replace(config, precision="float64")
             what, gradients = check_model(check, config64, load(config.dataset))
         exact = gradients.ok(_TOLERANCE)
-        out.print(f"\n1. The gradient by echo against backprop, in float64: {what}")
+        out.print(f"\n1. The gradient by echo against backprop, in float64: {what}", markup=False)
         out.print(rich_table(gradients.cells()))
         out.print(f"Largest relative error {gradients.worst:.1e}: {'exact' if exact else 'NOT EXACT'}.")
 
@@ -103,20 +104,24 @@ def demonstrate(config: Config, folder: pathlib.Path, command: str, title: str) 
 def _claim(folder: pathlib.Path, config: Config) -> None:
     """Mark a new folder as a demo's, or raise if it is something else, or a demo with other settings."""
     mark, settings = folder / _MARK, config.to_dict()
+    make_folder(folder, "Give another --out, or mend that.")
     if mark.is_file():
-        if json.loads(mark.read_text(encoding="utf-8")).get("config") != settings:
+        try:
+            same = json.loads(mark.read_text(encoding="utf-8"))["config"] == settings
+        except (ValueError, KeyError, TypeError):
+            same = False
+        if not same:
             raise ValueError(
                 f"{folder} holds a demo with other settings (quick or not, or of another version). Remove it, or give "
                 "another --out."
             )
         return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if any(folder.iterdir()):
         raise FileExistsError(
             f"{folder} is there already and was not made by `echograd demo`, so nothing is written into it. Give "
             "another --out."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(json.dumps({"command": "echograd demo", "config": settings}, indent=2) + "\n", encoding="utf-8")
+    write_json(mark, {"command": "echograd demo", "config": settings})
 
 
 def _begun(folder: pathlib.Path) -> Run | None:

@@ -103,6 +103,8 @@ def _message(error: Exception) -> str:
             return f"this command needs {package}: pip install 'echograd[{_EXTRAS[package]}]'"
     if isinstance(error, eqx.EquinoxRuntimeError):
         return str(error).strip().splitlines()[0]
-    if isinstance(error, OSError) and error.filename is None and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.strerror:
+        if error.filename is None:  # one of ours
+            return error.strerror
+        return f"{error.filename} cannot be used ({error.strerror}). Mend that, or name another, and do it again."
     return str(error) or type(error).__name__

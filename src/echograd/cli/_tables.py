@@ -1,6 +1,8 @@
-"""Tables of results, for people."""
+"""Tables of results, for people, and what they typed and may type."""
 
+import os
 import pathlib
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -35,13 +37,20 @@ def to_be_written(file: pathlib.Path | None) -> None:
         raise FileExistsError(f"{file} is there already. Name another file, or remove it.")
     if file is not None and not file.parent.is_dir():
         raise FileNotFoundError(f"{file.parent} is no folder, so {file.name} cannot go into it.")
+    if file is not None and not os.access(file.parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"{file.parent} may not be written by this user. Name a file in another folder.")
+
+
+def for_shell(path: pathlib.Path) -> str:
+    """Return a path as it is typed, whatever is in it."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def plain_table(*columns: str, sides: str = "<") -> Table:
     """Return an empty table; `sides` tells as in `echograd._table.Table` where the columns are flush."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column, side in zip(columns, sides.ljust(len(columns), ">"), strict=True):
-        table.add_column(column, justify="left" if side == "<" else "right", overflow="fold")
+        table.add_column(escape(column), justify="left" if side == "<" else "right", overflow="fold")
     return table
 
 
@@ -63,7 +72,7 @@ def metrics_table(rows: dict[str, dict[str, Any]]) -> Table:
     names = [name for name in TITLES if any(name in row for row in rows.values())]
     table = plain_table("", *(TITLES[name] for name in names))
     for title, row in rows.items():
-        table.add_row(title, *(number(row.get(name)) for name in names))
+        table.add_row(escape(title), *(number(row.get(name)) for name in names))
     return table
 
 
@@ -73,7 +82,7 @@ def confusion_table(confusion: Iterable[Sequence[int]], classes: Sequence[str]) 
     for i, (name, row) in enumerate(zip(classes, confusion, strict=True)):
         cases = sum(row)
         counts = [f"[bold]{count}[/]" if i == j else str(count) for j, count in enumerate(row)]
-        table.add_row(name, *counts, f"{row[i] / cases:.0%}" if cases else "-")
+        table.add_row(escape(name), *counts, f"{row[i] / cases:.0%}" if cases else "-")
     return table
 
 

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TypeVar
 
+from .._files import make_folder
+
 _T = TypeVar("_T")
 
 _SUMS = "SHA256SUMS.txt"
@@ -80,7 +82,7 @@ def fetch(
         raise ModuleNotFoundError(
             f"downloads need pooch: pip install 'echograd[data]'. Without it: {by_hand}", name="pooch"
         ) from None
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "Name a data folder that can be written (ECHOGRAD_DATA).")
     _logger.info("downloading %s", url)
     # In the same file system as its destination, so that moving is renaming.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as name:

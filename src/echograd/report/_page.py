@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .. import plot
-from .._files import write_atomically
+from .._files import make_folder, write_atomically
 from ._html import Html, join, picture, table, tag
 
 # At this width, in inches, labels are as large as the text of the page, and legible on a telephone.
 _WIDTH = 4.2
 _GENERATOR = "echograd"
+REMEDY = "Give another folder (--out), or mend that."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,9 +122,9 @@ class Page:
         """
         check_ours(path)
         figures = path.parent / "figures"
-        figures.mkdir(parents=True, exist_ok=True)
+        make_folder(figures, REMEDY)
         for drawing in self.drawings:
-            (figures / f"{drawing.name}.png").write_bytes(drawing.light)
+            write_atomically(figures / f"{drawing.name}.png", lambda file, image=drawing.light: file.write(image))
         write_atomically(path, lambda file: file.write(self.html().encode()))
 
 

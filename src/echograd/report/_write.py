@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import jax
 
+from .._files import make_folder
 from ..nn import HSSM
 from ..training import Run
 from . import _sections
 from ._measure import Subject, check_model, model_costs, oscillator_costs, retrace
-from ._page import Page, check_ours
+from ._page import REMEDY, Page, check_ours
 
 # Gradients are compared on few cases and their first steps: comparing all parameters need not take minutes.
 _CHECKED_CASES, _CHECKED_STEPS = 2, 256
@@ -47,6 +48,7 @@ def write(
         FileNotFoundError: there is no run, or it has not come to its end.
         ValueError: the run is of a Hopfield network, which has no trajectory.
         FileExistsError: `out` holds a `report.html` that is not one of these.
+        OSError: it cannot be written there.
 
     Example:
         ```python
@@ -62,6 +64,7 @@ def write(
             f"`echograd evaluate {run.folder}`."
         )
     path = (run.folder if out is None else pathlib.Path(out)) / "report.html"
+    make_folder(path.parent, REMEDY)
     check_ours(path)
     say = say or (lambda _: None)
     page = Page(title or f"{name}, learned by {'echoes' if run.config.gradient == 'echo' else 'backpropagation'}")

@@ -145,7 +145,8 @@ def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def keep_lines(path: pathlib.Path, epochs: int) -> None:
-    """Cut a JSONL file of metrics down to the first epochs."""
+    """Cut a JSONL file of metrics down to the first epochs, if it has more."""
     kept = [record for record in read_lines(path) if record["epoch"] <= epochs]
-    text = "".join(json.dumps(record) + "\n" for record in kept)
-    write_atomically(path, lambda file: file.write(text.encode()))
+    text = "".join(json.dumps(record) + "\n" for record in kept).encode()
+    if path.is_file() and path.read_bytes() != text:
+        write_atomically(path, lambda file: file.write(text))

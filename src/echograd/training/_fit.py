@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._files import finite, write_json
+from .._files import finite, make_folder, write_json
 from ..data import Batches, Dataset, load
 from ._config import Config
 from ._files import alone, append_line, keep_lines, load_checkpoint, save_checkpoint
@@ -203,11 +203,11 @@ def fit(
 def _begin(trainer: "_Trainer", held: contextlib.ExitStack) -> None:
     """Make the folder, and refuse one that is there already."""
     folder = trainer.folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    make_folder(folder, "Give another out= (--out), or mend that.")
+    if any(folder.iterdir()):
         there = "a training run" if (folder / CONFIG).is_file() else "something else"
         remedy = ", or resume=True (--resume) to go on with it" if there == "a training run" else ""
         raise FileExistsError(f"{folder} holds {there}, which is not overwritten. Give another out= (--out){remedy}.")
-    folder.mkdir(parents=True, exist_ok=True)
     held.enter_context(alone(folder))
     write_json(folder / CONFIG, {**trainer.config.to_dict(), **trainer.about()})
 
@@ -234,6 +234,8 @@ def _resume(trainer: "_Trainer") -> None:
         if snapshot.best_epoch and not run.finished:  # now, and not when all epochs are over
             _read_best(folder, snapshot.learner)
         trainer.snapshot = dataclasses.replace(snapshot, learner=trainer.place(snapshot.learner))
+    if not run.finished:  # and not when a checkpoint is due
+        led(lambda: make_folder(folder, "Mend that, and resume the run."))
     # The line of an epoch is written before its checkpoint.
     led(lambda: keep_lines(folder / METRICS, trainer.snapshot.epoch))
 

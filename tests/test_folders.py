@@ -1,0 +1,87 @@
+"""Folders that are written into: what stands in the way is told, with the remedy, before anything is computed."""
+
+import pathlib
+
+import pytest
+
+from echograd import _files
+from echograd._files import make_folder, write_atomically
+from echograd.cli import main
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder with a file and two links in it that lead nowhere."""
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("dangling", "dangling is a link to what is not there"),
+        ("loop", "loop is a link to what is not there"),
+        ("dangling/run", "dangling is a link to what is not there"),
+        ("file", "file is a file"),
+        ("file/a/run", "file is a file"),
+        ("x" * 300, "too long"),
+    ],
+)
+def test_what_is_in_the_way_is_named(place, name, reason):
+    with pytest.raises(OSError, match=rf"the folder .*{name} cannot be made: .*{reason}. Give another."):
+        make_folder(place / name, "Give another.")
+    assert (place / "file").read_text() == "mine"
+
+
+def test_a_folder_that_may_not_be_written_is_refused(place, monkeypatch):
+    make_folder(place / "a" / "b", "Give another.")
+    make_folder(place / "a" / "b", "Give another.")
+    monkeypatch.setattr(_files.os, "access", lambda *_: False)  # permissions do not bind the superuser
+    with pytest.raises(PermissionError, match=r"may not be read and written by this user. Give another."):
+        make_folder(place / "a" / "b", "Give another.")
+
+
+def test_a_file_whose_folder_is_gone_was_not_left_intact(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"could not be written: its folder is gone.*begin anew") as caught:
+        write_atomically(tmp_path / "gone" / "file", lambda file: file.write(b"x"))
+    assert "intact" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "demo --quick --out {}/dangling",
+        "bench unit --quick --out {}/dangling",
+        "bench --page-only --docs {}/dangling",
+    ],
+)
+def test_the_commands_say_it_in_one_line(place, command, capsys):
+    assert main(command.format(place).split()) == 1
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert "dangling is a link to what is not there" in said.err
+    assert "(--out" in said.err or "another --out" in said.err
+    assert not said.out  # nothing had begun
+
+
+def test_an_audit_is_not_made_for_a_file_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    from echograd.cli import _audit
+
+    monkeypatch.setattr(_audit, "run", lambda *_, **__: pytest.fail("it has begun"))
+    monkeypatch.setattr(_files.os, "access", lambda *_: False)
+    assert main(["audit", "--json", str(tmp_path / "audit.json")]) == 1
+    assert "may not be written by this user. Name a file in another folder" in capsys.readouterr().err
+
+
+def test_other_files_are_named_with_the_remedy(monkeypatch, capsys):
+    from echograd.cli import _datasets
+
+    def refused():
+        pathlib.Path("nowhere/at/all").read_text()
+
+    monkeypatch.setattr(_datasets, "available", refused)
+    assert main(["datasets"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("echograd datasets: nowhere/at/all cannot be used (No such file or directory). Mend that")
