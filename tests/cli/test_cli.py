@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from echograd import GradientReport
 from echograd.cli import main
+from echograd.cli._tables import for_shell
 from echograd.data import available
 from echograd.training import Run
 from waves import numbers, waves
@@ -96,6 +98,28 @@ def test_resuming_takes_the_settings_of_the_run(run, capsys):
     assert "Leave --resume out" in capsys.readouterr().err
 
 
+def test_names_are_printed_as_they_are(folder, capsys):
+    """Neither the brackets of a folder nor those of a class are markup; what is to be typed can be."""
+    (folder / "data" / "Odd").mkdir()
+    for part in ("TRAIN", "TEST"):
+        text = (folder / "data" / "Waves" / f"Waves_{part}.ts").read_text()
+        (folder / "data" / "Odd" / f"Odd_{part}.ts").write_text(text.replace("slow", "[bold]").replace("fast", "[/f]"))
+    out = folder / "ein [bold]Lauf[/x] größer"
+    assert main(["train", "Odd", *SIZES, "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert said.count(f"{out}") == 2
+    assert "[bold]" in said.replace(str(out), "")
+    assert "[/f]" in said
+    assert main(["evaluate", str(out)]) == 0
+    assert f"{out}: Odd" in capsys.readouterr().out
+    assert for_shell(out) == f"'{out}'"
+    assert for_shell(pathlib.Path("-run")) == "./-run"
+    assert main(["train", "Waves", "--out", "-run"]) == 2
+    said = capsys.readouterr().err
+    assert "echograd train --help" in said  # the command's own words, not those of a parser before it
+    assert "usage" not in said
+
+
 def test_settings_come_from_a_file(folder, run, capsys):
     command = ["train", "--config", str(run / "config.json"), "--epochs", "1", "--out", str(folder / "from-file")]
     assert main([*command, "--quiet"]) == 0
@@ -104,6 +128,8 @@ def test_settings_come_from_a_file(folder, run, capsys):
     (folder / "bad.json").write_text('{"dataset": "Waves", "epoch": 1}')
     assert main(["train", "--config", str(folder / "bad.json")]) == 1
     assert "Did you mean 'epochs'" in capsys.readouterr().err
+    assert main(["train", "--config", str(folder / "none.json")]) == 1
+    assert "none.json cannot be read (No such file or directory). Name" in capsys.readouterr().err
     (folder / "worse.json").write_text("epochs: 1")
     assert main(["train", "--config", str(folder / "worse.json")]) == 1
     assert "no settings in JSON" in capsys.readouterr().err

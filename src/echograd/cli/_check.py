@@ -114,7 +114,7 @@ def main(argv: Sequence[str]) -> int:
         )
         for check in (lambda: _chain(command, config), lambda: check_model(command, config, dataset)):
             title, report = check()
-            out.print(f"\n{title}: the {command.nudge} echo against backprop, {command.precision}")
+            out.print(f"\n{title}: the {command.nudge} echo against backprop, {command.precision}", markup=False)
             out.print(rich_table(report.cells()))
             exact = command.nudge == "infinitesimal"
             good = report.ok(tolerance)

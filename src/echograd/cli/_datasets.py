@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
+from rich.markup import escape
 
 from ..data import available, data_folder, load
 from ._tables import console, plain_table
@@ -32,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     table = plain_table(*columns, sides="<<<")
     for entry in available():
         table.add_row(
-            entry.name,
+            escape(entry.name),
             entry.state,
             entry.task or "?",
             "?" if entry.cases is None else " + ".join(map(str, entry.cases)),

@@ -37,7 +37,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     out = console()
     config, cases = run.config, len(run.dataset.splits[command.split])
-    out.print(f"{command.run}: {config.dataset}, {kind(config.model)}, {config.gradient} gradients")
+    what = f"{config.dataset}, {kind(config.model)}, {config.gradient} gradients"
+    out.print(f"{command.run}: {what}", markup=False, soft_wrap=True)
     if not run.finished:
         out.print("Training has not come to its end; this is the best model so far.")
     out.print(metrics_table({f"{cases} {command.split} cases": metrics}))

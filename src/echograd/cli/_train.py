@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedCol
 from ..data import load
 from ..training import Config, Progress, Run, fit, is_first, join
 from ._main import INTERRUPTED
-from ._tables import confusion_table, console, kind, metrics_table
+from ._tables import confusion_table, console, for_shell, kind, metrics_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +64,15 @@ class Train(Config):
 
 def main(argv: Sequence[str]) -> int:
     """Run the command."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     first.add_argument("--out", type=pathlib.Path)
     first.add_argument("--config", type=pathlib.Path)
     first.add_argument("--resume", action="store_true")
-    known, _ = first.parse_known_args(argv)
+    try:
+        known, _ = first.parse_known_args(argv)
+    except argparse.ArgumentError:  # which the parser of all options tells
+        _parse(argv, None)
+        raise
     if known.resume and known.out is not None:
         command = _parse(argv, _run_config(known.out))
     else:
@@ -96,6 +100,8 @@ def _run_config(folder: pathlib.Path) -> Config:
 def _file_config(path: pathlib.Path) -> Config:
     try:
         return Config.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise OSError(error.errno, f"{path} cannot be read ({error.strerror}). Name a file of settings.") from error
     except (json.JSONDecodeError, AttributeError) as error:
         raise ValueError(f"{path} holds no settings in JSON ({error}).") from error
     except ValueError as error:
@@ -124,7 +130,7 @@ def _train(command: Train) -> int:
                 devices=command.devices,
             )
     except KeyboardInterrupt:
-        print(f"Interrupted. Go on with: echograd train --resume --out {folder}", file=sys.stderr)
+        print(f"Interrupted. Go on with: echograd train --resume --out {for_shell(folder)}", file=sys.stderr)
         return INTERRUPTED
     if is_first():
         results(out, run)
@@ -140,7 +146,8 @@ def results(out: Console, run: Run) -> None:
     out.print(metrics_table(rows))
     if found["classes"]:
         out.print(confusion_table(found["test"]["confusion"], found["classes"]))
-    out.print(f"{found['parameters']:,} parameters, {found['seconds']:.0f} s of training. All of it is in {run.folder}")
+    trained = f"{found['parameters']:,} parameters, {found['seconds']:.0f} s of training."
+    out.print(f"{trained} All of it is in {run.folder}", markup=False, soft_wrap=True)
 
 
 class Show:
@@ -157,7 +164,7 @@ class Show:
         if not self.command.quiet:
             c = self.command
             what = f"{kind(c.model)}, {c.gradient} gradients, {c.precision}, seed {c.seed}"
-            self.out.print(f"{c.dataset}: {what} → {c.folder()}")
+            self.out.print(f"{c.dataset}: {what} → {c.folder()}", markup=False, soft_wrap=True)
         self.bar.start()
         return self
 
