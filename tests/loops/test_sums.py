@@ -123,6 +123,17 @@ def test_a_running_cost_is_added_up_over_the_state_after_the_loop():
             np.testing.assert_allclose(solve(save, cost).cost, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("sizes", [(2, 3), (1, 3)])
+def test_sums_over_parts_of_unlike_shapes(sizes):
+    """Both parts are acted on alike, by a sum and a factor; added up before that, a part of one would count thrice."""
+    state = tuple(jnp.linspace(0.5, 2.0, n) for n in sizes)
+
+    def step(k, state):
+        return jax.tree.map(lambda x: 0.9 * x, state), 0.5 * (jnp.sum(state[0] ** 2) + jnp.sum(state[1] ** 2))
+
+    np.testing.assert_allclose(summed(step, 4, state)[1], by_hand(step, 4, state)[1], rtol=1e-5)
+
+
 def test_zero_and_numbers_beside_arrays():
     """Times zero is zero, whatever is multiplied: once it was not."""
     x = jnp.arange(3.0)

@@ -211,20 +211,26 @@ class _Program:
         return found
 
     def gathered(self, pieces: list[_Piece]) -> list[_Piece]:
-        """Return the same sum with the cores that are acted on alike in one."""
+        """Return the same sum with the cores of one shape that are acted on alike in one."""
         alike: dict[Any, list[_Core]] = {}
         for acts, core in pieces:
-            alike.setdefault(acts, []).append(core)
+            like = self.like(core)
+            alike.setdefault((acts, like.shape, like.dtype), []).append(core)
         return [
             _Piece(acts, cores[0] if len(cores) == 1 else _Core(pieces=tuple(_Piece((), core) for core in cores)))
-            for acts, cores in alike.items()
+            for (acts, *_), cores in alike.items()
         ]
 
     def size(self, core: _Core) -> int:
-        """Return how many bytes a core takes, none of whose pieces is acted upon."""
+        """Return how many bytes a core takes."""
+        like = self.like(core)
+        return like.size * like.dtype.itemsize
+
+    def like(self, core: _Core) -> Any:
+        """Return shape and dtype of a core, none of whose pieces is acted upon."""
         if core.variable is not None:
-            return core.variable.aval.size * core.variable.aval.dtype.itemsize
-        return self.size(core.factors[0] if core.factors else core.pieces[0].core)
+            return core.variable.aval
+        return self.like(core.factors[0] if core.factors else core.pieces[0].core)
 
 
 def _is_moderate(partner: Any) -> bool:
