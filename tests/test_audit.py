@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from damped import network
+from damped import circuit
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +64,17 @@ def test_a_charge_without_its_mirror_has_no_forward_run():
     assert not verdict(eg.FinalValue(start.q, start.p), eg.Glep(), reversible=True)[0]
 
 
+def test_passes_per_parameter_have_two_digits(monkeypatch):
+    """One more pass for six more parameters is not known to sixteen digits."""
+    from echograd import _audit
+
+    monkeypatch.setattr(_audit._Bench, "passes", lambda self, *_, of: 1.0)
+    chain = eg.systems.FPUTChain(mass=jnp.ones(1), stiffness=jnp.ones(4))
+    bench = _audit._Bench(chain, None, 0.1, 3, 0.0, eg.Leapfrog(), None, None, 1)
+    assert bench.parameters == 7
+    assert bench.passes_by_parameters(None, eg.Echo(), 2.0) == 0.17
+
+
 def test_a_gradient_that_is_not_finite_is_not_in_agreement():
     from echograd._audit import agreement
 
@@ -75,11 +86,40 @@ def test_a_gradient_that_is_not_finite_is_not_in_agreement():
         assert np.isnan(agreement(*pair)).all()
 
 
-def test_a_system_without_an_energy_is_refused():
-    case = network()
-    rules = {"reciprocal": (eg.InitialValue(case.q, case.p), eg.Reciprocal())}
-    with pytest.raises(TypeError, match=r"an energy is needed.*eg\.diagnose"):
-        eg.audit(case.system, rules, case.inputs, dt=case.dt, steps=len(case.inputs))
+@pytest.mark.float64_only
+def test_a_lossy_machine():
+    """It has no energy, no dual and no echo; driven by the reversed error it takes as many passes, and is as local."""
+    case = circuit()
+    start = eg.InitialValue(case.q, case.p)
+    rules = {
+        "reciprocal": (start, eg.Reciprocal()),
+        "contrast": (start, eg.Reciprocal(eg.Symmetric(0.1))),
+        "backprop": (start, eg.Backprop()),
+    }
+
+    def audit(system, rules):
+        return eg.audit(system, rules, case.inputs, dt=case.dt, steps=len(case.inputs), growth=False, repeats=1).rows
+
+    rows = audit(case.system, rules)
+    assert max(row.error for row in rows) < 1e-9
+    assert [row.passes for row in rows] == [2, 3, 1]
+    assert [row.defect for row in rows] == [None] * 3
+    assert [row.forward_only for row in rows] == [row.local for row in rows] == [True, True, False]
+    # A resistor takes the voltages at its ends, a capacitor a voltage and its rate: of three voltages and three rates.
+    assert {row.touches for row in rows} == {(2, 6)}
+    assert " - " in eg.AuditReport(rows, {}).table().splitlines()[-1]
+    with pytest.raises(TypeError, match="Dissipative"):
+        audit(case.system, {"echo": (start, eg.Echo())})
+    # Through a twist that mixes all three voltages nothing is read at its place.
+    mixing = jnp.asarray([[1.0, 0.2, 0.1], [0.2, 1.0, -0.2], [0.1, -0.2, 1.0]])
+    twisted = eg.LinearDamped(None, jnp.ones(3), jnp.ones(3), twist=mixing)
+    assert audit(twisted, {"backprop": (start, eg.Backprop())})[0].touches == (4, 6)
+
+
+def test_what_is_no_system_is_refused():
+    start = eg.InitialValue(jnp.ones(3), jnp.zeros(3))
+    with pytest.raises(TypeError, match="the system is a function, and not a Hamiltonian"):
+        eg.audit(lambda t, q: q, {"echo": (start, eg.Echo())}, dt=0.1, steps=3)
 
 
 def test_an_audit_of_nothing_is_refused():

@@ -21,7 +21,16 @@ from ._solve import Trajectory, default_integrator, solve
 from ._table import Table, Tabled
 from ._words import memory
 from .boundary import AbstractBoundary, FinalValue, InitialValue, defect
-from .gradients import AbstractGradient, AbstractNudgedGradient, Backprop, FinalNode, SameBoundary, reversible
+from .gradients import (
+    AbstractGradient,
+    AbstractNudgedGradient,
+    Backprop,
+    FinalNode,
+    Reciprocal,
+    SameBoundary,
+    reversible,
+    twist_of,
+)
 from .integrators import AbstractIntegrator, Direction, State, World
 from .systems import Dissipative, Hamiltonian, Lagrangian, legendre
 
@@ -36,7 +45,8 @@ class AuditRow:
         rule: its name.
         boundary: class of the boundary condition.
         gradient: class of the gradient.
-        defect: how far the condition is from being its own dual, 0 to 1.
+        defect: how far the condition is from being its own dual, 0 to 1; `None` for a `Dissipative` system: duals are
+            those of an action, and it has none.
         error: relative error of the gradient, against backpropagation through the same discrete map; NaN where either
             is not finite.
         cosine: of the angle between the two; likewise.
@@ -57,7 +67,7 @@ class AuditRow:
     rule: str
     boundary: str
     gradient: str
-    defect: float
+    defect: float | None
     error: float
     cosine: float
     passes: float
@@ -93,7 +103,7 @@ class AuditReport(Tabled):
         rows = [
             (
                 r.rule,
-                f"{r.defect:.2f}",
+                "-" if r.defect is None else f"{r.defect:.2f}",
                 f"{r.error:.0e}",
                 f"{r.cosine:+.3f}",
                 f"{r.passes:.1f}",
@@ -117,7 +127,7 @@ class AuditReport(Tabled):
 
 
 def audit(
-    system: Hamiltonian | Lagrangian,
+    system: Hamiltonian | Lagrangian | Dissipative,
     rules: Mapping[str, tuple[AbstractBoundary, AbstractGradient]],
     inputs: PyTree = None,
     *,
@@ -136,10 +146,11 @@ def audit(
     system. Exactness is measured against `Backprop` through the same discrete map and boundary condition. Passes are
     counted by an integrator that counts its own steps. Memory is that of the compiled program. Whether the phases run
     forward is told from the boundary condition and the measured reversibility of the system; locality from the sparsity
-    of $\partial^2 H / \partial\theta\,\partial z$.
+    of $\partial^2 H / \partial\theta\,\partial z$. Of a `Dissipative` system it is that of the action in which
+    `Reciprocal` pairs the records of the driven machine and of the path, each with its velocities.
 
     Args:
-        system: a Hamiltonian or a Lagrangian with at least one array of parameters.
+        system: a Hamiltonian, a Lagrangian or a `Dissipative` system with at least one array of parameters.
         rules: `(boundary, gradient)` by name.
         inputs: PyTree of arrays with a leading axis of N steps, or `None`.
         dt: step length.
@@ -155,7 +166,7 @@ def audit(
         `AuditReport` with `rows`, `table()` and `json()`.
 
     Raises:
-        TypeError: if the system is neither a Hamiltonian nor a Lagrangian.
+        TypeError: if the system is none, or a gradient is not made for it.
         ValueError: if there are no rules or no parameters.
 
     Source: the question that arXiv 2506.06248 leaves open (which of its boundary conditions are practical), measured.
@@ -172,11 +183,10 @@ def audit(
         print(eg.audit(chain, rules, dt=0.1, steps=50))
         ```
     """
-    if not isinstance(system, Hamiltonian | Lagrangian):
+    if not isinstance(system, Hamiltonian | Lagrangian | Dissipative):
         raise TypeError(
-            f"audit: the system is a {type(system).__name__}, and an energy is needed, which is asked what a reading "
-            "takes: pass a Hamiltonian or a Lagrangian. Of a Dissipative system eg.diagnose tells which gradient is "
-            'exact, and eg.check_gradients holds {"reciprocal": Reciprocal()} against backpropagation.'
+            f"audit: the system is a {type(system).__name__}, and not a Hamiltonian, a Lagrangian or a Dissipative "
+            "system. Pass an instance of a subclass of one of them."
         )
     if not rules:
         raise ValueError("audit: there are no rules. Pass {name: (boundary, gradient)}.")
@@ -325,7 +335,7 @@ class _Bench:
             rule=name,
             boundary=type(boundary).__name__,
             gradient=type(gradient).__name__,
-            defect=float(defect(boundary, like=like)),
+            defect=None if isinstance(self.system, Dissipative) else float(defect(boundary, like=like)),
             error=error,
             cosine=cosine,
             passes=passes,
@@ -371,6 +381,8 @@ class _Bench:
 
     def reversible(self, boundary: AbstractBoundary) -> bool:
         """Return whether an echo of the machine would retrace, by what an echo asks of a system."""
+        if isinstance(self.system, Dissipative):
+            return False
         system = legendre(self.system) if isinstance(self.system, Lagrangian) else self.system
         q = _coordinates(boundary, self.guess)
         h, t0 = (jnp.asarray(x, jax.tree.leaves(q)[0].dtype) for x in (self.dt, self.t0))
@@ -382,16 +394,25 @@ class _Bench:
         system = self.system
         wanted, rest = eqx.partition(system, eqx.is_inexact_array)
         u = jax.tree.map(lambda u: jnp.asarray(u)[0], self.inputs)
-        flat, unravel = jax.flatten_util.ravel_pytree((like, like))
+        records = 2 if isinstance(system, Dissipative) else 1
+        flat, unravel = jax.flatten_util.ravel_pytree([(like, like)] * records)
         t = jnp.asarray(self.t0, flat.dtype)
+        twist = twist_of(system, like) if isinstance(system, Dissipative) else None
 
-        def reading(z: Array) -> Array:
-            return _tree.flat(jax.grad(lambda w: eqx.combine(w, rest)(t, *unravel(z), u))(wanted))
+        def energy(wanted: Any, z: Array) -> Float[Array, ""]:
+            system = eqx.combine(wanted, rest)
+            if twist is None:
+                return system(t, *unravel(z)[0], u)
+            (a, da), (q, dq) = unravel(z)
+            push = _tree.subtract(system.force(t, q, u), system.friction(dq))
+            return _tree.dot(twist.undone(a), push) - _tree.dot(twist.undone(da), system.inertia(dq))
 
-        used = np.zeros((self.parameters, flat.size), bool)
+        used = np.zeros((self.parameters, flat.size // records), bool)
         for seed in range(3):
-            used |= np.asarray(jax.jacfwd(reading)(flat + 0.5 * _tree.spread(flat, seed))) != 0
-        return int(used.sum(1).max()), flat.size
+            there = flat + 0.5 * _tree.spread(flat, seed)
+            slopes = jax.jacfwd(lambda z: _tree.flat(jax.grad(energy)(wanted, z)))(there)
+            used |= (np.asarray(slopes).reshape(self.parameters, records, -1) != 0).any(1)
+        return int(used.sum(1).max()), used.shape[1]
 
 
 def agreement(found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
@@ -405,6 +426,8 @@ def agreement(found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:
 
 def verdict(boundary: AbstractBoundary, gradient: AbstractGradient, reversible: bool) -> tuple[bool, bool, str]:
     """Return whether a rule runs forward only, whether it takes nothing but readings, and why."""
+    if isinstance(gradient, Reciprocal):
+        return True, True, "the same lossy machine, from rest, runs forward on the reversed error, beside a record"
     if not isinstance(gradient, AbstractNudgedGradient):
         return False, False, "needs the transposed Jacobian of every step, which is another machine"
     sensitive = isinstance(gradient, SameBoundary) and gradient.correct

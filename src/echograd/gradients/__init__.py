@@ -23,6 +23,7 @@ from ._reciprocal import (
     Reciprocity as Reciprocity,
     dense as dense,
     reciprocity as reciprocity,
+    twist_of as twist_of,
 )
 from ._same_boundary import SameBoundary as SameBoundary
 from ._save import AbstractSave as AbstractSave, AllNodes as AllNodes, EveryNode as EveryNode, FinalNode as FinalNode
