@@ -4,6 +4,7 @@ import dataclasses
 import html.parser
 import io
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from PIL import Image
 
 import echograd as eg
 from echograd import plot, report
-from echograd.report import _measure, _write
+from echograd.report import _measure, _sections, _write
 from echograd.report._html import Html, join, table, tag
 from echograd.report._page import Page, check_ours
 from echograd.training import Run, fit
@@ -203,6 +204,21 @@ def test_a_regression_run(times, tmp_path, monkeypatch):
     assert ("Examples" in document.text) == (times is None)
     assert (tmp_path / "page" / "figures" / "predictions.png").is_file()
     assert not (run.folder / "report.html").exists()
+
+
+@pytest.mark.parametrize(("constant", "label"), [("majority", "majority class"), ("mean", "mean of the targets")])
+def test_the_baseline_of_a_curve_has_its_name(constant, label, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(Page, "figures", lambda *_: None)
+    monkeypatch.setattr(_sections, "draw", lambda _, paint, **__: paint(None))
+    monkeypatch.setattr(
+        _sections.plot, "learning_curve", lambda _, __, metric, **options: drawn.update({metric: options})
+    )
+    results = {"monitor": "mae", "best_epoch": 1, "epochs": 2, constant: {"mae": 0.7}}
+    dataset = types.SimpleNamespace(splits={"validation": [1, 2, 3]})
+    run = types.SimpleNamespace(results=results, history=list, dataset=dataset)
+    _sections.history(Page("a run"), run)
+    assert (drawn["mae"]["baseline_label"], drawn["mae"]["baseline"]) == (label, 0.7)
 
 
 def subject(run, cases=4):
