@@ -1,5 +1,6 @@
 """What `solve` refuses before anything runs, and what it says."""
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -52,3 +53,21 @@ def test_a_state_is_given_once_and_whole():
         eg.InitialValue(Q, jnp.ones(3))
     with pytest.raises(ValueError, match="different structures"):
         eg.InitialValue({"a": Q}, Q)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16], ids=lambda x: jnp.dtype(x).name)
+def test_half_precision_is_one_type_error(dtype):
+    """In 2,048 steps nothing is left of a phase; and JAX has no linear algebra for it."""
+    q = jnp.asarray(Q, dtype)
+    unit = eg.nn.LinearHRU(2, 4, key=jax.random.key(0))
+    half = jax.tree.map(lambda x: x.astype(dtype), unit)
+    for call in (
+        lambda: eg.InitialValue(q, q),
+        lambda: eg.InitialValue(q, v=q),
+        lambda: eg.FixedEnds(q, q),
+        lambda: eg.solve(Oscillator(jnp.ones(2)), eg.Periodic(), dt=0.1, steps=3, guess=(q, q)),
+        lambda: eg.equilibrium(lambda s, u: jnp.sum(s**2), q),
+        lambda: half(jnp.ones((5, 2), dtype)),
+    ):
+        with pytest.raises(TypeError, match=rf"is {jnp.dtype(dtype).name}, .* Convert it to float32 or float64"):
+            call()

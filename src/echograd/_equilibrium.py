@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from . import _tree
 from ._hoist import hoisted
 from .gradients import EP, AbstractStaticGradient, constant
 from .relaxation import AbstractRelaxation, Equilibrium, Landscape, Relaxation
@@ -52,7 +53,7 @@ def equilibrium(
         `Equilibrium(state, energy, residual, steps, converged)`.
 
     Raises:
-        TypeError: if the energy, gradient or solver is something else.
+        TypeError: if the energy, gradient or solver is something else, or the state of half precision.
         ValueError: if the energy is not one real number, or the state not real, or the box empty.
         RuntimeError: (at run time, also under `jit`) if the state did not come to rest, or the gradient cannot be
             vouched for.
@@ -92,6 +93,7 @@ def equilibrium(
                 f"equilibrium: x0{jax.tree_util.keystr(path)} has dtype {x.dtype}. States are real floating-point "
                 "arrays; split a complex coordinate into its parts."
             )
+    _tree.check_digits("equilibrium", "x0", x0)
     if not jax.tree.leaves(x0):
         raise ValueError("equilibrium: x0 holds no array, so there is nothing to relax.")
     value = eqx.filter_eval_shape(energy, x0, inputs)

@@ -110,8 +110,8 @@ def solve(
         `Trajectory(t, q, p, cost, saved, convergence, stride)`.
 
     Raises:
-        TypeError: for a system, boundary, integrator, gradient, save or cost that is none, and for a gradient or an
-            integrator that is not made for the system or the boundary.
+        TypeError: for a system, boundary, integrator, gradient, save or cost that is none, for a gradient or an
+            integrator that is not made for the system or the boundary, and for a state of half precision.
         ValueError: for shapes, structures or numbers that do not fit together.
         RuntimeError: (at run time, also under `jit`) if the step is unstable, the trajectory not finite, a two-point
             problem without a solution or at a conjugate point, or the gradient cannot be vouched for.
@@ -320,6 +320,7 @@ def _problem(
         )
     integrator.check(system)
 
+    _tree.check_digits("solve", "the state", z0)
     q0, p0 = z0
     dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves(z0)))
     h, t0 = _scalar("dt", dt, dtype), _scalar("t0", t0, dtype)

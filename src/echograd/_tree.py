@@ -128,6 +128,16 @@ def check_differentiable(owner: str, what: str, a: PyTree) -> None:
         )
 
 
+def check_digits(owner: str, what: str, a: PyTree) -> None:
+    """Raise if a tree holds numbers of less than single precision: no path retraces in three digits."""
+    for path, x in jax.tree_util.tree_leaves_with_path(a):
+        if jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 32:
+            raise TypeError(
+                f"{owner}: {what}{jax.tree_util.keystr(path)} is {x.dtype}, whose two or three digits are lost within "
+                "some hundred steps. Convert it to float32 or float64; what goes on from the result may be cast back."
+            )
+
+
 def complexified(dtype: Any) -> np.dtype:
     """Return the complex dtype of the precision of a floating-point one."""
     return np.result_type(dtype, np.complex64)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from .. import _tree
 from ..systems import Hamiltonian
 
 
@@ -50,7 +51,9 @@ def as_arrays(owner: str, name: str, x: PyTree) -> PyTree:
             array = array.astype(jnp.result_type(float))
         return array
 
-    return jax.tree_util.tree_map_with_path(convert, x)
+    x = jax.tree_util.tree_map_with_path(convert, x)
+    _tree.check_digits(owner, name, x)
+    return x
 
 
 def same_structure(owner: str, name: str, a: PyTree, other: str, b: PyTree) -> None:

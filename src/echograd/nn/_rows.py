@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .. import _tree
+
 Rows = Float[Array, "features *batch steps"]
 # Which rows count: 1 or 0.
 Valid = Float[Array, "*batch steps"]
@@ -31,6 +33,7 @@ def checked(name: str, x: Any, dtype: Any, features: int, *axes: str) -> Array:
         raise ValueError(f"{name}: the input has shape {x.shape}: there is nothing in it.")
     if x.dtype != dtype:
         raise TypeError(f"{name}: the input is {x.dtype}, and the parameters are {dtype}. Convert one of them.")
+    _tree.check_digits(name, "the input", x)
     return x
 
 
