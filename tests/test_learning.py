@@ -220,6 +220,27 @@ def test_a_pulse_must_be_the_same_on_the_way_back():
         gradients(0.7)
 
 
+def test_a_lesson_without_a_kick_is_refused():
+    """A target that is not a number, a cost without a slope, and costs that are no number at all."""
+    moving = eg.MovingParameters(Pulsed(jnp.ones(1), 0.0), 1.0)
+    evaluation = jnp.ones(1), jnp.zeros(1)
+
+    def learn(cost, target=0.5):
+        student = eg.SelfLearningMachine(moving, cost, dt=0.1, steps=2, averaged=False)
+        return student.learn(student.rest(moving.parameters()), evaluation, target)
+
+    def off(q, p, target):
+        return jnp.sum((q - target) ** 2)
+
+    assert jnp.isfinite(learn(off).cost)
+    for cost, target in ((off, jnp.nan), (lambda q, p, target: jnp.sqrt(jnp.sum((0 * q) ** 2)), 0.5)):
+        with pytest.raises(eqx.EquinoxRuntimeError, match="the cost of the output or its slope is not finite"):
+            learn(cost, target)
+    for cost in (lambda q, p, target: q, lambda q, p, target: 1, lambda q, p, target: None):
+        with pytest.raises(TypeError, match="must return one real number, and returned"):
+            learn(cost)
+
+
 def test_what_makes_no_machine():
     for name in ("eta", "mass"):
         with pytest.raises(ValueError, match=f"{name}=0"):

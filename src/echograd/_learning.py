@@ -74,10 +74,11 @@ class SelfLearningMachine(eqx.Module):
         integrator: a self-adjoint scheme; by default the one that `solve` takes for the system.
 
     Raises:
-        TypeError: if the system is not a Hamiltonian, the cost is not callable, or a number is not a scalar.
+        TypeError: if the system is not a Hamiltonian, the cost is not a function that returns one real number, or a
+            number is not a scalar.
         ValueError: for numbers that make no machine, and for a learning field that does not fit it.
-        RuntimeError: (at run time) if such a number is an array; by `gradient`, if the machine does not run back along
-            its path. A lesson tells that by its `retrace`.
+        RuntimeError: (at run time) if such a number is an array, or a cost or its slope is not finite; by `gradient`,
+            if the machine does not run back along its path. A lesson tells that by its `retrace`.
 
     Source: V. Lopez-Pastor and F. Marquardt, PRX 13 (2023) 031020 (arXiv 2103.04992).
 
@@ -168,7 +169,7 @@ class SelfLearningMachine(eqx.Module):
         """Run forward, kick and run back: steps 1 to 3. The field that is left has not decayed yet."""
         eta = self.eta if eta is None else eta
         output_field, (q, p) = self.run(field, evaluation)
-        cost, (dq, dp) = jax.value_and_grad(self.cost, (0, 1))(q, p, target)
+        cost, (dq, dp) = self._priced(q, p, target)
         kicked = _tree.add(q, _tree.scale(eta, dp)), _tree.subtract(p, _tree.scale(eta, dq))
         back = self.run(*self._reversed(output_field, kicked))
         after, ended = self._reversed(*back)
@@ -223,6 +224,23 @@ class SelfLearningMachine(eqx.Module):
         displacement = jax.tree.map(lambda x: jnp.mean(x, 0), moved)
         rate = (1 - jnp.exp(-jnp.asarray(self.friction))) * self.eta / self.mass
         return _tree.scale(-1 / rate, displacement)
+
+    def _priced(self, q: PyTree, p: PyTree, target: Any) -> tuple[Float[Array, ""], State]:
+        """Return the cost of an output and its slopes, which the output is kicked by."""
+        value = eqx.filter_eval_shape(self.cost, q, p, target)
+        if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
+            raise TypeError(
+                f"SelfLearningMachine: cost(q, p, target) must return one real number, and returned {value}. Sum it "
+                "over coordinates; for a batch of examples wrap the lesson in vmap."
+            )
+        found = jax.value_and_grad(self.cost, (0, 1))(q, p, target)
+        return eqx.error_if(
+            found,
+            ~_tree.all_finite(found),
+            "SelfLearningMachine: the cost of the output or its slope is not finite, so there is nothing to kick the "
+            "output with. The target may hold a NaN or an infinity, or the cost has no slope there (a square root of "
+            "zero). Leave the example out, or mend the cost; the learning field is as it was.",
+        )
 
     def _reversed(self, field: State, evaluation: State) -> tuple[State, State]:
         (theta, pi), (q, p) = field, evaluation
