@@ -67,6 +67,17 @@ def test_a_baseline_has_its_name(axes):
     assert "mean of the targets" in lines(axes)
 
 
+def test_a_single_epoch_is_seen(axes):
+    """A line through one point is drawn as nothing, and so is a level from an epoch to itself."""
+    plot.learning_curve(axes, HISTORY[:1], "loss", baseline=0.9)
+    drawn = lines(axes)
+    assert drawn["training"].get_marker() == drawn["validation"].get_marker() == "s"
+    first, last = drawn["majority class"].get_xdata()
+    assert first < 1 < last
+    plot.learning_curve(axes, HISTORY, "loss")
+    assert lines(axes)["training"].get_marker() == "None"
+
+
 def test_a_loss_that_falls_far_is_logarithmic(axes):
     history = [{"epoch": i, "train": {"loss": 10.0**-i}, "validation": None} for i in range(4)]
     plot.learning_curve(axes, history)
@@ -285,6 +296,21 @@ def test_predicted_against_true(axes):
     assert axes.get_xlabel() == "true bpm"
     with pytest.raises(ValueError, match="differ"):
         plot.predicted_against_true(axes, [1.0], [1.0, 2.0])
+
+
+def test_predictions_that_are_no_numbers_are_left_out(axes):
+    plot.predicted_against_true(axes, [1.0, 2.0, 3.0, 4.0], [np.inf, np.nan, 3.5, 4.0])
+    np.testing.assert_array_equal(lines(axes)["cases"].get_xydata(), [[3, 3.5], [4, 4]])
+    for truth, prediction in (([], []), ([1.0], [np.nan])):
+        with pytest.raises(ValueError, match="both finite"):
+            plot.predicted_against_true(axes, truth, prediction)
+
+
+def test_what_is_empty_or_exact_is_told(axes):
+    with pytest.raises(ValueError, match=r"has shape \(0, 2\)"):
+        plot.signal_with_prediction(axes, np.ones((0, 2)), truth="a", prediction="b")
+    with pytest.raises(ValueError, match="every gradient is exact"):
+        plot.nudge_sweep(axes, sweep((0.1, 0.0, 0.0, 0.0, 0.0, None), noise=0.0))
 
 
 def test_a_theme_reaches_the_figure_and_ends_with_its_block():

@@ -44,7 +44,9 @@ def learning_curve(
         if points:
             epochs, values = np.asarray(points, float).T
             colour = colours.echo if side == "validation" else colours.backprop
-            axes.plot(epochs, values, color=colour, label=label, ls="-" if side == "validation" else (0, (4, 1.5)))
+            style = "-" if side == "validation" else (0, (4, 1.5))
+            mark = "s" if np.isfinite(values).sum() == 1 else None  # a line through one point is not seen
+            axes.plot(epochs, values, color=colour, label=label, ls=style, marker=mark)
             drawn[side] = (epochs, values)
     if not drawn:
         raise ValueError(f"learning_curve: no epoch of the history has {metric!r}.")
@@ -53,6 +55,8 @@ def learning_curve(
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if baseline is not None:
         ends = [min(x[0] for x, _ in drawn.values()), max(x[-1] for x, _ in drawn.values())]
+        if ends[0] == ends[1]:
+            ends = [ends[0] - 0.5, ends[1] + 0.5]
         axes.plot(ends, [baseline] * 2, color=colours.muted, lw=0.9, ls=(0, (1, 2)), label=baseline_label)
     if best_epoch is not None:
         epochs, values = drawn.get("validation", drawn.get("train"))  # pyright: ignore[reportGeneralTypeIssues]

@@ -12,7 +12,7 @@ def predicted_against_true(axes: Axes, truth: ArrayLike, prediction: ArrayLike, 
 
     Args:
         axes: where to draw.
-        truth: true numbers, any shape.
+        truth: true numbers, any shape; a pair of which one is not finite is left out.
         prediction: predicted ones, same shape.
         unit: unit of both.
 
@@ -20,13 +20,15 @@ def predicted_against_true(axes: Axes, truth: ArrayLike, prediction: ArrayLike, 
         The axes.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or there is no finite pair.
     """
     x, y = np.asarray(truth, float), np.asarray(prediction, float)
     if x.shape != y.shape:
         raise ValueError(f"predicted_against_true: shapes {x.shape} and {y.shape} differ.")
     colours = theme()
-    x, y = x.ravel(), y.ravel()
+    x, y = (values[np.isfinite(x) & np.isfinite(y)] for values in (x, y))
+    if not x.size:
+        raise ValueError("predicted_against_true: there is no case whose truth and prediction are both finite.")
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     room = 0.05 * (high - low) or 1.0
     ends = (low - room, high + room)

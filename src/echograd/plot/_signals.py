@@ -41,7 +41,7 @@ def signal_with_prediction(
         ValueError: the signal is not (steps, channels).
     """
     signal = np.asarray(signal)
-    if signal.ndim != 2:
+    if signal.ndim != 2 or not len(signal):
         raise ValueError(f"signal_with_prediction: the signal must be (steps, channels), and has shape {signal.shape}.")
     colours = theme()
     shown = signal[:, :_MOST]

@@ -33,7 +33,7 @@ def nudge_sweep(axes: Axes, sweep: _Sweep) -> Axes:
         The axes.
 
     Raises:
-        ValueError: if no numbered strength gave a gradient.
+        ValueError: if no numbered strength gave a gradient that is off.
 
     Example:
         ```python
@@ -45,6 +45,8 @@ def nudge_sweep(axes: Axes, sweep: _Sweep) -> Axes:
     drawn = [row for row in numbered if row["refused"] is None]
     if not drawn:
         raise ValueError("plot.nudge_sweep: no numbered strength gave a gradient, so there is nothing to draw.")
+    if not any(row["error"] > 0 for row in drawn):
+        raise ValueError("plot.nudge_sweep: every gradient is exact, so there is no error for a logarithmic axis.")
     colours = theme()
     looks: dict[str, dict[str, Any]] = {
         "error": {"color": colours.ink, "marker": "o"},
