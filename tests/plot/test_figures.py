@@ -74,6 +74,7 @@ def test_a_single_epoch_is_seen(axes):
     assert drawn["training"].get_marker() == drawn["validation"].get_marker() == "s"
     first, last = drawn["majority class"].get_xdata()
     assert first < 1 < last
+    assert [tick for tick in axes.get_xticks() if first < tick < last] == [1]
     plot.learning_curve(axes, HISTORY, "loss")
     assert lines(axes)["training"].get_marker() == "None"
 

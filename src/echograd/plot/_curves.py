@@ -52,7 +52,7 @@ def learning_curve(
         raise ValueError(f"learning_curve: no epoch of the history has {metric!r}.")
     headed(axes, metric.replace("_", " ").capitalize(), "epoch")
     axes.grid(axis="y")
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     if baseline is not None:
         ends = [min(x[0] for x, _ in drawn.values()), max(x[-1] for x, _ in drawn.values())]
         if ends[0] == ends[1]:
