@@ -71,3 +71,22 @@ def test_half_precision_is_one_type_error(dtype):
     ):
         with pytest.raises(TypeError, match=rf"is {jnp.dtype(dtype).name}, .* Convert it to float32 or float64"):
             call()
+
+
+def test_an_explicit_mesh_is_refused_and_its_remedies_work():
+    mesh = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
+    spread = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    unit = eg.nn.LinearHRU(2, 4, key=jax.random.key(0))
+    with jax.set_mesh(mesh):
+        batch, ones = jax.device_put(jnp.ones((2, 5, 2)), spread), jax.device_put(jnp.ones(2), spread)
+
+        def run(q, stiffness):
+            return eg.solve(Oscillator(stiffness), eg.InitialValue(q, 0 * q), dt=0.1, steps=3).q[-1]
+
+        for call in (lambda: run(ones, jnp.ones(2)), lambda: run(jnp.ones(2), ones), lambda: unit(batch)):
+            with pytest.raises(TypeError, match=r"spread over an explicit mesh, .*AxisType\.Auto"):
+                call()
+        expected = run(jnp.ones(2), jnp.ones(2))
+        found = jax.sharding.auto_axes(run, out_sharding=jax.sharding.PartitionSpec("x"))(ones, ones)
+        assert jnp.allclose(jax.device_get(found), expected)
+        assert jax.vmap(unit)(batch).shape == (2, 5, 4)

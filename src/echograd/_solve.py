@@ -321,6 +321,8 @@ def _problem(
     integrator.check(system)
 
     _tree.check_digits("solve", "the state", z0)
+    for what, tree in (("the state", z0), ("the system", system), ("inputs", inputs)):
+        _tree.check_layout("solve", what, tree)
     q0, p0 = z0
     dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves(z0)))
     h, t0 = _scalar("dt", dt, dtype), _scalar("t0", t0, dtype)

@@ -138,6 +138,18 @@ def check_digits(owner: str, what: str, a: PyTree) -> None:
             )
 
 
+def check_layout(owner: str, what: str, a: PyTree) -> None:
+    """Raise if a tree is spread over a mesh whose axes JAX makes part of types: loops would have to keep to them."""
+    for path, x in jax.tree_util.tree_leaves_with_path(eqx.filter(a, eqx.is_array)):
+        if any(axis is not None for axis in jax.typeof(x).sharding.spec):
+            raise TypeError(
+                f"{owner}: {what}{jax.tree_util.keystr(path)} is spread over an explicit mesh, {jax.typeof(x)}. Leave "
+                "the layout of loops to the compiler: make the mesh with axis_types=(jax.sharding.AxisType.Auto,); "
+                "or map over the axis that is spread with jax.vmap; or call this inside jax.sharding.auto_axes, with "
+                "all arrays as arguments."
+            )
+
+
 def complexified(dtype: Any) -> np.dtype:
     """Return the complex dtype of the precision of a floating-point one."""
     return np.result_type(dtype, np.complex64)
