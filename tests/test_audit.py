@@ -84,6 +84,7 @@ def test_a_gradient_that_is_not_finite_is_not_in_agreement():
     assert agreement(2 * one, one) == (1, pytest.approx(1))
     for pair in ((lost, zero), (zero, lost), (lost, one), (one, lost), (one, np.inf * one)):
         assert np.isnan(agreement(*pair)).all()
+    assert json.loads(eg.AuditReport([], {"error": np.nan}).json())["setting"] == {"error": None}
 
 
 @pytest.mark.float64_only

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from . import _tree
+from ._files import finite
 from ._solve import Trajectory, default_integrator, solve
 from ._table import Table, Tabled
 from ._words import memory
@@ -121,9 +122,9 @@ class AuditReport(Tabled):
         return Table(head, rows)
 
     def json(self) -> str:
-        """Return setting and rows as JSON."""
+        """Return setting and rows as JSON; numbers that it lacks are null."""
         rows = [dataclasses.asdict(row) for row in self.rows]
-        return json.dumps({"setting": self.setting, "rows": rows}, indent=1)
+        return json.dumps(finite({"setting": self.setting, "rows": rows}), indent=1, allow_nan=False)
 
 
 def audit(

@@ -104,7 +104,7 @@ def solve(
             default a straight line between the smallest ends that meet the condition.
         solver: for a two-point problem, `TwoPointNewton()` by default.
         throw: whether to measure, at run time, that step, trajectory and echo are sound, and raise where they are not.
-            `False` returns whatever comes out.
+            `False` returns whatever comes out; of a two-point problem `convergence` tells whether it is a solution.
 
     Returns:
         `Trajectory(t, q, p, cost, saved, convergence, stride)`.

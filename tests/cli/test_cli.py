@@ -77,6 +77,12 @@ def test_evaluate_says_what_the_results_say(run, capsys):
     assert capsys.readouterr().err.startswith("echograd evaluate: ")
 
 
+def test_scores_that_are_no_numbers_are_null(run, capsys, monkeypatch):
+    monkeypatch.setattr(Run, "evaluate", lambda *_: {"r2": float("nan"), "mse": 1.0})
+    assert main(["evaluate", str(run), "--json"]) == 0
+    assert capsys.readouterr().out == '{"test": {"r2": null, "mse": 1.0}}\n'
+
+
 def test_a_run_is_not_overwritten(run, capsys):
     assert main(["train", "Waves", *SIZES]) == 1
     said = capsys.readouterr().err

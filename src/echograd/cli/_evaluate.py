@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from .._files import finite
 from ..training import Run
 from ._tables import confusion_table, console, kind, metrics_table
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     run = Run.open(command.run)
     metrics = run.evaluate(command.split)
     if command.json:
-        print(json.dumps({command.split: metrics}))
+        print(json.dumps(finite({command.split: metrics}), allow_nan=False))
         return 0
     out = console()
     config, cases = run.config, len(run.dataset.splits[command.split])
