@@ -216,9 +216,14 @@ def test_the_baseline_of_a_curve_has_its_name(constant, label, monkeypatch):
     )
     results = {"monitor": "mae", "best_epoch": 1, "epochs": 2, constant: {"mae": 0.7}}
     dataset = types.SimpleNamespace(splits={"validation": [1, 2, 3]})
-    run = types.SimpleNamespace(results=results, history=list, dataset=dataset)
+    run = types.SimpleNamespace(results=results, history=lambda: [{}], dataset=dataset)
     _sections.history(Page("a run"), run)
     assert (drawn["mae"]["baseline_label"], drawn["mae"]["baseline"]) == (label, 0.7)
+    drawn.clear()
+    page, run.history = Page("a run"), list
+    _sections.history(page, run)
+    assert not drawn
+    assert "metrics.jsonl" in page.html()
 
 
 def subject(run, cases=4):

@@ -199,6 +199,8 @@ def test_a_folder_that_may_not_be_written(unbroken, tmp_path, monkeypatch):
         ("config.json", b'{"dataset": "waves", "versions": {}, "data": {}}', r"config\.json cannot be read"),
         ("last.eqx", b"", r"last\.eqx is not a checkpoint"),
         ("results.json", b"{", r"results\.json cannot be read.*resume"),
+        ("results.json", b"{}", r"results\.json cannot be read \(there is no 'best_epoch' in it\).*resume"),
+        ("results.json", b"[]", r"results\.json cannot be read.*resume"),
     ],
 )
 def test_a_file_that_was_changed_is_named(unbroken, tmp_path, name, text, complaint):
@@ -229,6 +231,14 @@ def test_a_damaged_checkpoint_is_refused_and_the_run_can_be_had_again(unbroken, 
         (folder / "last.eqx").unlink()
     fit(SMALL, DATA, out=folder, resume=True)
     assert numbers(folder) == numbers(unbroken)
+
+
+def test_the_last_model_is_not_taken_for_the_best(unbroken, tmp_path):
+    """Its arrays begin alike, and go on with those of the optimiser."""
+    folder = shutil.copytree(unbroken, tmp_path / "run")
+    shutil.copy(folder / "last.eqx", folder / "best.eqx")
+    with pytest.raises(ValueError, match=r"best\.eqx is not a checkpoint .*more arrays than are looked for"):
+        Run.open(folder, DATA).predict()
 
 
 def test_a_checkpoint_of_the_first_format_is_read(unbroken, tmp_path):

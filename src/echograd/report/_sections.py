@@ -132,6 +132,9 @@ def history(page: Page, run: Run) -> None:
         f"The model was kept from epoch {results['best_epoch']} of {results['epochs']}, by its {_spaced(metric)} on "
         f"{count(len(run.dataset.splits['validation']), 'validation case')}. The test cases had no say."
     )
+    if not records:  # training does without them
+        page.text("The metrics of its epochs (metrics.jsonl) are gone, so there are no curves to draw.", kind="remark")
+        return
     drawings = [
         draw(
             "loss",

@@ -82,7 +82,11 @@ def load_checkpoint(path: pathlib.Path, like: _T) -> tuple[dict[str, Any], _T]:
             found = _checksum(header, arrays)
             if found != expected:
                 raise ValueError(f"its bytes have the checksum {found}, and {expected} is what was written")
-        return header, eqx.tree_deserialise_leaves(io.BytesIO(arrays), like)
+        unread = io.BytesIO(arrays)
+        tree = eqx.tree_deserialise_leaves(unread, like)
+        if unread.read(1):
+            raise ValueError("it holds more arrays than are looked for")
+        return header, tree
     except (ValueError, KeyError, TypeError, RuntimeError, EOFError) as error:
         raise ValueError(
             f"{path} is not a checkpoint of this run ({_said(error)}). It belongs to another config, or was damaged, "

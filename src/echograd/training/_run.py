@@ -22,6 +22,7 @@ from ._metrics import classification_metrics, regression_metrics
 
 CONFIG, METRICS, RESULTS = "config.json", "metrics.jsonl", "results.json"
 LAST, BEST = "last.eqx", "best.eqx"
+_HELD = ("best_epoch", "epochs", "seconds", "parameters", "monitor", "classes", "test", "validation")
 
 
 class Run:
@@ -96,10 +97,14 @@ class Run:
         if not path.is_file():
             raise FileNotFoundError(f"{self.folder} has no {RESULTS}: training has not come to its end. Resume it.")
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            results = json.loads(path.read_text(encoding="utf-8"))
+            for key in _HELD:
+                results[key]
+            return results
+        except (ValueError, KeyError, TypeError) as error:
+            why = f"there is no {error} in it" if isinstance(error, KeyError) else error
             raise ValueError(
-                f"{path} cannot be read ({error}). It was changed after it was written. Delete it and resume the run, "
+                f"{path} cannot be read ({why}). It was changed after it was written. Delete it and resume the run, "
                 "which writes it again."
             ) from error
 
