@@ -9,6 +9,8 @@ from jaxtyping import Array
 import echograd as eg
 from echograd._equivalence import _by_echo, _by_glep
 
+RUNNING, TERMINAL = jnp.asarray(True), jnp.asarray(False)
+
 
 @pytest.mark.float64_only
 def test_glep_under_the_dual_of_an_initial_value_is_hamiltonian_echo_learning():
@@ -37,8 +39,8 @@ def test_coordinates_of_any_structure():
     q = {"bodies": jnp.asarray([[0.3, -0.2], [0.5, 0.9]]), "frame": jnp.asarray(0.2)}
     system = Bodies(jnp.asarray([1.0, 2.0]))
     start = q, jax.tree.map(jnp.cos, q)
-    echo = _by_echo(system, start, 0.1, 4, eg.ImplicitMidpoint(), "terminal")
-    glep = _by_glep(eg.legendre(system), start, 0.1, 4, "midpoint", "terminal")
+    echo = _by_echo(system, start, 0.1, 4, eg.ImplicitMidpoint(), TERMINAL)
+    glep = _by_glep(eg.legendre(system), start, 0.1, 4, "midpoint", TERMINAL)
     np.testing.assert_allclose(glep.hamiltonian.mass, echo.mass, rtol=1e-10)
     assert np.all(np.abs(echo.mass) > 1e-6)
 
@@ -48,7 +50,7 @@ def test_the_comparison_can_fail():
     """Two discrete actions are two systems: their gradients differ by the order of the schemes, and it is seen."""
     pendulums = eg.systems.PendulumChain()
     start = pendulums.start(n=2)
-    echo = _by_echo(pendulums, start, 0.1, 6, eg.VelocityVerlet(), "running")
-    glep = _by_glep(eg.legendre(pendulums), start, 0.1, 6, "midpoint", "running")
+    echo = _by_echo(pendulums, start, 0.1, 6, eg.VelocityVerlet(), RUNNING)
+    glep = _by_glep(eg.legendre(pendulums), start, 0.1, 6, "midpoint", RUNNING)
     off = jnp.abs(echo.length - glep.hamiltonian.length) / jnp.abs(echo.length)
     assert 1e-6 < off < 1e-1

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from . import _tree
 from ._root import root
@@ -77,8 +77,9 @@ def equivalence(systems: Mapping[str, tuple[Hamiltonian, State, float]], steps: 
             schemes["trapezoid"] = VelocityVerlet()
         for scheme, integrator in schemes.items():
             for cost in ("running", "terminal"):
-                echo = _by_echo(system, start, dt, steps, integrator, cost)
-                glep = _by_glep(legendre(system), start, dt, steps, scheme, cost)
+                running = jnp.asarray(cost == "running")
+                echo = _by_echo(system, start, dt, steps, integrator, running)
+                glep = _by_glep(legendre(system), start, dt, steps, scheme, running)
                 paths = jax.tree_util.tree_leaves_with_path(echo)
                 for (path, a), b in zip(paths, jax.tree.leaves(glep), strict=True):
                     norm, off = float(jnp.linalg.norm(a)), float(jnp.linalg.norm(a - b))
@@ -88,27 +89,33 @@ def equivalence(systems: Mapping[str, tuple[Hamiltonian, State, float]], steps: 
     return rows
 
 
-def _running(q: PyTree) -> Float[Array, ""]:
+def _cost(q: PyTree) -> Float[Array, ""]:
     return jnp.sum(jnp.sin(_tree.flat(q)) ** 2)
 
 
 @eqx.filter_jit
 def _by_echo(
-    system: Hamiltonian, start: State, dt: float, steps: int, integrator: AbstractIntegrator, cost: str
+    system: Hamiltonian, start: State, dt: float, steps: int, integrator: AbstractIntegrator, running: Bool[Array, ""]
 ) -> PyTree:
-    """Hamiltonian echo learning, by the library."""
+    """Hamiltonian echo learning, by the library. One program does both kinds of cost."""
 
     def loss(system: Hamiltonian) -> Float[Array, ""]:
-        running = (lambda t, q, p: _running(q)) if cost == "running" else None
-        options: Any = {"integrator": integrator, "gradient": Echo(), "save": FinalNode(), "cost": running}
+        options: Any = {
+            "integrator": integrator,
+            "gradient": Echo(),
+            "save": FinalNode(),
+            "cost": lambda t, q, p: _cost(q),
+        }
         sol = solve(system, InitialValue(*start), dt=dt, steps=steps, **options)
-        return sol.cost if cost == "running" else _running(sol.q)
+        return jnp.where(running, sol.cost, _cost(sol.q))
 
     return eqx.filter_grad(loss)(system)
 
 
 @eqx.filter_jit
-def _by_glep(lagrangian: Lagrangian, start: State, dt: float, steps: int, scheme: Scheme, cost: str) -> PyTree:
+def _by_glep(
+    lagrangian: Lagrangian, start: State, dt: float, steps: int, scheme: Scheme, running: Bool[Array, ""]
+) -> PyTree:
     """GLEP in Lagrangian variables, written out: nothing of the library's engines is in it."""
     wanted, rest = eqx.partition(lagrangian, eqx.is_inexact_array)
     # Coordinates of any structure, as one vector.
@@ -125,7 +132,7 @@ def _by_glep(lagrangian: Lagrangian, start: State, dt: float, steps: int, scheme
         return half * h * (system(t, unravel(a), unravel(v), None) + system(t + h, unravel(b), unravel(v), None))
 
     left, right = jax.grad(discrete, 2), jax.grad(discrete, 3)
-    slope = jax.grad(_running)
+    slope = jax.grad(_cost)
 
     def onward(carry: Any, k: Array) -> Any:
         """From qₖ and its momentum to qₖ₊₁: the discrete Legendre transform pₖ = -D₁L_d."""
@@ -137,8 +144,7 @@ def _by_glep(lagrangian: Lagrangian, start: State, dt: float, steps: int, scheme
     (last, p_last), path = jax.lax.scan(onward, (q0, p0), nodes)
     path = jnp.concatenate([q0[None], path])
     forces = jax.vmap(slope)(path)
-    if cost == "terminal":
-        forces = forces.at[:-1].set(0)
+    forces = forces.at[:-1].multiply(running.astype(h.dtype))
 
     def readings(beta: Float[Array, ""]) -> PyTree:
         """Solve the nudged equations backward from the free end, and sum ∂L_d/∂θ."""
