@@ -51,6 +51,21 @@ def derivatives(action: Callable[[Any, Any], Array], wanted: PyTree, x: PyTree) 
     return jax.tree.map(jax.lax.complex, real, imaginary), slope
 
 
+def slope(energy: Callable[[Any], Array], x: PyTree) -> PyTree:
+    r"""Return $\partial E/\partial x$ alone of a scalar `energy(x)`; `x` may be complex, as in `derivatives`."""
+    return derivatives(lambda _, x: energy(x), None, x)[1]
+
+
+def reading(action: Callable[[Any, Any], Array], wanted: PyTree, x: PyTree) -> PyTree:
+    r"""Return $\partial A/\partial(\text{wanted})$ alone of a scalar `action(wanted, x)`, as `derivatives` does.
+
+    The other derivative would be left out of the compiled program in any case, but tracing it takes long.
+    """
+    if _is_complex(x):
+        return derivatives(action, wanted, x)[0]
+    return jax.grad(action)(wanted, x) if jax.tree.leaves(wanted) else wanted
+
+
 def no_reading(wanted: PyTree, x: PyTree) -> PyTree:
     """Return the zero that readings of `wanted` at `x` add up from."""
     zeros = _tree.zeros_like(wanted)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .. import _tree
-from .._energy import derivatives
+from .._energy import reading
 from ..nudge import AbstractNudge
 from ..relaxation import AbstractRelaxation, Equilibrium, Landscape, only, rest, resting, symmetric
 from ._base import checked_nudge
@@ -185,7 +185,7 @@ def nudged_rest(
         def action(wanted: Landscape, s: PyTree) -> Array:
             return -eqx.combine(wanted, rest_of_it).value(s)
 
-        return s, derivatives(action, wanted, s)[0]
+        return s, reading(action, wanted, s)
 
     ensemble, total = nudge.advance(beta, pushed, nudge.start(state))
     # Where bounds hold all that is pushed, nothing moves and nothing is lost.

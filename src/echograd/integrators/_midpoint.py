@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
-from .._energy import derivatives
+from .._energy import reading, slope
 from .._root import root
 from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian
 from ._base import AbstractIntegrator, Direction, State, World, sign
@@ -63,14 +63,14 @@ class ImplicitMidpoint(AbstractIntegrator):
 
         def half_step(z: State) -> State:
             """Return half of what the flow adds to the state, at the midpoint `z`."""
-            _, (dq, dp) = derivatives(action, wanted, z)
+            dq, dp = slope(lambda z: action(wanted, z), z)
             return _tree.scale(-0.5 * sign(direction), dp), _tree.scale(0.5 * sign(direction), dq)
 
         def residual(x: Any) -> Any:
             return x - flat - _tree.flat(half_step(unravel(x)))
 
         middle = unravel(root(residual, flat))
-        return _tree.add(z, _tree.scale(2, half_step(middle))), derivatives(action, wanted, middle)[0]
+        return _tree.add(z, _tree.scale(2, half_step(middle))), reading(action, wanted, middle)
 
 
 def _middle(world: World, k: Int[Array, ""]) -> Float[Array, ""]:
@@ -95,7 +95,7 @@ def _read_lagrangian(
 
     def slopes(v: PyTree) -> tuple[State, State]:
         x = _tree.add(q, _tree.scale(half, v)), v
-        return x, derivatives(action, wanted, x)[1]
+        return x, slope(lambda x: action(wanted, x), x)
 
     flat, unravel = jax.flatten_util.ravel_pytree(p)
 
@@ -113,8 +113,8 @@ def _read_lagrangian(
         step = eqx.combine(wanted, rest).h
         return step * action(wanted, (x[0], _tree.scale(h / step, x[1])))
 
-    reading = derivatives(discrete, wanted, middle)[0]
-    return (_tree.add(q, _tree.scale(2 * half, v)), _tree.add(p, _tree.scale(2 * half, force))), reading
+    read = reading(discrete, wanted, middle)
+    return (_tree.add(q, _tree.scale(2 * half, v)), _tree.add(p, _tree.scale(2 * half, force))), read
 
 
 def _dissipative_step(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .. import _tree
-from .._energy import derivatives
+from .._energy import slope
 
 
 class Equilibrium(eqx.Module):
@@ -53,8 +53,8 @@ class Landscape(eqx.Module):
 
     def force(self, s: PyTree) -> PyTree:
         r"""Return $\text{load} - \partial E/\partial s$."""
-        _, slope = derivatives(lambda _, s: self.value(s), None, s)
-        return _tree.negate(slope) if self.load is None else _tree.subtract(self.load, slope)
+        pull = slope(self.value, s)
+        return _tree.negate(pull) if self.load is None else _tree.subtract(self.load, pull)
 
     def stiffness(self, s: PyTree, ds: PyTree) -> PyTree:
         r"""Return $\partial^2 E/\partial s^2 \cdot ds$."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float, PyTree
 
 from .. import _tree
-from .._energy import derivatives
+from .._energy import reading, slope
 from ._base import Hamiltonian, Scalar, SeparableHamiltonian
 from ._propagator import evolved
 from ._transform import Ends, real_modes, transformed
@@ -42,7 +42,7 @@ class AbstractPart(eqx.Module):
         energies of $q$ alone, of $p$ alone, of intensities $|\psi_j|^2$, and for homogeneous polynomials. Override it
         for any other part, or the readings of an echo are wrong.
         """
-        dq, dp = _slope(lambda z: self(*z), (q, p))
+        dq, dp = slope(lambda z: self(*z), (q, p))
         return s * (0.5 * (_tree.dot(q, dq) + _tree.dot(p, dp)) - self(q, p))
 
 
@@ -64,7 +64,7 @@ class Kinetic(AbstractPart):
         return self.energy(p)
 
     def flow(self, q: PyTree, p: PyTree, s: Scalar) -> State:
-        return _tree.add(q, _tree.scale(s, _slope(self.energy, p))), p
+        return _tree.add(q, _tree.scale(s, slope(self.energy, p))), p
 
 
 class Potential(AbstractPart):
@@ -85,7 +85,7 @@ class Potential(AbstractPart):
         return self.energy(q)
 
     def flow(self, q: PyTree, p: PyTree, s: Scalar) -> State:
-        return q, _tree.subtract(p, _tree.scale(s, _slope(self.energy, q)))
+        return q, _tree.subtract(p, _tree.scale(s, slope(self.energy, q)))
 
 
 class Intensities(AbstractPart):
@@ -109,15 +109,10 @@ class Intensities(AbstractPart):
         return self.energy(_intensities(q, p))
 
     def flow(self, q: PyTree, p: PyTree, s: Scalar) -> State:
-        angles = _tree.scale(s, _slope(self.energy, _intensities(q, p)))
+        angles = _tree.scale(s, slope(self.energy, _intensities(q, p)))
         cos, sin = jax.tree.map(jnp.cos, angles), jax.tree.map(jnp.sin, angles)
         turned = lambda c, x, s, y: c * x + s * y  # noqa: E731
         return jax.tree.map(turned, cos, q, sin, p), jax.tree.map(turned, cos, p, _tree.negate(sin), q)
-
-
-def _slope(energy: Callable[[PyTree], Scalar], x: PyTree) -> PyTree:
-    """Return the derivative of an energy, also where a complex nudge has made its argument complex."""
-    return derivatives(lambda _, x: energy(x), None, x)[1]
 
 
 def _intensities(q: PyTree, p: PyTree) -> PyTree:
@@ -293,15 +288,17 @@ def flow_and_read(
     # Real parameters may meet a state that a complex nudge has made complex: the one promotion that is meant.
     complex_state = any(jnp.iscomplexobj(x) for x in jax.tree.leaves(z))
 
-    def moved(wanted: PyTree, z: State) -> tuple[State, Scalar]:
-        part, s = make(wanted)
-        with jax.numpy_dtype_promotion("standard") if complex_state else contextlib.nullcontext():
-            return part.flow(*z, s), part.action(*z, s)
+    def promoting() -> contextlib.AbstractContextManager:
+        return jax.numpy_dtype_promotion("standard") if complex_state else contextlib.nullcontext()
 
     def action(wanted: PyTree, path: tuple[State, State]) -> Scalar:
         start, stop = path
-        (q, p), s = moved(wanted, start)
-        return s + 0.5 * (_tree.dot(stop[0], p) - _tree.dot(stop[1], q))
+        part, s = make(wanted)
+        with promoting():
+            (q, p), along = part.flow(*start, s), part.action(*start, s)
+        return along + 0.5 * (_tree.dot(stop[0], p) - _tree.dot(stop[1], q))
 
-    after, _ = moved(wanted, z)
-    return after, derivatives(action, wanted, (z, after))[0]
+    part, s = make(wanted)
+    with promoting():
+        after = part.flow(*z, s)
+    return after, reading(action, wanted, (z, after))
