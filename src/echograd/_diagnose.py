@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from . import _tree
-from ._solve import Trajectory, initial_value_problem, retrace_error, solve
+from ._solve import Trajectory, initial_value_problem, solve
 from ._table import Table, Tabled
 from .boundary import InitialValue
 from .gradients import (
@@ -28,6 +28,7 @@ from .gradients import (
     dense,
     mixed_input,
     reciprocity,
+    retrace_error,
     tolerance_for,
 )
 from .integrators import AbstractIntegrator, State
@@ -152,7 +153,7 @@ def diagnose(
     if dt is None:
         raise ValueError("diagnose: give dt, the step length, beside an InitialValue.")
     timing = {"dt": dt, "steps": steps, "t0": 0.0 if t0 is None else t0, "integrator": integrator}
-    problem, _ = initial_value_problem(system, boundary, inputs, **timing)
+    problem, z0 = initial_value_problem(system, boundary, inputs, **timing)
     rounding = float(jnp.finfo(problem.world.h.dtype).eps) ** 0.5 if tolerance is None else tolerance
     if run is None:
         run = solve(system, boundary, inputs, **timing, gradient=Backprop())
@@ -163,7 +164,7 @@ def diagnose(
             "solved with, and save=AllNodes(); or the InitialValue, with dt and steps."
         )
     path = run.q, run.p
-    retrace = float(retrace_error(system, boundary, inputs, **timing))
+    retrace = float(retrace_error(problem, z0))
     if isinstance(problem.world.system, Dissipative):
         return _of_forces(problem, path, retrace, mirrors, rounding)
     return _of_energy(problem, path, retrace, mirrors, rounding)
