@@ -87,9 +87,9 @@ def test_the_motion_is_damped():
 # The lossy device, in its own variables: drift, half a decay, kick, half a decay, drift.
 
 
-def device(system, inputs, h, z, rate, gain=False):
-    """Return the step of the device, forward in time; with `gain`, of the device whose decay has become growth."""
-    factor = jnp.exp((1 if gain else -1) * rate * h / 2)
+def device(system, inputs, h, rate, gain):
+    """Return the step of the device, forward in time; with a gain of 1, of the device whose decay has become growth."""
+    factor = jnp.exp((2 * gain - 1) * rate * h / 2)
 
     def step(k, z):
         q, p = z
@@ -103,28 +103,31 @@ def device(system, inputs, h, z, rate, gain=False):
 
 def device_echo(system, point, rate, bars, gain, weighted):
     """Return an echo's estimate of the gradient with respect to the system, read from the device."""
-    n, h = point.inputs.shape[0], point.dt
-    z = point.q, point.p
-    for k in range(n):
-        z, _ = device(system, point.inputs, h, z, rate)(k, z)
-    weight = (lambda x: jnp.exp(rate * h * x)) if weighted else lambda _: 1.0
+    h, nodes = point.dt, jnp.arange(point.inputs.shape[0])
+    there = device(system, point.inputs, h, rate, 0.0)
+    z, _ = jax.lax.scan(lambda z, k: (there(k, z)[0], None), (point.q, point.p), nodes)
+    back = device(system, point.inputs, h, rate, gain)
+
+    def weight(node):
+        return jnp.exp(weighted * rate * h * node)
 
     def nudged(beta):
-        q, p = z[0], -z[1]
-        back = device(system, point.inputs, h, z, rate, gain)
-        total = jax.tree.map(jnp.zeros_like, system)
-        for k in reversed(range(n)):
-            p = p + beta * bars[k + 1] / weight(k + 1)
-            (q, p), (half, before, after) = back(k, (q, p))
+        def step(carry, k):
+            (q, p), total = carry
+            node = k.astype(h.dtype)
+            p = p + beta * bars[k + 1] / weight(node + 1)
+            z, (half, before, after) = back(k, (q, p))
 
-            def reading(system, k=k, half=half, before=before, after=after):
-                kinetic = weight(k + 1) * system.kinetic(0.0, before) + weight(k) * system.kinetic(0.0, after)
-                return -h * (0.5 * kinetic + weight(k + 0.5) * system.potential(0.0, half, point.inputs[k]))
+            def reading(system):
+                kinetic = weight(node + 1) * system.kinetic(0.0, before) + weight(node) * system.kinetic(0.0, after)
+                return -h * (0.5 * kinetic + weight(node + 0.5) * system.potential(0.0, half, point.inputs[k]))
 
-            total = jax.tree.map(jnp.add, total, jax.grad(reading)(system))
-        return total
+            return (z, jax.tree.map(jnp.add, total, jax.grad(reading)(system))), None
 
-    return jax.jvp(nudged, (0.0,), (1.0,))[1]
+        start = (z[0], -z[1]), jax.tree.map(jnp.zeros_like, system)
+        return jax.lax.scan(step, start, nodes[::-1])[0][1]
+
+    return jax.jvp(nudged, (jnp.zeros_like(h),), (jnp.ones_like(h),))[1]
 
 
 class Stiffening(eg.SeparableHamiltonian):
@@ -158,14 +161,14 @@ def contest():
     def routes(system):
         grad = eqx.filter_grad(squared_error, has_aux=True)
         expected, bars = grad(system, eg.Backprop())
-        device_routes = {
-            (gain, weighted): device_echo(system, point, RATE, bars, gain, weighted)
-            for gain in (True, False)
-            for weighted in (True, False)
-        }
-        return expected, grad(system, eg.Echo())[0], device_routes
+        devices = jax.vmap(lambda gain, weighted: device_echo(system, point, RATE, bars, gain, weighted))
+        return expected, grad(system, eg.Echo())[0], devices(*choices)
 
-    return routes(system)
+    # Of gain and weights either, both or none.
+    kinds = [(gain, weighted) for gain in (True, False) for weighted in (True, False)]
+    choices = jnp.asarray(kinds, point.dt.dtype).T
+    expected, echo, found = routes(system)
+    return expected, echo, {kind: jax.tree.map(lambda x, i=i: x[i], found) for i, kind in enumerate(kinds)}
 
 
 @pytest.mark.float64_only
