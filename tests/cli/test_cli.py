@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from echograd import GradientReport
+from echograd import GradientReport, bench
 from echograd.cli import main
 from echograd.cli._tables import for_shell
 from echograd.data import available
@@ -298,3 +298,13 @@ def test_predictions_are_those_of_the_run(run):
     logits = Run.open(run).predict("test")
     assert logits.shape == (16, 2)
     assert np.isfinite(logits).all()
+
+
+def test_clones_may_be_given_together_or_one_by_one(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(bench, "measure", lambda *_, peers, **__: seen.append(peers))
+    monkeypatch.setattr(bench, "write_page", lambda *_: tmp_path)
+    folders = ["--out", str(tmp_path), "--docs", str(tmp_path)]
+    for peers in (["--peer", "a", "b"], ["--peer", "a", "--peer", "b"]):
+        assert main(["bench", "sequence", *folders, *peers]) == 0
+    assert seen == [(pathlib.Path("a"), pathlib.Path("b"))] * 2

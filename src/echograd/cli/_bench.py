@@ -1,6 +1,7 @@
 """`echograd bench`: run the benchmark suite and write its page."""
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import shlex
@@ -46,7 +47,7 @@ class Bench:
         tyro.conf.arg(metavar="ROWS"),
     ] = ()
     quick: bool = False
-    peer: tuple[pathlib.Path, ...] = ()
+    peer: tyro.conf.UseAppendAction[tuple[tuple[pathlib.Path, ...], ...]] = ()
     out: pathlib.Path | None = None
     docs: pathlib.Path | None = None
     only: str | None = None
@@ -77,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
                 quick=command.quick,
                 fresh=command.fresh,
                 only=command.only,
-                peers=command.peer,
+                peers=tuple(itertools.chain(*command.peer)),
                 effort=bench.Effort(**({"repeats": 2} if command.quick else {}) | chosen),
                 say=lambda text: out.print(text, markup=False, soft_wrap=True),
             )
