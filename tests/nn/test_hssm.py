@@ -116,6 +116,21 @@ def test_a_batch_of_several_blocks_of_steps(head, norm, new_key, monkeypatch):
         assert jnp.linalg.norm(a - b) <= 1e-9 * jnp.linalg.norm(b)
 
 
+@pytest.mark.parametrize("trained", [lambda model: model.encoder, lambda model: model.blocks[0].unit])
+def test_an_echo_that_does_not_come_back_stops_whatever_is_trained(trained, new_key):
+    """Also what lies before the block in question, and sees nothing of it but the cotangents that it hands on."""
+    model, _ = make(eg.Echo(retrace_tolerance=1e-30), dropout=0.0)
+    x = jax.random.normal(new_key(), (2, 40, 3))
+
+    @eqx.filter_jit
+    @eqx.filter_grad
+    def gradient(part):
+        return jnp.sum(eqx.tree_at(trained, model, part)(x) ** 2)
+
+    with pytest.raises(eqx.EquinoxRuntimeError, match="did not come back to rest"):
+        gradient(trained(model))
+
+
 @pytest.mark.float64_only
 @pytest.mark.parametrize("head", ["classification", "regression"])
 def test_what_grows_with_the_sequence_are_the_inputs_of_the_blocks(head):
