@@ -162,9 +162,10 @@ def _seeds(key: PRNGKeyArray, blocks: int) -> UInt32[Array, "blocks 2"]:
 def dropped(seed: UInt32[Array, "2"], probability: float, shape: tuple[int, ...], block: Any) -> Any:
     """Return a function that drops entries of an array, by the lower (0) or the upper (1) halves of random words.
 
-    One word serves two coins, and it is a hash of its number: dropout needs fair coins, not unpredictable ones, and
-    these take a sixth of the time of `jax.random`'s. The probability is rounded to 16 bits, and what is kept is scaled
-    by the rounded one.
+    One word serves two coins, and it is the hash of a sum: of a random word for the row, and one for the step, so that
+    it does not depend on how steps are cut into blocks. Dropout needs fair coins, not unpredictable ones, and these
+    take less than a sixth of the time of `jax.random`'s. The probability is rounded to 16 bits, and what is kept is
+    scaled by the rounded one.
     """
     features, batch, steps = shape
     rows = _hashed(jax.lax.iota(jnp.uint32, features * batch).reshape(features, batch, 1) * _STRIDE + seed[0])
