@@ -12,10 +12,10 @@ from .. import _tree
 from ..gradients import Echo
 from ._norm import Moments
 from ._oscillators import AbstractOscillators
-from ._rows import Rows, Valid, mixed
+from ._rows import Rows, Valid, encoded
 from ._sequence import AbstractLayer, Blocks, block_length, echo_layer, run_layer
 
-# The inputs of every layer, then the cotangents of these; and, where all outputs are needed, those in a last place.
+# The outputs of every layer that another layer needs, or the caller; then their cotangents.
 Store = Float[Array, "places features batch steps"]
 
 
@@ -44,7 +44,7 @@ def chained(
     All layers work in one store of rows: a layer reads its inputs block by block and puts its outputs into the next
     place, and whatever is to be known of all of these is added up on the way. Back, an echo takes the inputs of a layer
     for the last time, and puts their cotangents where they were. So there is nothing to copy, and the backward pass
-    needs no memory of its own.
+    needs no memory of its own. What the encoder makes is narrow to begin with: it is made again whenever it is needed.
 
     Args:
         encoder: what makes rows for the first layer.
@@ -98,6 +98,17 @@ def _put(store: Store, place: Any, rows: Rows, block: Int[Array, ""]) -> Store:
     return jax.lax.dynamic_update_slice(store, rows[None], _start(place, block, rows.shape[-1]))
 
 
+def _inputs(
+    store: Store, encoder: eqx.nn.Linear, x: Rows, layer: Int[Array, ""], block: Int[Array, ""], length: int
+) -> Rows:
+    """Return the inputs of a layer: what the encoder makes, or what the layer before it has put into the store."""
+    return jax.lax.cond(
+        layer == 0,
+        lambda: encoded(encoder, _steps(x, block, length)),
+        lambda: _taken(store, jnp.maximum(layer - 1, 0), block, length),
+    )
+
+
 def _steps(x: Array, block: Int[Array, ""], length: int) -> Array:
     """Return a block of steps of what is not in the store."""
     return jax.lax.dynamic_slice_in_dim(x, block * length, length, x.ndim - 1)
@@ -119,46 +130,52 @@ def _run(arguments: Any, valid: Valid, pool: bool) -> tuple[Any, Any]:
     length = block_length(steps, batch)
     number = steps // length
 
-    def known(cell: Any, rows: Rows, block: Int[Array, ""]) -> tuple[Any, Any]:
-        """Return what is to be known of rows that a layer puts into the store."""
-        valid_ = _steps(valid, block, length)
-        return cell.moments(rows, valid_), pooled(rows, valid_) if pool else None
+    places = max(1, layers - pool)
 
     def nothing(cell: Any) -> tuple[Any, Any]:
         rows = jnp.zeros((encoder.out_features, batch, length), x.dtype)
-        return _tree.zeros_like(jax.eval_shape(lambda: known(cell, rows, jnp.int32(0))))
+        valid_ = jnp.zeros((batch, length), x.dtype)
+        return _tree.zeros_like(jax.eval_shape(lambda: (cell.moments(rows, valid_), pooled(rows, valid_) if pool else None)))
 
-    def put(cell: Any, passed: Passed, place: Any, rows: Rows, block: Int[Array, ""]) -> Passed:
-        moments, sums = known(cell, rows, block)
-        if pool:
-            # The last layer has no next place. There is nothing to do, and it puts back what it has taken.
-            last, place = place == layers, jnp.minimum(place, layers - 1)
-            rows = jnp.where(last, _taken(passed.store, place, block, length), rows)
-        store = _put(passed.store, place, rows, block)
-        return Passed(store, _together(passed.moments, moments), _together(passed.sums, sums))
-
-    def encode(block: Int[Array, ""], passed: Passed) -> Passed:
-        return put(first, passed, 0, mixed(encoder, _steps(x, block, length)), block)
+    def encode(block: Int[Array, ""], moments: Any) -> Any:
+        rows = encoded(encoder, _steps(x, block, length))
+        return _together(moments, first.moments(rows, _steps(valid, block, length)))
 
     def body(passed: Passed, row: Any) -> tuple[Passed, Any]:
-        place, arrays = row
+        index, arrays = row
         cell, running = eqx.combine(arrays, static)
+
+        def put(passed: Passed, rows: Rows, block: Int[Array, ""]) -> Passed:
+            valid_ = _steps(valid, block, length)
+            moments = _together(passed.moments, cell.moments(rows, valid_))
+            sums = _together(passed.sums, pooled(rows, valid_) if pool else None)
+            place = index
+            if pool:
+                # Nobody needs the rows of the last layer, which have no place. There is nothing to do: it puts back
+                # what it has taken.
+                last, place = index == layers - 1, jnp.minimum(index, places - 1)
+                rows = jnp.where(last, _taken(passed.store, place, block, length), rows)
+            return Passed(_put(passed.store, place, rows, block), moments, sums)
+
         blocks = Blocks(
             number,
             length,
             batch,
-            lambda passed, block: _rows(passed.store, place, block, length),
-            lambda passed, rows, block: put(cell, passed, place + 1, rows, block),
+            lambda passed, block: _inputs(passed.store, encoder, x, index, block, length),
+            put,
         )
         (oscillators, layer), running = cell.fit(passed.moments, running)
         final, after = run_layer(oscillators, layer, cell.echo.nudge, blocks, Passed(passed.store, *nothing(cell)))
         return after, (running, (final, passed.moments))
 
     first, _ = eqx.combine(_tree.take(arrays, 0), static)
-    store = jnp.zeros((layers + (not pool), encoder.out_features, batch, steps), x.dtype)
-    passed = jax.lax.fori_loop(0, number, encode, Passed(store, *nothing(first)))
+    store = jnp.zeros((places, encoder.out_features, batch, steps), x.dtype)
+    moments, sums = nothing(first)
+    if moments is not None:
+        moments = jax.lax.fori_loop(0, number, encode, moments)
+    passed = Passed(store, moments, sums)
     passed, (running, kept) = jax.lax.scan(body, passed, (jnp.arange(layers, dtype=jnp.int32), arrays))
-    return (passed.sums if pool else passed.store[layers], running), (passed.store, kept)
+    return (passed.sums if pool else passed.store[-1], running), (passed.store, kept)
 
 
 @eqx.filter_custom_vjp
@@ -184,19 +201,23 @@ def _chained_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid
     length = block_length(steps, batch)
     number = steps // length
 
-    def bars(after: HandedBack, place: Any, rows: Rows, block: Int[Array, ""]) -> Rows:
-        """Return the cotangents of rows, which have been computed again: in their place are their cotangents now."""
+    places = store.shape[0]
+
+    def bars(after: HandedBack, index: Any, rows: Rows, block: Int[Array, ""]) -> Rows:
+        """Return the cotangents of the inputs of a layer, which have been computed again, or of the last outputs."""
         valid_ = _steps(valid, block, length)
-        found = _taken(after.store, jnp.minimum(place, after.store.shape[0] - 1), block, length)
+        found = _taken(after.store, jnp.clip(index - 1, 0, places - 1), block, length)
         if after.bar_sums is not None:
             # Outputs that are pooled have no place.
-            found = jnp.where(place == layers, jnp.zeros_like(found), found) + valid_[None] * after.bar_sums[..., None]
+            found = jnp.where(index == layers, jnp.zeros_like(found), found) + valid_[None] * after.bar_sums[..., None]
         if after.moments is not None and after.bar_moments is not None:
             found = found + after.moments.pull(after.bar_moments, rows, valid_)
         return found
 
     def body(after: HandedBack, row: Any) -> tuple[HandedBack, Any]:
-        place, arrays, (final, moments) = row
+        index, arrays, (final, moments) = row
+        # The inputs of the first layer have no place: their cotangents replace those of its outputs.
+        place = jnp.maximum(index - 1, 0)
         numbers, others = eqx.partition(arrays, eqx.is_inexact_array)
 
         def fit(numbers: Any, moments: Any) -> Any:
@@ -210,7 +231,7 @@ def _chained_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid
             number,
             length,
             batch,
-            lambda after, block: _taken(after.store, place, block, length),
+            lambda after, block: _inputs(after.store, encoder, x, index, block, length),
             lambda after, rows, block: eqx.tree_at(
                 lambda after: after.store, after, _put(after.store, place, rows, block)
             ),
@@ -220,7 +241,7 @@ def _chained_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid
             layer,
             cell.echo,
             blocks,
-            lambda after, rows, block: bars(after, place + 1, rows, block),
+            lambda after, rows, block: bars(after, index + 1, rows, block),
             final,
             after,
         )
@@ -231,7 +252,7 @@ def _chained_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid
         return HandedBack(store, bar_moments, moments, _tree.zeros_like(after.bar_sums)), bar_row
 
     if not pool:
-        store = store.at[layers].set(bar_y)
+        store = store.at[-1].set(bar_y)
     nothing = _tree.zeros_like(_tree.take(kept[1], 0))
     after = HandedBack(store, nothing, nothing, bar_y if pool else None)
     order = jnp.arange(layers, dtype=jnp.int32)
@@ -239,7 +260,7 @@ def _chained_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid
 
     def encode(block: Int[Array, ""], carry: Any) -> Any:
         bar_encoder, bar_x = carry
-        rows, pull = jax.vjp(mixed, encoder, _steps(x, block, length))
+        rows, pull = jax.vjp(encoded, encoder, _steps(x, block, length))
         read, bar = pull(bars(after, 0, rows, block))
         return _tree.add(bar_encoder, read), jax.lax.dynamic_update_slice_in_dim(bar_x, bar, block * length, 2)
 

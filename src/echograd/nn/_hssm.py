@@ -13,7 +13,7 @@ from ..gradients import AbstractGradient, Echo, constant
 from ._chain import AbstractCell, chained, pooled
 from ._norm import BatchNorm, LayerNorm, Moments, Standardised
 from ._oscillators import AbstractOscillators, Wide
-from ._rows import Rows, Valid, checked, halves, mixed
+from ._rows import Rows, Valid, checked, encoded, halves, mixed
 from ._scannable import scannable
 from ._sequence import AbstractLayer, block_length, stream, transduce
 from ._units import AbstractHRU, LinearHRU, NonlinearHRU, Projections
@@ -442,10 +442,10 @@ class HSSM(eqx.Module):
 
                 # Of a block an echo keeps its input and little else; backpropagation has to be told so.
                 body = body if echo else jax.checkpoint(body, prevent_cse=False)
-                x, found = jax.lax.scan(body, mixed(self.encoder, x), cells)
+                x, found = jax.lax.scan(body, encoded(self.encoder, x), cells)
             found = [jax.tree.map(lambda a, i=i: a[i], found) for i in range(len(rows))]
         else:
-            x, found = mixed(self.encoder, x), []
+            x, found = encoded(self.encoder, x), []
             for i, (block, running) in enumerate(rows):
                 seed = None if seeds is None else seeds[i]
                 x, running = block(x, running, valid=valid, seed=seed)

@@ -1,5 +1,6 @@
 """Rows of features as they are inside a model: features first and steps last, so that all products are of matrices."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -56,10 +57,15 @@ def product(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
-def mixed(linear: eqx.nn.Linear, x: Rows) -> Rows:
+def mixed(linear: eqx.nn.Linear, x: Rows, multiply: Callable[[Array, Array], Array] = jnp.matmul) -> Rows:
     """Apply a linear layer to the features."""
-    y = reshaped(linear.weight @ reshaped(x, x.shape[0], -1), -1, *x.shape[1:])
+    y = reshaped(multiply(linear.weight, reshaped(x, x.shape[0], -1)), -1, *x.shape[1:])
     return y if linear.bias is None else y + rowlike(linear.bias, y)
+
+
+def encoded(encoder: eqx.nn.Linear, x: Rows) -> Rows:
+    """Return the rows for the first oscillators, the same whenever they are made again."""
+    return mixed(encoder, x, product)
 
 
 def rowlike(x: Float[Array, " features"], rows: Float[Array, "features *others"]) -> Array:
