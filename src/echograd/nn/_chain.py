@@ -98,20 +98,20 @@ def _put(store: Store, place: Any, rows: Rows, block: Int[Array, ""]) -> Store:
     return jax.lax.dynamic_update_slice(store, rows[None], _start(place, block, rows.shape[-1]))
 
 
-def _inputs(
-    store: Store, encoder: eqx.nn.Linear, x: Rows, layer: Int[Array, ""], block: Int[Array, ""], length: int
-) -> Rows:
-    """Return the inputs of a layer: what the encoder makes, or what the layer before it has put into the store."""
-    return jax.lax.cond(
-        layer == 0,
-        lambda: encoded(encoder, _steps(x, block, length)),
-        lambda: _taken(store, jnp.maximum(layer - 1, 0), block, length),
-    )
-
-
 def _steps(x: Array, block: Int[Array, ""], length: int) -> Array:
     """Return a block of steps of what is not in the store."""
     return jax.lax.dynamic_slice_in_dim(x, block * length, length, x.ndim - 1)
+
+
+def _inputs(
+    index: Int[Array, ""], encoder: eqx.nn.Linear, x: Rows, store: Store, block: Int[Array, ""], length: int
+) -> Rows:
+    """Return the inputs of a layer: what the encoder makes, or what the layer before has put into the store."""
+    return jax.lax.cond(
+        index == 0,
+        lambda: encoded(encoder, _steps(x, block, length)),
+        lambda: _taken(store, jnp.maximum(index - 1, 0), block, length),
+    )
 
 
 def _together(a: Any, b: Any) -> Any:
@@ -129,13 +129,15 @@ def _run(arguments: Any, valid: Valid, pool: bool) -> tuple[Any, Any]:
     batch, steps = x.shape[1:]
     length = block_length(steps, batch)
     number = steps // length
-
     places = max(1, layers - pool)
+
+    def known(cell: Any, rows: Rows, valid: Valid) -> tuple[Any, Any]:
+        """Return what is to be known of rows that a layer puts into the store."""
+        return cell.moments(rows, valid), pooled(rows, valid) if pool else None
 
     def nothing(cell: Any) -> tuple[Any, Any]:
         rows = jnp.zeros((encoder.out_features, batch, length), x.dtype)
-        valid_ = jnp.zeros((batch, length), x.dtype)
-        return _tree.zeros_like(jax.eval_shape(lambda: (cell.moments(rows, valid_), pooled(rows, valid_) if pool else None)))
+        return _tree.zeros_like(jax.eval_shape(lambda: known(cell, rows, jnp.zeros((batch, length), x.dtype))))
 
     def encode(block: Int[Array, ""], moments: Any) -> Any:
         rows = encoded(encoder, _steps(x, block, length))
@@ -146,22 +148,20 @@ def _run(arguments: Any, valid: Valid, pool: bool) -> tuple[Any, Any]:
         cell, running = eqx.combine(arrays, static)
 
         def put(passed: Passed, rows: Rows, block: Int[Array, ""]) -> Passed:
-            valid_ = _steps(valid, block, length)
-            moments = _together(passed.moments, cell.moments(rows, valid_))
-            sums = _together(passed.sums, pooled(rows, valid_) if pool else None)
+            moments, sums = known(cell, rows, _steps(valid, block, length))
             place = index
             if pool:
-                # Nobody needs the rows of the last layer, which have no place. There is nothing to do: it puts back
-                # what it has taken.
+                # Nobody needs the rows of the last layer, and they have no place: it puts back what it has taken.
                 last, place = index == layers - 1, jnp.minimum(index, places - 1)
                 rows = jnp.where(last, _taken(passed.store, place, block, length), rows)
-            return Passed(_put(passed.store, place, rows, block), moments, sums)
+            store = _put(passed.store, place, rows, block)
+            return Passed(store, _together(passed.moments, moments), _together(passed.sums, sums))
 
         blocks = Blocks(
             number,
             length,
             batch,
-            lambda passed, block: _inputs(passed.store, encoder, x, index, block, length),
+            lambda passed, block: _inputs(index, encoder, x, passed.store, block, length),
             put,
         )
         (oscillators, layer), running = cell.fit(passed.moments, running)
@@ -171,9 +171,7 @@ def _run(arguments: Any, valid: Valid, pool: bool) -> tuple[Any, Any]:
     first, _ = eqx.combine(_tree.take(arrays, 0), static)
     store = jnp.zeros((places, encoder.out_features, batch, steps), x.dtype)
     moments, sums = nothing(first)
-    if moments is not None:
-        moments = jax.lax.fori_loop(0, number, encode, moments)
-    passed = Passed(store, moments, sums)
+    passed = Passed(store, None if moments is None else jax.lax.fori_loop(0, number, encode, moments), sums)
     passed, (running, kept) = jax.lax.scan(body, passed, (jnp.arange(layers, dtype=jnp.int32), arrays))
     return (passed.sums if pool else passed.store[-1], running), (passed.store, kept)
 
@@ -201,12 +199,10 @@ def _chained_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid
     length = block_length(steps, batch)
     number = steps // length
 
-    places = store.shape[0]
-
     def bars(after: HandedBack, index: Any, rows: Rows, block: Int[Array, ""]) -> Rows:
         """Return the cotangents of the inputs of a layer, which have been computed again, or of the last outputs."""
         valid_ = _steps(valid, block, length)
-        found = _taken(after.store, jnp.clip(index - 1, 0, places - 1), block, length)
+        found = _taken(after.store, jnp.clip(index - 1, 0, after.store.shape[0] - 1), block, length)
         if after.bar_sums is not None:
             # Outputs that are pooled have no place.
             found = jnp.where(index == layers, jnp.zeros_like(found), found) + valid_[None] * after.bar_sums[..., None]
@@ -231,7 +227,7 @@ def _chained_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid
             number,
             length,
             batch,
-            lambda after, block: _inputs(after.store, encoder, x, index, block, length),
+            lambda after, block: _inputs(index, encoder, x, after.store, block, length),
             lambda after, rows, block: eqx.tree_at(
                 lambda after: after.store, after, _put(after.store, place, rows, block)
             ),
