@@ -4,6 +4,8 @@ import dataclasses
 import json
 import shutil
 import sys
+import threading
+import time
 from pathlib import Path
 
 import jax
@@ -236,6 +238,28 @@ def test_every_row_runs_in_small(name, tmp_path):
 
 
 @pytest.mark.float64_only
+def test_a_turn_ends_when_the_process_rests():
+    """Or the contender after one that frees gigabytes would be charged for it."""
+
+    def linger():
+        while time.process_time() < end:
+            pass
+
+    end = time.process_time() + 0.3
+    thread = threading.Thread(target=linger)
+    thread.start()
+    _worker.rest()
+    assert not thread.is_alive()
+    begun = time.monotonic()
+    end = time.process_time() + 60
+    thread = threading.Thread(target=linger, daemon=True)
+    thread.start()
+    _worker.rest(0.1)  # it is not waited for for ever
+    assert thread.is_alive()
+    assert time.monotonic() - begun < 30
+    end = 0
+
+
 @pytest.mark.usefixtures("as_in_a_worker")
 def test_what_is_measured_apart(monkeypatch):
     row = bench.ROWS["simulation"]

@@ -34,7 +34,7 @@ class Effort:
     """
 
     repeats: int = 7
-    seconds: float = 10.0
+    seconds: float = 30.0
     limit_mb: float = dataclasses.field(default_factory=lambda: 0.6 * _physical_mb())
     patience: float = 180.0
 
