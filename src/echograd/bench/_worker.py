@@ -21,8 +21,8 @@ import numpy as np
 
 from ._case import Case, Program, Row, complaint
 
-# A measurement lasts at least this long: what is faster is called several times.
-_SHORTEST = 0.02
+# A measurement lasts at least this long: what is faster is called several times, as it would be in a training loop.
+_SHORTEST = 0.5
 
 # A process rests when it was idle for most of this long.
 _WHILE = 0.02
