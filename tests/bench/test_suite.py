@@ -99,7 +99,15 @@ def test_a_run_that_was_broken_off_goes_on(tmp_path, monkeypatch):
 )
 def test_what_is_not_there_is_refused(tmp_path, arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
-        bench.measure(out=tmp_path, **arguments)
+        bench.measure(out=tmp_path / "results", **arguments)
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_command_makes_no_folders_for_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "simulation", "--only", "perpetuum"]) == 1
+    assert "no case of simulation has 'perpetuum' in its name" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("machine", ["", "h100"])

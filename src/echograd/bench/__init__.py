@@ -6,4 +6,4 @@
 from ._contest import Effort as Effort
 from ._page import write_page as write_page
 from ._rows import ROWS as ROWS
-from ._suite import measure as measure
+from ._suite import measure as measure, planned as planned

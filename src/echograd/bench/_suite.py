@@ -6,9 +6,46 @@ from pathlib import Path
 from .._files import make_folder
 from .._words import seconds
 from . import _results
+from ._case import Case
 from ._contest import Effort, Figures, Say, apart, contest
 from ._rows import ROWS
 from ._sequence import find_peers
+
+
+def planned(
+    rows: Sequence[str] | None = None, *, quick: bool = False, only: str | None = None, peers: Sequence[Path] = ()
+) -> dict[str, list[Case]]:
+    """Return the cases of every row that `measure` would measure, were nothing measured yet.
+
+    Args:
+        rows: names; by default all of them, `ROWS`.
+        quick: tiny sizes.
+        only: leave out cases whose name does not contain this.
+        peers: clones of published code.
+
+    Returns:
+        Cases by the name of their row.
+
+    Raises:
+        ValueError: for a row that does not exist, a folder without published code, or if there is no case.
+
+    Example:
+        ```python
+        from echograd import bench
+
+        bench.planned(["simulation"], only="fput")["simulation"][0].contenders
+        ```
+    """
+    chosen = list(ROWS) if rows is None else list(rows)
+    for name in chosen:
+        if name not in ROWS:
+            raise ValueError(f"there is no row {name!r}; choose from {', '.join(ROWS)}.")
+    known = find_peers(list(peers))
+    cases = {name: ROWS[name].cases(quick, known) for name in chosen}
+    cases = {name: [case for case in row if only is None or only in case.name] for name, row in cases.items()}
+    if not any(cases.values()):
+        raise ValueError(f"no case of {', '.join(chosen)} has {only!r} in its name.")
+    return cases
 
 
 def measure(
@@ -53,20 +90,12 @@ def measure(
         bench.measure(["simulation"], "results", only="kepler", say=print)
         ```
     """
-    chosen = list(ROWS) if rows is None else list(rows)
-    for name in chosen:
-        if name not in ROWS:
-            raise ValueError(f"there is no row {name!r}; choose from {', '.join(ROWS)}.")
+    todo = planned(rows, quick=quick, only=only, peers=peers)
     effort = Effort(repeats=2) if quick and effort is None else effort or Effort()
     known = find_peers(list(peers))
-    todo = {name: ROWS[name].cases(quick, known) for name in chosen}
-    if only is not None:
-        todo = {name: [case for case in cases if only in case.name] for name, cases in todo.items()}
-    if not any(todo.values()):
-        raise ValueError(f"no case of {', '.join(chosen)} has {only!r} in its name.")
     make_folder(Path(out), _results.REMEDY)
     files = []
-    for name in chosen:
+    for name in todo:
         row, path = ROWS[name], Path(out) / f"{name}.json"
         order = [case.name for case in row.cases(quick, known)]
         stored, found_apart = _results.read(path), {}

@@ -64,6 +64,9 @@ def main(argv: Sequence[str]) -> int:
     command, out = tyro.cli(Bench, args=argv, prog="echograd bench"), console()
     usual = (_QUICK, _QUICK) if command.quick else (pathlib.Path("benchmarks") / "results", pathlib.Path("docs"))
     results, docs = command.out or usual[0], command.docs or usual[1]
+    rows, peers = command.rows or None, tuple(itertools.chain(*command.peer))
+    if not command.page_only:
+        bench.planned(rows, quick=command.quick, only=command.only, peers=peers)  # before anything is made
     for folder in (docs,) if command.page_only else (results, docs):  # and not when all is measured
         make_folder(folder, "Name another (--out, --docs), or mend that.")
     if not command.page_only:
@@ -73,12 +76,12 @@ def main(argv: Sequence[str]) -> int:
         chosen = {name: value for name, value in chosen.items() if value is not None}
         try:
             bench.measure(
-                command.rows or None,
+                rows,
                 results,
                 quick=command.quick,
                 fresh=command.fresh,
                 only=command.only,
-                peers=tuple(itertools.chain(*command.peer)),
+                peers=peers,
                 effort=bench.Effort(**({"repeats": 2} if command.quick else {}) | chosen),
                 say=lambda text: out.print(text, markup=False, soft_wrap=True),
             )
