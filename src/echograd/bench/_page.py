@@ -14,8 +14,7 @@ _HEAD = """# Benchmarks
 Written by `echograd bench` from its results in JSON; do not edit. `echograd bench --page-only` writes it again.
 
 Every contender lives in a process of its own, so that its peak memory is its own; they compile one after the other, and
-then take turns, so that all see the same machine; a turn ends when the process has come to rest. Times are medians of
-the turns, and ratios compare times of one run.
+then take turns, so that all see the same machine. Times are medians of the turns, and ratios compare times of one run.
 *Compilation* includes tracing; *processor time* is that of all threads; *temporary memory* is what the compiled program
 allocates besides its arguments and results; *resident* is the largest resident set of the process, interpreter and
 compiler included. A contender that fails, takes too long or needs too much memory is listed with the reason.
