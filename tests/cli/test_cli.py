@@ -305,6 +305,10 @@ def test_clones_may_be_given_together_or_one_by_one(tmp_path, monkeypatch):
     monkeypatch.setattr(bench, "measure", lambda *_, peers, **__: seen.append(peers))
     monkeypatch.setattr(bench, "write_page", lambda *_: tmp_path)
     folders = ["--out", str(tmp_path), "--docs", str(tmp_path)]
+    monkeypatch.chdir(tmp_path)
+    for clone, file in (("a", "LinHRU.py"), ("b", "LinOSS.py")):
+        (tmp_path / clone / "models").mkdir(parents=True)
+        (tmp_path / clone / "models" / file).touch()
     for peers in (["--peer", "a", "b"], ["--peer", "a", "--peer", "b"]):
         assert main(["bench", "sequence", *folders, *peers]) == 0
     assert seen == [(pathlib.Path("a"), pathlib.Path("b"))] * 2
