@@ -227,7 +227,9 @@ ENOUGH = {
 @pytest.mark.float64_only
 @pytest.mark.usefixtures("as_in_a_worker")
 @pytest.mark.parametrize("name", ENOUGH)
-def test_every_row_runs_in_small(name, tmp_path):
+def test_every_row_runs_in_small(name, tmp_path, monkeypatch):
+    rests = []
+    monkeypatch.setattr(_worker, "rest", lambda: rests.append(name))
     row = bench.ROWS[name]
     case = row.cases(True, {})[0]
     for contender in ENOUGH[name]:
@@ -241,11 +243,12 @@ def test_every_row_runs_in_small(name, tmp_path):
         if contender not in ("copy", "scipy solve_bvp"):
             assert first["compile_s"] > 0
             assert first["temporary_mb"] > 0
+        assert rests.pop() == name
+        assert not rests
         if case.reference:
             assert (tmp_path / "found.npz").exists() == (contender != "copy")
 
 
-@pytest.mark.float64_only
 def test_a_turn_ends_when_the_process_rests():
     """Or the contender after one that frees gigabytes would be charged for it."""
 
@@ -268,6 +271,7 @@ def test_a_turn_ends_when_the_process_rests():
     end = 0
 
 
+@pytest.mark.float64_only
 @pytest.mark.usefixtures("as_in_a_worker")
 def test_what_is_measured_apart(monkeypatch):
     row = bench.ROWS["simulation"]

@@ -308,7 +308,8 @@ def nudged_path(
     def pushed(beta: Any, x: Nodes) -> tuple[Nodes, tuple[World, Float[Array, " 4n"]]]:
         kicks = kicks_of(bars, beta)
         if isinstance(nudge, Infinitesimal):
-            # At no strength the nudged path is the free one, which is known: it is only asked where it goes.
+            # At no strength the nudged path is the free one, which is known: it is only asked where it goes. The dual
+            # condition leaves it no more freedom than its own, for which it has been checked.
             factors = fixed_tree(problem).linearised(*fixed_tree((x, kicks)))
             found = path_at(x, factors, problem, kicks)
         else:
