@@ -27,9 +27,10 @@ from .gradients import (
     Reciprocity,
     dense,
     mixed_input,
+    reciprocal_tolerance,
     reciprocity,
     retrace_error,
-    tolerance_for,
+    retraces,
 )
 from .integrators import AbstractIntegrator, State
 from .systems import Dissipative, Envelope, Hamiltonian, KerrLattice, Lagrangian, MassDamped
@@ -215,7 +216,7 @@ def _of_energy(problem: Problem, path: State, retrace: float, mirrors: Sequence[
     odd = float(_oddness(problem, path, None, True))
     name = "H(t, Πq, -Πp) - H(t, q, p)" if declared else "H(t, q, -p) - H(t, q, p)"
     findings.append(Finding(name, odd, "time-reversible" if odd <= tolerance else "no time reversal"))
-    returns = retrace <= tolerance_for(Echo(), path)
+    returns = retraces(retrace, path)
     findings.append(Finding("retrace error of an echo", retrace, "retraces" if returns else "leaves its path"))
     if odd <= tolerance:
         if returns:
@@ -237,7 +238,7 @@ def _of_energy(problem: Problem, path: State, retrace: float, mirrors: Sequence[
     verdict = "none reverses it" if found is None else _named(found[0]) + (", inputs alike" if found[1] else "")
     findings.append(Finding("mirrors", f"{tried} tried", verdict))
     back = float(_return_error(problem, path))
-    inverts = back <= tolerance_for(Glep(), path)
+    inverts = retraces(back, path)
     findings.append(Finding("return error of the inverse map", back, "returns" if inverts else "leaves its path"))
     standing = Glep() if inverts else Backprop()
     if found is not None:
@@ -348,6 +349,7 @@ def _matrices(problem: Problem, path: PyTree) -> _Matrices:
 def _of_forces(problem: Problem, path: State, retrace: float, mirrors: Sequence[Array], tolerance: float) -> Diagnosis:
     found = jax.tree.map(lambda x: np.asarray(x, float), _matrices(problem, path[0]))
     bent, rough = float(found.reciprocity.forces), float(found.reciprocity.friction)
+    exact = min(tolerance, reciprocal_tolerance(problem.world.h.dtype))
     kind, rate, words = _damping_of(found, rough, tolerance)
     matrices = {"mass": [found.mass], "damping": [found.damping], "stiffness": list(found.stiffness)}
 
@@ -356,7 +358,7 @@ def _of_forces(problem: Problem, path: State, retrace: float, mirrors: Sequence[
 
     findings = [
         Finding("damping", "-" if rate is None else f"{rate:.3g}", words),
-        Finding("nonlinearity of the forces", bent, "linear" if bent <= tolerance else "nonlinear"),
+        Finding("nonlinearity of the forces", bent, "linear" if bent <= exact else "nonlinear"),
     ]
     advise = functools.partial(Diagnosis, findings, kind, rate)
     untwisted = np.array_equal(found.twist, np.eye(len(found.twist)))
@@ -369,8 +371,8 @@ def _of_forces(problem: Problem, path: State, retrace: float, mirrors: Sequence[
 
     # Without friction symmetric forces have an energy, and the term that does no work belongs into it.
     gyroscopic = kind == "gyroscopic" and untwisted and max(asymmetric["mass"], asymmetric["stiffness"]) <= tolerance
-    if max(bent, rough) <= tolerance:
-        if max(asymmetric.values()) <= tolerance:
+    if max(bent, rough) <= exact:
+        if max(asymmetric.values()) <= exact:
             advice = "Reciprocal(): the same machine, at rest, answers the reversed error with the exact gradient."
             return advise(None, Reciprocal(), advice)
         for tried, (twist, _) in enumerate(_candidates(len(found.twist), mirrors, False), 1):

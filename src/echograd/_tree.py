@@ -38,6 +38,12 @@ def zeros_like(a: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), a)
 
 
+def fixed(a: PyTree) -> PyTree:
+    """Return `a` with its arrays as constants: no derivative goes through them."""
+    arrays, static = eqx.partition(a, eqx.is_array)
+    return eqx.combine(jax.lax.stop_gradient(arrays), static)
+
+
 def check_heads(check: Callable[[PyTree], PyTree], a: PyTree) -> PyTree:
     """Return `a` through an identity that may raise at run time, which gets the first number of every array alone.
 
@@ -70,8 +76,11 @@ def sum_of(a: PyTree) -> Any:
 
 
 def norm(a: PyTree) -> Float[Array, ""]:
-    """Return the Euclidean norm of a tree of real arrays."""
-    return jnp.sqrt(dot(a, a))
+    """Return the Euclidean norm of a tree of arrays; no square overflows or underflows."""
+    largest = max_abs(a)
+    unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    shrunk = jax.tree.map(lambda x: jnp.sum(jnp.abs(x / unit.astype(x.dtype)) ** 2), a)
+    return unit * jnp.sqrt(sum_of(shrunk))
 
 
 def max_abs(a: PyTree) -> Float[Array, ""]:

@@ -76,7 +76,7 @@ class _Piece(NamedTuple):
         return x
 
 
-def summed(step: Callable[[Any, Any], tuple[Any, PyTree]], steps: int, state: Any) -> tuple[Any, PyTree]:
+def summed(step: Callable[[Any, Any], tuple[Any, PyTree]], steps: Any, state: Any) -> tuple[Any, PyTree]:
     r"""Return the state after so many steps `(k, state) -> (state, x)`, and the sum of all `x`.
 
     $\sum_k L(y_k) = L(\sum_k y_k)$ for a linear map $L$ that is the same at every step: a product with parameters, a

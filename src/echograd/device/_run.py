@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, Int, PyTree
 from .. import _tree
 from .._solve import Trajectory, initial_value_problem
 from ..boundary import AbstractBoundary
-from ..gradients import constant, readings_are_even, reversible
+from ..gradients import constant, reversible
 from ..integrators import State, World, time_reversed
-from ..nudge import AbstractFiniteNudge
+from ..nudge import AbstractFiniteNudge, relative_load
 from ..systems import Dissipative
 from ._machine import AbstractMachine, Order, Record, echo_kicks, mirrored, mirrored_reading, total_load
 
@@ -223,9 +223,6 @@ def _run_forward(perturbed: PyTree, arguments: Any, task: _Task) -> Any:
             "Differentiate with respect to the model, the initial state and the inputs, and wrap the rest in "
             "jax.lax.stop_gradient."
         )
-    if task.throw:
-        given, z0, *others = arguments
-        arguments = given, _readable(z0, *eqx.partition(given, world), task.steps), *others
     nodes = _forward(arguments, task)
     return nodes, (jax.tree.map(lambda x: x[-1], nodes), _sizes(nodes))
 
@@ -239,19 +236,6 @@ def _run_backward(residuals: Any, bars: Any, perturbed: PyTree, arguments: Any, 
     parameters, du, z0, retrace = _echoes(arguments, residuals, bars, task)
     nothing = jax.tree.map(lambda _: None, eqx.filter(machine, eqx.is_inexact_array))
     return World(parameters, du, None, None), z0, nothing, retrace.astype(probe.dtype)  # pyright: ignore
-
-
-@eqx.filter_jit
-def _readable(z0: State, wanted: World, rest: World, steps: int) -> State:
-    """Return `z0`, or raise at run time if echoes would read other slopes than the free run had."""
-    return eqx.error_if(
-        z0,
-        ~readings_are_even(wanted, rest, steps, z0),
-        "device.run: the model's energy is even in the momentum, but not its slope by a parameter or input that is "
-        "differentiated: one whose part of the energy is odd (a wind, a magnetic field) and happens to be zero here. "
-        "Echoes would read it with the wrong sign. Do not differentiate by it, or give the model the `mirror` under "
-        "which its energy is even.",
-    )
 
 
 @eqx.filter_jit
@@ -281,7 +265,7 @@ def _echoes(arguments: Any, residuals: Any, bars: State, task: _Task) -> tuple[P
     """Return the cotangents of parameters, inputs and initial state, and the retrace error: the backward pass."""
     (world, z0, machine, _), (final, sizes), nudge = arguments, residuals, task.nudge
     system, load = world.system, total_load(bars)
-    beta = nudge.strength(final, load, task.steps)
+    beta = nudge.strength(final, relative_load(load, final), task.steps)
     unit = echo_kicks(system, bars)
 
     def echo(x: tuple[Float[Array, ""], Int[Array, ""]]) -> tuple[PyTree, PyTree, State]:

@@ -10,8 +10,8 @@ from ._base import (
 from ._echo import (
     Echo as Echo,
     mixed_input as mixed_input,
-    readings_are_even as readings_are_even,
     retrace_error as retrace_error,
+    retraces as retraces,
     reversible as reversible,
     tolerance_for as tolerance_for,
 )
@@ -22,6 +22,7 @@ from ._reciprocal import (
     Reciprocal as Reciprocal,
     Reciprocity as Reciprocity,
     dense as dense,
+    reciprocal_tolerance as reciprocal_tolerance,
     reciprocity as reciprocity,
     twist_of as twist_of,
 )

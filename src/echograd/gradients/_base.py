@@ -12,7 +12,7 @@ from .. import _tree
 from ..integrators import State, World
 from ..nudge import AbstractNudge, Infinitesimal
 from ..systems import Dissipative
-from ._problem import Outcome, Problem, finite, free_run
+from ._problem import Course, Outcome, Problem, finite, free_run, marked_run, marks_of
 from ._two_point import (
     Condition,
     Convergence,
@@ -62,14 +62,13 @@ class AbstractNudgedGradient(AbstractGradient):
         """Return the initial state, or raise at run time if the rule is not made for the system."""
 
     @abc.abstractmethod
-    def read_run(self, wanted: Problem, rest: Problem, z0: State, final: State, bar: Outcome) -> tuple[Problem, State]:
+    def read_run(self, wanted: Problem, rest: Problem, course: Course, bar: Outcome) -> tuple[Problem, State]:
         """Return the cotangents of problem and initial state, from a nudged run of an initial-value problem.
 
         Args:
             wanted: the leaves of the problem that are differentiated.
             rest: its other leaves.
-            z0: the initial state.
-            final: the final state of the free run.
+            course: states of the free run, the initial and the final one among them.
             bar: cotangents of the outcome, with `None` for what no loss depends on.
         """
 
@@ -125,17 +124,17 @@ def _run(arguments: tuple[Problem, State], rule: AbstractNudgedGradient) -> Outc
 @_run.def_fwd
 def _run_forward(perturbed: PyTree, arguments: Any, rule: AbstractNudgedGradient) -> tuple[Outcome, Any]:
     problem, z0 = arguments
-    outcome = finite(problem, free_run(problem, rule.prepared(problem, z0) if problem.throw else z0))
-    return outcome, (outcome.final, _tree.as_shapes(perturbed[0]))
+    marks = marks_of(problem.steps, problem.save.stride(problem.steps))
+    outcome, course = marked_run(problem, rule.prepared(problem, z0) if problem.throw else z0, marks)
+    return finite(problem, outcome), (course, _tree.as_shapes(perturbed[0]))
 
 
 @_run.def_bwd
 def _run_backward(residuals: Any, bar: Outcome, perturbed: PyTree, arguments: Any, rule: Any) -> PyTree:
     del perturbed  # this copy may have been traced
-    problem, z0 = arguments
-    final, perturbed = residuals
-    wanted, rest = eqx.partition(problem, _tree.from_shapes(perturbed))
-    return _read_run(rule, wanted, rest, z0, final, bar)
+    course, perturbed = residuals
+    wanted, rest = eqx.partition(arguments[0], _tree.from_shapes(perturbed))
+    return _read_run(rule, wanted, rest, course, bar)
 
 
 @eqx.filter_jit

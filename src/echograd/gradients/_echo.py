@@ -9,18 +9,23 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .. import _tree
-from ..integrators import State, World, is_mirrored, time_reversed
-from ..nudge import AbstractNudge
+from .._refusal import refuse_if
+from ..integrators import Direction, State, World, is_mirrored, time_reversed
+from ..nudge import AbstractNudge, Infinitesimal
 from ..systems import Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
 from ._base import AbstractNudgedGradient, checked_nudge
-from ._nudged import Response, distance, load_of, nudged_run
+from ._nudged import Response, nudged_run
 from ._parity import is_even
-from ._problem import Outcome, Problem
+from ._problem import Course, Outcome, Problem, finite_cotangents, marked_run, marks_of
 from ._two_point import Convergence, Nodes, TwoPoint, TwoPointNewton, fixed_tree
 
 # How far, in units of the state, nudged echoes may extrapolate off the un-nudged one, unless that is no more than the
 # other fraction of how far they are apart. Over the zoo, gradients off by less than 1 % come up to 0.17.
 _LARGEST_MISS, _LEAST_BEND = 0.3, 0.03
+
+# The relative error of a gradient over that of its path. Measured over chaotic and regular systems: 10 to 200 where the
+# errors are large enough to matter.
+_BENDING = 30
 
 
 class Echo(AbstractNudgedGradient):
@@ -44,9 +49,11 @@ class Echo(AbstractNudgedGradient):
     Args:
         nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)`, `OneSided(beta)`,
             `Richardson(beta, order)` or `Holomorphic(radius, points)`.
-        retrace_tolerance: largest accepted distance, relative to the size of the initial state, between the state where
-            the echo ends and the initial state. A larger one raises: the echo ran along another path, and the gradient
-            is off by about as much. By default 1e-6 in float64 and 1e-3 in float32.
+        retrace_tolerance: largest accepted estimate of the relative error of the gradient, by default 1e-9 in float64 and
+            3e-2 in float32. The estimate is 30 times the sum of two measured numbers: how far the run back strays from
+            the free run, relative to how far each leaf of the state moves; and $\varepsilon \sqrt N$ times the growth
+            of the cotangents, since rounding errors of the path grow as they do. With a finite nudge it is the largest
+            accepted retrace error, 1e-6 or 1e-3. `float("inf")` accepts any path.
 
     Raises:
         RuntimeError: (at run time) if the energy is not time-reversible, or its slope by what is differentiated is
@@ -75,12 +82,10 @@ class Echo(AbstractNudgedGradient):
     def prepared(self, problem: Problem, z0: State) -> State:
         return check_time_reversal(problem, z0)
 
-    def read_run(self, wanted: Problem, rest: Problem, z0: State, final: State, bar: Outcome) -> tuple[Problem, State]:
+    def read_run(self, wanted: Problem, rest: Problem, course: Course, bar: Outcome) -> tuple[Problem, State]:
         problem: Problem = eqx.combine(wanted, rest)
-        if problem.throw:
-            final = _check_readings(final, wanted.world, rest.world, problem.steps, z0)
-        response = nudged_run(wanted, rest, final, bar, self.nudge, "echo", load_of(problem, z0, final, bar))
-        return checked_cotangents(problem, z0, final, response, self)
+        response = nudged_run(wanted, rest, course, bar, self.nudge, way_back(problem, course.start))
+        return checked_cotangents(problem, course, response, self)
 
     def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
         raise TypeError(
@@ -99,90 +104,139 @@ def checked_tolerance(owner: str, tolerance: float | None) -> float | None:
 
 
 def tolerance_for(rule: Any, z: PyTree) -> float:
-    """Return the retrace tolerance of an echo of this state, by default one that suits its precision.
-
-    What is sound retraces to 1e-9 in float64, also over 10^6 steps; chaos takes it from there to anywhere. In float32
-    sound programs come closer to the limit, beyond which nothing is left to be trained with.
-    """
+    """Return the largest accepted retrace error of nudged echoes, by default one that suits the precision."""
     if rule.retrace_tolerance is not None:
         return rule.retrace_tolerance
     return 1e-6 if _tree.rounding(z) < 1e-12 else 1e-3
 
 
-def checked_cotangents(
-    problem: Problem, z0: State, final: State, response: Response, rule: Any
-) -> tuple[Problem, State]:
+def largest_error(z: PyTree) -> float:
+    """Return the largest relative error of a gradient that is accepted by default in the precision of a state."""
+    return 1e-9 if _tree.rounding(z) < 1e-12 else 3e-2
+
+
+def retraces(error: float, z: PyTree) -> bool:
+    """Return whether a retrace error of a whole run leaves the gradient as well determined as an echo demands."""
+    return bool(_BENDING * error <= largest_error(z))
+
+
+def way_back(problem: Problem, z0: State) -> Direction:
+    """Return how the nudged run goes back: as an echo where the program shows that the energy is even, else inverted.
+
+    Along a path that can be run back by an echo the inverse map makes the same one, and reads the same; but that it is
+    the inverse, and reads slopes as the free run had them, is certain of it for any energy.
+    """
+    return "echo" if _surely_even(problem.world, z0) else "backward"
+
+
+def checked_cotangents(problem: Problem, course: Course, response: Response, rule: Any) -> tuple[Problem, State]:
     r"""Return the cotangents of the problem and of the state, $dC/dz_0 = (-d_\beta p_0, d_\beta q_0)$, checked."""
     dq, dp = response.state
     bars = response.readings, (_tree.negate(dp), dq)
     if not problem.throw:
         return bars
+    bars = finite_cotangents(bars)
 
     def check(x: Any) -> Any:
         if problem.world.grid is not None:
-            x = _check_bitwise_retrace(x, z0, response, _tree.all_finite(bars))
-        x = _check_retrace(x, z0, response, tolerance_for(rule, z0))
-        x = _check_nudge_strength(x, z0, final, response)
+            x = _check_bitwise_retrace(x, response)
+        elif isinstance(rule.nudge, Infinitesimal):
+            x = _check_error(x, problem, course, response, rule)
+        else:
+            x = _check_retrace(x, course, response, tolerance_for(rule, course.final))
+        x = _check_nudge_strength(x, course, response)
         return rule.nudge.check(x, response.beta, response.ensemble, response.load, problem.steps)
 
     return _tree.check_heads(check, bars)
 
 
-def _check_retrace(x: Any, z0: State, response: Response, tolerance: float) -> Any:
-    """Return `x`, or raise at run time if the run back ended elsewhere than at the initial state.
+def strayed_by(course: Course, strayed: State) -> Float[Array, ""]:
+    """Return the distances from the free path relative to how far each leaf moves on it, the largest of all leaves.
 
-    Where only nudged runs were made, as far as they are apart from their mean counts as their uncertainty.
+    A leaf that moves by no more than the rounding errors of the others is passed over.
     """
-    error = distance(z0, response.ended) - distance(response.ended, response.about)
-    return eqx.error_if(
+    worst = []
+    for part, extents, sizes in zip(strayed, course.extents(), course.sizes(), strict=True):
+        least = 1e3 * _tree.rounding(sizes) * _tree.max_abs(sizes)
+        for s, extent in zip(jax.tree.leaves(part), jax.tree.leaves(extents), strict=True):
+            moves = extent > least.astype(extent.dtype)
+            worst.append(jnp.where(moves | ~(s < jnp.inf), s / jnp.where(moves, extent, 1), 0).astype(least.dtype))
+    return jnp.max(jnp.stack(worst))
+
+
+def _check_error(x: Any, problem: Problem, course: Course, response: Response, rule: Any) -> Any:
+    r"""Return `x`, or raise at run time if the gradient is not determined to the tolerance.
+
+    Two things are measured: by how much the run back strays from the free run, and by how much the cotangents grow on
+    the way. Rounding errors of the free run grow so, too. The path, and the gradient with it, is then known to
+    $\varepsilon \sqrt N$ times the growth only, whatever computes it: backpropagation in another program, which
+    rounds otherwise, gives another number.
+    """
+    rounding, tolerance = _tree.rounding(course.final), rule.retrace_tolerance
+    tolerance = largest_error(course.final) if tolerance is None else tolerance
+    strayed = strayed_by(course, response.strayed)
+    error = _BENDING * (strayed + rounding * problem.steps**0.5 * response.growth.astype(strayed.dtype))
+    return refuse_if(
         x,
         ~(error <= tolerance),
-        "Echo: the run back did not return to the initial state, so it was not along the path it should differentiate. "
-        f"The relative retrace error exceeds retrace_tolerance={tolerance:g}. Likely causes: (a) the "
-        "system is chaotic over this time and rounding grew: use Leapfrog(exact=True), float64 or fewer steps; (b) dt "
-        "is too long; (c) the energy is not time-reversible; (d) a finite nudge that is too strong. Backprop() always "
-        "applies.",
+        "Echo: the gradient is determined to a relative error of {} only, more than "
+        f"retrace_tolerance={tolerance:g}, because rounding errors grow along this path. Likely causes: (a) the motion "
+        "is chaotic or very long: use Leapfrog(exact=True), whose path does not depend on rounding, float64, or fewer "
+        "steps; (b) coordinates with a large constant offset, which takes up their digits: subtract it; (c) dt is too "
+        "long. Or accept the error with a larger retrace_tolerance.",
+        error,
     )
 
 
-def _check_nudge_strength(x: Any, z0: State, final: State, response: Response) -> Any:
+def _check_retrace(x: Any, course: Course, response: Response, tolerance: float) -> Any:
+    """Return `x`, or raise at run time if the run back left the path that it should differentiate."""
+    error = strayed_by(course, response.strayed)
+    return refuse_if(
+        x,
+        ~(error <= tolerance),
+        "Echo: the run back did not keep to the path that it should differentiate. It strayed by {} of the distance "
+        f"that the state moves, more than retrace_tolerance={tolerance:g}. Likely causes: (a) the system is chaotic "
+        "over this time and rounding grew: use Leapfrog(exact=True), float64 or fewer steps; (b) dt is too long; (c) "
+        "coordinates with a large constant offset, which takes up their digits: subtract it; (d) a finite nudge that "
+        "is too strong. Backprop() always applies.",
+        error,
+    )
+
+
+def _check_nudge_strength(x: Any, course: Course, response: Response) -> Any:
     """Return `x`, or raise at run time if the nudges were too strong for the members to tell a derivative.
 
     Of a linear system what the members extrapolate to is the un-nudged state, however far apart they are. Elsewhere it
     misses it, and a reading that is a product of two coordinates is off by the miss over their size. Nudges that leave
     an un-nudged member cannot be judged so.
     """
-    misses, sizes = [], []
-    for ended, about, *ends in zip(response.ended, response.about, z0, final, strict=True):
+    worst = []
+    for ended, about, start, size in zip(response.ended, response.about, course.start, course.sizes(), strict=True):
         apart = _tree.max_abs(_tree.subtract(about, ended))
         unit = jnp.where(apart > 0, apart, jnp.inf)  # coordinates and momenta, each on the scale of their response
-        misses.append(_tree.max_abs(_tree.subtract(ended, ends[0])) / unit)
-        sizes.append(jnp.maximum(*map(_tree.max_abs, ends)) / unit)
-    miss, size = jnp.maximum(*misses), jnp.maximum(*sizes)
-    return eqx.error_if(
+        miss = _tree.max_abs(_tree.subtract(ended, start))
+        bent = (miss > _LEAST_BEND * unit) & (miss > _LARGEST_MISS * _tree.max_abs(size))
+        worst.append(jnp.where(bent, miss / jnp.maximum(_tree.max_abs(size), jnp.finfo(miss.dtype).tiny), 0))
+    return refuse_if(
         x,
-        (miss > _LEAST_BEND) & (miss > _LARGEST_MISS * size),
-        "Echo: the nudge is too strong. The mean of the nudged echoes misses the initial state by more than "
-        f"{_LARGEST_MISS:g} of the size of the state, so that the system does not answer the nudge linearly, and the "
+        jnp.maximum(*worst) > 0,
+        "Echo: the nudge is too strong. The mean of the nudged echoes misses the initial state by {} of the size of "
+        f"the state (limit {_LARGEST_MISS:g}), so that the system does not answer the nudge linearly, and the "
         'gradient is off by tens of percent. Lower beta, or pass beta="auto", which scales it to the cotangents.',
+        jnp.maximum(*worst),
     )
 
 
-def _check_bitwise_retrace(x: Any, z0: State, response: Response, finite: Bool[Array, ""]) -> Any:
-    """Return `x`, or raise at run time if a run back in fixed point is not finite, or ended un-nudged on other bits."""
-    x = eqx.error_if(
+def _check_bitwise_retrace(x: Any, response: Response) -> Any:
+    """Return `x`, or raise at run time if a run back in fixed point met other bits than the free run."""
+    strayed = _tree.max_abs(response.strayed)
+    return refuse_if(
         x,
-        ~finite,
-        "Echo: the gradient is not finite. The run back retraced its path, so most likely the trajectory is chaotic "
-        "over this time and its tangent outgrew the floats. Use fewer steps, or float64.",
-    )
-    return eqx.error_if(
-        x,
-        (distance(response.ended, response.about) == 0) & (distance(z0, response.ended) != 0),
-        "Echo: the run back in fixed point did not return to the initial bits, so it left the path it should "
-        "differentiate. Likely causes: (a) the two compiled programs round the force differently on this "
-        "machine; (b) the kinetic energy is even in the momentum only up to rounding, or the mirror is not a signed "
-        "permutation. Backprop() always applies.",
+        strayed != 0,
+        "Echo: the run back in fixed point did not return to the bits of the free run (it is off by {}), so it left "
+        "the path it should differentiate. Likely causes: (a) the two compiled programs round the force differently "
+        "on this machine; (b) the mirror is not a signed permutation. Backprop() always applies.",
+        strayed,
     )
 
 
@@ -217,44 +271,6 @@ def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool
         turned = _tree.dot(system.mirror(x), system.mirror(y)) - _tree.dot(x, y)
         odd |= (_tree.max_abs(twice) > eps) | (jnp.abs(turned) > eps * _tree.norm(x) * _tree.norm(y))
     return ~odd
-
-
-def readings_are_even(wanted: World, rest: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool_:
-    r"""Return True unless a probe shows that $\partial H/\partial\theta$ changes under time reversal.
-
-    The energy being even is not enough. A parameter whose own energy is odd in the momentum (a wind, a magnetic field,
-    the phase of a hopping amplitude) leaves it even where it happens to be zero, and there an echo reads
-    $\partial H/\partial\theta$ with the other sign. Readings of a system with a mirror are taken in forward time.
-    """
-    if is_mirrored(eqx.combine(wanted, rest).system, z0[0]):
-        return np.True_
-    wanted, rest, z0 = fixed_tree((wanted, rest, z0))
-    if _surely_even(eqx.combine(wanted, rest), z0):
-        return np.True_
-    system = eqx.combine(wanted, rest).system
-    times, inputs = _probe_points(eqx.combine(wanted, rest), steps)
-    chosen = jax.tree.map(lambda u, w: None if w is None else u, inputs, wanted.u, is_leaf=lambda x: x is None)
-    others = jax.tree.map(lambda u, w: u if w is None else None, inputs, wanted.u, is_leaf=lambda x: x is None)
-
-    def measured(occasion: Any, z: State) -> tuple[PyTree, PyTree]:
-        """Return how large each slope is, and how much another in the reversed state."""
-        t, chosen, other = occasion
-
-        def energy(parameters: Any, turned: bool) -> Any:
-            system_, u = eqx.combine(parameters[0], rest.system), eqx.combine(parameters[1], other)
-            function = _energy(system_)
-            return function(t, *time_reversed(system, z), system_.mirror_input(u)) if turned else function(t, *z, u)
-
-        here, there = (jax.grad(energy)((wanted.system, chosen), turned) for turned in (False, True))
-        return jax.tree.map(_tree.max_abs, here), jax.tree.map(_tree.max_abs, _tree.subtract(here, there))
-
-    at = jax.lax.map(lambda x: jax.lax.map(lambda z: measured(x, z), _probes(z0)), (times, chosen, others))
-    sizes, changes = map(jax.tree.leaves, at)
-    largest = _tree.max_abs(sizes)
-    # What is zero but for the rounding of larger slopes tells nothing, nor does what is not a number.
-    limits = [_tree.rounding(z0) * (1e3 * jnp.max(size) + 10 * largest) for size in sizes]
-    odd = [jnp.max(change) > limit for change, limit in zip(changes, limits, strict=True)]
-    return ~jnp.any(jnp.stack([jnp.asarray(False), *odd]))
 
 
 def _probes(z0: State) -> State:
@@ -313,18 +329,6 @@ def mixed_input(world: World, steps: int) -> PyTree:
     return eqx.combine(_tree.scale(1 / total, sums), jax.tree.map(lambda u: u[steps // 2], others))
 
 
-def _check_readings(x: State, wanted: World, rest: World, steps: int, z0: State) -> State:
-    """Return `x`, or raise at run time if an echo would read other slopes than the free run had."""
-    return eqx.error_if(
-        x,
-        ~readings_are_even(wanted, rest, steps, z0),
-        "Echo: the energy is even in the momentum, but not its slope by a parameter or input that is differentiated: "
-        "one whose part of the energy is odd (a wind, a magnetic field, the phase of a complex hopping) and happens to "
-        "be zero here. The echo would read it with the wrong sign. Use Glep(), which then runs the map backward, or "
-        "Backprop(); or do not differentiate by it, or give the system the `mirror` under which its energy is even.",
-    )
-
-
 def check_time_reversal(problem: Problem, z0: State) -> State:
     """Return `z0`, or raise at run time if the system has no time reversal."""
     return eqx.error_if(
@@ -339,13 +343,14 @@ def check_time_reversal(problem: Problem, z0: State) -> State:
 
 @eqx.filter_jit
 def retrace_error(problem: Problem, z0: State) -> Float[Array, ""]:
-    """Return how far an un-nudged echo ends from the initial state, relative to it."""
+    """Return how far an un-nudged echo ends from the initial state, relative to how far each part of it moves."""
     system, n = problem.world.system, problem.steps
-    z = jax.lax.fori_loop(0, n, lambda k, z: problem.step(k, z), z0)
+    _, course = marked_run(problem, z0, marks_of(n, problem.save.stride(n)))
 
     def back(i: Int[Array, ""], z: State) -> State:
         k = n - 1 - i
         return problem.integrator.step(problem.world.at(k), k, z, "echo")
 
-    z = jax.lax.fori_loop(0, n, back, time_reversed(system, z))
-    return distance(z0, time_reversed(system, z))
+    z = jax.lax.fori_loop(0, n, back, time_reversed(system, course.final))
+    apart = _tree.subtract(z0, time_reversed(system, z))
+    return strayed_by(course, jax.tree.map(_tree.max_abs, apart))

@@ -1,19 +1,15 @@
 """Generalized Lagrangian equilibrium propagation: nudge under the dual boundary condition."""
 
-from typing import Any
-
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ..boundary import dual_rows
 from ..integrators import State, World
 from ..nudge import AbstractNudge
 from ._base import AbstractPathGradient, checked_nudge
-from ._echo import checked_cotangents, checked_tolerance, readings_are_even, reversible
-from ._nudged import Response, load_of, nudged_run
-from ._problem import Outcome, Problem
+from ._echo import checked_cotangents, checked_tolerance, way_back
+from ._nudged import nudged_run
+from ._problem import Course, Outcome, Problem
 from ._two_point import Condition, Nodes, TwoPoint, TwoPointNewton, condition_bars, ends, nudged_path
 
 
@@ -58,21 +54,10 @@ class Glep(AbstractPathGradient):
     def prepared(self, problem: Problem, z0: State) -> State:
         return z0
 
-    def read_run(self, wanted: Problem, rest: Problem, z0: State, final: State, bar: Outcome) -> tuple[Problem, State]:
+    def read_run(self, wanted: Problem, rest: Problem, course: Course, bar: Outcome) -> tuple[Problem, State]:
         problem: Problem = eqx.combine(wanted, rest)
-        load = load_of(problem, z0, final, bar)
-
-        def nudged(direction: Any) -> Response:
-            return nudged_run(wanted, rest, final, bar, self.nudge, direction, load)
-
-        # The same nudged path either way; where the machine can run it forward that is what is done.
-        forward = reversible(problem.world, problem.steps, z0)
-        forward &= readings_are_even(wanted.world, rest.world, problem.steps, z0)
-        if isinstance(forward, np.bool_):
-            response = nudged("echo")
-        else:
-            response = jax.lax.cond(forward, lambda: nudged("echo"), lambda: nudged("backward"))
-        return checked_cotangents(problem, z0, final, response, self)
+        response = nudged_run(wanted, rest, course, bar, self.nudge, way_back(problem, course.start))
+        return checked_cotangents(problem, course, response, self)
 
     def read_path(
         self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton

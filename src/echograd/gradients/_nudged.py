@@ -1,5 +1,7 @@
 """The nudged run of a causal problem: forward, backward, or as an echo."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -10,9 +12,10 @@ from jaxtyping import Array, Float, Int, PyTree
 from .. import _tree
 from .._energy import derivatives
 from .._loops import summed
-from ..integrators import Direction, State, World, is_mirrored, sign, time_reversed
-from ..nudge import AbstractNudge
-from ._problem import Outcome, Problem, index
+from ..integrators import Direction, State, World, sign, time_reversed
+from ..nudge import AbstractNudge, Infinitesimal
+from ._problem import Course, Outcome, Problem, index, repeated
+from ._save import SaveFunction
 
 
 class Response(eqx.Module):
@@ -21,15 +24,19 @@ class Response(eqx.Module):
     Attributes:
         readings: d/dβ of the readings, in the tree of the problem, with `None` for what was not wanted.
         state: d/dβ of the state at the far end, in forward time.
+        strayed: for every leaf of the state, by how much the run left the free path, summed over the stretches.
+        growth: the largest response at a mark, relative to the state and to the load; zero for finite nudges.
         ended: the best estimate of the un-nudged state there, in forward time.
         about: that estimate displaced by its uncertainty: as far as the members are apart.
         beta: strength of the nudge.
-        load: total size of the nudges.
+        load: total size of the nudges relative to the state, per unit of strength.
         ensemble: the members at the far end.
     """
 
     readings: Problem
     state: State
+    strayed: State
+    growth: Float[Array, ""]
     ended: State
     about: State
     beta: Float[Array, ""]
@@ -40,19 +47,21 @@ class Response(eqx.Module):
 def nudged_run(
     wanted: Problem,
     rest: Problem,
-    start: State,
+    course: Course,
     bar: Outcome,
     nudge: AbstractNudge,
     direction: Direction,
-    load: Float[Array, ""],
 ) -> Response:
     r"""Run the problem once more from one end, nudged with strength β, and take d/dβ of what is read on the way.
 
     The nudged energy is $H - \beta c$: passing node $k$ adds $\beta \bar y_k$ to the momentum and takes
-    $\beta \bar y^p_k$ from the coordinates; run backward, it undoes this. `start` is the free state at the end where
-    the run begins, in forward time: node 0 going forward, node N otherwise. `wanted` and `rest` are the two halves of
-    the problem: the leaves that are read, and the others. `bar` holds the cotangents of the outcome, with `None` for
-    what no loss depends on. Nothing is kept but the ensemble and the sums.
+    $\beta \bar y^p_k$ from the coordinates; run backward, it undoes this. Going forward the run starts at node 0,
+    otherwise at node N. `wanted` and `rest` are the two halves of the problem: the leaves that are read, and the
+    others. `bar` holds the cotangents of the outcome, with `None` for what no loss depends on. Nothing is kept but the
+    ensemble and the sums.
+
+    The un-nudged state that an infinitesimal nudge carries is put back to the free run at every mark of the course, so
+    rounding errors grow from one mark to the next only.
     """
     problem: Problem = eqx.combine(wanted, rest)
     n, forward = problem.steps, direction == "forward"
@@ -88,12 +97,7 @@ def nudged_run(
 
     def step(k: Int[Array, ""], z: State) -> tuple[State, World]:
         """Take step `k`, reading what the action says of the parameters where the free run went."""
-        asked = wanted.world.at(k), rest.world.at(k), k
-        after, reading = problem.integrator.read(*asked, z, direction)
-        if direction == "echo" and is_mirrored(problem.world.system, z[0]):
-            # Seen in the mirror one site's parameter is another's: the energy is the same, its slope is not.
-            _, reading = problem.integrator.read(*asked, in_forward_time(z), "backward")
-        return after, reading
+        return problem.integrator.read(wanted.world.at(k), rest.world.at(k), k, z, direction)
 
     def advance(i: Int[Array, ""], carry: Any) -> Any:
         """Nudge the node that the run has reached, and take the step that follows."""
@@ -109,12 +113,36 @@ def nudged_run(
         world = _tree.add(pushing.world, stepping.without_inputs())
         return (ensemble, _tree.put(du, k, stepping.u)), eqx.tree_at(lambda x: x.world, pushing, world)
 
-    start = in_forward_time(start)  # an involution: it goes both ways
-    beta = nudge.strength(start, load, n)
+    load = load_of(problem, course, bar)
+    start = in_forward_time(course.start if forward else course.final)  # an involution: it goes both ways
+    beta = jax.lax.stop_gradient(nudge.strength(start, load, n))
     ensemble = nudge.start(start)
     if bar.final is not None and not forward:
         ensemble, _ = nudge.advance(beta, terminal, ensemble)
-    (ensemble, du), total = summed(advance, n, (ensemble, _tree.zeros_like(wanted.world.u)))
+
+    # Stretches from mark to mark; what has marks to be put back to is infinitesimally nudged.
+    held = isinstance(nudge, Infinitesimal) and not forward
+    marks = course.marks if held else (0,)
+    bounds = jnp.asarray((*marks, n), jnp.int32)
+
+    def stretch(i: Any, carry: Any) -> Any:
+        ensemble, du, total, strayed, growth = carry
+        j = len(marks) - 1 - i
+        first, steps = (index(0), n) if len(marks) == 1 else (n - bounds[j + 1], bounds[j + 1] - bounds[j])
+        (ensemble, du), more = summed(lambda i, carry: advance(first + i, carry), steps, (ensemble, du))
+        if isinstance(nudge, Infinitesimal) and held:
+            found, there = in_forward_time(nudge.retraced(ensemble)[0]), _tree.take(course.states, j)
+            strayed = jax.tree.map(lambda s, a, b: s + _tree.max_abs(a - b), strayed, found, there)
+            moved = jax.tree.map(lambda x, size: _tree.max_abs(x) / size, ensemble[1], sizes)
+            growth = jnp.maximum(growth, _tree.max_abs(moved).astype(growth.dtype))
+            ensemble = nudge.put_back(ensemble, in_forward_time(there))
+        return ensemble, du, _tree.add(total, more), strayed, growth
+
+    sizes = _filled(_tree.fixed(course).sizes())
+    nothing = jax.tree.map(lambda x: jnp.zeros((), x.dtype), start)
+    carry = ensemble, _tree.zeros_like(wanted.world.u), _tree.zeros_like(lasting), nothing, jnp.zeros_like(load)
+    ensemble, du, total, strayed, growth = repeated(len(marks), stretch, carry)
+    growth = jnp.where(load > 0, growth / jnp.where(load > 0, load * beta.astype(load.dtype), 1), 0)
     last = index(n if forward else 0)
     ensemble, pushing = nudge.advance(beta, lambda beta, z: visit(last, beta, z), ensemble)
     if bar.final is not None and forward:
@@ -122,8 +150,18 @@ def nudged_run(
 
     readings = eqx.tree_at(lambda x: x.world.u, _tree.add(total, pushing), du, is_leaf=lambda x: x is None)
     ended, about = nudge.retraced(ensemble)
+    if not held:
+        # Only nudged runs were made: as far as they are apart from their mean counts as their uncertainty.
+        strayed = jax.tree.map(
+            lambda a, b, c: jnp.maximum(_tree.max_abs(a - b) - _tree.max_abs(b - c), 0),
+            course.start,
+            in_forward_time(ended),
+            in_forward_time(about),
+        )
     state = in_forward_time(nudge.response(beta, ensemble))
-    return Response(readings, state, in_forward_time(ended), in_forward_time(about), beta, load, ensemble)
+    return Response(
+        readings, state, strayed, growth, in_forward_time(ended), in_forward_time(about), beta, load, ensemble
+    )
 
 
 def share_of(bar: Outcome, problem: Problem, k: Int[Array, ""], z: State) -> Float[Array, ""]:
@@ -153,19 +191,77 @@ def _by_strength_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
     return _by_strength(beta, x), dbeta.astype(x.dtype) * x + _by_strength(beta, dx)
 
 
-def load_of(problem: Problem, first: State, last: State, bar: Outcome) -> Float[Array, ""]:
-    """Return the total size of the nudges, ∑ₖ ‖∂C/∂zₖ‖; the running cost is gauged at the two ends."""
-    total = jnp.zeros((), problem.world.h.dtype)
+def load_of(problem: Problem, course: Course, bar: Outcome) -> Float[Array, ""]:
+    r"""Return the total size of the nudges relative to the state, $\sum_k (|\bar y_k|/P + |\bar y^p_k|/Q)$.
+
+    $Q$ and $P$ are the sizes of coordinates and momenta along the path, leaf by leaf, and $|\cdot|$ is the largest
+    entry. It is in units of 1/β: a power of two in the units of anything is the same power of two in the load. Running
+    costs and functions of the nodes are gauged at the marks.
+    """
+    problem, course, bar = _tree.fixed((problem, course, bar))
+    dtype = problem.world.h.dtype
+    q_sizes, p_sizes = _filled(course.sizes())
+    receiving = p_sizes, q_sizes  # cotangents of coordinates kick momenta
+
+    def relative(kick: Any, sized: Callable[[Array], Array] = _tree.max_abs) -> Float[Array, ""]:
+        """Return the size of a kick in units of what it kicks; what is not zero is not taken for zero."""
+
+        def part(y: Array | None, size: Array) -> Array | None:
+            if y is None:
+                return None
+            info, there = jnp.finfo(dtype), sized(y)
+            ratio = jnp.clip(there.astype(dtype) / size.astype(dtype), info.tiny, info.max)
+            return jnp.sum(jnp.where(there > 0, ratio, jnp.zeros_like(ratio)))
+
+        return _tree.sum_of(jax.tree.map(part, kick, receiving, is_leaf=_is_none))
+
+    def gauged(share: Callable[[Any, State], Array]) -> Float[Array, ""]:
+        """Return the largest relative kick of an action at a mark."""
+        nodes = jnp.asarray((*course.marks, problem.steps), jnp.int32)
+        states = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), course.states, course.final)
+        return jnp.max(jax.lax.map(lambda x: relative(jax.grad(share, 1)(*x)), (nodes, states)))
+
+    total = jnp.zeros((), dtype)
     if bar.final is not None:
-        total += _tree.norm(bar.final)
-    if bar.saved is not None:
-        rows = [jnp.sum(jnp.abs(x) ** 2, axis=tuple(range(1, x.ndim))) for x in jax.tree.leaves(bar.saved)]
-        total += jnp.sum(jnp.sqrt(_tree.sum_of(rows)))
+        total += relative(bar.final)
+    if bar.saved is not None and isinstance(problem.save, SaveFunction):
+        rows = [
+            _row_sizes(x) / jnp.maximum(_tree.max_abs(x), jnp.finfo(x.dtype).tiny) for x in jax.tree.leaves(bar.saved)
+        ]
+        rows = functools.reduce(jnp.maximum, [x.astype(dtype) for x in rows])
+        strongest = _tree.take(bar.saved, jnp.argmax(rows))
+        total += jnp.sum(rows) * gauged(lambda k, z: paired(strongest, problem.observe(k, z)))
+    elif bar.saved is not None:
+        total += relative(bar.saved, _row_sizes)
     if bar.cost is not None and problem.cost is not None:
-        ends = [(index(0), first), (index(problem.steps), last)]
-        slopes = [_tree.norm(jax.grad(problem.running_cost, 1)(k, z)) for k, z in ends]
-        total += (problem.steps + 1) * jnp.abs(bar.cost) * jnp.maximum(*slopes)
+        total += (problem.steps + 1) * jnp.abs(bar.cost) * gauged(problem.running_cost)
     return total
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
+
+
+def _row_sizes(x: Array) -> Float[Array, " rows"]:
+    """Return the largest absolute value of every row."""
+    return jnp.max(jnp.abs(x), axis=tuple(range(1, x.ndim)), initial=0)
+
+
+def _least(x: Array) -> Any:
+    return jnp.finfo(x.dtype).tiny
+
+
+def _filled(sizes: State) -> State:
+    """Return the sizes, with those of other leaves where one is zero: of its part, or else of the other part."""
+    parts = [_tree.max_abs(x) for x in sizes]
+    both = jnp.maximum(*parts)
+    both = jnp.where(both > 0, both, 1)
+    parts = [jnp.where(part > 0, part, both) for part in parts]
+    filled = [
+        jax.tree.map(lambda x, p=p: jnp.where(x > 0, x, p.astype(x.dtype)), x)
+        for x, p in zip(sizes, parts, strict=True)
+    ]
+    return filled[0], filled[1]
 
 
 def paired(bars: PyTree, values: PyTree) -> Float[Array, ""]:
@@ -173,18 +269,3 @@ def paired(bars: PyTree, values: PyTree) -> Float[Array, ""]:
     return _tree.sum_of(
         jax.tree.map(lambda b, v: None if b is None else jnp.sum(b * v), bars, values, is_leaf=lambda x: x is None)
     )
-
-
-def distance(a: State, b: State) -> Float[Array, ""]:
-    """Return the largest distance of two states relative to the size of the first, coordinates and momenta apart.
-
-    A part of the state that is zero is measured on the scale of the other.
-    """
-    sizes = [_tree.max_abs(x) for x in a]
-    largest = jnp.maximum(*sizes)
-    largest = jnp.where(largest > 0, largest, 1)
-    errors = [
-        _tree.max_abs(_tree.subtract(x, y)) / jnp.where(size > 0, size, largest)
-        for x, y, size in zip(a, b, sizes, strict=True)
-    ]
-    return jnp.maximum(*errors)

@@ -6,15 +6,17 @@ import equinox as eqx
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
+from .._refusal import refuse_if
 from ..integrators import State, World
 from ..nudge import AbstractNudge
 from ..systems import Dissipative
 from ._base import AbstractGradient
 from ._nudged import load_of, share_of
-from ._problem import Outcome, Problem, finite, free_run, index
+from ._problem import Course, Outcome, Problem, finite, finite_cotangents, free_run, index, marks_of
 from ._save import AbstractSave
 from ._two_point import Convergence, Nodes, TwoPoint, TwoPointNewton
 
@@ -23,7 +25,8 @@ class Reciprocal(AbstractGradient):
     r"""Drive the same lossy machine, at rest, with the reversed error; overlap its path with the recorded one.
 
     For `Dissipative` systems that are linear and reciprocal, with any damping. The machine starts at rest without its
-    inputs, takes the steps $k = N-1 \dots 0$ (explicit time dependence so reversed), and is hit at node $k$ by
+    inputs, is driven so weakly that it is linear, takes the steps $k = N-1 \dots 0$ (explicit time dependence so
+    reversed), and is hit at node $k$ by
 
     $$a \leftarrow a + \bar y^p_k, \qquad \pi \leftarrow \pi + \bar y_k - D^{\sf T} \bar y^p_k$$
 
@@ -54,8 +57,8 @@ class Reciprocal(AbstractGradient):
             E/\partial\theta$ with $E = \tfrac12 W$ of each record with itself. Exact at any $\beta$ with
             `Symmetric(beta)`. It needs constant coefficients, and sees changes of parameters only that keep reciprocity
             (of a matrix its symmetric part).
-        tolerance: largest accepted relative violation of linearity and reciprocity, measured at every step; by default
-            the square root of the rounding unit.
+        tolerance: largest accepted relative violation of linearity and reciprocity, measured at every step, entry by
+            entry; by default 10⁴ rounding units.
 
     Raises:
         TypeError: on systems that are not `Dissipative`.
@@ -123,19 +126,24 @@ class SaveStates(AbstractSave):
         return (q, p), None if self.nothing else self.save.observe(t, q, p)
 
 
-class Undriven(Dissipative):
-    """A system at rest without its inputs: the forces that vanish with the coordinates are left."""
+class AtRest(Dissipative):
+    """A system without its inputs, linearised about rest: the machine at amplitudes so small that it is linear."""
 
     system: Dissipative
 
     def inertia(self, v: PyTree) -> PyTree:
-        return self.system.inertia(v)
+        return _linear(self.system.inertia, v)
 
     def friction(self, v: PyTree) -> PyTree:
-        return self.system.friction(v)
+        return _linear(self.system.friction, v)
 
     def force(self, t: Any, q: PyTree, u: Any) -> PyTree:
-        return _tree.subtract(self.system.force(t, q, u), self.system.force(t, _tree.zeros_like(q), u))
+        return _linear(lambda q: self.system.force(t, q, u), q)
+
+
+def _linear(f: Any, x: PyTree) -> PyTree:
+    """Return the derivative of a map at zero, applied to `x`."""
+    return jax.jvp(f, (_tree.zeros_like(x),), (x,))[1]
 
 
 @eqx.filter_custom_vjp
@@ -161,17 +169,18 @@ def _backward(
     residuals: Any, bar: Outcome, perturbed: PyTree, arguments: tuple[Problem, State], gradient: Reciprocal
 ) -> PyTree:
     del perturbed  # this copy may have been traced
-    problem, z0 = arguments
+    problem, _ = arguments
     nodes, perturbed = residuals
     wanted, rest = eqx.partition(problem, _tree.from_shapes(perturbed))
     kicks, sharing = _kicks(wanted, rest, nodes, bar)
     if gradient.nudge is None:
         reading, state = _overlapped(wanted, rest, nodes, kicks)
     else:
-        load = load_of(problem, z0, _tree.take(nodes, -1), bar)
-        reading, state = _contrasted(wanted, rest, nodes, kicks, gradient.nudge, load)
+        marks = marks_of(problem.steps, 1)
+        course = Course(marks, *(jax.tree.map(lambda x, k=k: x[k], nodes) for k in (np.asarray(marks), -1)))
+        reading, state = _contrasted(wanted, rest, nodes, kicks, gradient.nudge, load_of(problem, course, bar))
     bars = _tree.add(sharing, reading), state
-    return _check_reciprocity(bars, problem, nodes[0], gradient) if problem.throw else bars
+    return finite_cotangents(_check_reciprocity(bars, problem, nodes[0], gradient)) if problem.throw else bars
 
 
 def _kicks(wanted: Problem, rest: Problem, nodes: State, bar: Outcome) -> tuple[State, Problem]:
@@ -212,10 +221,10 @@ def twist_of(system: Dissipative, like: PyTree) -> Twist:
     return Twist(matrix, jnp.linalg.inv(matrix))
 
 
-def dense(f: Any, like: PyTree) -> Float[Array, "n n"]:
-    """Return the Jacobian at zero of a map between trees shaped `like` this, on flat coordinates."""
-    zero, unravel = jax.flatten_util.ravel_pytree(_tree.zeros_like(like))
-    return jax.jacfwd(lambda x: _tree.flat(f(unravel(x))))(zero)
+def dense(f: Any, like: PyTree, at: PyTree = None) -> Float[Array, "n n"]:
+    """Return the Jacobian of a map between trees shaped `like` this, on flat coordinates, at zero or another point."""
+    flat, unravel = jax.flatten_util.ravel_pytree(_tree.zeros_like(like) if at is None else at)
+    return jax.jacfwd(lambda x: _tree.flat(f(unravel(x))))(flat)
 
 
 def _apply(matrix: Float[Array, "n n"], x: PyTree) -> PyTree:
@@ -262,13 +271,13 @@ def _overlapped(wanted: Problem, rest: Problem, nodes: State, kicks: State) -> t
     problem: Problem = eqx.combine(wanted, rest)
     system, path = problem.world.system, nodes[0]
     twist = twist_of(system, _tree.take(path, 0))
-    undriven = eqx.tree_at(lambda w: w.system, problem.world, Undriven(system))
+    linear = eqx.tree_at(lambda w: w.system, problem.world, AtRest(system))
 
     def body(carry: Any, row: Any) -> tuple[Any, PyTree]:
         machine, total = carry
         k, q0, q1, kick = row
         machine = _tree.add(machine, _hits(system, twist, kick))
-        moved = problem.integrator.step(undriven.at(k), k, machine)
+        moved = problem.integrator.step(linear.at(k), k, machine)
         field = twist.undone(machine[0]), twist.undone(moved[0])
         reading = _reading(wanted.world.at(k), rest.world.at(k), lambda w: _pairing(w, k, field, (q0, q1)))
         return (moved, _tree.add(total, reading.without_inputs())), reading.u
@@ -310,7 +319,7 @@ def _contrasted(
         readings = jax.lax.scan(read, start, (k, path, jax.tree.map(lambda x: x[::-1], path)))
         return _tree.add(z, _tree.scale(beta, _tree.take(hits, -1))), readings
 
-    beta = nudge.strength(z0, load, n)
+    beta = jax.lax.stop_gradient(nudge.strength(z0, load, n))
     ensemble, (total, du) = nudge.advance(beta, pushed, nudge.start(z0))
     state = _initial_bars(system, twist, nudge.response(beta, ensemble))
 
@@ -374,8 +383,27 @@ class Reciprocity(eqx.Module):
 
 def relative(x: Array, *scales: Array) -> Float[Array, ""]:
     """Return the size of `x` on a scale, the sum of the sizes of others; zero on nothing is zero."""
-    scale = sum((jnp.linalg.norm(s) for s in scales), jnp.zeros((), x.dtype))
-    return jnp.linalg.norm(x) / jnp.where(scale == 0, 1, scale)
+    scale = sum((_tree.norm(s) for s in scales), jnp.zeros((), x.dtype))
+    return _tree.norm(x) / jnp.where(scale == 0, 1, scale)
+
+
+def _by_entry(x: Array, scale: Array) -> Float[Array, ""]:
+    """Return the largest ratio of an entry of `x` and that of a scale; zero on nothing is zero."""
+    return jnp.max(jnp.abs(x) / jnp.where(scale == 0, 1, scale), initial=0)
+
+
+def _nonlinearity(f: Any, matrix: Float[Array, "n n"], x: Float[Array, " n"], unravel: Any) -> Float[Array, ""]:
+    """Return by how much a map is not the matrix at a point: its value, every entry on its own scale, or its slope."""
+    zero = f(unravel(jnp.zeros_like(x)))
+    value, linear = f(unravel(x)), matrix @ x
+    scale = jnp.abs(value) + jnp.abs(zero) + jnp.abs(matrix) @ jnp.abs(x)
+    return jnp.maximum(_by_entry(value - zero - linear, scale), _asymmetry(dense(f, unravel(x), unravel(x)), matrix))
+
+
+def _asymmetry(a: Float[Array, "n n"], b: Float[Array, "n n"]) -> Float[Array, ""]:
+    """Return by how much two matrices of couplings differ, every entry on the scale of its row and its column."""
+    rows = jnp.sqrt(jnp.max(jnp.abs(a) + jnp.abs(b), axis=1, initial=0))
+    return _by_entry(a - b, rows[:, None] * rows[None])
 
 
 def reciprocity(problem: Problem, path: PyTree) -> Reciprocity:
@@ -388,27 +416,27 @@ def reciprocity(problem: Problem, path: PyTree) -> Reciprocity:
     steps = jax.vmap(_tree.flat)(path)
 
     def violation(x: Float[Array, "n n"]) -> Float[Array, ""]:
+        if type(system).twisted is Dissipative.twisted:
+            return _asymmetry(x, x.T)
         return relative(x @ twist - twist @ x.T, x) / jnp.linalg.norm(twist, 2)
 
-    def stiffness(k: Int[Array, ""]) -> tuple[Any, Float[Array, "n n"], Float[Array, " n"]]:
+    def force_at(k: Int[Array, ""]) -> Any:
         t = world.t0 + (k.astype(world.h.dtype) + 0.5) * world.h
-        force = lambda q: _tree.flat(system.force(t, q, world.at(k).u))  # noqa: E731
-        return force, -dense(force, q0), force(_tree.zeros_like(q0))
+        return lambda q: _tree.flat(system.force(t, q, world.at(k).u))
 
-    first = stiffness(index(0))[1]
+    first = -dense(force_at(index(0)), q0)
 
     def body(worst: Any, row: Any) -> tuple[Any, None]:
         k, x, y = row
-        force, matrix, source = stiffness(k)
-        middle, v = 0.5 * (x + y), (y - x) / world.h
-        total = force(unravel(middle))
-        bent = relative(total - source + matrix @ middle, total, source, matrix @ middle)
-        found = []
-        for f, linear in ((system.friction, damping), (system.inertia, mass)):
-            there = _tree.flat(f(unravel(v)))
-            found.append(relative(there - linear @ v, there, linear @ v))
-        drift = relative(matrix - first, first, matrix)
-        now = jnp.stack([bent, jnp.max(jnp.stack(found)), violation(matrix), drift])
+        force, v = force_at(k), (y - x) / world.h
+        matrix = -dense(force, q0)
+        bent = _nonlinearity(force, -matrix, 0.5 * (x + y), unravel)
+        flat = lambda f: lambda v: _tree.flat(f(v))  # noqa: E731
+        friction = _nonlinearity(flat(system.friction), damping, v, unravel)
+        inertia = _nonlinearity(flat(system.inertia), mass, v, unravel)
+        now = jnp.stack(
+            [bent, jnp.maximum(friction, inertia), violation(matrix), relative(matrix - first, first, matrix)]
+        )
         return jnp.maximum(worst, now), None
 
     k = jnp.arange(problem.steps, dtype=jnp.int32)
@@ -417,34 +445,47 @@ def reciprocity(problem: Problem, path: PyTree) -> Reciprocity:
     return Reciprocity(worst[0], worst[1], violation(mass), violation(damping), worst[2], worst[3], skewness)
 
 
+def reciprocal_tolerance(dtype: Any) -> float:
+    """Return the largest relative violation of linearity and reciprocity that is taken for rounding."""
+    return 1e4 * float(jnp.finfo(dtype).eps)
+
+
 def _check_reciprocity(x: Any, problem: Problem, path: PyTree, gradient: Reciprocal) -> Any:
     """Return `x`, or raise at run time if the system is not one that the gradient is exact on."""
     found = reciprocity(problem, path)
     tolerance = gradient.tolerance
     if tolerance is None:
-        tolerance = float(jnp.finfo(found.mass.dtype).eps) ** 0.5
-    x = eqx.error_if(
+        tolerance = reciprocal_tolerance(found.mass.dtype)
+    nonlinearity = jnp.maximum(found.forces, found.friction)
+    x = refuse_if(
         x,
-        ~(jnp.maximum(found.forces, found.friction) <= tolerance),
-        "Reciprocal: the system is nonlinear, so the error field is not a motion of the machine itself, and with a "
+        ~(nonlinearity <= tolerance),
+        f"Reciprocal: the system is nonlinear (relative deviation {{}}, tolerance {tolerance:.1g}), "
+        "so the error field is not a motion of the machine itself, and with a "
         "general damping no change of drive or initial state makes it one: proven impossible on the same hardware. "
         "Where the damping is in proportion to the mass use Echo() on MassDamped(system, rate); without any, Echo() on "
         "the Hamiltonian; else Backprop().",
+        nonlinearity,
     )
     asymmetry = jnp.maximum(jnp.maximum(found.mass, found.damping), found.stiffness)
-    x = eqx.error_if(
+    x = refuse_if(
         x,
         ~(asymmetry <= tolerance),
-        "Reciprocal: the system is not reciprocal: its mass, damping or stiffness matrix is not symmetric (S M^T S^-1 "
+        f"Reciprocal: the system is not reciprocal (relative asymmetry {{}}, tolerance {tolerance:.1g}): "
+        "its mass, damping or stiffness matrix is not symmetric (S M^T S^-1 "
         "= M and so on, with its twist S), so the machine answers the reversed error with another field than the "
         "wanted one. Make the matrices symmetric, declare the `twisted` map S under which they are (diagnose looks for "
         "one), or use Backprop().",
+        asymmetry,
     )
     if gradient.nudge is None:
         return x
-    return eqx.error_if(
+    change = jnp.maximum(found.drift, found.skewness)
+    return refuse_if(
         x,
-        ~(jnp.maximum(found.drift, found.skewness) <= tolerance),
+        ~(change <= tolerance),
         "Reciprocal: the contrastive form pairs a record with itself, so the stiffness must not change in time and a "
-        "twist must be symmetric, S = S^T. Use Reciprocal() without a nudge, which replays time dependence reversed.",
+        "twist must be symmetric, S = S^T; the relative deviation is {}. Use Reciprocal() without a nudge, which "
+        "replays time dependence reversed.",
+        change,
     )

@@ -13,8 +13,8 @@ from ..boundary import omega
 from ..integrators import State, World
 from ..nudge import AbstractNudge
 from ._base import AbstractPathGradient, checked_nudge
-from ._nudged import load_of, nudged_run
-from ._problem import Outcome, Problem, free_run
+from ._nudged import nudged_run
+from ._problem import Course, Outcome, Problem, finite_cotangents, free_run
 from ._two_point import (
     Condition,
     Nodes,
@@ -61,9 +61,9 @@ class SameBoundary(AbstractPathGradient):
     def prepared(self, problem: Problem, z0: State) -> State:
         return z0
 
-    def read_run(self, wanted: Problem, rest: Problem, z0: State, final: State, bar: Outcome) -> tuple[Problem, State]:
-        problem: Problem = eqx.combine(wanted, rest)
-        response = nudged_run(wanted, rest, z0, bar, self.nudge, "forward", load_of(problem, z0, final, bar))
+    def read_run(self, wanted: Problem, rest: Problem, course: Course, bar: Outcome) -> tuple[Problem, State]:
+        problem, z0 = eqx.combine(wanted, rest), course.start
+        response = nudged_run(wanted, rest, course, bar, self.nudge, "forward")
         bars = response.readings, _tree.zeros_like(z0)
         if self.correct:
 
@@ -78,7 +78,8 @@ class SameBoundary(AbstractPathGradient):
             bars = eqx.tree_at(lambda p: p.world, response.readings, world), start
         if not problem.throw:
             return bars
-        return self.nudge.check(bars, response.beta, response.ensemble, response.load, problem.steps)
+        bars = self.nudge.check(bars, response.beta, response.ensemble, response.load, problem.steps)
+        return finite_cotangents(bars)
 
     def read_path(
         self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton

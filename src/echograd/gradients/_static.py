@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .. import _tree
 from .._energy import reading
-from ..nudge import AbstractNudge
+from ..nudge import AbstractNudge, relative_load
 from ..relaxation import AbstractRelaxation, Equilibrium, Landscape, only, rest, resting, symmetric
 from ._base import checked_nudge
 
@@ -167,7 +167,7 @@ def nudged_rest(
     tolerance = relaxation.tolerance_for(dtype)
     # The tolerance sets how well a state of rest is known. Nudges count in steps: those whose rounding piles up to it.
     steps = max(1, round((tolerance / float(jnp.finfo(dtype).eps)) ** 2))
-    beta = nudge.strength(state, _tree.norm(cotangent), steps)
+    beta = jax.lax.stop_gradient(nudge.strength(state, _load(landscape, state, cotangent), steps))
 
     def pushed(beta: Float[Array, ""], s: PyTree) -> tuple[PyTree, Landscape]:
         tilted = landscape.loaded(jax.tree.map(lambda c: _scaled(beta, c), cotangent))
@@ -191,6 +191,17 @@ def nudged_rest(
     # Where bounds hold all that is pushed, nothing moves and nothing is lost.
     moving = _tree.norm(only(landscape.free(state, landscape.force(state)), cotangent))
     return nudge.check(total, beta, ensemble, moving, steps) if landscape.throw else total
+
+
+def _load(landscape: Landscape, state: PyTree, cotangent: PyTree) -> Float[Array, ""]:
+    """Return by how much of itself the state answers the nudge per unit of strength, by its stiffness along it."""
+    landscape, state, cotangent = _tree.fixed((landscape, state, cotangent))
+    size = _tree.norm(cotangent)
+    direction = _tree.scale(1 / jnp.where(size > 0, size, 1), cotangent)
+    curved = jax.jvp(jax.grad(landscape.value), (state,), (direction,))[1]
+    stiffness = jnp.abs(_tree.dot(direction, curved))
+    sound = (stiffness > 0) & jnp.isfinite(stiffness)
+    return relative_load(size / jnp.where(sound, stiffness, 1), state)
 
 
 def _scaled(beta: Array, c: Array) -> Array:

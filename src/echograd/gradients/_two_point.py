@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from .. import _bordered, _tree
 from ..boundary import omega
 from ..integrators import State, World
-from ..nudge import AbstractNudge, Infinitesimal
+from ..nudge import AbstractNudge, Infinitesimal, relative_load
 from ._problem import Outcome, Problem, finite
 
 Nodes = Float[Array, "N+1 2n"]
@@ -317,7 +317,7 @@ def nudged_path(
         return found, (problem.read(wanted, rest, found, kicks), ends(found, kicks))
 
     load = jnp.sum(jnp.linalg.norm(bars, axis=1))
-    beta = nudge.strength(x[0], load, problem.problem.steps)
+    beta = nudge.strength(x[0], relative_load(load, x[0]), problem.problem.steps)
     ensemble, (readings, at_ends) = nudge.advance(beta, pushed, nudge.start(x))
     if problem.problem.throw:
         steps = problem.problem.steps

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .. import _tree
 from ..integrators import State
-from ..nudge import AbstractFiniteNudge, AbstractNudge, Infinitesimal
+from ..nudge import AbstractFiniteNudge, AbstractNudge, Infinitesimal, relative_load
 from ._kernel import scan
 from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide
 from ._rows import product, reshaped
@@ -237,7 +237,7 @@ class StepByStep(AbstractMotion):
         return self.nudge.start(z)
 
     def strength(self, z: State, load: Float[Array, ""], steps: int) -> Any:
-        return self.nudge.strength(z, load, steps)
+        return self.nudge.strength(z, relative_load(load, z), steps)
 
     def respond(self, beta: Any, nudged: PyTree, path: Any, drive: Wide, push: Wide) -> tuple[PyTree, PyTree, Wide]:
         params, static = eqx.partition(self.oscillators, eqx.is_inexact_array)

@@ -1,6 +1,6 @@
 """Nudges: the ways of taking d/dβ of an echo."""
 
-from ._base import AbstractNudge as AbstractNudge
+from ._base import AbstractNudge as AbstractNudge, relative_load as relative_load
 from ._finite import (
     AbstractFiniteNudge as AbstractFiniteNudge,
     OneSided as OneSided,

@@ -5,7 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
+
+from .. import _tree
 
 Pushed = Callable[[Float[Array, ""], PyTree], tuple[PyTree, PyTree]]
 
@@ -19,7 +22,10 @@ class AbstractNudge(eqx.Module):
 
     @abc.abstractmethod
     def strength(self, z: PyTree, load: Float[Array, ""], steps: int) -> Float[Array, ""]:
-        """Return β for a run of `steps` steps that starts at `z` under nudges of total size `load`."""
+        """Return β for a run of `steps` steps of states like `z`.
+
+        `load` is the total size of the nudges per unit of β, relative to the size of the state.
+        """
 
     @abc.abstractmethod
     def start(self, z: PyTree) -> PyTree:
@@ -38,5 +44,22 @@ class AbstractNudge(eqx.Module):
         """Return the best estimate of the un-nudged state, and that estimate displaced by its uncertainty."""
 
     @abc.abstractmethod
-    def check(self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int) -> Any:
-        """Return `x` unchanged, or raise at run time where the nudge is lost in rounding."""
+    def check(
+        self,
+        x: Any,
+        beta: Float[Array, ""],
+        ensemble: PyTree,
+        load: Float[Array, ""],
+        steps: int,
+        sizes: PyTree = None,
+    ) -> Any:
+        """Return `x` unchanged, or raise at run time where the nudge is lost in rounding.
+
+        `sizes` are those of the leaves of the state along the path, by default those of the last state.
+        """
+
+
+def relative_load(load: Float[Array, ""], z: PyTree) -> Float[Array, ""]:
+    """Return a total size of nudges relative to a state; zero counts as one."""
+    size = _tree.norm(z)
+    return load / jnp.where(size > 0, size, 1).astype(load.dtype)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .. import _tree
+from .._refusal import refuse_if
 from ._base import AbstractNudge, Pushed
 
 Strength = float | Float[Array, ""] | Literal["auto"]
@@ -38,14 +39,13 @@ def check_strength(name: str, beta: Any, what: str = "beta") -> Any:
 def balanced_strength(z: PyTree, load: Float[Array, ""], noise: Any, power: int) -> Float[Array, ""]:
     r"""Return the strength at which the truncation error $\delta^{power}$ and the noise error noise/δ are alike.
 
-    δ is the size of the response relative to that of the state `z`, and `noise` that of the noise.
+    δ is the size of the response relative to that of the state, β times the load, and `noise` that of the noise.
     """
     dtype = jax.tree.leaves(z)[0].dtype
     delta = jnp.asarray(noise, dtype) ** (1 / (power + 1))
-    size = _tree.norm(z)
-    size = jnp.where(size > 0, size, jnp.ones_like(size))
     # Without any nudge every strength gives the same zero.
-    return jnp.where(load > 0, delta * size / jnp.where(load > 0, load, 1), 1).astype(dtype)
+    load = load.astype(dtype)
+    return jnp.where(load > 0, delta / jnp.where(load > 0, load, 1), 1)
 
 
 class AbstractFiniteNudge(AbstractNudge):
@@ -101,20 +101,49 @@ class AbstractFiniteNudge(AbstractNudge):
         apart = jax.tree.map(lambda x, c: jnp.max(jnp.abs(x - c[None].astype(x.dtype)), 0), ensemble, centre)
         return centre, _tree.add(centre, apart)
 
-    def check(self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int) -> Any:
+    def check(
+        self,
+        x: Any,
+        beta: Float[Array, ""],
+        ensemble: PyTree,
+        load: Float[Array, ""],
+        steps: int,
+        sizes: PyTree = None,
+    ) -> Any:
         centre, _ = self.retraced(ensemble)
         noise = _tree.rounding(ensemble) * max(steps, 1) ** 0.5
         # A strength that was asked for shall give three digits, or all that this order has at its best. One that was
         # balanced is at its best, and there only has to be something.
         least = 4 * noise if isinstance(self.beta, str) else min(1e3 * noise, 0.25 * noise ** (1 / (self.power + 1)))
-        spread = _tree.max_abs(jax.tree.map(lambda a, b: a - b[None].astype(a.dtype), ensemble, centre))
-        lost = (load > 0) & (spread < least * _tree.max_abs(centre))
-        return eqx.error_if(
+        apart = jax.tree.map(lambda a, b: a - b[None].astype(a.dtype), ensemble, centre)
+        # Coordinates and momenta each in units of their own size. A part that does not answer at all says nothing,
+        # unless no part does.
+        parts = apart if isinstance(apart, tuple) else (apart,)
+        sizes = jax.tree.map(_tree.max_abs, centre) if sizes is None else sizes
+        sizes = sizes if isinstance(apart, tuple) else (sizes,)
+        sizes = [_tree.max_abs(size) for size in sizes]
+        spreads = [
+            _tree.max_abs(part) / jnp.where(size > 0, size, jnp.inf) for part, size in zip(parts, sizes, strict=True)
+        ]
+        spreads = jnp.stack([spread.astype(load.dtype) for spread in spreads])
+        weakest = jnp.min(jnp.where(spreads > 0, spreads, jnp.inf))
+        weakest = jnp.where(jnp.any(spreads > 0), weakest, 0)
+        x = refuse_if(
             x,
-            lost,
-            f"{type(self).__name__}: the nudge is lost in rounding. The nudged echoes differ by little more than the "
-            "rounding error that the steps pile up, so their difference is off by more than 1e-3. Raise beta, pass "
-            'beta="auto" (which scales it to the cotangents), use float64, or use Infinitesimal().',
+            (load > 0) & ~(weakest >= least),
+            f"{type(self).__name__}: the nudge is lost in rounding. The nudged runs differ by {{}} of the size of the "
+            f"state, and the rounding error that the steps pile up leaves three digits above {least:.1g} only. Raise "
+            'beta, pass beta="auto" (which scales it to the cotangents), use float64, or use Infinitesimal().',
+            weakest,
+        )
+        strongest, most = jnp.max(spreads), 1e-3 / noise
+        return refuse_if(
+            x,
+            (load > 0) & ~(strongest <= most),
+            f"{type(self).__name__}: the nudge is too strong. The nudged runs are apart by {{}} times the size of the "
+            f"state, and above {most:.1g} the difference of their readings is lost in the rounding of its even part. "
+            'Lower beta, or pass beta="auto", which scales it to the cotangents.',
+            strongest,
         )
 
     @property

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .. import _tree
+from .._refusal import refuse_if
 from ._finite import AbstractFiniteNudge, Stencil, Strength, check_strength
 
 # Above this the response of the final state is not that of a holomorphic function well inside its disc.
@@ -108,17 +109,27 @@ class Holomorphic(AbstractFiniteNudge):
         weights = [-0.5 * c / m * n.conjugate() for c, n in zip(counts, between, strict=True)]
         return Stencil(self.beta, (*self.nodes, *between), (*(w / 2 for w in self.weights), *weights), m)
 
-    def check(self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int) -> Any:
+    def check(
+        self,
+        x: Any,
+        beta: Float[Array, ""],
+        ensemble: PyTree,
+        load: Float[Array, ""],
+        steps: int,
+        sizes: PyTree = None,
+    ) -> Any:
         if self.power == 2:
             return x  # nothing is subtracted, so nothing is lost; and no leak can be told
-        x = AbstractFiniteNudge.check(self, x, beta, ensemble, load, steps)
+        x = AbstractFiniteNudge.check(self, x, beta, ensemble, load, steps, sizes)
         along = _tree.norm(self._combined(beta, ensemble, self.weights))
         against = _tree.norm(self._combined(beta, ensemble, self._against))
-        return eqx.error_if(
+        leak = against / jnp.where(along > 0, along, 1)
+        return refuse_if(
             x,
-            (load > 0) & ~(against <= jnp.asarray(_LARGEST_LEAK, along.dtype) * along),
-            "Holomorphic: the imaginary leak is above "
-            f"{_LARGEST_LEAK}: the final state of the echo answers the conjugate of the nudge. The circle is too wide "
+            (load > 0) & ~(leak <= _LARGEST_LEAK),
+            f"Holomorphic: the imaginary leak is {{}}, above {_LARGEST_LEAK}: "
+            "the final state of the echo answers the conjugate of the nudge. The circle is too wide "
             "(it leaves the branch of the energy that the trajectory is on: lower the radius), or so small that "
             "rounding shows (raise it), or an energy is not holomorphic there. Infinitesimal() has no such limits.",
+            leak,
         )

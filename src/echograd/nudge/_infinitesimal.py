@@ -23,21 +23,47 @@ class Infinitesimal(AbstractNudge):
     """
 
     def strength(self, z: PyTree, load: Float[Array, ""], steps: int) -> Float[Array, ""]:
-        return jnp.zeros((), jax.tree.leaves(z)[0].dtype)
+        """Return the unit in which tangents are carried: the power of two that makes them about as large as the state.
+
+        Carried as they come, tangents of small cotangents would underflow.
+        """
+        # Not so far that a product with the numbers of the state could overflow or underflow in its place.
+        info = jnp.finfo(load.dtype)
+        sound = (load > 0) & jnp.isfinite(load)
+        _, exponent = jnp.frexp(jnp.where(sound, load, 1))
+        exponent = jnp.clip(-exponent, info.minexp + info.nmant, info.maxexp - info.nmant)
+        return jnp.ldexp(jnp.ones_like(load), exponent).astype(jax.tree.leaves(z)[0].dtype)
 
     def start(self, z: PyTree) -> PyTree:
         return z, _tree.zeros_like(z)
 
     def advance(self, beta: Float[Array, ""], pushed: Pushed, ensemble: PyTree) -> tuple[PyTree, PyTree]:
         z, dz = ensemble
-        (z, _), (dz, reading) = jax.jvp(pushed, (jnp.zeros_like(beta), z), (jnp.ones_like(beta), dz))
-        return (z, dz), reading
+        (z, _), (dz, reading) = jax.jvp(pushed, (jnp.zeros_like(beta), z), (beta, dz))
+        return (z, dz), _in_units(beta, reading)
 
     def response(self, beta: Float[Array, ""], ensemble: PyTree) -> PyTree:
-        return ensemble[1]
+        return _in_units(beta, ensemble[1])
 
     def retraced(self, ensemble: PyTree) -> tuple[PyTree, PyTree]:
         return ensemble[0], ensemble[0]
 
-    def check(self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int) -> Any:
+    def put_back(self, ensemble: PyTree, z: PyTree) -> PyTree:
+        """Return the ensemble with its un-nudged state replaced."""
+        return z, ensemble[1]
+
+    def check(
+        self,
+        x: Any,
+        beta: Float[Array, ""],
+        ensemble: PyTree,
+        load: Float[Array, ""],
+        steps: int,
+        sizes: PyTree = None,
+    ) -> Any:
         return x
+
+
+def _in_units(beta: Float[Array, ""], x: PyTree) -> PyTree:
+    """Return `x` / β, which is exact: β is a power of two."""
+    return jax.tree.map(lambda x: x * (1 / beta).astype(x.dtype), x)

@@ -90,8 +90,16 @@ class Noisy(AbstractNudge):
     def retraced(self, ensemble: PyTree) -> tuple[PyTree, PyTree]:
         return self.nudge.retraced(ensemble[0])
 
-    def check(self, x: Any, beta: Float[Array, ""], ensemble: PyTree, load: Float[Array, ""], steps: int) -> Any:
-        return self.nudge.check(x, beta, ensemble[0], load, steps)
+    def check(
+        self,
+        x: Any,
+        beta: Float[Array, ""],
+        ensemble: PyTree,
+        load: Float[Array, ""],
+        steps: int,
+        sizes: PyTree = None,
+    ) -> Any:
+        return self.nudge.check(x, beta, ensemble[0], load, steps, sizes)
 
     def _seen(self, members: PyTree, key: PRNGKeyArray) -> PyTree:
         if self.quiet:

@@ -1,0 +1,58 @@
+"""Errors raised at run time that quote what was measured."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+# A measured number reaches the message as an integer, its decimal logarithm in thousandths: three digits.
+_RESOLUTION = 1000
+_ZERO, _INFINITE, _NAN = -(10**6), 10**6, 10**6 + 1
+
+
+class _Quoting(Sequence[str]):
+    """All the messages that a text with a gap makes, by the integer that stands for the number in the gap."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __getitem__(self, index: Any) -> Any:
+        special = {_ZERO: 0.0, _INFINITE: math.inf, _NAN: math.nan}
+        value = special[index] if index in special else 10.0 ** (index / _RESOLUTION)
+        return self.text.format(f"{value:.3g}")
+
+    def __len__(self) -> int:
+        return 2 * _INFINITE
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Quoting) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+def refuse_if(x: Any, wrong: Bool[Array, "..."], text: str, measured: Float[Array, "..."]) -> Any:
+    """Return `x`, or raise at run time if `wrong` is true, with the measured number in the text.
+
+    Args:
+        x: a PyTree with at least one array. Whatever is computed from the result is computed after the check.
+        wrong: whether to raise; under `vmap`, if it is true of any member of the batch.
+        text: the message, with `{}` where the number belongs.
+        measured: a number that is not negative; under `vmap` the largest of the batch is quoted.
+
+    Returns:
+        `x`, unchanged.
+
+    Raises:
+        RuntimeError: (at run time) with the message.
+    """
+    size = jax.lax.stop_gradient(jnp.abs(measured))
+    tiny = jnp.finfo(size.dtype).tiny
+    index = jnp.round(_RESOLUTION * jnp.log10(jnp.clip(size, tiny, jnp.finfo(size.dtype).max))).astype(jnp.int32)
+    index = jnp.where(size < tiny, _ZERO, jnp.where(jnp.isinf(size), _INFINITE, index))
+    index = jnp.where(jnp.isnan(size), _NAN, index)
+    return eqx.branched_error_if(x, wrong, index, _Quoting(text))
