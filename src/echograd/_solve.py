@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from . import _tree
 from ._hoist import hoisted
+from ._soundness import not_blown_up, stable, timed
 from .boundary import AbstractBoundary, End, InitialValue
 from .gradients import (
     AbstractGradient,
@@ -164,7 +165,9 @@ def solve(
 
 @eqx.filter_jit
 def _run(gradient: AbstractGradient, problem: Problem, z0: State) -> Any:
-    return gradient.run(problem, stable(problem, z0) if problem.throw else z0)
+    if not problem.throw:
+        return gradient.run(problem, z0)
+    return not_blown_up(problem, z0, gradient.run(problem, stable(problem, timed(problem, z0))))
 
 
 @eqx.filter_jit
@@ -453,43 +456,3 @@ def _check_forces(problem: Problem, z0: State, u0: Any) -> None:
                 f"solve: {name} must return a tree shaped like the coordinates, {shapes(q0)}, and returned "
                 f"{shapes(found)}."
             )
-
-
-def stable(problem: Problem, z0: State) -> State:
-    r"""Return `z0`, or raise at run time if the step is unstable for the linearised system there.
-
-    The squared frequencies of the oscillation about $z_0$ are the eigenvalues of $V''T''$. Power iteration gives the
-    Rayleigh quotient of a force $f$, $\langle w, V''w\rangle / \langle f, w\rangle$ with $w = T''f$: a lower bound of
-    the largest, so that what is refused is unstable for certain.
-    """
-    system, stop = problem.world.system, problem.world.time(jnp.asarray(problem.steps, jnp.int32))
-    z0 = system.admitted(z0, problem.world.t0, stop)
-    limit = problem.integrator.stability_limit
-    world, (q0, p0) = jax.lax.stop_gradient(eqx.filter((problem.world, z0), eqx.is_array))
-    world = eqx.combine(world, eqx.filter(problem.world, eqx.is_array, inverse=True))
-    system, u0 = world.system, _tree.take(world.u, 0)
-    if not isinstance(system, SeparableHamiltonian) or limit == jnp.inf:
-        return z0
-
-    def mobility(f: PyTree) -> PyTree:
-        return jax.jvp(jax.grad(lambda p: system.kinetic(world.t0, p)), (p0,), (f,))[1]
-
-    def stiffness(w: PyTree) -> PyTree:
-        return jax.jvp(jax.grad(lambda q: system.potential(world.t0, q, u0)), (q0,), (w,))[1]
-
-    def iterate(_: Any, carry: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
-        f, _ = carry
-        w = mobility(f)
-        after, weight = stiffness(w), _tree.dot(f, w)
-        size = _tree.norm(after)
-        quotient = jnp.where(weight > 0, _tree.dot(w, after) / jnp.where(weight > 0, weight, 1), 0)
-        return _tree.scale(1 / jnp.where(size > 0, size, 1), after), quotient
-
-    _, largest = jax.lax.fori_loop(0, 25, iterate, (_tree.spread(q0), jnp.zeros_like(world.h)))
-    return eqx.error_if(
-        z0,
-        world.h**2 * largest > limit * (1 + 1e-5),
-        f"solve: the step is unstable. About the initial state the fastest oscillation has (dt * frequency)^2 above "
-        f"{limit:.4g}, the limit of {type(problem.integrator).__name__}, so it would grow without bound. Shorten dt to "
-        "below sqrt(limit) / (highest angular frequency), or soften the stiffest part.",
-    )

@@ -10,7 +10,7 @@ from jaxtyping import Array, Int, PyTree
 from ..integrators import State
 from ..relaxation import AbstractRelaxation, Equilibrium, Landscape, resting
 from ._base import AbstractGradient
-from ._problem import Outcome, Problem, finite, index
+from ._problem import Outcome, Problem, finite, index, watched
 from ._static import AbstractStaticGradient
 from ._two_point import Convergence, Nodes, TwoPoint, TwoPointNewton, find_path, outcome_of
 
@@ -51,6 +51,8 @@ class Backprop(AbstractGradient, AbstractStaticGradient):
         pass
 
     def run(self, problem: Problem, z0: State) -> Outcome:
+        if problem.throw:
+            problem, z0 = watched((problem, z0))
         n = problem.steps
         stride = problem.save.stride(n)
 

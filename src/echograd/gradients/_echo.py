@@ -49,8 +49,8 @@ class Echo(AbstractNudgedGradient):
     Args:
         nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)`, `OneSided(beta)`,
             `Richardson(beta, order)` or `Holomorphic(radius, points)`.
-        retrace_tolerance: largest accepted estimate of the relative error of the gradient, by default 1e-9 in float64 and
-            3e-2 in float32. The estimate is 30 times the sum of two measured numbers: how far the run back strays from
+        retrace_tolerance: largest accepted estimate of the relative error of the gradient, by default 1e-9 in float64
+            and 3e-2 in float32. It is 30 times the sum of two measured numbers: how far the run back strays from
             the free run, relative to how far each leaf of the state moves; and $\varepsilon \sqrt N$ times the growth
             of the cotangents, since rounding errors of the path grow as they do. With a finite nudge it is the largest
             accepted retrace error, 1e-6 or 1e-3. `float("inf")` accepts any path.
