@@ -23,16 +23,18 @@ _FACTOR, _SHARE = 1e3, 0.25
 def timed(problem: Problem, z0: State) -> State:
     """Return `z0`, or raise at run time if the floating-point numbers about the run's times are too coarse for dt."""
     world = problem.world
-    kept = problem.save.stride(problem.steps) is not None
-    if not (kept or _reads(problem, z0, clock=True)):
+    if _reads(problem, z0)[0]:
+        limit = _TICK
+    elif problem.save.stride(problem.steps) is not None:
+        limit = 1.0  # only the times that are returned have to be told apart
+    else:
         return z0
     latest = jnp.maximum(jnp.abs(world.t0), jnp.abs(world.time(jnp.asarray(problem.steps, jnp.int32))))
     spacing = jax.lax.stop_gradient(latest * jnp.finfo(latest.dtype).eps / world.h)
-    limit = _TICK if _reads(problem, z0, clock=True) else 1.0
     return refuse_if(
         z0,
         ~(spacing <= limit),
-        f"solve: the spacing of {world.h.dtype} numbers about the times of this run is {{}} of dt (limit {limit:g}), so "
+        f"solve: the spacing of {world.h.dtype} numbers about the times of this run is {{}} of dt, above {limit:g}, so "
         "the clock cannot follow the steps. Start nearer to t0 = 0 (shift the phase of what depends on time), use "
         "float64, or take longer steps.",
         spacing,
@@ -105,7 +107,7 @@ def not_blown_up(problem: Problem, z0: State, outcome: Outcome) -> Outcome:
     is still finite. What moves is measured by $T = \tfrac12\, p \cdot \partial H/\partial p$ and the rest, $H - T$.
     """
     system = problem.world.system
-    if isinstance(system, Dissipative) or _reads(problem, z0, clock=True) or _reads(problem, z0, clock=False):
+    if isinstance(system, Dissipative) or any(_reads(problem, z0)):
         return outcome
     world, final, z0 = _tree.fixed((problem.world, outcome.final, z0))
     u0 = _tree.take(world.u, 0)
@@ -131,22 +133,19 @@ def not_blown_up(problem: Problem, z0: State, outcome: Outcome) -> Outcome:
     return Outcome(outcome.saved, final, outcome.cost)
 
 
-def _reads(problem: Problem, z0: State, *, clock: bool) -> bool:
-    """Return whether the program of the energy or of the forces uses the time, or else the inputs."""
+def _reads(problem: Problem, z0: State) -> tuple[bool, bool]:
+    """Return whether the program of the energy, or of the forces, uses the time, and whether it uses the inputs."""
     world, (q, p) = problem.world, z0
     system, u = world.system, _tree.take(world.u, 0)
-    x = world.t0 if clock else u
-    if not jax.tree.leaves(x):
-        return False
 
-    def program(x: Any) -> Any:
-        t, v = (x, u) if clock else (world.t0, x)
+    def program(t: Any, u: Any) -> Any:
         if isinstance(system, Dissipative):
-            return system.force(t, q, v)
+            return system.force(t, q, u)
         if isinstance(system, SeparableHamiltonian):
-            return system.kinetic(t, p), system.potential(t, q, v)
-        return system(t, q, p, v)
+            return system.kinetic(t, p), system.potential(t, q, u)
+        return system(t, q, p, u)
 
-    jaxpr = jax.make_jaxpr(program)(x).jaxpr
-    used = {id(v) for equation in jaxpr.eqns for v in equation.invars}
-    return any(id(v) in used for v in (*jaxpr.invars, *jaxpr.outvars) if any(v is i for i in jaxpr.invars))
+    jaxpr = jax.make_jaxpr(program)(world.t0, u).jaxpr
+    used = {id(v) for equation in jaxpr.eqns for v in equation.invars} | set(map(id, jaxpr.outvars))
+    time, *inputs = [id(v) in used for v in jaxpr.invars]
+    return time, any(inputs)

@@ -86,8 +86,7 @@ class Backprop(AbstractGradient, AbstractStaticGradient):
             return checkpointed_scan(body, carry, xs, self.checkpoints)
 
         found = relaxation.unroll(landscape, start, scan)
-        tolerance = relaxation.tolerance_for(found.residual.dtype)
-        state = resting(found.state, found, tolerance, landscape.throw, "the state")
+        state = resting(found.state, found, landscape.throw, "the state")
         return Equilibrium(state, found.energy, found.residual, found.steps, found.converged)
 
     def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:

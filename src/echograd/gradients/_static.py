@@ -109,8 +109,7 @@ def _stationary_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
 
 def _checked_equilibrium(landscape: Landscape, found: Equilibrium, relaxation: AbstractRelaxation) -> Equilibrium:
     """Return what was found, or raise at run time if it is not at rest."""
-    tolerance = relaxation.tolerance_for(found.residual.dtype)
-    state = resting(found.state, found, tolerance, landscape.throw, "the state")
+    state = resting(found.state, found, landscape.throw, "the state")
     residual = jax.lax.stop_gradient(found.residual)
     return Equilibrium(state, found.energy, residual, found.steps, found.converged)
 
@@ -164,15 +163,14 @@ def nudged_rest(
     r"""Return $-\frac{d}{d\beta} \partial E/\partial\theta$ for the leaves of `wanted`, by relaxing from `state`."""
     landscape: Landscape = eqx.combine(wanted, rest_of_it)
     dtype = jax.tree.leaves(state)[0].dtype
-    tolerance = relaxation.tolerance_for(dtype)
     # The tolerance sets how well a state of rest is known. Nudges count in steps: those whose rounding piles up to it.
-    steps = max(1, round((tolerance / float(jnp.finfo(dtype).eps)) ** 2))
+    steps = max(1, round((relaxation.accuracy(dtype) / float(jnp.finfo(dtype).eps)) ** 2))
     beta = jax.lax.stop_gradient(nudge.strength(state, _load(landscape, state, cotangent), steps))
 
     def pushed(beta: Float[Array, ""], s: PyTree) -> tuple[PyTree, Landscape]:
         tilted = landscape.loaded(jax.tree.map(lambda c: _scaled(beta, c), cotangent))
         found = rest(tilted, start=jax.lax.stop_gradient(s), relaxation=relaxation)
-        s = resting(found.state, found, tolerance, landscape.throw, "a nudged state")
+        s = resting(found.state, found, landscape.throw, "a nudged state")
         if landscape.throw:
             push = jnp.abs(beta) * _tree.max_abs(cotangent)
             s = eqx.error_if(

@@ -69,7 +69,7 @@ class ImplicitMidpoint(AbstractIntegrator):
         def residual(x: Any) -> Any:
             return x - flat - _tree.flat(half_step(unravel(x)))
 
-        middle = unravel(root(residual, flat))
+        middle = unravel(root(residual, flat, halves=True))
         return _tree.add(z, _tree.scale(2, half_step(middle))), reading(action, wanted, middle)
 
 
@@ -104,7 +104,7 @@ def _read_lagrangian(
         balance = _tree.subtract(_tree.subtract(momentum, p), _tree.scale(half, force))
         return _tree.flat(balance)
 
-    v = unravel(root(residual, flat))
+    v = unravel(root(residual, jnp.zeros_like(flat)))
     middle, (force, _) = slopes(v)
     h = eqx.combine(wanted, rest).h
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .. import _tree
+from .._refusal import refuse_if
 from ._landscape import Equilibrium, Landscape
 
 
@@ -36,14 +37,28 @@ class AbstractRelaxation(eqx.Module):
         It is linear in `load` and transposable. Coordinates pressed against a bound do not respond.
         """
 
-    def tolerance_for(self, dtype: Any) -> float:
-        """Return the tolerance, by default three quarters of the digits of the dtype."""
+    def accuracy(self, dtype: Any) -> float:
+        """Return how well forces are balanced, by default to three quarters of the digits of the dtype."""
         return float(jnp.finfo(dtype).eps) ** 0.75 if self.tolerance is None else self.tolerance
+
+    def limit(self, landscape: Landscape, s: PyTree, force: PyTree) -> Float[Array, ""]:
+        r"""Return the largest force accepted at rest for a relaxation that starts at `s`.
+
+        By default it is relative to the forces that there are: the one at the start and the elastic one, $E'' s$.
+        """
+        dtype = _real(s)
+        accuracy = jnp.asarray(self.accuracy(dtype), dtype)
+        if self.tolerance is not None:
+            return accuracy
+        elastic = _tree.max_abs(landscape.stiffness(s, s))
+        scale = jnp.maximum(_largest(landscape, s, force), jnp.where(jnp.isfinite(elastic), elastic, 0))
+        return accuracy * jax.lax.stop_gradient(jnp.where(scale > 0, scale, 1))
 
     def relax(self, landscape: Landscape, s: PyTree) -> Equilibrium:
         """Move `s` until it is at rest. Forward only: see `rest` for what can be differentiated."""
-        dtype = _real(s)
-        tolerance = jnp.asarray(self.tolerance_for(dtype), dtype)
+        s = landscape.clip(s)
+        force = landscape.force(s)
+        tolerance = self.limit(landscape, s, force)
 
         def moving(carry: Any) -> Any:
             _, _, _, residual, steps = carry
@@ -56,8 +71,6 @@ class AbstractRelaxation(eqx.Module):
             force = landscape.force(s)
             return s, force, memory, _largest(landscape, s, force), steps + 1
 
-        s = landscape.clip(s)
-        force = landscape.force(s)
         carry = (s, force, self.start(landscape, s, force), _largest(landscape, s, force), jnp.asarray(0, jnp.int32))
         s, _, _, residual, steps = jax.lax.while_loop(moving, step, carry)
         return Equilibrium(s, landscape.value(s), residual, steps, _settled(s, residual, tolerance))
@@ -74,12 +87,13 @@ class AbstractRelaxation(eqx.Module):
             return (s, jax.lax.stop_gradient(memory)), None
 
         s = landscape.clip(s)
-        memory = jax.lax.stop_gradient(self.start(landscape, s, landscape.force(s)))
+        force = landscape.force(s)
+        tolerance = self.limit(landscape, s, force)
+        memory = jax.lax.stop_gradient(self.start(landscape, s, force))
         (s, _), _ = scan(step, (s, memory), jnp.arange(self.max_steps))
         residual = jax.lax.stop_gradient(_largest(landscape, s, landscape.force(s)))
         steps = jnp.asarray(self.max_steps, jnp.int32)
-        converged = _settled(s, residual, jnp.asarray(self.tolerance_for(residual.dtype), residual.dtype))
-        return Equilibrium(s, landscape.value(s), residual, steps, converged)
+        return Equilibrium(s, landscape.value(s), residual, steps, _settled(s, residual, tolerance))
 
 
 def _largest(landscape: Landscape, s: PyTree, force: PyTree) -> Float[Array, ""]:
@@ -120,16 +134,17 @@ def _rest_jvp(
     return found, Equilibrium(ds, energy, nothing, nothing, nothing)
 
 
-def resting(x: Any, found: Equilibrium, tolerance: float, throw: bool, what: str) -> Any:
+def resting(x: Any, found: Equilibrium, throw: bool, what: str) -> Any:
     """Return `x`, or raise at run time if the relaxation did not come to rest."""
     if not throw:
         return x
-    return eqx.error_if(
+    return refuse_if(
         x,
         ~found.converged,
-        f"equilibrium: {what} did not come to rest. The largest force left is above the tolerance {tolerance:.1e}. "
+        f"equilibrium: {what} did not come to rest. The largest force left is {{}}, above the tolerance of the solver. "
         "Either (a) more steps are needed: raise max_steps of the solver, or use Newton() for a small system; (b) the "
         "step is too long and the state jumps about: shorten it; (c) the tolerance is below the rounding error of the "
         "forces: raise it, or use float64; (d) the energy has no minimum, or is not finite where the state went. "
         "throw=False returns the state as it is, but no gradient of it can be vouched for.",
+        found.residual,
     )

@@ -71,7 +71,8 @@ class Relaxation(AbstractRelaxation):
         step: length η in units of coordinate² over energy, or `"auto"`. A fixed one must be below 2 / (largest
             stiffness).
         tolerance: largest force accepted at rest, in units of energy over coordinate. By default three quarters of the
-            digits of the dtype, 2e-12 in float64 and 6e-6 in float32.
+            digits of the dtype, 2e-12 in float64 and 6e-6 in float32, times the largest force: that at the start or
+            the elastic one, $E'' s$.
         max_steps: most steps taken; with `Backprop()` all of them are.
 
     Raises:
@@ -101,15 +102,18 @@ class Relaxation(AbstractRelaxation):
         if self.step != "auto":
             return None
         # A first move too small to matter, which measures the curvature.
-        size = _size(force)
-        length = 1e-6 * (1 + _size(s)) / jnp.where(size > 0, size, jnp.ones_like(size))
+        size, far = _tree.norm(force), _tree.norm(s)
+        pulled = _tree.scale(1 / jnp.where(size > 0, size, 1), force)
+        stiffness = _tree.norm(landscape.stiffness(s, pulled))
+        length = 1e-6 * jnp.where(far > 0, far / jnp.where(size > 0, size, 1), 1)
+        length = jnp.where((stiffness > 0) & jnp.isfinite(stiffness), 1e-6 / stiffness, length)
         return s, force, length, jnp.full_like(length, jnp.inf)
 
     def move(self, landscape: Landscape, s: PyTree, force: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
         if self.step != "auto":
             return landscape.clip(_tree.add(s, _tree.scale(self.step, force))), None
         last, last_force, length, growth = memory
-        moved, turned = _size(_tree.subtract(s, last)), _size(_tree.subtract(force, last_force))
+        moved, turned = _tree.norm(_tree.subtract(s, last)), _tree.norm(_tree.subtract(force, last_force))
         still = moved == 0  # before the first move, or after one that rounding swallowed
         bend = length * turned / jnp.where(still, 1, moved)
         excess = jnp.where(bend**2 > 0.5, 2 * bend**2 - 1, 1)
@@ -175,8 +179,3 @@ class LayerwiseRelaxation(AbstractRelaxation):
 
     def respond(self, landscape: Landscape, s: PyTree, load: PyTree) -> PyTree:
         return conjugate_gradients(landscape, s, load)
-
-
-def _size(a: PyTree) -> Any:
-    """Return the Euclidean norm of a tree of real or complex arrays."""
-    return jnp.sqrt(_tree.sum_of(jax.tree.map(lambda x: jnp.sum(jnp.abs(x) ** 2), a)))
