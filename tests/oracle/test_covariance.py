@@ -132,3 +132,102 @@ def test_powers_of_two_change_no_bit(name, nudge, rule):
         jax.tree.map(np.testing.assert_array_equal, gradients(exponents, strength), expected)
     for strength in (FAR, -FAR):  # the unit of the loss
         jax.tree.map(np.testing.assert_array_equal, gradients(SCALES[1], strength), expected)
+
+
+ATOM, SIGMA = 6.6e-26, 3.4e-10  # argon, kg and m
+AU = 1.496e11
+
+
+class Dimer(eg.SeparableHamiltonian):
+    """Two atoms of argon."""
+
+    depth: jax.Array
+
+    def kinetic(self, t, p):
+        return jnp.sum(p**2) / (2 * ATOM)
+
+    def potential(self, t, q, u):
+        s = SIGMA**2 / jnp.sum((q[0] - q[1]) ** 2)
+        return 4 * self.depth * (s**6 - s**3)
+
+
+class Orbit(eg.SeparableHamiltonian):
+    """A planet about the sun, in metres and seconds."""
+
+    mass: jax.Array
+    gm: jax.Array
+
+    def kinetic(self, t, p):
+        return jnp.sum(p**2) / (2 * self.mass)
+
+    def potential(self, t, q, u):
+        return -self.gm * self.mass / jnp.sqrt(jnp.sum(q**2))
+
+
+class Trap(eg.SeparableHamiltonian):
+    """A calcium ion in a Paul trap: explicit time, 1e-6 m, 1e-8 s, Mathieu's q = 0.3 and a = 0.02."""
+
+    drive: jax.Array
+
+    def kinetic(self, t, p):
+        return jnp.sum(p**2) / (2 * ATOM)
+
+    def potential(self, t, q, u):
+        rf = 2 * jnp.pi * 2e7
+        field = 0.25 * rf**2 * (0.02 - 2 * self.drive * jnp.cos(rf * t))
+        return 0.5 * (ATOM * field) * (q[0] ** 2 - q[1] ** 2)
+
+
+class Building(eg.SeparableHamiltonian):
+    """Storeys of a building."""
+
+    stiffness: jax.Array
+
+    def kinetic(self, t, p):
+        return jnp.sum(p**2) / (2 * 1e6)
+
+    def potential(self, t, q, u):
+        return 0.5 * jnp.sum(self.stiffness * jnp.diff(q, prepend=0.0) ** 2)
+
+
+def _array(x):
+    return jnp.asarray(x, jnp.result_type(float))
+
+
+SI = {
+    "argon": (
+        Dimer(_array(1.65e-21)),
+        [[0, 0, 0], [3.7e-10, 2e-11, 0]],
+        [[100 * ATOM, 200 * ATOM, 300 * ATOM], [-100 * ATOM, -200 * ATOM, -300 * ATOM]],
+        1e-14,
+        SIGMA,
+    ),
+    "an orbit": (Orbit(_array(1.0), _array(1.327e20)), [AU, 0], [0, 2.98e4], 86400.0, AU),
+    "a trapped ion": (Trap(_array(0.3)), [1e-6, 2e-6], [0, 0], 2e-9, 1e-6),
+    "a building released from rest": (Building(_array([4e7, 3e7, 3e7])), [0.01, 0.02, 0.03], [0, 0, 0], 0.02, 0.01),
+}
+
+
+@pytest.mark.parametrize("name", SI)
+def test_si_units(name):
+    """Metres, kilograms and seconds, in float32 too: the default gradient and nudges of automatic strength."""
+    system, q, p, dt, unit = SI[name]
+    if name == "argon" and not jax.config.jax_enable_x64:
+        pytest.skip("the sixth power of an atom's size squared underflows in float32, whatever takes the gradient")
+
+    @eqx.filter_jit
+    def gradients(system, q, p):
+        def loss(arguments, gradient):
+            system, q, p = arguments
+            boundary = eg.InitialValue(q, p)
+            run = eg.solve(system, boundary, dt=dt, steps=100, save=eg.FinalNode(), gradient=gradient)
+            return jnp.sum((run.q / unit) ** 2)
+
+        kinds = eg.Backprop(), eg.Echo(), eg.Echo(eg.Symmetric()), eg.Echo(eg.Richardson())
+        return [eqx.filter_grad(loss)((system, q, p), kind) for kind in kinds]
+
+    expected, *found = gradients(system, _array(q), _array(p))
+    tolerances = (1e-9, 1e-4, 1e-6) if jax.config.jax_enable_x64 else (1e-3, 5e-2, 1e-2)
+    for gradient, tolerance in zip(found, tolerances, strict=True):
+        for x, y in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * float(jnp.max(jnp.abs(y))))
