@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import pathlib
 import struct
 
@@ -143,4 +144,4 @@ def read_mnist(folder: str | pathlib.Path) -> Dataset:
 
 
 def _file(folder: pathlib.Path, name: str) -> pathlib.Path | None:
-    return next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)
+    return next((file for file in (folder / name, folder / f"{name}.gz") if os.path.isfile(file)), None)

@@ -1,5 +1,6 @@
 """Reader of PPG-DaLiA: heart rate from a wrist sensor."""
 
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -77,7 +78,7 @@ def read_ppg_dalia(
     if not 0 < held_out < len(subjects) / 2:
         raise ValueError(f"of {len(subjects)} subjects, {held_out} each for test and validation leave none to train.")
     files = {subject: folder / f"S{subject}" / f"S{subject}.pkl" for subject in subjects}
-    missing = [str(file) for file in files.values() if not file.is_file()]
+    missing = [str(file) for file in files.values() if not os.path.isfile(file)]
     if missing:
         raise FileNotFoundError(f"{len(missing)} of {len(files)} files of PPG-DaLiA are missing: {', '.join(missing)}.")
     drawn = np.random.default_rng(seed).permutation(np.asarray(subjects))

@@ -7,14 +7,13 @@ import pathlib
 import stat
 import zlib
 from collections.abc import Iterator
-from typing import IO
 
 LINE = 1 << 25  # characters; the longest lines of the published archives have a tenth of it
 _GZIP_MAGIC = b"\x1f\x8b"
 _RATIO, _FREE = 100, 1 << 28  # decompressed bytes: up to 100 a byte of the file, or 256 MiB in all
 
 
-def open_file(path: pathlib.Path, remedy: str = "") -> IO[bytes]:
+def open_file(path: pathlib.Path, remedy: str = "") -> io.BufferedReader:
     """Open a file to read bytes from.
 
     Args:
@@ -90,7 +89,9 @@ class Unpacked:
         size = os.fstat(self._file.fileno()).st_size
         self.packed = self._file.read(2) == _GZIP_MAGIC
         self._file.seek(0)
-        self._stream: IO[bytes] = gzip.GzipFile(fileobj=self._file) if self.packed else self._file
+        self._stream: gzip.GzipFile | io.BufferedReader = (
+            gzip.GzipFile(fileobj=self._file) if self.packed else self._file
+        )
         self.most = max(_FREE, _RATIO * size) if self.packed else size
 
     def __enter__(self) -> "Unpacked":
