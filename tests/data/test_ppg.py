@@ -287,7 +287,7 @@ def test_missing_values_are_refused(folder):
 
     for subject in range(1, 8):
         make_subject(folder, subject, change=change)
-    with pytest.raises(ValueError, match="nan at step"):
+    with pytest.raises(ValueError, match=r"S\d\.pkl: BVP is not finite in row 2000"):
         read(folder)
 
 

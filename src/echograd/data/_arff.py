@@ -4,7 +4,19 @@ import dataclasses
 import pathlib
 import re
 
-from ._cases import Cases, Missing, cases_of, check_missing, fill, label_of, lines_of, numbers_of, stack, trim
+from ._cases import (
+    Cases,
+    Missing,
+    cases_of,
+    check_missing,
+    declared_of,
+    fill,
+    label_of,
+    lines_of,
+    numbers_of,
+    stack,
+    trim,
+)
 from ._checks import as_path
 
 # Possessive quantifiers (*+, ++) never go back, so that no line takes more than linear time.
@@ -52,7 +64,7 @@ def read_arff(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
         rows, label = header.fields(line, where)
         case = trim(stack([numbers_of(row.split(","), where) for row in rows], where), where)
         series.append(fill(case, missing, where))
-        labels.append(label_of(label, where, header.class_names, header.regression))
+        labels.append(label_of(label, where, header.declared, header.regression))
     if not in_data:
         raise ValueError(f"{path}: no @data line; this is not an .arff file, or it is cut short.")
     return cases_of(path, series, labels, header.class_names, header.regression)
@@ -66,6 +78,7 @@ class _Header:
     block: int | None = None  # numeric attributes in the block
     in_block: bool = False
     class_names: tuple[str, ...] = ()
+    declared: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def regression(self) -> bool:
@@ -109,6 +122,7 @@ class _Header:
                 self.numbers += 1
         elif kind.startswith("{") and not self.in_block:
             self.class_names = _names(kind, where)
+            self.declared = declared_of(self.class_names)
         elif kind.lower() == "relational" and self.block is None and not self.numbers:
             self.block, self.in_block = 0, True
         else:

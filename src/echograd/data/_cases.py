@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -125,16 +125,21 @@ def check_missing(missing: Any) -> Missing:
     return missing  # pyright: ignore[reportReturnType]
 
 
-def label_of(text: str, where: str, declared: tuple[str, ...] = (), regression: bool = False) -> str:
+def declared_of(class_names: tuple[str, ...]) -> dict[str, str]:
+    """Return the classes that a header declares, to look them up by their canonical names."""
+    return {_canonical(name): name for name in class_names}
+
+
+def label_of(text: str, where: str, declared: Mapping[str, str], regression: bool = False) -> str:
     """Take the label of a case, which is a class that is declared (if any are) or a real target."""
     if text.strip().lower() in ("", "?", "nan"):
         raise ValueError(f"{where}: the case has no label ({text!r} is in its place). Cut short? Leave the case out.")
     if regression and not abs(number_of(text, where)) <= float(np.finfo(np.float32).max):
-        raise ValueError(f"{where}: {text!r} as a target is not finite in float32. Scale the targets.")
-    if declared and text not in declared and _canonical(text) not in map(_canonical, declared):
+        raise ValueError(f"{where}: {text[:60]!r} as a target is not finite in float32. Scale the targets.")
+    if declared and _canonical(text) not in declared:
         raise ValueError(
-            f"{where}: the case is of class {text!r}, which the header does not declare: it has "
-            f"{', '.join(declared)[:60]}. Cut short? If the case is right, add its class to the header."
+            f"{where}: the case is of class {text[:60]!r}, which the header does not declare: it has "
+            f"{', '.join(declared.values())[:60]}. Cut short? If the case is right, add its class to the header."
         )
     return text
 

@@ -10,6 +10,7 @@ from ._cases import (
     Missing,
     cases_of,
     check_missing,
+    declared_of,
     fill,
     label_of,
     lines_of,
@@ -72,7 +73,7 @@ def read_ts(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
         case = stack([numbers_of(channel.split(","), where) for channel in channels], where)
         header.check(case, where)
         series.append(fill(case, missing, where, header.but("@missing")))
-        labels.append(label_of(label.strip(), where, header.class_names, header.regression))
+        labels.append(label_of(label.strip(), where, header.declared, header.regression))
     if not in_data:
         raise ValueError(f"{path}: no @data line; this is not a .ts file, or it is cut short.")
     return cases_of(path, series, labels, header.class_names, header.regression)
@@ -109,7 +110,7 @@ def read_tsv(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
             raise ValueError(f"{where}: {len(values)} values, the first line has {width}. Cut short?")
         case = trim(numbers_of(values, where)[:, None], where)
         series.append(fill(case, missing, where))
-        labels.append(label_of(label.strip(), where))
+        labels.append(label_of(label.strip(), where, {}))
     return cases_of(path, series, labels, (), regression=False)
 
 
@@ -126,6 +127,7 @@ class _TsHeader:
         self._steps: int | None = None
         self._first: int | None = None  # steps of the first case
         self.class_names: tuple[str, ...] = ()
+        self.declared: dict[str, str] = {}
         self.regression = False
 
     def add(self, number: int, line: str) -> None:
@@ -157,6 +159,7 @@ class _TsHeader:
                 "case is a class or a real target; leave in the line that is true."
             )
         self.class_names = tuple(self._claims["@classlabel"][2][1:]) if classes else ()
+        self.declared = declared_of(self.class_names)
         self._channels = self._count("@dimensions")
         # Beside @equalLength false the format has no @seriesLength; files have 0, -1 or the longest there.
         self._steps = None if self._flag("@equallength") is False else self._count("@serieslength")

@@ -138,6 +138,10 @@ def _read_subject(file: pathlib.Path) -> tuple[Float[np.ndarray, "steps 6"], Flo
         heart_rate = _column(_item(content, "label"), "label", 1)[:, 0]
     except PickleError as error:
         raise ValueError(f"{file}: not a subject's file of PPG-DaLiA, or cut short ({error}).") from error
+    for name, values in {**sensors, "label": heart_rate[:, None]}.items():
+        if not np.isfinite(values).all():
+            row = np.argwhere(~np.isfinite(values))[0][0]
+            raise ValueError(f"{file}: {name} is not finite in row {row}. Leave the subject out, or mend the file.")
     seconds = min(len(values) // _SENSORS[name] for name, values in sensors.items())
     columns = [
         np.repeat(values[: seconds * _SENSORS[name]], _RATE // _SENSORS[name], axis=0)
@@ -169,5 +173,5 @@ def _column(value: Any, name: str, width: int) -> Float[np.ndarray, "rows width"
     values = as_numbers(value, name)
     if values.size == 0 or values.ndim not in (1, 2) or values.size != len(values) * width:
         raise PickleError(f"{name} has shape {values.shape}; expected are {width} columns")
-    with np.errstate(over="ignore"):  # what overflows is infinite, and a `Split` refuses it
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
         return values.astype(np.float32).reshape(-1, width)

@@ -40,14 +40,23 @@ def open_file(path: pathlib.Path, remedy: str = "") -> io.BufferedReader:
         raise OSError(error.errno, f"{path} cannot be read: {error.strerror}.") from None
 
 
-def read_bytes(path: pathlib.Path, remedy: str = "") -> bytes:
+def read_bytes(path: pathlib.Path, remedy: str = "", most: int | None = None) -> bytes:
     """Read a whole file.
+
+    Args:
+        path: the file.
+        remedy: a sentence of what else must be there, for the error.
+        most: how many bytes it may have.
 
     Raises:
         OSError: see `open_file`.
+        ValueError: it is larger.
     """
     with open_file(path, remedy) as file:
-        return file.read(os.fstat(file.fileno()).st_size)
+        size = os.fstat(file.fileno()).st_size
+        if most is not None and size > most:
+            raise ValueError(f"{path} has {size} bytes; a file of its kind has at most {most}. Is it another file?")
+        return file.read(size)
 
 
 def lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:

@@ -123,7 +123,7 @@ def verify(folder: pathlib.Path, names: Sequence[str]) -> None:
     sums = folder / _SUMS
     if not os.path.lexists(sums):
         return
-    text = read_bytes(sums).decode("utf-8", errors="replace")
+    text = read_bytes(sums, most=1 << 22).decode("utf-8", errors="replace")
     recorded = {found[2]: found[1].lower() for found in re.finditer(r"^([0-9a-fA-F]{64}) [ *]?(.+?)\r?$", text, re.M)}
     for name in names:
         file = folder / name

@@ -20,7 +20,8 @@ _INVALID = {"212": -2048, "16": -32768}  # what each format stores where there i
 _NOTE = 22  # about the file itself where its text begins with two number signs
 _RESOLUTION = "## time resolution: "
 _LAST = 49  # of the codes that WFDB knows or leaves to its users
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,5})?")
+_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,5})?")
+_HEADER = 1 << 22  # bytes of the longest header
 _BESIDE = "A WFDB record needs its .hea, .dat and .atr side by side."
 _RHYTHM = 28  # printed as "+": the rhythm changes here, and the note names the new one
 
@@ -148,7 +149,7 @@ def read_wfdb(path: str | pathlib.Path) -> Record:
     """
     path = _checks.as_path(path)
     header = path if path.suffix == ".hea" else path.parent / f"{path.name}.hea"
-    lines = [line.strip() for line in re.split(r"\r\n?|\n", _text(read_bytes(header, _BESIDE)))]
+    lines = [line.strip() for line in re.split(r"\r\n?|\n", _text(read_bytes(header, _BESIDE, _HEADER)))]
     comments = tuple(line.lstrip("# ") for line in lines if line.startswith("#"))
     fields = [line.split() for line in lines if line and not line.startswith("#")]
     if not fields or len(fields[0]) < 3:
