@@ -107,6 +107,10 @@ def lines_of(
     for number, line in _reading.lines(path):
         line = line.strip(around)
         if line.strip() and not line.startswith(comments):
+            if "\0" in line:
+                raise ValueError(
+                    f"{path}, line {number}: holds a NUL character. This is no text file, or it is damaged."
+                )
             if "\ufffd" in line and not line.startswith("@"):
                 raise ValueError(
                     f"{path}, line {number}: not UTF-8, so that different labels may read as one. Convert the file."

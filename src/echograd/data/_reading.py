@@ -118,7 +118,7 @@ class Unpacked:
         """
         parts = []
         try:
-            while size and (part := self._stream.read(min(size, 1 << 24))):
+            while size and (part := self._stream.read(min(size, 1 << 20))):
                 parts.append(part)
                 size -= len(part)
         except (OSError, EOFError, zlib.error) as error:
