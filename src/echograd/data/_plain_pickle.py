@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-_OPCODES = 1_000_000  # a subject of PPG-DaLiA takes some hundreds
+_OPCODES = 200_000  # a subject of PPG-DaLiA takes some hundreds
 _NESTING = 1_000
 _LONG_STRING = 1 << 12  # from here on, bytes stay in the file's buffer and are not copied
 _KINDS = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8)}
