@@ -36,6 +36,16 @@ def test_all_batches_have_one_shape_and_rows_stay_together():
         assert batch.weights.dtype == np.float32
 
 
+@pytest.mark.parametrize(("size", "multiple", "shape"), [(7, 1, 7), (8, 1, 7), (10**12, 1, 7), (12, 4, 8), (4, 4, 4)])
+def test_a_batch_larger_than_the_split_is_the_whole_split(size, multiple, shape):
+    batches = Batches(make_split(7), size, multiple=multiple)
+    assert len(batches) == (2 if size == 4 else 1)
+    for batch in batches.epoch(0):
+        assert batch.inputs.shape == (shape, 4, 2)
+    counted = [batch.cases[batch.weights == 1] for batch in batches.epoch(0)]
+    assert sorted(np.concatenate(counted)) == list(range(7))
+
+
 def test_without_shuffling_the_order_is_the_splits():
     cases = np.concatenate([b.cases[b.weights == 1] for b in Batches(make_split(21), 8, shuffle=False).epoch(5)])
     np.testing.assert_array_equal(cases, np.arange(21))
@@ -91,7 +101,10 @@ def test_balanced_batches_draw_classes_equally():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 0}, "at least 1"),
+        ({"size": 0}, "size must be at least 1, not 0"),
+        ({"size": 6, "multiple": 4}, "size must be a multiple of multiple=4, not 6"),
+        ({"size": 2, "seed": -1}, "seed must be at least 0, not -1"),
+        ({"size": 2, "remainder": None}, "'pad' or 'drop', not None"),
         ({"size": 8, "remainder": "drop"}, "never be full"),
         ({"size": 2, "remainder": "keep"}, "'pad' or 'drop'"),
         ({"size": 2, "balanced": True, "shuffle": False}, "shuffle=True"),

@@ -247,6 +247,55 @@ class TestArff:
         with pytest.raises(ValueError, match=rf"line 7: {found} values and labels for 3 attributes"):
             read_arff(write(head + "1,2,x\n" + row + "\n"))
 
+    @pytest.mark.parametrize(
+        ("declared", "rows", "labels"),
+        [
+            ("target {1,2} % two classes", "1,2,1 % first\n3,4,2", ("1", "2")),
+            ("target{ 1 ,2\t}", "1,2, 1 \n3,4,2", ("1", "2")),
+            ("'the target' {'a, b',\"c } % d\"}", "1,2,'a, b'\n3,4,\"c } % d\" % second", ("a, b", "c } % d")),
+            (r"""target {'it\'s', "a \"b\\", ' a'}""", "1,2,'it\\'s'\n3,4,' a'", ("it's", " a")),
+            ("target {a,' a'}", "1,2,a\n3,4,' a'", ("a", " a")),
+            ("'{1,2}' {x,y}", "1,2,x\n3,4,y", ("x", "y")),
+            ("target {12345678901234567890,12345678901234567891}", "1,2,12345678901234567890\n3,4,12345678901234567891",
+             ("12345678901234567890", "12345678901234567891")),
+        ],
+    )  # fmt: skip
+    def test_classes_are_never_read_as_numbers(self, write, declared, rows, labels):
+        head = "@relation x\n@attribute 'a %' numeric % first\n@attribute b REAL\n"
+        cases = read_arff(write(f"{head}@attribute {declared}\n@data\n{rows}\n"))
+        assert cases.labels == labels
+        assert cases.targets is None
+        assert_series(cases, [[[1, 2]], [[3, 4]]])
+
+    @pytest.mark.parametrize(
+        ("declared", "message"),
+        [
+            ("target string", "line 4: attribute target is of type 'string'. Only numbers"),
+            ("target date 'yyyy-MM'", "line 4: attribute target is of type \"date 'yyyy-MM'\". Only numbers"),
+            ("target date", "line 4: attribute target is of type 'date'"),
+            ("target", "line 4: attribute target is of type ''"),
+            ("target relational", "line 4: attribute target is of type 'relational'"),
+            ("target {1,2", "line 4: '{1,2' is no list of classes"),
+            ("target {1,2} extra", "line 4: '{1,2. extra' is no list of classes"),
+            ("target {}", "line 4: '{}' is no list of classes"),
+            ("target {1,,2}", "line 4: '{1,,2}' is no list of classes"),
+            ("target {two words,1}", "line 4: '{two words,1}' is no list of classes.*quotes"),
+            ("target {it's,1}", 'line 4: "{it\'s,1}" is no list'),
+            ("'target {1,2}", "line 4: .* has no name and type"),
+            ("target {1,3}", "line 7: the case is of class '2', which the header does not declare"),
+        ],
+    )
+    def test_types_that_are_not_read_are_refused(self, write, declared, message):
+        text = f"@relation x\n@attribute a numeric\n@attribute b numeric\n@attribute {declared}\n@data\n1,2,1\n3,4,2\n"
+        with pytest.raises(ValueError, match=message):
+            read_arff(write(text))
+
+    def test_dates_among_values_are_refused(self, write):
+        with pytest.raises(ValueError, match="line 2: attribute a is of type \"date 'yyyy'\""):
+            read_arff(write("@relation x\n@attribute a date 'yyyy'\n@attribute y {1}\n@data\n2001,1\n"))
+        with pytest.raises(ValueError, match="line 5: a sparse row"):
+            read_arff(write("@relation x\n@attribute a numeric\n@attribute y {1}\n@data\n{0 2, 1 1}\n"))
+
     def test_classes_that_are_not_last_are_refused(self, write):
         text = "@relation t\n@attribute class {1,2}\n@attribute a numeric\n@attribute b numeric\n@data\n1,0.5,0.7\n"
         with pytest.raises(ValueError, match="line 3: an attribute follows the classes 1, 2"):
@@ -271,7 +320,18 @@ class TestArff:
             ("1.0,2.0", "1.0,2_0", "line 11: '2_0' is not a number"),
             ("Standing\n", "Swimming\n", "does not declare"),
             ("1.0,2.0", "1.0,?", "1 missing values"),
-            ("@data", "@end", "line 11: expected a header line"),
+            ("@data", "@end", "line 10: expected a header line"),
+            ("@data", "", "line 11: expected a header line .* found"),
+            ("@relation", "@relations", "line 2: expected a header line"),
+            ("@end relationalAtt\n", "", "line 7: attribute activity is of type .{Standing,"),
+            ("att1 numeric", "att1 string", "line 6: attribute att1 is of type 'string'"),
+            ("@data", "@attribute more numeric\n@data", "line 10: an attribute follows the classes Standing"),
+            ("@attribute att0 numeric\n@attribute att1 numeric\n", "", "line 8: the header declares no values"),
+            (
+                "@attribute activity {Standing,'Running fast'}",
+                "",
+                "line 10: the header declares no values, or no class",
+            ),
         ],
     )
     def test_what_is_wrong_is_named(self, write, old, new, message):

@@ -2,6 +2,7 @@ import contextlib
 import http.server
 import io
 import socket
+import struct
 import sys
 import threading
 import time
@@ -27,6 +28,23 @@ def pack(files):
 
 
 GOOD = pack({"some/folder/Toy_TRAIN.ts": TRAIN, "../../Toy_TEST.ts": TEST, "../evil.txt": "x"})
+
+
+def announcing(archive, size):
+    """The archive with members that claim to be so large when they are unpacked."""
+    directory = archive.index(b"PK\1\2")
+    entries = archive[directory:].split(b"PK\1\2")
+    entries = [entry[:20] + struct.pack("<I", size) + entry[24:] if entry else entry for entry in entries]
+    return archive[:directory] + b"PK\1\2".join(entries)
+
+
+def encrypted(archive):
+    """The archive with members that claim to be encrypted."""
+    for magic, at in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        archive = magic.join(
+            part[: at - 4] + b"\1" + part[at - 3 :] if i else part for i, part in enumerate(archive.split(magic))
+        )
+    return archive
 
 
 @contextlib.contextmanager
@@ -105,9 +123,16 @@ class TestDownload:
             (body(b"gone", status=404), "404"),
             (body(GOOD.replace(GOOD[60:64], b"\0\0\0\0")), "Toy"),
             (body(pack({"Toy_TRAIN.ts": TRAIN})), r"lacks Toy_TRAIN\.ts, Toy_TEST\.ts"),
+            (body(announcing(GOOD, 1 << 31)), "its files would take 4294967296 bytes; from an archive of 484"),
+            (body(pack({f"{i}.txt": "" for i in range(10_001)})), "has 10001 members; at most 10000"),
+            (body(pack({"Toy_TRAIN.ts": TRAIN, "Toy_TEST.ts": TEST, "a/Toy_TEST.ts": TRAIN})), "different files Toy_"),
+            (body(encrypted(GOOD)), "encrypted"),
         ],
-        ids=["truncated", "connection lost", "no archive", "404", "damaged", "half"],
-    )
+        ids=[
+            "truncated", "connection lost", "no archive", "404", "damaged", "half", "bomb", "members", "two of a name",
+            "encrypted",
+        ],
+    )  # fmt: skip
     def test_what_is_not_whole_is_not_kept(self, upstream, tmp_path, answer, message):
         with (
             upstream(answer),
@@ -187,6 +212,20 @@ class TestCache:
         file = tmp_path / "Toy" / "Toy_TEST.ts"
         file.write_text(TEST.replace("0,2,3", "0,2,4"))
         with pytest.raises(ValueError, match=r"Toy_TEST\.ts is not what was downloaded"):
+            load("Toy", root=tmp_path)
+
+    @pytest.mark.parametrize("keep", ["", "Toy_TRAIN", "no checksum\n"])
+    def test_checksums_cannot_be_emptied(self, upstream, tmp_path, keep):
+        with upstream(body(GOOD)):
+            load("Toy", root=tmp_path)
+        sums = tmp_path / "Toy" / "SHA256SUMS.txt"
+        kept = [line for line in sums.read_text().splitlines() if keep in line] if keep == "Toy_TRAIN" else [keep]
+        sums.write_text("\n".join(kept))
+        with pytest.raises(ValueError, match=r"SHA256SUMS.txt has no SHA-256 of Toy_T.*nothing vouches"):
+            load("Toy", root=tmp_path)
+        sums.unlink()
+        sums.mkdir()
+        with pytest.raises(IsADirectoryError, match=r"SHA256SUMS\.txt is a folder"):
             load("Toy", root=tmp_path)
 
     def test_files_put_there_by_hand(self, tmp_path):

@@ -145,9 +145,123 @@ def test_a_pickle_that_would_run_something_is_refused(folder, tmp_path):
         assert not trace.exists()
 
 
-def test_a_file_cut_short_is_refused(folder):
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_all_protocols_are_read_alike(folder, protocol):
+    def change(content):
+        wrist = content["signal"]["wrist"]
+        wrist["ACC"], wrist["BVP"] = np.asfortranarray(wrist["ACC"]), wrist["BVP"].astype(">f4")
+        content["label"] = list(content["label"])
+        content["more"] = [None, True, -5, 2**40, 1.5, -np.inf, "µ", b"\0", (), (1,), (1, 2, 3, 4), np.float64(2), {}]
+        content["empty"] = content["turned"] = np.zeros((0, 3)), np.ones((2, 3, 4)).transpose(1, 0, 2)
+
+    expected = read(folder)
+    for subject in range(1, 8):
+        make_subject(folder, subject, protocol=protocol, change=change)
+    for split, other in zip(read(folder).splits.values(), expected.splits.values(), strict=True):
+        np.testing.assert_allclose(split.inputs, other.inputs, rtol=1e-6)
+        np.testing.assert_array_equal(split.targets, other.targets)
+
+
+def test_python_2_wrote_texts_as_bytes(folder):
+    """Protocol 0 of Python 2, which has escaped bytes for text and data alike."""
+    expected = read(folder)
+    array = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(%s)tcnumpy\ndtype\n"
+    array += b"(S'f8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntbI00\nS'%s'\ntb"
+    path = folder / "S3" / "S3.pkl"
+    content = pickle.loads(path.read_bytes())
+
+    def packed(values):
+        shape = b"".join(b"I%d\n" % size for size in values.shape)
+        escaped = "".join(f"\\x{byte:02x}" for byte in values.astype("<f8").tobytes()).encode()
+        return array.replace(b"(%s)", b"(" + shape) % escaped
+
+    wrist = b"".join(b"S'%s'\n%ss" % (name.encode(), packed(v)) for name, v in content["signal"]["wrist"].items())
+    text = b"(dp0\nS'signal'\n(dS'wrist'\n(d%sssS'label'\n%ss." % (wrist, packed(content["label"]))
+    path.write_bytes(text)
+    for split, other in zip(read(folder).splits.values(), expected.splits.values(), strict=True):
+        np.testing.assert_array_equal(split.inputs, other.inputs)
+
+
+def dtype(code, rest=(None, None, None, -1, -1, 0), order="<"):
+    return b"cnumpy\ndtype\n" + inner((code, False, True)) + b"R" + inner((3, order, *rest)) + b"b"
+
+
+def inner(value):
+    """A value as the opcodes that make it."""
+    return pickle.dumps(value, 2)[2:-1].replace(b"q\x00", b"").replace(b"q\x01", b"").replace(b"q\x02", b"")
+
+
+def array(shape, data, of):
+    state = b"(K\x01" + inner(shape) + of + b"\x89U" + bytes([len(data)]) + data + b"t"
+    return b"cnumpy.core.multiarray\n_reconstruct\n)R" + state + b"b"
+
+
+FLOATS = dtype("f8")
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        (array((1,), b"A" * 8, dtype("O8", (None, None, None, -1, -1, 63), "|")), "'O8'.*only numbers"),
+        (array((1,), b"A" * 8, dtype("O8")), "'O8'; only numbers are read"),
+        (array((1,), b"A" * 8, dtype("f8", (None, ("a",), {}, -1, -1, 0))), "with fields or objects"),
+        (array((1,), b"A" * 8, dtype("V8")), "'V8'"),
+        (array((1,), b"A" * 8, dtype("f8", (None, None, None, -1, -1, 63))), "with fields or objects"),
+        (array((1,), b"A" * 8, dtype("f16")), "'f16'; only numbers are read"),
+        (array((1,), b"A" * 8, dtype("M8")), "'M8'; only numbers are read"),
+        (array((1,), b"A" * 8, dtype("f8", order="O")), "no byte order"),
+        (array((1,), b"A" * 8, b"N"), "no dtype"),
+        (array((2,), b"A" * 8, FLOATS), r"shape \(2,\) takes 16 bytes, but 8 are there"),
+        (array((2**31, 2**31, 2**31), b"A" * 8, FLOATS), r"takes \d+ bytes, but 8 are there"),
+        (array((0, 2**39, 2**39, 2**39), b"", FLOATS), "an array has no shape"),
+        (array((-1,), b"A" * 8, FLOATS), "no tuple of sizes"),
+        (array((1,) * 40, b"A" * 8, FLOATS), "no tuple of sizes"),
+        (b"cnumpy.core.multiarray\nscalar\n(" + dtype("O8") + b"U\x08AAAAAAAAtR", "'O8'; only numbers are read"),
+        (b"cnumpy.core.numeric\n_frombuffer\n(U\x08AAAAAAAA" + dtype("O8") + inner((1,)) + b"U\x01CtR", "'O8'"),
+        (b"cnumpy\nndarray\n(K\x01" + dtype("O8") + b"U\x08AAAAAAAAtR", "it calls something"),
+        (b"cos\nsystem\nU\x04true\x85R", "asks for os.system, and only numpy arrays"),
+        (b"\x8c\x02os\x8c\x06system\x93U\x04true\x85R", "asks for os.system, and only numpy arrays"),
+        (b"(ios\nsystem\n", r"opcode b'i' is none of plain data"),
+        (b"Vname\nQ", r"opcode b'Q' is none of plain data"),
+        (b"(" * 100_000 + b"t" * 100_000, "nested more than 1000 deep"),
+        (b"N0", "opcode b'0'"),
+        (b"]" * 210_000, "more than 200000 opcodes"),
+        (b"B\xff\xff\xff\xffA", "4294967295 bytes are announced"),
+        (b"\x8e" + b"\xff" * 8, "18446744073709551615 bytes are announced"),
+        (b"T\xff\xff\xff\xff", "a string of -1 bytes"),
+        (b"X\x01\0\0\0\xff", "a text is damaged"),
+        (b"S'\\x1'\n", "a string is damaged"),
+        (b"S'\\z'\n", "a string is damaged"),
+        (b"I" + b"9" * 9000 + b"\n", "a number is none"),
+        (b"F1_0\n", "a number is none"),
+        (b"h\x07", "recalls value 7"),
+        (b"t", "a value is missing"),
+        (b"(q\x01", "remembers a mark"),
+        (b"}))s", "a key is neither text nor a number"),
+        (b"X\xe8\x03\0\0" + b"x" * 1000 + b"q\1" + b"(c_codecs\nencode\nq\2h\1\x85R" + b"h\2h\1\x85R" * 99, "encodes"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_harmful_pickles_are_refused_before_anything_is_made(folder, value, complaint):
+    """Whatever the opcodes say, memory is neither laid out as objects nor taken for sizes the file cannot have."""
+    (folder / "S4" / "S4.pkl").write_bytes(b"\x80\x02}X\x05\0\0\0extra" + value + b"s.")
+    with pytest.raises(ValueError, match=rf"S4\.pkl: not a subject's file.*{complaint}"):
+        read(folder)
+
+
+def test_values_shared_many_times_are_not_followed(folder):
+    """Lists in lists, two to the 40 in all, in a file of some hundred bytes."""
+    nested = b"K\x01" + b"".join(b"q%c](h%ch%ceq%c" % (i, i, i, i) for i in range(1, 41))
+    content = b"}(X\x06\0\0\0signal}X\x05\0\0\0wrist}X\x03\0\0\0ACC" + nested + b"sssu."
+    (folder / "S4" / "S4.pkl").write_bytes(b"\x80\x02" + content.replace(b"ssu.", b"ssu."))
+    with pytest.raises(ValueError, match=r"S4\.pkl: not a subject's file"):
+        read(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 20, 500, -1000, -1])
+def test_a_file_cut_short_is_refused(folder, kept):
     path = folder / "S5" / "S5.pkl"
-    path.write_bytes(path.read_bytes()[:-1000])
+    path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ValueError, match=r"S5\.pkl: not a subject's file of PPG-DaLiA, or cut short"):
         read(folder)
 
@@ -163,7 +277,7 @@ def test_wrong_sensors_are_refused(folder):
         content["signal"]["wrist"]["ACC"] = content["signal"]["wrist"]["ACC"][:, :2]
 
     make_subject(folder, 5, change=change)
-    with pytest.raises(ValueError, match="columns"):
+    with pytest.raises(ValueError, match=r"ACC has shape \(1920, 2\); expected are 3 columns"):
         read(folder)
 
 
@@ -173,7 +287,7 @@ def test_missing_values_are_refused(folder):
 
     for subject in range(1, 8):
         make_subject(folder, subject, change=change)
-    with pytest.raises(ValueError, match="nan at step"):
+    with pytest.raises(ValueError, match=r"S\d\.pkl: BVP is not finite in row 2000"):
         read(folder)
 
 
@@ -195,11 +309,17 @@ def test_missing_subjects_are_named(folder):
         ({"length": 1000}, "multiples of 128"),
         ({"stride": 0}, "multiples of 128"),
         ({"held_out": 4}, "leave none"),
+        ({"subjects": (1, 2, 3, 1)}, r"subjects has \[1\] more than once"),
+        ({"seed": -1}, "seed must be at least 0, not -1"),
     ],
 )
 def test_wrong_options_are_refused(folder, options, message):
     with pytest.raises(ValueError, match=message):
         read(folder, **options)
+    for wrong in ({"length": 1280.0}, {"stride": None}, {"held_out": True}, {"seed": None}, {"subjects": 3}):
+        name = next(iter(wrong))
+        with pytest.raises(TypeError, match=rf"{name} must be "):
+            read(folder, **wrong)
 
 
 def test_it_is_found_by_name(tmp_path, monkeypatch):

@@ -73,6 +73,13 @@ def test_gain_baseline_and_unit(record):
     assert read.units == ("uV", "uV")
 
 
+def test_gains_that_are_open_or_negative(record):
+    """A gain of 0 is 200 per mV by WFDB's rule; a negative one turns the signal around."""
+    np.testing.assert_array_equal(read_wfdb(record([[100, 300]], gain="0", zero=0)).signals, [[0.5, 1.5]])
+    np.testing.assert_array_equal(read_wfdb(record([[100, 300]], gain="-50(200)/µV")).signals, [[2.0, -2.0]])
+    assert read_wfdb(record([[100, 300]], gain="-50(200)/µV")).units == ("µV", "µV")
+
+
 def test_a_damaged_signal_is_noticed(record):
     with pytest.raises(ValueError, match="signal 1 disagrees with the header's checksum"):
         read_wfdb(record([[1, 2], [3, 4]], sums=[4, 7]))
@@ -118,6 +125,53 @@ def test_annotations(tmp_path):
     assert read.rhythms(70_000) == [("N", 18, 65718), ("AFIB", 65718, 70_000)]
 
 
+def test_a_clock_of_the_annotations_own_is_told_and_converted(tmp_path):
+    head = annotation(22, 0) + note("## time resolution: 1000") + annotation(22, 0)
+    head += note("## annotation type definitions") + annotation(22, 0) + note("44 X new") + annotation(22, 0)
+    head += note("## end of definitions")
+    events = annotation(1, 500) + annotation(28, 2) + note("(N\0\0") + annotation(22, 499) + note("## no header")
+    (tmp_path / "7.atr").write_bytes(head + events + annotation(0, 0))
+    read = read_wfdb_annotations(tmp_path / "7")
+    assert (read.resolution, read.samples.tolist(), read.codes.tolist()) == (1000.0, [500, 502, 1001], [1, 28, 22])
+    assert read.notes == ("", "(N", "## no header")
+    with pytest.raises(ValueError, match=r"count 1000 ticks per second.*at_rate\(record\.sample_rate\)"):
+        read.rhythms(400)
+    converted = read.at_rate(360.0)
+    assert (converted.resolution, converted.samples.tolist()) == (None, [180, 181, 360])
+    assert converted.rhythms(400) == [("N", 181, 400)]
+    assert converted.at_rate(250) is converted
+    for text in ("x", "0", "-5", "nan", "1e999"):
+        (tmp_path / "7.atr").write_bytes(annotation(22, 0) + note("## time resolution: " + text) + annotation(0, 0))
+        with pytest.raises(ValueError, match=r"7\.atr: time resolution"):
+            read_wfdb_annotations(tmp_path / "7")
+
+
+def test_names_with_a_dot(tmp_path):
+    (tmp_path / "b.1.hea").write_text("b.1 1 360 3\nb.1.dat 16 200 16 0 1 6 0 X\n")
+    (tmp_path / "b.1.dat").write_bytes(np.array([1, 2, 3], "<i2").tobytes())
+    for name in ("b.1.atr", "b.1.qrs"):
+        (tmp_path / name).write_bytes(annotation(1, 5) + annotation(0, 0))
+    assert read_wfdb(tmp_path / "b.1").signals.shape == (3, 1)
+    for name in ("b.1", "b.1.atr", "b.1.qrs"):
+        assert read_wfdb_annotations(tmp_path / name).samples.tolist() == [5]
+    with pytest.raises(FileNotFoundError, match=r"b\.2 is missing"):
+        read_wfdb_annotations(tmp_path / "b.2")
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (annotation(1, 5) + annotation(0, 0) + annotation(1, 5), "goes on after its end mark"),
+        (annotation(55, 5) + annotation(0, 0), "code 55, which has no meaning"),
+        (note("early") + annotation(0, 0), "a note before the first annotation"),
+    ],
+)
+def test_annotations_that_are_damaged_are_refused(tmp_path, data, complaint):
+    (tmp_path / "7.atr").write_bytes(data)
+    with pytest.raises(ValueError, match=complaint):
+        read_wfdb_annotations(tmp_path / "7")
+
+
 @pytest.mark.parametrize("data", [b"", annotation(1, 50), annotation(28, 5) + annotation(63, 8) + b"(N"])
 def test_annotations_cut_short_are_noticed(tmp_path, data):
     file = tmp_path / "7.atr"
@@ -133,16 +187,30 @@ def test_annotations_cut_short_are_noticed(tmp_path, data):
         ("7 1 360\n7.dat 16 200\n7.dat 16 200\n", "1 signals announced, 2 described"),
         ("7 3 360\n" + "7.dat 16 200\n" * 3, "1.33333 samples where the header announces 1"),
         ("7 5 360\n" + "7.dat 16 200\n" * 5, "0.8 samples where the header announces 0"),
-        ("7 1 360 -1\n7.dat 16 200\n", "'-1' is no number of samples"),
+        ("7 1 360 -1\n7.dat 16 200\n", "the number of samples is '-1', which is not"),
         ("7 1 0\n7.dat 16 200\n", "sampling rate 0 Hz"),
         ("7 1 nan\n7.dat 16 200\n", "sampling rate 'nan' is not a finite number"),
         ("7 1 360\n7.dat 16 nan\n", "signal 0: gain 'nan' is not a finite number"),
         ("7 1 360\n7.dat 16 200(x)\n", "signal 0: baseline 'x' is not a finite number"),
+        ("7 1 360\n7.dat 16 2_0\n", "signal 0: gain '2_0' is not a finite number"),
+        ("7 1 360\n7.dat 16 1e-320\n", "signal 0: values overflow with gain 9.99989e-321"),
+        ("7 1 360\n7.dat 16 200 16 0 0 6.5\n", "signal 0: checksum is '6.5', which is not an integer"),
+        ("7 x 360\n7.dat 16\n", "the number of signals is 'x', which is not"),
+        ("7 %s 360\n7.dat 16\n" % ("9" * 5000), "the number of signals is '999"),
+        ("7 0 360\n", "the record has no signals"),
+        ("7 1 360\n7.dat\n", "signal 0: only '7.dat' is there"),
+        ("7/2 1 360 4\n7a 2\n7b 2\n", "a multi-segment record is not read here"),
+        ("7 1 360\n7.dat 16x2 200\n", r"of formats \['16x2'\]"),
+        ("7 1 360\n../7.dat 16 200\n", "said to be in '../7.dat'. A header names files of its own folder"),
+        ("7 1 360\n/etc/passwd 16 200\n", "said to be in '/etc/passwd'"),
+        ("7 1 360\n.. 16 200\n", r"said to be in '\.\.'"),
+        ("7 1 360\nlink.dat 16 200\n", r"link\.dat: a link out of the header's folder"),
     ],
 )
 def test_headers_that_do_not_fit_are_refused(tmp_path, header, complaint):
     (tmp_path / "7.dat").write_bytes(np.arange(4, dtype="<i2").tobytes())
     (tmp_path / "7.hea").write_text(header)
+    (tmp_path / "link.dat").symlink_to("/etc/passwd")
     with pytest.raises(ValueError, match=complaint):
         read_wfdb(tmp_path / "7")
 

@@ -223,5 +223,5 @@ def disagreements(results: dict[str, Path], reference: str, found: dict[str, Fig
 def _load(path: Path) -> dict[str, np.ndarray]:
     if not path.exists():
         return {}
-    with np.load(path) as file:
+    with np.load(path, allow_pickle=False) as file:
         return dict(file.items())

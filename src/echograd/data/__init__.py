@@ -1,15 +1,11 @@
 """Data sets: a bundled one, readers of published files, splits that are kept apart, and batches."""
 
+from ._arff import read_arff as read_arff
 from ._batches import Batch as Batch, Batches as Batches
+from ._cases import Cases as Cases, dataset_from_cases as dataset_from_cases
 from ._dataset import Dataset as Dataset, Split as Split
 from ._ecg import slope_envelope as slope_envelope
-from ._files import (
-    Cases as Cases,
-    dataset_from_cases as dataset_from_cases,
-    read_arff as read_arff,
-    read_ts as read_ts,
-    read_tsv as read_tsv,
-)
+from ._files import read_ts as read_ts, read_tsv as read_tsv
 from ._idx import read_idx as read_idx, read_mnist as read_mnist
 from ._load import Entry as Entry, available as available, load as load
 from ._ppg import read_ppg_dalia as read_ppg_dalia

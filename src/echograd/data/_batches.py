@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
+from . import _checks
 from ._dataset import Split
 
 
@@ -36,17 +37,20 @@ class Batches:
 
     Args:
         split: where the cases are from.
-        size: cases in a batch.
+        size: cases in a batch. If the split has fewer, a batch is the whole split.
         seed: of the permutations.
         shuffle: draw a new order every epoch; False keeps the split's own order (for evaluation).
         balanced: draw every class equally often. An epoch still has as many cases as the split, but cases of
             small classes come several times and some of large classes not at all.
         remainder: ``"pad"`` fills the last batch up with cases of weight 0; ``"drop"`` leaves the incomplete
             batch out (other cases in every epoch).
+        multiple: of what the number of cases in a batch must be a multiple, such as the number of devices that share
+            it. A batch of the whole split is filled up to it.
 
     Raises:
-        ValueError: the size is not positive, the split is smaller than one batch where the remainder is
-            dropped, or balanced batches are asked for without shuffling or without classes.
+        TypeError: an argument is of another type.
+        ValueError: the size is not positive or no multiple of `multiple`, the split is smaller than one batch where
+            the remainder is dropped, or balanced batches are asked for without shuffling or without classes.
 
     Example:
         ```python
@@ -65,15 +69,21 @@ class Batches:
         shuffle: bool = True,
         balanced: bool = False,
         remainder: Literal["pad", "drop"] = "pad",
+        multiple: int = 1,
     ) -> None:
-        if size < 1:
-            raise ValueError(f"a batch must have at least 1 case, not {size}.")
-        if remainder not in ("pad", "drop"):
-            raise ValueError(f"remainder must be 'pad' or 'drop', not {remainder!r}.")
+        _checks.instance("split", split, Split, "A data set has them as `train`, `validation` and `test`.")
+        size, multiple = _checks.integer("size", size, 1), _checks.integer("multiple", multiple, 1)
+        seed = _checks.integer("seed", seed, 0)
+        shuffle, balanced = _checks.flag("shuffle", shuffle), _checks.flag("balanced", balanced)
+        if size % multiple:
+            raise ValueError(f"size must be a multiple of multiple={multiple}, not {size}.")
+        if not isinstance(remainder, str) or remainder not in ("pad", "drop"):
+            raise ValueError(f"remainder must be 'pad' or 'drop', not {_checks.shown(remainder)}.")
         if remainder == "drop" and len(split) < size:
             raise ValueError(f"the split has {len(split)} cases, so a batch of {size} would never be full.")
         if balanced and (not shuffle or split.targets.dtype != np.int32):
             raise ValueError("balanced batches need shuffle=True and class indices as targets.")
+        size = min(size, -(-len(split) // multiple) * multiple)
         self.split, self.size, self.seed = split, size, seed
         self.shuffle, self.balanced, self.remainder = shuffle, balanced, remainder
 
@@ -83,7 +93,12 @@ class Batches:
         return cases // self.size if self.remainder == "drop" else -(-cases // self.size)
 
     def order(self, epoch: int) -> Int[np.ndarray, " cases"]:
-        """Give the order in which an epoch takes the cases, as indices into the split."""
+        """Give the order in which an epoch takes the cases, as indices into the split.
+
+        Args:
+            epoch: number of the epoch, from 0.
+        """
+        epoch = _checks.integer("epoch", epoch, 0)
         cases = len(self.split)
         if not self.shuffle:
             return np.arange(cases)
@@ -110,15 +125,20 @@ class Batches:
         Raises:
             IndexError: an epoch has no batch of this number.
         """
+        index = _checks.integer("index", index)
         if not 0 <= index < len(self):
             raise IndexError(f"an epoch has {len(self)} batches; there is no batch {index}.")
         return self._take(self.order(epoch), index)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Go through the batches of an epoch, from batch number `start` on."""
-        order = self.order(epoch)
-        for index in range(start, len(self)):
-            yield self._take(order, index)
+        """Go through the batches of an epoch, from batch number `start` on.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            start: number of the first batch, from 0 to the number of batches, where nothing is left.
+        """
+        order, start = self.order(epoch), _checks.integer("start", start, 0, len(self))
+        return (self._take(order, index) for index in range(start, len(self)))
 
     def _take(self, order: np.ndarray, index: int) -> Batch:
         positions = np.arange(index * self.size, (index + 1) * self.size)

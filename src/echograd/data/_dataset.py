@@ -1,13 +1,18 @@
 """What a data set is: cases of one length after padding, in splits that are never mixed."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num, Shaped
 
+from . import _checks
+
 Task = Literal["classification", "regression"]
+
+_PADDING, _SMALL = 16, 1 << 26  # padded values: up to 16 a value, or 256 MiB of float32 in all
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -40,6 +45,10 @@ class Split:
     groups: Shaped[np.ndarray, " cases"] | None = None
 
     def __post_init__(self) -> None:
+        columns = {"targets": self.targets, "lengths": self.lengths}
+        columns |= {} if self.groups is None else {"groups": self.groups}
+        for name, column in {"inputs": self.inputs, **columns}.items():
+            _checks.array(name, column)
         if self.inputs.dtype != np.float32 or self.lengths.dtype != np.int32:
             raise TypeError(
                 f"inputs and lengths must be float32 and int32, not {self.inputs.dtype} and "
@@ -50,9 +59,8 @@ class Split:
         if self.inputs.ndim != 3 or 0 in self.inputs.shape:
             raise ValueError(f"inputs must be (cases, length, channels), none of them 0, not {self.inputs.shape}.")
         cases, length, _ = self.inputs.shape
-        columns = {"targets": self.targets, "lengths": self.lengths, "groups": self.groups}
         for name, column in columns.items():
-            if column is not None and column.shape[:1] != (cases,):
+            if column.shape[:1] != (cases,):
                 raise ValueError(f"{cases} cases in inputs, but {name} has shape {column.shape}.")
         if self.lengths.ndim != 1 or self.lengths.min() < 1 or self.lengths.max() > length:
             raise ValueError(f"lengths must be (cases,) and from 1 to {length}; they go up to {self.lengths.max()}.")
@@ -65,6 +73,8 @@ class Split:
             )
         if not np.isfinite(self.targets).all():
             raise ValueError(f"the target of case {np.argwhere(~np.isfinite(self.targets))[0][0]} is not finite.")
+        if self.targets.dtype == np.int32 and self.targets.size and self.targets.min() < 0:
+            raise ValueError(f"class indices must be 0 or more; the smallest target is {self.targets.min()}.")
         if not self.equal_length and np.any(self.inputs[~self.mask]):
             raise ValueError("inputs after a case's length must be 0: nothing may be hidden in the padding.")
 
@@ -83,19 +93,40 @@ class Split:
             targets: class indices (any integer dtype) or regression targets (any float dtype).
             groups: whom every case is from.
             length: length to pad to; by default the longest series'.
+
+        Raises:
+            TypeError: series or targets are no arrays of real numbers.
+            ValueError: they do not fit together, or nearly all of the padded array would be padding.
         """
-        channels = {case.shape[1] if case.ndim == 2 else -1 for case in series}
-        if len(channels) != 1 or -1 in channels:
-            raise ValueError("every series must be (steps, channels), with the same number of channels.")
-        lengths = np.array([len(case) for case in series], dtype=np.int32)
-        longest = int(lengths.max())
-        if length is not None and length < longest:
+        if not isinstance(series, Sequence | np.ndarray):
+            raise TypeError(f"series must be a sequence of arrays, not {_checks.shown(series)}.")
+        if len(series) == 0:
+            raise ValueError("series is empty. A split has at least one case.")
+        for number, case in enumerate(series):
+            _numbers(f"series {number}", case)
+        channels = {case.shape[1] if case.ndim == 2 and len(case) else 0 for case in series}
+        if len(channels) != 1 or 0 in channels:
+            raise ValueError(
+                "every series must be (steps, channels), none of them 0, with the same number of channels."
+            )
+        longest = max(len(case) for case in series)
+        length = longest if length is None else _checks.integer("length", length, 1)
+        if length < longest:
             raise ValueError(f"a series has {longest} steps, more than length={length}.")
-        inputs = np.zeros((len(series), length or longest, channels.pop()), dtype=np.float32)
-        for row, case in zip(inputs, series, strict=True):
-            row[: len(case)] = case
-        dtype = np.int32 if np.issubdtype(targets.dtype, np.integer) else np.float32
-        return Split(inputs, targets.astype(dtype), lengths, groups)
+        shape = len(series), length, channels.pop()
+        values = sum(case.size for case in series)
+        if math.prod(shape) > max(_PADDING * values, _SMALL):
+            raise ValueError(
+                f"series of {min(map(len, series))} to {longest} steps, padded to {length}, would be an array of shape "
+                f"{shape} and {4 * math.prod(shape)} bytes for {values} values. Cut the long series into shorter ones, "
+                "or leave them out."
+            )
+        inputs = np.zeros(shape, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+            for row, case in zip(inputs, series, strict=True):
+                row[: len(case)] = case
+        lengths = np.array([len(case) for case in series], dtype=np.int32)
+        return Split(inputs, _targets(targets), lengths, groups)
 
     @property
     def length(self) -> int:
@@ -113,8 +144,17 @@ class Split:
         return np.arange(self.length) < self.lengths[:, None]
 
     def take(self, indices: Int[np.ndarray, " _"] | Sequence[int]) -> "Split":
-        """Choose cases by index, in the order given."""
-        indices = np.asarray(indices, dtype=np.int64)
+        """Choose cases by index, in the order given.
+
+        Args:
+            indices: from 0 to the number of cases - 1, shape (chosen,); a case may come several times.
+
+        Raises:
+            TypeError: they are no integers. (`np.flatnonzero` makes indices of a mask.)
+            IndexError: there is no case of that number.
+            ValueError: there is none, or they have another shape.
+        """
+        indices = _indices(indices, len(self))
         groups = None if self.groups is None else self.groups[indices]
         return Split(self.inputs[indices], self.targets[indices], self.lengths[indices], groups)
 
@@ -126,9 +166,13 @@ class Split:
 
         Raises:
             TypeError: the targets are no class indices.
+            ValueError: there are cases of classes beyond.
         """
+        classes = _checks.integer("classes", classes, 1)
         if self.targets.dtype != np.int32:
             raise TypeError("regression targets have no classes to count.")
+        if self.targets.ndim != 1 or self.targets.max() >= classes:
+            raise ValueError(f"classes={classes}, but there are targets up to {self.targets.max()}.")
         return np.bincount(self.targets, minlength=classes)
 
     def __len__(self) -> int:
@@ -157,6 +201,7 @@ class Dataset:
         licence: what the source says about use.
 
     Raises:
+        TypeError: a split is no `Split`, or names are no tuple of strings.
         ValueError: the splits disagree in length, channels, kind of target or with the names.
     """
 
@@ -173,6 +218,17 @@ class Dataset:
     licence: str = dataclasses.field(repr=False)
 
     def __post_init__(self) -> None:
+        remedy = "`Split.from_series` makes one of arrays."
+        for side, split in (("train", self.train), ("test", self.test), ("validation", self.validation)):
+            if side != "validation" or split is not None:
+                _checks.instance(f"{side} of a data set", split, Split, remedy)
+        for name, texts in (("class_names", self.class_names), ("channel_names", self.channel_names)):
+            if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
+                raise TypeError(f"{name} must be a tuple of strings, not {_checks.shown(texts)}.")
+        if self.task not in ("classification", "regression"):
+            raise ValueError(f"task must be 'classification' or 'regression', not {_checks.shown(self.task)}.")
+        if self.sample_rate is not None and _checks.real("sample_rate", self.sample_rate) <= 0:
+            raise ValueError(f"sample_rate must be positive or None, not {self.sample_rate:g} Hz.")
         if (self.task == "regression") != (self.class_names == ()):
             raise ValueError(f"{self.name}: class_names must be there for classification, and only for it.")
         for side, split in self.splits.items():
@@ -247,6 +303,7 @@ class Dataset:
         Returns:
             The same set with scaled inputs.
         """
+        targets = _checks.flag("targets", targets)
         valid = self.train.inputs[self.train.mask]
         mean, std = _mean_and_std(valid)
         shift, scale = self.target_scale() if targets else (0.0, 1.0)
@@ -282,8 +339,9 @@ class Dataset:
         """
         if self.validation is not None:
             raise ValueError(f"{self.name} has a validation split of its own ({len(self.validation)} cases).")
+        fraction, seed = _checks.real("fraction", fraction), _checks.integer("seed", seed, 0)
         if not 0 < fraction < 1:
-            raise ValueError(f"fraction must be between 0 and 1, not {fraction}.")
+            raise ValueError(f"fraction must be between 0 and 1, not {fraction:g}.")
         # Regression is one class to draw from.
         labels = self.train.targets if self.task == "classification" else np.zeros(len(self.train), np.int32)
         rng = np.random.default_rng(seed)
@@ -306,9 +364,47 @@ class Dataset:
 def _mean_and_std(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give mean and standard deviation over the first axis; a deviation of 0 becomes 1."""
     mean, std = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
-    # Rounding leaves a constant channel a deviation of the order of its last digit.
-    constant = std <= 1e-6 * np.abs(mean)
+    # Rounding leaves a constant channel a deviation of the order of its last digit. Below the least normal float32, a
+    # deviation is too small to divide by.
+    constant = std <= np.maximum(1e-6 * np.abs(mean), np.finfo(np.float32).tiny)
     return mean.astype(np.float32), np.where(constant, 1.0, std).astype(np.float32)
+
+
+def _numbers(name: str, value: Any) -> None:
+    """Check that a value is an array of real numbers."""
+    _checks.array(name, value)
+    if value.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must hold real numbers, not {value.dtype}.")
+
+
+def _targets(targets: Any) -> np.ndarray:
+    """Convert integers to int32 and floats to float32."""
+    _numbers("targets", targets)
+    if targets.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+            return targets.astype(np.float32)
+    if targets.size and not -(1 << 31) <= int(targets.min()) <= int(targets.max()) < 1 << 31:
+        raise ValueError(f"class indices go from {targets.min()} to {targets.max()}, which int32 does not hold.")
+    return targets.astype(np.int32)
+
+
+def _indices(indices: Any, cases: int) -> np.ndarray:
+    """Return indices of cases as an array, shape (chosen,)."""
+    try:
+        found = np.asarray(indices)
+    except ValueError:  # of a ragged list
+        found = np.asarray(None)
+    if found.size == 0 and isinstance(indices, Sequence | np.ndarray) and not isinstance(indices, str):
+        raise ValueError("indices is empty. A split has at least one case.")
+    if found.dtype.kind not in "iu":
+        hint = " `np.flatnonzero` makes indices of a mask." if found.dtype == bool else ""
+        raise TypeError(f"indices must be integers, not {_checks.shown(indices)}.{hint}")
+    if found.ndim != 1:
+        raise ValueError(f"indices must have shape (chosen,), not {found.shape}.")
+    wrong = found[(found < 0) | (found >= cases)]
+    if wrong.size:
+        raise IndexError(f"there is no case {wrong[0]}: the split has {cases}, from 0 to {cases - 1}.")
+    return found.astype(np.int64)
 
 
 def _draw_stratified(labels: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray | None:

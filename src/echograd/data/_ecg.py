@@ -7,6 +7,7 @@ import io
 import numpy as np
 from jaxtyping import Float
 
+from . import _checks
 from ._dataset import Dataset, Split
 
 _CLASSES = ("sinus rhythm", "atrial fibrillation", "bigeminy or trigeminy", "paced rhythm")
@@ -56,19 +57,48 @@ def slope_envelope(
         The envelope, without unit; float32.
 
     Raises:
-        ValueError: a lead is flat throughout a case, or the sampling rate is too low.
+        TypeError: the signals are no array of real numbers, or the rate is no number.
+        ValueError: a lead is flat throughout a case or has a value that is not finite, or the sampling rate is too low
+            or takes 80 ms for more steps than a case has.
     """
-    width = round(0.08 * sample_rate)
+    try:
+        signals = np.asarray(signals)
+    except ValueError:
+        raise TypeError("signals must be an array; these have no common length or number of leads.") from None
+    if signals.dtype.kind not in "iuf":
+        raise TypeError(f"signals must hold real numbers, not {signals.dtype}.")
+    if signals.ndim != 3 or 0 in signals.shape:
+        raise ValueError(f"signals must be (cases, length, leads), none of them 0, not {signals.shape}.")
+    if signals.dtype not in (np.float32, np.float64):  # in which differences neither wrap around nor overflow
+        signals = signals.astype(np.float64)
+    if not np.isfinite(signals).all():
+        case, step, lead = np.argwhere(~np.isfinite(signals))[0]
+        raise ValueError(
+            f"lead {lead} of case {case} is {signals[case, step, lead]} at step {step}. Fill missing values first, or "
+            "leave the case out."
+        )
+    sample_rate = _checks.real("sample_rate", sample_rate)
+    width, length = round(0.08 * sample_rate), signals.shape[1]
     if width < 2:
         raise ValueError(f"an average over 80 ms needs at least 25 Hz, not {sample_rate:g} Hz.")
-    slope = np.abs(np.diff(signals, axis=1, prepend=signals[:, :1]))
-    total = np.cumsum(np.pad(slope, ((0, 0), (width - width // 2, width // 2), (0, 0))), axis=1, dtype=np.float64)
-    mean = (total[:, width:] - total[:, :-width])[:, ::2] / width
-    spread = mean.std(axis=1, keepdims=True)
+    if width > length:
+        raise ValueError(f"an average over 80 ms takes {width} steps at {sample_rate:g} Hz, and a case has {length}.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = _mean_slope(signals, width)
+        spread = mean.std(axis=1, keepdims=True)
     if not spread.all():
         case, _, lead = np.argwhere(spread == 0)[0]
         raise ValueError(f"lead {lead} of case {case} is flat; leave the case out.")
+    if not np.isfinite(spread).all():
+        raise ValueError("differences between samples overflow. Scale the signals, to millivolts say.")
     return (mean / spread).sum(axis=2, keepdims=True).astype(np.float32)
+
+
+def _mean_slope(signals: np.ndarray, width: int) -> np.ndarray:
+    """Average the absolute slope over so many steps, at every second step."""
+    slope = np.abs(np.diff(signals, axis=1, prepend=signals[:, :1]))
+    total = np.cumsum(np.pad(slope, ((0, 0), (width - width // 2, width // 2), (0, 0))), axis=1, dtype=np.float64)
+    return (total[:, width:] - total[:, :-width])[:, ::2] / width
 
 
 def load_ecg(name: str) -> Dataset:

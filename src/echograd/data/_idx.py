@@ -1,15 +1,17 @@
 """Reader of the IDX format, and MNIST, which is published in it."""
 
-import gzip
+import hashlib
 import math
+import os
 import pathlib
 import struct
-import zlib
 
 import numpy as np
 from jaxtyping import Num
 
+from . import _checks
 from ._dataset import Dataset, Split
+from ._reading import Unpacked
 
 NAME = "mnist"
 TRAIN, TEST, PIXELS, CLASSES = 60_000, 10_000, 784, 10
@@ -17,6 +19,13 @@ FILES = tuple(f"{side}-{what}" for side in ("train", "t10k") for what in ("image
 SOURCE = "MNIST, Y. LeCun, C. Cortes and C. Burges. Cite LeCun et al., Proc. IEEE 86(11):2278-2324, 1998."
 LICENCE = "None stated by the authors; see the source before redistributing it."
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_AXES = 32  # as many as any NumPy has
+_SUMS = {  # SHA-256 of the files without compression
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
 
 
 def read_idx(path: str | pathlib.Path) -> Num[np.ndarray, "..."]:
@@ -37,27 +46,42 @@ def read_idx(path: str | pathlib.Path) -> Num[np.ndarray, "..."]:
         read_idx("train-images-idx3-ubyte.gz").shape  # (60000, 28, 28)
         ```
     """
-    path = pathlib.Path(path)
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} is no whole gzip file ({error}). Copy or download it again.") from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _DTYPES:
-        raise ValueError(
-            f"{path} is not an IDX file: it begins with {content[:4]!r}, not with two zeros, a known type and the "
-            "number of axes."
-        )
-    dtype, axes = np.dtype(_DTYPES[content[2]]), content[3]
-    start = 4 + 4 * axes
-    if len(content) < start:
-        raise ValueError(f"{path} is cut short: it ends within its header.")
-    shape = struct.unpack(f">{axes}I", content[4:start])
-    wanted = start + math.prod(shape) * dtype.itemsize
-    if len(content) != wanted:
-        raise ValueError(f"{path} holds {len(content)} bytes, and shape {shape} takes {wanted}: it is damaged.")
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+    return _read(_checks.as_path(path))[0]
+
+
+def _read(path: pathlib.Path, expected: tuple[int, ...] | None = None) -> tuple[np.ndarray, str]:
+    """Return the array of a file, and the SHA-256 of what the file holds without compression.
+
+    If a shape is expected and the header has another, nothing more is read.
+    """
+    with Unpacked(path) as file:
+        head = file.read(4)
+        if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _DTYPES:
+            raise ValueError(
+                f"{path} is not an IDX file: it begins with {head!r}, not with two zeros, a known type and the "
+                "number of axes."
+            )
+        dtype, axes = np.dtype(_DTYPES[head[2]]), head[3]
+        sizes = file.read(4 * axes)
+        if len(sizes) < 4 * axes:
+            raise ValueError(f"{path} is cut short: it ends within its header.")
+        shape = struct.unpack(f">{axes}I", sizes)
+        wanted = math.prod(shape) * dtype.itemsize
+        if expected is not None and shape != expected:
+            raise ValueError(f"{path} holds an array of shape {shape}, not {expected}. Is it another set's file?")
+        if axes > _AXES or not wanted or 4 + len(sizes) + wanted > file.most:
+            raise ValueError(
+                f"{path} is damaged: its header says shape {str(shape)[:80]}, which takes {wanted} bytes. A file of "
+                f"this size has 1 to {file.most} bytes."
+            )
+        content = file.read(wanted)
+        more = file.read(1)
+    if len(content) != wanted or more:
+        found = "more" if more else f"only {len(content)}"
+        raise ValueError(f"{path} is damaged: its shape {shape} takes {wanted} bytes of values, and it holds {found}.")
+    digest = hashlib.sha256(head + sizes)
+    digest.update(content)
+    return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("=")), digest.hexdigest()
 
 
 def find_mnist(root: pathlib.Path) -> pathlib.Path | None:
@@ -81,24 +105,26 @@ def read_mnist(folder: str | pathlib.Path) -> Dataset:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file holds something else.
+        ValueError: a file holds something else than the published one, by its SHA-256 (another set's file of the same
+            name and shape, say).
     """
-    folder = pathlib.Path(folder)
+    folder = _checks.as_path(folder, "folder")
     files = {name: _file(folder, name) for name in FILES}
     missing = [name for name, file in files.items() if file is None]
     if missing:
         raise FileNotFoundError(f"{', '.join(missing)} (with or without .gz) not in {folder}.")
-    arrays = [read_idx(file) for file in files.values() if file is not None]
+    arrays = []
+    for (name, file), shape in zip(files.items(), ((TRAIN, 28, 28), (TRAIN,), (TEST, 28, 28), (TEST,)), strict=True):
+        assert file is not None
+        values, digest = _read(file, shape)
+        if digest != _SUMS[name]:
+            raise ValueError(
+                f"{file} is not MNIST's: the SHA-256 of its contents (without gzip) is {digest}, published is "
+                f"{_SUMS[name]}. Fetch it again; `read_idx` reads files of other sets."
+            )
+        arrays.append(values)
     splits = []
     for images, labels, cases in zip(arrays[::2], arrays[1::2], (TRAIN, TEST), strict=True):
-        bytes_only = images.dtype == labels.dtype == np.uint8
-        if images.shape != (cases, 28, 28) or labels.shape != (cases,) or not bytes_only:
-            raise ValueError(
-                f"{folder} does not hold MNIST: images are {images.dtype}{images.shape} and labels "
-                f"{labels.dtype}{labels.shape}, and {cases} of 28 by 28 bytes with a byte each are published."
-            )
-        if labels.max() >= CLASSES:
-            raise ValueError(f"{folder} does not hold MNIST: a label is {labels.max()}, and they go from 0 to 9.")
         grey = images.reshape(cases, PIXELS, 1).astype(np.float32) / np.float32(255)
         splits.append(Split(grey, labels.astype(np.int32), np.full(cases, PIXELS, np.int32)))
     train, test = splits
@@ -118,4 +144,4 @@ def read_mnist(folder: str | pathlib.Path) -> Dataset:
 
 
 def _file(folder: pathlib.Path, name: str) -> pathlib.Path | None:
-    return next((file for file in (folder / name, folder / f"{name}.gz") if file.is_file()), None)
+    return next((file for file in (folder / name, folder / f"{name}.gz") if os.path.isfile(file)), None)

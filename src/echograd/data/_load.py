@@ -5,11 +5,15 @@ import difflib
 import functools
 import os
 import pathlib
+import re
 from typing import Literal
 
+from . import _checks
+from ._arff import read_arff
+from ._cases import Missing, check_missing, dataset_from_cases
 from ._dataset import Dataset, Task
 from ._ecg import NAMES as BUNDLED, load_ecg
-from ._files import Missing, dataset_from_cases, read_arff, read_ts, read_tsv
+from ._files import read_ts, read_tsv
 from ._idx import CLASSES, FILES, NAME as MNIST, PIXELS, TEST, TRAIN, find_mnist, read_mnist
 from ._ppg import SUBJECTS, read_ppg_dalia
 from ._store import data_folder, fetch, verify
@@ -119,6 +123,9 @@ def load(
         dataset.train.inputs.shape  # (507, 900, 2)
         ```
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be the name of a data set, such as 'ecg-afib', not {_checks.shown(name)}.")
+    download, missing = _checks.flag("download", download), check_missing(missing)
     if name in BUNDLED:
         return load_ecg(name)
     folder = data_folder(root)
@@ -133,15 +140,16 @@ def load(
     read = read_ppg_dalia if name == _PPG else functools.partial(_read_archive, name, missing)
     found = _find(name, folder)
     if found is not None:
-        verify(found)
+        verify(found, [file.relative_to(found).as_posix() for file in _files(name, found)])
         return read(found)
     if name != _PPG and name not in _KNOWN:
         names = [*BUNDLED, *_KNOWN, _PPG, MNIST]
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        close = difflib.get_close_matches(name[:60], names, n=1, cutoff=0.5)
+        own = name if re.fullmatch(r"[\w-]{1,60}", name) else "NAME"
         hint = f"Did you mean {close[0]!r}? " if close else ""
         raise ValueError(
-            f"no data set {name!r}. {hint}Known: {', '.join(names)}. Any other set of the UCR and UEA "
-            f"archives works once {name}_TRAIN.ts and {name}_TEST.ts (or .tsv, .arff) are in {folder / name}."
+            f"no data set {_checks.shown(name)}. {hint}Known: {', '.join(names)}. Any other set of the UCR and UEA "
+            f"archives works once {own}_TRAIN.ts and {own}_TEST.ts (or .tsv, .arff) are in {folder / own}."
         )
     url = _PPG_URL if name == _PPG else _ARCHIVE_URL.format(name=name)
     if name == _PPG:
@@ -212,26 +220,25 @@ def _find(name: str, root: pathlib.Path) -> pathlib.Path | None:
     """Find the folder that holds all files of a set, or None."""
     if name == _PPG:
         places = [root / name, root / name / "PPG_FieldStudy", root / "PPG_FieldStudy", root]
-        files = [f"S{i}/S{i}.pkl" for i in SUBJECTS]
-        return next((place for place in places if all((place / file).is_file() for file in files)), None)
-    if pathlib.PurePath(name).name != name:  # a path is no name of a set
-        return None
-    return next((place for place in (root / name, root) if _pair(name, place) is not None), None)
+    elif pathlib.PurePath(name).name == name and "\0" not in name:
+        places = [root / name, root]
+    else:  # a path is no name of a set
+        places = []
+    return next((place for place in places if _files(name, place)), None)
 
 
-def _pair(name: str, folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path] | None:
-    for ending in _READERS:
-        train, test = folder / f"{name}_TRAIN{ending}", folder / f"{name}_TEST{ending}"
-        if train.is_file() and test.is_file():
-            return train, test
-    return None
+def _files(name: str, folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    """Return the files of a set in a folder, training before test, or nothing if not all are there."""
+    if name == _PPG:
+        alternatives = [[folder / f"S{i}" / f"S{i}.pkl" for i in SUBJECTS]]
+    else:
+        alternatives = [[folder / f"{name}_{side}{ending}" for side in ("TRAIN", "TEST")] for ending in _READERS]
+    return next((tuple(files) for files in alternatives if all(map(os.path.isfile, files))), ())
 
 
 def _read_archive(name: str, missing: Missing, folder: pathlib.Path) -> Dataset:
     """Read a set of the UCR or UEA archive and compare it with what is published about it."""
-    pair = _pair(name, folder)
-    assert pair is not None
-    train, test = (_READERS[file.suffix](file, missing=missing) for file in pair)
+    train, test = (_READERS[file.suffix](file, missing=missing) for file in _files(name, folder))
     known = _KNOWN.get(name)
     dataset = dataset_from_cases(
         name,

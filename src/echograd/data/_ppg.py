@@ -1,18 +1,22 @@
 """Reader of PPG-DaLiA: heart rate from a wrist sensor."""
 
-import io
+import os
 import pathlib
-import pickle
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from . import _checks
 from ._dataset import Dataset, Split
+from ._plain_pickle import PickleError, as_numbers, load
+from ._reading import read_bytes
 
 SUBJECTS = tuple(range(1, 16))
 _RATE = 64  # Hz, of the fastest sensor and of everything after loading
 _SENSORS = {"ACC": 32, "BVP": 64, "EDA": 4, "TEMP": 4}  # Hz, as published
+_WIDTHS = {"ACC": 3, "BVP": 1, "EDA": 1, "TEMP": 1}  # columns
 _CHANNELS = (
     "acceleration x",
     "acceleration y",
@@ -65,13 +69,16 @@ def read_ppg_dalia(
         FileNotFoundError: a subject's file is missing.
         ValueError: a file holds something else, or a recording is shorter than a window.
     """
+    folder = _checks.as_path(folder, "folder")
+    subjects = _subjects(subjects)
+    length, stride = _checks.integer("length", length), _checks.integer("stride", stride)
+    held_out, seed = _checks.integer("held_out", held_out), _checks.integer("seed", seed, 0)
     if length < _HOP or length % _HOP or stride < _HOP or stride % _HOP:
         raise ValueError(f"length and stride must be multiples of {_HOP} steps (2 s), not {length} and {stride}.")
     if not 0 < held_out < len(subjects) / 2:
         raise ValueError(f"of {len(subjects)} subjects, {held_out} each for test and validation leave none to train.")
-    folder = pathlib.Path(folder)
     files = {subject: folder / f"S{subject}" / f"S{subject}.pkl" for subject in subjects}
-    missing = [str(file) for file in files.values() if not file.is_file()]
+    missing = [str(file) for file in files.values() if not os.path.isfile(file)]
     if missing:
         raise FileNotFoundError(f"{len(missing)} of {len(files)} files of PPG-DaLiA are missing: {', '.join(missing)}.")
     drawn = np.random.default_rng(seed).permutation(np.asarray(subjects))
@@ -125,16 +132,16 @@ def read_ppg_dalia(
 def _read_subject(file: pathlib.Path) -> tuple[Float[np.ndarray, "steps 6"], Float[np.ndarray, " labels"]]:
     """Read one subject: sensors at 64 Hz, and the heart rates (number n is over 2n s to 2n + 8 s)."""
     try:
-        content = _SafeUnpickler(io.BytesIO(file.read_bytes()), encoding="latin1").load()
-        wrist = content["signal"]["wrist"]
-        sensors = {name: np.asarray(wrist[name], dtype=np.float32) for name in _SENSORS}
-        heart_rate = np.asarray(content["label"], dtype=np.float32).reshape(-1)
-    except (LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        raise ValueError(f"{file}: not a subject's file of PPG-DaLiA, or cut short ({error!r}).") from error
-    sensors = {name: values.reshape(len(values), -1) for name, values in sensors.items()}
-    widths = {name: values.shape[1] for name, values in sensors.items()}
-    if widths != {"ACC": 3, "BVP": 1, "EDA": 1, "TEMP": 1}:
-        raise ValueError(f"{file}: sensors with {widths} columns, expected 3 for ACC and 1 for each other.")
+        content: Any = load(read_bytes(file))
+        wrist = _item(_item(content, "signal"), "wrist")
+        sensors = {name: _column(_item(wrist, name), name, width) for name, width in _WIDTHS.items()}
+        heart_rate = _column(_item(content, "label"), "label", 1)[:, 0]
+    except PickleError as error:
+        raise ValueError(f"{file}: not a subject's file of PPG-DaLiA, or cut short ({error}).") from error
+    for name, values in {**sensors, "label": heart_rate[:, None]}.items():
+        if not np.isfinite(values).all():
+            row = np.argwhere(~np.isfinite(values))[0][0]
+            raise ValueError(f"{file}: {name} is not finite in row {row}. Leave the subject out, or mend the file.")
     seconds = min(len(values) // _SENSORS[name] for name, values in sensors.items())
     columns = [
         np.repeat(values[: seconds * _SENSORS[name]], _RATE // _SENSORS[name], axis=0)
@@ -143,30 +150,28 @@ def _read_subject(file: pathlib.Path) -> tuple[Float[np.ndarray, "steps 6"], Flo
     return np.concatenate(columns, axis=1), heart_rate
 
 
-class _SafeUnpickler(pickle.Unpickler):
-    """An unpickler that makes numpy arrays and plain containers, and refuses to call anything else.
+def _subjects(numbers: Sequence[int]) -> tuple[int, ...]:
+    """Return the subjects to read, each of which may be on one side only."""
+    try:
+        found = tuple(_checks.integer("a subject", number, 0) for number in numbers)
+    except TypeError as error:
+        raise TypeError(f"subjects must be numbers of subjects, such as (1, 2, 3): {error}") from None
+    twice = sorted({number for number in found if found.count(number) > 1})
+    if twice:
+        raise ValueError(f"subjects has {twice} more than once, which would be on several sides. List each once.")
+    return found
 
-    A pickle is a program: loading one with the standard unpickler runs what its author wrote.
-    """
 
-    _ALLOWED = frozenset(
-        {
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy.core.multiarray", "scalar"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "scalar"),
-            ("numpy._core.numeric", "_frombuffer"),
-            ("numpy.core.numeric", "_frombuffer"),
-            ("_codecs", "encode"),
-        }
-    )
+def _item(content: Any, key: str) -> Any:
+    if not isinstance(content, dict) or key not in content:
+        raise PickleError(f"it has no {key!r}")
+    return content[key]
 
-    def find_class(self, module: str, name: str) -> object:
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(
-                f"it asks for {module}.{name}, and only numpy arrays and plain containers are read"
-            )
-        # The private modules have moved with numpy 2; files written before name the old place.
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+def _column(value: Any, name: str, width: int) -> Float[np.ndarray, "rows width"]:
+    """Return a sensor as float32, shape (rows, width)."""
+    values = as_numbers(value, name)
+    if values.size == 0 or values.ndim not in (1, 2) or values.size != len(values) * width:
+        raise PickleError(f"{name} has shape {values.shape}; expected are {width} columns")
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+        return values.astype(np.float32).reshape(-1, width)

@@ -313,11 +313,12 @@ class _Trainer:
         }[dataset.task]
         if self.monitor not in choices:
             raise ValueError(f"monitor={self.monitor!r} for {dataset.task}: choose one of {', '.join(choices)}.")
-        self.batches = Batches(self.prepared.train, config.batch_size, seed=config.seed)
+        self.devices, self.shared, self.everywhere = devices, *_shardings(devices, config.batch_size)
+        count = devices * jax.process_count()
+        self.batches = Batches(self.prepared.train, config.batch_size, seed=config.seed, multiple=count)
         self.steps = config.epochs * len(self.batches)
         dtype = jnp.float64 if config.precision == "float64" else jnp.float32
         self.class_weights = jnp.asarray(class_weights(self.prepared, config), dtype)
-        self.devices, self.shared, self.everywhere = devices, *_shardings(devices, config.batch_size)
         self.snapshot = _Snapshot(self.place(make_learner(config, self.shapes, self.steps)))
         self.report = progress or (lambda _: None)
         self.interval = 60 * checkpoint_minutes

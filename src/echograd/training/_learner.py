@@ -288,7 +288,8 @@ def predict(
 ) -> Float[np.ndarray, "cases ..."]:
     """Return the outputs for every case of a split, batch by batch."""
     found = []
-    for batch in Batches(split, batch_size, shuffle=False).epoch(0):
+    devices = 1 if place is None else len(place.device_set)
+    for batch in Batches(split, batch_size, shuffle=False, multiple=devices).epoch(0):
         outputs = np.asarray(_outputs(model, state, on_device(batch, place), everywhere))
         found.append(outputs[batch.weights > 0])
     return np.concatenate(found)
