@@ -11,6 +11,7 @@ import numpy as np
 from jax.extend.core import Literal
 from jaxtyping import Array
 
+from .. import _tree
 from ._flat import Flat, Operation, Value, flat
 from ._trigonometry import is_served, sine_and_cosine
 
@@ -44,7 +45,7 @@ def rearranged(closed: Any) -> Any:
 
     Whatever cannot be arranged is returned as it is.
     """
-    if any(getattr(v.aval, "vma", None) for e in closed.jaxpr.eqns for v in e.outvars):  # inside a shard_map
+    if any(_tree.varying(v.aval) for e in closed.jaxpr.eqns for v in e.outvars):  # inside a shard_map
         return closed
     try:
         program = jax.make_jaxpr(lambda *arguments: _arranged(closed, arguments))(*closed.in_avals)

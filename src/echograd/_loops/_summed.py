@@ -21,7 +21,7 @@ def summed(step: Callable[[Any, Any], tuple[Any, PyTree]], steps: int, state: An
     run = jaxpr_as_fun(program if plain else rearranged(program))
 
     def advance(k: Any, carry: Any) -> Any:
-        leaves = run(k.astype(first.dtype), *jax.tree.leaves(carry[0]))
+        leaves = run(jnp.asarray(k, first.dtype), *jax.tree.leaves(carry[0]))
         state, x = jax.tree.unflatten(jax.tree.structure(shape), leaves)
         return state, _tree.add(carry[1], x)
 

@@ -15,7 +15,11 @@ from ._save import AbstractSave
 
 
 class Problem(eqx.Module):
-    """A discrete initial-value problem without its initial state."""
+    """A discrete initial-value problem without its initial state.
+
+    `closed_over` are traced arrays that the methods of the system reach without their being leaves of it. `program` is
+    what a step does, as a digest: what is compiled for this problem serves for another one if that is the same.
+    """
 
     world: World
     save: AbstractSave
@@ -23,6 +27,8 @@ class Problem(eqx.Module):
     integrator: AbstractIntegrator = eqx.field(static=True)
     steps: int = eqx.field(static=True)
     throw: bool = eqx.field(static=True)
+    closed_over: list[Array] = eqx.field(default_factory=list)
+    program: str = eqx.field(static=True, default="")
 
     def step(self, k: Int[Array, ""], z: State) -> State:
         """Advance the state from node `k` to node `k + 1`."""
@@ -48,7 +54,7 @@ class Outcome(eqx.Module):
     cost: Float[Array, ""]
 
 
-def index(k: int) -> Int[Array, ""]:
+def index(k: Any) -> Int[Array, ""]:
     """Return a node index as an array."""
     return jnp.asarray(k, jnp.int32)
 
