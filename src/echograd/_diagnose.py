@@ -304,8 +304,8 @@ def _return_error(problem: Problem, path: State) -> Float[Array, ""]:
     n = problem.steps
     start, stop = _tree.take(path, 0), _tree.take(path, n)
 
-    def back(i: Array, z: State) -> State:
-        k = n - 1 - i
+    def back(i: Any, z: State) -> State:
+        k = jnp.asarray(n - 1 - i, jnp.int32)
         return problem.integrator.step(problem.world.at(k), k, z, "backward")
 
     z = jax.lax.fori_loop(0, n, back, stop)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from . import _tree
 from ._hoist import hoisted
-from .gradients import EP, AbstractStaticGradient, constant
+from .gradients import EP, AbstractStaticGradient, constant, is_holomorphic
 from .relaxation import AbstractRelaxation, Equilibrium, Landscape, Relaxation
 
 Energy = Callable[[PyTree, PyTree], Float[Array, ""]]
@@ -85,6 +85,8 @@ def equilibrium(
             raise ValueError(f"equilibrium: bounds={bounds!r} leave no room; give (low, high) with low < high.")
         bounds = None if (low, high) == (-math.inf, math.inf) else (low, high)
 
+    for name, tree in (("energy", energy), ("x0", x0), ("inputs", inputs)):
+        _tree.check_usable("equilibrium", name, tree)
     inputs = jax.tree.map(jnp.asarray, inputs)
     x0 = jax.tree.map(jnp.asarray, x0)
     for path, x in jax.tree_util.tree_leaves_with_path(x0):
@@ -103,7 +105,8 @@ def equilibrium(
             "energy: write the scalar it is the slope of, summed over coordinates; for a batch sum the energies of its "
             "members or wrap equilibrium in vmap."
         )
-    landscape = Landscape(hoisted(energy, x0, inputs), inputs, None, bounds, throw)
+    nudged = (_tree.as_complex(x0), inputs) if is_holomorphic(gradient) else None
+    landscape = Landscape(hoisted(energy, x0, inputs, nudged=nudged), inputs, None, bounds, throw)
     return _relax(constant(gradient), landscape, x0, solver)
 
 

@@ -1,16 +1,230 @@
-"""Functions of the user that close over traced arrays."""
+"""Functions of the user as programs: known by what they compute, with the arrays they close over as leaves.
 
+`jax.jit` knows a function by its identity. It compiles again for every lambda, although it says the same, and not for
+a function that says something else since a global number has changed. A program is traced whenever it is made, and
+equal to another one if it does the same.
+"""
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import re
+import types
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
 import jax
-from jax.core import Tracer
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer, eval_jaxpr
+from jax.extend.core import Literal
+from jaxtyping import PyTree
 
 
-def hoisted(function: Any, *arguments: Any) -> Any:
-    """Return `function` with the traced arrays it closes over turned into leaves, so that they get their gradients."""
-    if jax.tree.leaves(eqx.filter(function, eqx.is_array)):
-        return function
-    converted = eqx.filter_closure_convert(function, *arguments)
-    traced = any(isinstance(x, Tracer) for x in jax.tree.leaves(converted))
-    return converted if traced else function
+class _Traced:
+    """What a function does with arguments of some types, for each of which it has been traced."""
+
+    def __init__(self) -> None:
+        self.variants: dict[Any, tuple[Any, list[int], Any]] = {}
+        self.digest = ""
+        self.function: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Traced) and self.digest == other.digest and self.kinds() == other.kinds()
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def kinds(self) -> Any:
+        return [(kind, tree) for kind, (_, _, tree) in self.variants.items()]
+
+
+class Program(eqx.Module):
+    """A function that has been traced. Its leaves are the arrays that it holds, and those that it closes over."""
+
+    held: list[Any]
+    closed_over: list[Any]
+    traced: _Traced = eqx.field(static=True)
+
+    @property
+    def result(self) -> PyTree:
+        """Shapes and dtypes of what it returns."""
+        jaxpr, _, tree = next(iter(self.traced.variants.values()))
+        return jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.outvars])
+
+    def __call__(self, *arguments: Any) -> Any:
+        found = self.traced.variants.get(_kind(arguments))
+        if found is None:
+            if self.traced.function is None:
+                raise TypeError(
+                    "A function that closes over a traced array is called with arguments of other types than it was "
+                    f"traced for: {_kind(arguments)[1]}. Hand the array to it as a field of an equinox.Module."
+                )
+            return self.traced.function(self.held)(*arguments)
+        jaxpr, places, tree = found
+        closed_over = [self.closed_over[i] for i in places]
+        found = eval_jaxpr(jaxpr, closed_over, *self.held, *jax.tree.leaves(arguments))
+        return jax.tree.unflatten(tree, found)
+
+
+def hoisted(function: Callable[..., Any], *arguments: Any, nudged: Any = None) -> Program:
+    """Return a function as a program for such arguments.
+
+    Args:
+        function: any callable, also an `equinox.Module` with arrays.
+        arguments: arrays to trace it with.
+        nudged: the same arguments as a complex nudge makes them, if it is called with these, too.
+    """
+    held, static = eqx.partition(function, eqx.is_array)
+    held, structure = jax.tree.flatten(held)
+    closed_over: list[Any] = []
+    traced, digests = _Traced(), []
+
+    def restored(held: list[Any]) -> Any:
+        return eqx.combine(jax.tree.unflatten(structure, held), static)
+
+    def trace(arguments: Any) -> None:
+        closed, shape = jax.make_jaxpr(lambda held, a: restored(held)(*a), return_shape=True)(held, arguments)
+        places = []
+        for constant in closed.consts:
+            known = [i for i, x in enumerate(closed_over) if x is constant]
+            places.append(known[0] if known else len(closed_over))
+            if not known:
+                closed_over.append(constant)
+        digests.append((digest(closed, constants=False), places))
+        traced.variants[_kind(arguments)] = closed.jaxpr, places, jax.tree.structure(shape)
+
+    trace(arguments)
+    if nudged is not None:
+        # Real parameters meet the complex state. An error is left to whoever calls it so.
+        with contextlib.suppress(TypeError, ValueError), jax.numpy_dtype_promotion("standard"):
+            trace(nudged)
+    traced.digest = repr(digests)
+    if not any(isinstance(x, Tracer) for x in closed_over):
+        traced.function = restored
+    return Program(held, [jnp.asarray(x) for x in closed_over], traced)
+
+
+def _kind(arguments: Any) -> Any:
+    leaves, tree = jax.tree.flatten(arguments)
+    return tree, tuple((np.shape(x), str(jnp.result_type(x))) for x in leaves)
+
+
+class _Name:
+    """What a function in a system is known by: its identity, or the digest of what the system does with it."""
+
+    def __init__(self, function: Any, key: Any, static: Any) -> None:
+        self.function, self.static = function, static
+        self.key = (id(function) if key is None else key, type(function))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Name) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+class Closure(eqx.Module):
+    """A Python function whose leaves are the traced arrays in its closure and its defaults."""
+
+    traced: PyTree
+    name: _Name = eqx.field(static=True)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        f = self.name.function
+        if jax.tree.leaves(self.traced):
+            cells, defaults, named_defaults = eqx.combine(self.traced, self.name.static)
+            if isinstance(f, functools.partial):
+                f = functools.partial(cells, *defaults, **named_defaults)
+            else:
+                f = types.FunctionType(
+                    f.__code__, f.__globals__, f.__name__, defaults, tuple(map(types.CellType, cells))
+                )
+                f.__kwdefaults__ = named_defaults
+        return f(*arguments, **named)
+
+
+def opened(tree: PyTree, key: Any = None, seen: tuple[Any, ...] = ()) -> PyTree:
+    """Return a tree with the Python functions among its leaves turned into closures, which `key` is the name of."""
+
+    def open_up(f: Any) -> Any:
+        if any(f is x for x in seen):
+            return f
+        if type(f) is functools.partial:
+            parts: Any = f.func, f.args, f.keywords
+        elif isinstance(f, types.FunctionType):
+            try:
+                cells = tuple(cell.cell_contents for cell in f.__closure__ or ())
+            except ValueError:  # one of them is empty yet
+                return f
+            parts = cells, f.__defaults__, f.__kwdefaults__
+        else:
+            return f
+        parts = opened(parts, key, (*seen, f))
+        traced, static = eqx.partition(parts, lambda x: isinstance(x, Tracer))
+        return Closure(traced, _Name(f, key, static))
+
+    return jax.tree.map(open_up, tree)
+
+
+def digest(program: Any, constants: bool = True) -> str:
+    """Return what two jaxprs have in common if they compute the same from the same arguments, and else do not.
+
+    Traced arrays that they close over are the same if they are identical, other arrays if their numbers are. Without
+    `constants` they count as arguments.
+    """
+    parts = itertools.chain(_equations(program.jaxpr), _description(program.consts) if constants else ())
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def _equations(jaxpr: Any) -> Iterator[str]:
+    names = {v: i for i, v in enumerate((*jaxpr.constvars, *jaxpr.invars))}
+    yield " ".join(str(v.aval) for v in names)
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        for v in equation.invars:
+            yield from _operand(v, names)
+        for name, value in equation.params.items():
+            yield name
+            # Functions are rules for derivatives, which are traced where they are used, or run on the host.
+            yield from (repr(value),) if "callback" in equation.primitive.name else _description(value)
+        names.update((v, len(names) + i) for i, v in enumerate(equation.outvars))
+    for v in jaxpr.outvars:
+        yield from _operand(v, names)
+
+
+def _description(x: Any) -> Iterator[str]:
+    if hasattr(x, "eqns"):
+        yield from _equations(getattr(x, "jaxpr", x))
+        yield from _description(getattr(x, "consts", ()))
+    elif isinstance(x, dict):
+        yield from _description(list(x.items()))
+    elif isinstance(x, list | tuple):
+        yield f"{type(x).__name__} {len(x)}"
+        for part in x:
+            yield from _description(part)
+    elif isinstance(x, Tracer):
+        yield f"traced {id(x)}"
+    elif isinstance(x, jax.Array | np.ndarray | np.generic):
+        yield _contents(x)
+    else:
+        yield re.sub(r" at 0x[0-9a-f]+", "", repr(x))
+
+
+def _operand(v: Any, names: dict[Any, int]) -> Iterator[str]:
+    if not isinstance(v, Literal):
+        yield str(names[v])
+        return
+    yield str(v.aval)
+    yield from _description(v.val)
+
+
+def _contents(x: Any) -> str:
+    """Return the digest of the numbers in an array."""
+    try:
+        numbers = np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+    except (RuntimeError, TypeError, ValueError):  # not all of it is here
+        return f"array {id(x)}"
+    return f"{x.dtype} {x.shape} {hashlib.blake2b(numbers.tobytes(), digest_size=16).hexdigest()}"

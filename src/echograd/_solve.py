@@ -6,10 +6,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from . import _tree
-from ._hoist import hoisted
+from ._hoist import digest, hoisted, opened
 from ._soundness import not_blown_up, stable, timed
 from .boundary import AbstractBoundary, End, InitialValue
 from .gradients import (
@@ -26,6 +27,7 @@ from .gradients import (
     TwoPointNewton,
     constant,
     initial_path,
+    is_holomorphic,
     retrace_error as _retrace_error,
     two_point,
 )
@@ -83,6 +85,10 @@ def solve(
     respect to the system's array leaves, the boundary data, the inputs, `dt`, `t0`, and arrays that `cost` and `save`
     hold or close over. Works under `jit`, `vmap` and inside any JAX code; batch axes come from `vmap`.
 
+    Every call outside of `jit` traces the energies, `cost` and `save` anew and reuses a compiled program if they compute
+    the same: a changed global number takes effect, and a new `lambda` that says the same is not compiled again. Inside
+    your own `jax.jit` Python values are constants, as always.
+
     Args:
         system: a Hamiltonian, a Lagrangian or a `Dissipative` system; its array leaves are the parameters.
         boundary: what the ends are held to: `InitialValue`, `FinalValue`, `FixedEnds`, `FreeEnds`, `MixedEnds`,
@@ -112,7 +118,9 @@ def solve(
 
     Raises:
         TypeError: for a system, boundary, integrator, gradient, save or cost that is none, for a gradient or an
-            integrator that is not made for the system or the boundary, and for a state of half precision.
+            integrator that is not made for the system or the boundary, for a state of half precision, for float64
+            arrays while x64 is off, for arrays that differ between the devices of a `jax.shard_map` with
+            `check_vma=True`, and for a gradient by an array that a method of the system closes over.
         ValueError: for shapes, structures or numbers that do not fit together.
         RuntimeError: (at run time, also under `jit`) if the step is unstable, the trajectory not finite, a two-point
             problem without a solution or at a conjugate point, or the gradient cannot be vouched for.
@@ -137,6 +145,7 @@ def solve(
             "parentheses."
         )
     options = {"dt": dt, "steps": steps, "t0": t0, "integrator": integrator, "save": save, "cost": cost, "throw": throw}
+    options["holomorphic"] = is_holomorphic(gradient)
     convergence = None
     if causal:
         if guess is not None or solver is not None:
@@ -240,6 +249,7 @@ def initial_value_problem(
         raise TypeError(
             f"The boundary is a {type(boundary).__name__}. Pass InitialValue(q, p) or InitialValue(q, v=v) here."
         )
+    _check_usable(system=system, boundary=boundary, inputs=inputs, t0=t0, **options)
     system, inputs = _accepted(system), jax.tree.map(jnp.asarray, inputs)
     n = _steps(inputs, options.pop("steps"))
     dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves((boundary.q, boundary.p, boundary.v))))
@@ -258,6 +268,7 @@ def two_point_problem(
             f"solve: the boundary is a {type(boundary).__name__}. Pass InitialValue(q, p), FixedEnds(q0, qN) or "
             "another boundary condition."
         )
+    _check_usable(system=system, boundary=boundary, inputs=inputs, guess=guess, t0=t0, **options)
     system, inputs = _accepted(system), jax.tree.map(jnp.asarray, inputs)
     n = _steps(inputs, options.pop("steps"))
     start, path = (None, guess) if isinstance(guess, Trajectory) else (guess, None)
@@ -290,6 +301,11 @@ def two_point_problem(
     return problem, z0[0], None if start is None else z0, path
 
 
+def _check_usable(**arguments: Any) -> None:
+    for name, tree in arguments.items():
+        _tree.check_usable("solve", name, tree)
+
+
 def _accepted(system: Any) -> Hamiltonian | Dissipative:
     if isinstance(system, Lagrangian):
         return legendre(system)
@@ -313,6 +329,7 @@ def _problem(
     save: Save | None = None,
     cost: Cost | None = None,
     throw: bool = True,
+    holomorphic: bool = False,
 ) -> tuple[Problem, State]:
     """Return the checked problem and a state of it: one place for what `solve` and its relatives accept."""
     if integrator is None:
@@ -324,9 +341,6 @@ def _problem(
     integrator.check(system)
 
     _tree.check_digits("solve", "the state", z0)
-    for what, tree in (("the state", z0), ("the system", system), ("inputs", inputs)):
-        _tree.check_layout("solve", what, tree)
-    q0, p0 = z0
     dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves(z0)))
     h, t0 = _scalar("dt", dt, dtype), _scalar("t0", t0, dtype)
     h = eqx.error_if(
@@ -336,6 +350,9 @@ def _problem(
         "the momenta and reverse the inputs.",
     )
 
+    z0, program, closed_over = _traced(World(opened(system), inputs, h, t0), integrator, z0)
+    nudged = (t0, *_tree.as_complex(z0)) if holomorphic else None
+
     if save is None:
         save = AllNodes()
     elif not isinstance(save, AbstractSave):
@@ -344,14 +361,16 @@ def _problem(
                 f"solve: save={save!r} is neither AllNodes(), FinalNode(), EveryNode(k) nor a function "
                 "(t, q, p) -> PyTree."
             )
-        save = SaveFunction(hoisted(save, t0, q0, p0))
+        save = SaveFunction(hoisted(save, t0, *z0, nudged=nudged))
     if cost is not None:
         if not callable(cost):
             raise TypeError(f"solve: cost={cost!r} is not a function (t, q, p) -> scalar.")
-        cost = hoisted(cost, t0, q0, p0)
+        cost = hoisted(cost, t0, *z0, nudged=nudged)
+        _check_number("cost(t, q, p)", cost.result)
 
-    problem = Problem(World(system, inputs, h, t0), save, cost, integrator, steps, throw)
-    return problem, _promoted(problem, z0)
+    _tree.check_usable("solve", "what a function closes over: ", (closed_over, save, cost))
+    world = World(opened(system, program), inputs, h, t0)
+    return Problem(world, save, cost, integrator, steps, throw, closed_over, program), z0
 
 
 def default_integrator(system: Hamiltonian | Lagrangian | Dissipative) -> AbstractIntegrator:
@@ -402,53 +421,59 @@ def _scalar(name: str, x: Any, dtype: Any) -> Float[Array, ""]:
     return x.astype(dtype)
 
 
-def _promoted(problem: Problem, z0: State) -> State:
-    """Return `z0` in the dtypes that a step gives back, or say what does not fit."""
-    world, (q0, p0) = problem.world, z0
+def _traced(world: World, integrator: AbstractIntegrator, z0: State) -> tuple[State, str, list[Any]]:
+    """Return `z0` in the dtypes that a step gives back, what the step does, and traced arrays that it closes over.
+
+    Raises:
+        ValueError: if energies or forces are not shaped as they should be.
+    """
+    q0, p0 = z0
     u0 = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), world.u)
     system = world.system
     if isinstance(system, Dissipative):
-        _check_forces(problem, z0, u0)
-    for name, shape in (
-        *(
-            ()
-            if isinstance(system, Dissipative)
-            else (
-                ("kinetic(t, p)", eqx.filter_eval_shape(lambda: system.kinetic(world.t0, p0))),
-                ("potential(t, q, u)", eqx.filter_eval_shape(lambda u: system.potential(world.t0, q0, u), u0)),
-            )
-            if isinstance(system, SeparableHamiltonian)
-            else (("the energy", eqx.filter_eval_shape(lambda u: system(world.t0, q0, p0, u), u0)),)
-        ),
-        *(
-            [("cost(t, q, p)", eqx.filter_eval_shape(lambda: problem.cost(world.t0, q0, p0)))]  # pyright: ignore
-            if problem.cost is not None
-            else []
-        ),
-    ):
-        dtype = getattr(shape, "dtype", None)
-        if getattr(shape, "shape", ()) != () or (dtype is None and not isinstance(shape, int | float)):
-            raise ValueError(
-                f"solve: {name} must return one number, and returned {shape}. Sum it over coordinates; for a batch "
-                "wrap solve in vmap."
-            )
-        if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
-            raise ValueError(f"solve: {name} returned a complex number; energies are real. Take its real part.")
+        _check_forces(world, z0, u0)
+    elif isinstance(system, SeparableHamiltonian):
+        _check_number("kinetic(t, p)", eqx.filter_eval_shape(lambda: system.kinetic(world.t0, p0)))
+        _check_number("potential(t, q, u)", eqx.filter_eval_shape(lambda u: system.potential(world.t0, q0, u), u0))
+    else:
+        _check_number("the energy", eqx.filter_eval_shape(lambda u: system(world.t0, q0, p0, u), u0))
 
-    after = eqx.filter_eval_shape(
-        lambda u: problem.integrator.step(World(system, u, world.h, world.t0), jnp.asarray(0, jnp.int32), z0), u0
-    )
-    return jax.tree.map(lambda x, y: x.astype(y.dtype), z0, after)
+    arrays, static = eqx.partition(world.without_inputs(), eqx.is_array)
+
+    def step(arrays: Any, u: Any, z: State) -> Any:
+        """Step, and what else the system is asked for while it runs."""
+        world = eqx.combine(arrays, static)
+        system, (q, p) = world.system, z
+        mirrored = system.mirror(q), system.mirror(p), system.mirror_input(u)
+        rest = (system.friction(p), system.twisted(q)) if isinstance(system, Dissipative) else ()
+        world = World(system, u, world.h, world.t0)
+        return integrator.step(world, jnp.asarray(0, jnp.int32), z), mirrored, rest
+
+    program, (after, _, _) = jax.make_jaxpr(step, return_shape=True)(arrays, u0, z0)
+    closed_over = [x for x in program.consts if isinstance(x, Tracer) and jnp.issubdtype(x.dtype, jnp.inexact)]
+    return jax.tree.map(lambda x, y: x.astype(y.dtype), z0, after), digest(program), closed_over
 
 
-def _check_forces(problem: Problem, z0: State, u0: Any) -> None:
+def _check_number(name: str, shape: Any) -> None:
+    """Raise unless a function of the user's returns one real number."""
+    dtype = getattr(shape, "dtype", None)
+    if getattr(shape, "shape", ()) != () or (dtype is None and not isinstance(shape, int | float)):
+        raise ValueError(
+            f"solve: {name} must return one number, and returned {shape}. Sum it over coordinates; for a batch wrap "
+            "solve in vmap."
+        )
+    if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
+        raise ValueError(f"solve: {name} returned a complex number; energies are real. Take its real part.")
+
+
+def _check_forces(world: World, z0: State, u0: Any) -> None:
     """Raise unless the forces of a damped system are shaped like its coordinates."""
-    (q0, v0), system = z0, problem.world.system
+    (q0, v0), system = z0, world.system
     shapes = lambda tree: jax.tree.map(lambda x: x.shape, tree)  # noqa: E731
     for name, found in {
         "inertia(v)": eqx.filter_eval_shape(system.inertia, v0),
         "friction(v)": eqx.filter_eval_shape(system.friction, v0),
-        "force(t, q, u)": eqx.filter_eval_shape(lambda u: system.force(problem.world.t0, q0, u), u0),
+        "force(t, q, u)": eqx.filter_eval_shape(lambda u: system.force(world.t0, q0, u), u0),
         "twisted(q)": eqx.filter_eval_shape(system.twisted, q0),
     }.items():
         if shapes(found) != shapes(q0):

@@ -147,21 +147,44 @@ def check_digits(owner: str, what: str, a: PyTree) -> None:
             )
 
 
-def check_layout(owner: str, what: str, a: PyTree) -> None:
-    """Raise if a tree is spread over a mesh whose axes JAX makes part of types: loops would have to keep to them."""
+def check_usable(owner: str, what: str, a: PyTree) -> None:
+    """Raise if a tree holds arrays of other settings of JAX's, or spread over devices so that loops had to know."""
     for path, x in jax.tree_util.tree_leaves_with_path(eqx.filter(a, eqx.is_array)):
-        if any(axis is not None for axis in jax.typeof(x).sharding.spec):
+        name, kind = f"{owner}: {what}{jax.tree_util.keystr(path)}", jax.typeof(x)
+        if jnp.issubdtype(x.dtype, jnp.inexact) and jax.dtypes.canonicalize_dtype(x.dtype) != x.dtype:
             raise TypeError(
-                f"{owner}: {what}{jax.tree_util.keystr(path)} is spread over an explicit mesh, {jax.typeof(x)}. Leave "
+                f"{name} is {x.dtype}, but jax_enable_x64 is off: the array was made before that, and JAX computes in "
+                "single precision now. Cast the array to float32, or switch jax_enable_x64 on again."
+            )
+        if any(axis is not None for axis in kind.sharding.spec):
+            raise TypeError(
+                f"{name} is spread over an explicit mesh, {kind}. Leave "
                 "the layout of loops to the compiler: make the mesh with axis_types=(jax.sharding.AxisType.Auto,); "
                 "or map over the axis that is spread with jax.vmap; or call this inside jax.sharding.auto_axes, with "
                 "all arrays as arguments."
             )
+        if axes := varying(kind):
+            raise TypeError(
+                f"{name} differs between the devices along {', '.join(map(repr, sorted(axes)))}, in a jax.shard_map "
+                "that checks this (check_vma=True, the default). JAX would add up, over the devices, derivatives by "
+                "what they share: forces would be wrong. Pass check_vma=False to jax.shard_map."
+            )
+
+
+def varying(kind: Any) -> frozenset[str]:
+    """Return the axes of a `jax.shard_map` along which arrays of a type differ."""
+    found = getattr(kind, "vma", None)  # before jax 0.12
+    return getattr(getattr(kind, "manual_axis_type", None), "varying", frozenset()) if found is None else found
 
 
 def complexified(dtype: Any) -> np.dtype:
     """Return the complex dtype of the precision of a floating-point one."""
     return np.result_type(dtype, np.complex64)
+
+
+def as_complex(a: PyTree) -> PyTree:
+    """Return a tree of real arrays in complex numbers of their precision."""
+    return jax.tree.map(lambda x: x.astype(complexified(x.dtype)), a)
 
 
 def as_shapes(flags: PyTree) -> PyTree:

@@ -57,7 +57,7 @@ def test_traces(gradient, bound):
 
 def test_without_jit_the_run_itself_is_traced_once():
     """Outside of `jit` the checks of the arguments are made at every call, and nothing is compiled again."""
-    system, q, inputs = Counting(jnp.asarray(1.0)), jnp.ones(3), jnp.ones(5)
+    system, q, inputs = Counting(jnp.asarray(1.0)), jnp.ones(4), jnp.ones(5)  # a shape that nothing above has had
 
     def cost(t, q, p):
         return jnp.sum(q**2)

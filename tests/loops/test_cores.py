@@ -23,7 +23,7 @@ def test_the_numbers_are_those_of_a_plain_loop(size):
         return loop(jnp.asarray(0, jnp.int32), jnp.asarray(5, jnp.int32), body, (x, start[1]))
 
     def ours(x):
-        return run(lambda first, end, body, carry: on_all_cores(body, first, end, carry), x)
+        return run(on_all_cores, x)
 
     def plain(x):
         return run(jax.lax.fori_loop, x)
@@ -38,6 +38,6 @@ def test_the_numbers_are_those_of_a_plain_loop(size):
 @pytest.mark.parametrize(("size", "alone"), [(8, True), (LARGE - 1, True), (LARGE, False)])
 def test_only_loops_over_large_arrays_are_kept_from_being_one_function(size, alone):
     start = jnp.ones(size, jnp.float32), jnp.asarray(1, jnp.int32)
-    program = jax.jit(lambda carry: on_all_cores(body, jnp.asarray(0), jnp.asarray(5), carry)).lower(start).compile()
+    program = jax.jit(lambda carry: on_all_cores(jnp.asarray(0), jnp.asarray(5), body, carry)).lower(start).compile()
     (loop,) = (line for line in program.as_text().splitlines() if " while(" in line)
     assert ("f32[8,8]" not in loop) == alone

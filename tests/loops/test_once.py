@@ -6,19 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxpr_as_fun
 
 import echograd as eg
-from echograd._loops._flat import flat
-from echograd._loops._once import arrange
+from echograd._loops._once import rearranged
 
 
 def once(f):
     """Return `f` arranged as the body of a loop is."""
 
     def arranged(*arguments):
-        jaxpr, consts, tree = flat(f, *arguments)
-        known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *jax.tree.leaves(arguments)), strict=True))
-        return jax.tree.unflatten(tree, arrange(jaxpr, known, jaxpr.outvars))
+        closed, shape = jax.make_jaxpr(f, return_shape=True)(*arguments)
+        found = jaxpr_as_fun(rearranged(closed))(*jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(shape), found)
 
     return arranged
 

@@ -1,3 +1,3 @@
 """The bodies of loops over time, rearranged so that the compiler of a CPU makes fast code of them."""
 
-from ._sums import summed as summed
+from ._summed import summed as summed

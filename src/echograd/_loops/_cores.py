@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 _LARGE = 1 << 20
 
 
-def on_all_cores(body: Callable[[Int[Array, ""], Any], Any], first: Any, end: Any, carry: Any) -> Any:
+def on_all_cores(first: Any, end: Any, body: Callable[[Int[Array, ""], Any], Any], carry: Any) -> Any:
     """Return `jax.lax.fori_loop(first, end, body, carry)`, whose operations on large arrays run on all cores of a CPU.
 
     XLA turns a loop that it deems simple into a single function, and that runs on one core, however large the arrays

@@ -6,6 +6,7 @@ from ._base import (
     AbstractNudgedGradient as AbstractNudgedGradient,
     AbstractPathGradient as AbstractPathGradient,
     constant as constant,
+    is_holomorphic as is_holomorphic,
 )
 from ._echo import (
     Echo as Echo,

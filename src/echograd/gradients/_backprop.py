@@ -99,6 +99,9 @@ class Backprop(AbstractGradient, AbstractStaticGradient):
 def checkpointed_scan(body: Any, carry: Any, xs: PyTree, segments: int | None) -> tuple[Any, Any]:
     """Scan as `jax.lax.scan` does, but store only the carries at the starts of `segments` equal parts."""
     n = jax.tree.leaves(xs)[0].shape[0]
+    if n == 0:  # over nothing JAX scans under `jit` only
+        y = jax.eval_shape(body, carry, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs))[1]
+        return carry, jax.tree.map(lambda y: jnp.zeros((0, *y.shape), y.dtype), y)
     if segments is None or n < 2:
         return jax.lax.scan(body, carry, xs)
     segments = min(segments, n)

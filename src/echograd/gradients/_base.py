@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from .. import _tree
 from ..integrators import State, World
-from ..nudge import AbstractNudge, Infinitesimal
+from ..nudge import AbstractNudge, Holomorphic, Infinitesimal
 from ..systems import Dissipative
 from ._problem import Course, Outcome, Problem, finite, free_run, marked_run, marks_of
 from ._two_point import (
@@ -55,7 +55,7 @@ class AbstractNudgedGradient(AbstractGradient):
     nudge: eqx.AbstractVar[AbstractNudge]
 
     def run(self, problem: Problem, z0: State) -> Outcome:
-        return _run((problem, z0), self)
+        return _run((_guarded(problem), z0), self)
 
     @abc.abstractmethod
     def prepared(self, problem: Problem, z0: State) -> State:
@@ -77,7 +77,7 @@ class AbstractPathGradient(AbstractNudgedGradient):
     """A learning rule that also nudges the paths of two-point problems."""
 
     def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
-        arguments = problem.problem.world, problem.condition
+        arguments = _guarded(problem.problem).world, problem.condition
         found, convergence = _path(arguments, fixed_tree(problem), guess, self, newton)
         return outcome_of(problem, found), convergence
 
@@ -112,6 +112,43 @@ def checked_nudge(owner: str, nudge: Any) -> AbstractNudge:
             f"OneSided(beta). For a number write Symmetric({nudge!r})."
         )
     return nudge
+
+
+def is_holomorphic(gradient: Any) -> bool:
+    """Return whether a gradient nudges with complex numbers."""
+    is_one = lambda x: isinstance(x, Holomorphic)  # noqa: E731
+    return any(map(is_one, jax.tree.leaves(gradient, is_leaf=is_one)))
+
+
+def _guarded(problem: Problem) -> Problem:
+    """Return the problem, to be refused where it is differentiated by an array that is no leaf of it."""
+    if not problem.closed_over:
+        return problem
+    h = _unless_differentiated((problem.world.h, problem.closed_over))
+    return eqx.tree_at(lambda p: (p.world.h, p.closed_over), problem, (h, []))
+
+
+@eqx.filter_custom_vjp
+def _unless_differentiated(arguments: tuple[Array, list[Array]]) -> Array:
+    return arguments[0]
+
+
+@_unless_differentiated.def_fwd
+def _refuse_closures(perturbed: PyTree, arguments: tuple[Array, list[Array]]) -> tuple[Array, None]:
+    if any(perturbed[1]):
+        shapes = ", ".join(str(x.aval.str_short()) for x, p in zip(arguments[1], perturbed[1], strict=True) if p)
+        raise TypeError(
+            f"solve: a method of the system uses an array ({shapes}) that is being differentiated and is no field of "
+            "the system: the method closes over it, or finds it in a global name or an attribute. A nudged run reads "
+            "derivatives by the fields only. Make the array a field of the system, or pass gradient=Backprop()."
+        )
+    return arguments[0], None
+
+
+@_unless_differentiated.def_bwd
+def _pass_on(residuals: None, bar: Array, perturbed: PyTree, arguments: tuple[Array, list[Array]]) -> Any:
+    del residuals, perturbed
+    return bar, [jnp.zeros_like(x) for x in arguments[1]]
 
 
 @eqx.filter_custom_vjp

@@ -16,7 +16,7 @@ from ..systems import Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
 from ._base import AbstractNudgedGradient, checked_nudge
 from ._nudged import Response, nudged_run
 from ._parity import is_even
-from ._problem import Course, Outcome, Problem, finite_cotangents, marked_run, marks_of
+from ._problem import Course, Outcome, Problem, finite_cotangents, index, marked_run, marks_of
 from ._two_point import Convergence, Nodes, TwoPoint, TwoPointNewton, fixed_tree
 
 # How far, in units of the state, nudged echoes may extrapolate off the un-nudged one, unless that is no more than the
@@ -320,7 +320,7 @@ def mixed_input(world: World, steps: int) -> PyTree:
 
     def add(k: Int[Array, ""], carry: Any) -> Any:
         total, sums = carry
-        weight = _tree.hashed(k, total.dtype)
+        weight = _tree.hashed(index(k), total.dtype)
         return total + weight, _tree.add(sums, _tree.scale(weight, _tree.take(numbers, k)))
 
     # Step by step, as the weights of all of them would be memory that grows with their number.
@@ -348,7 +348,7 @@ def retrace_error(problem: Problem, z0: State) -> Float[Array, ""]:
     _, course = marked_run(problem, z0, marks_of(n, problem.save.stride(n)))
 
     def back(i: Int[Array, ""], z: State) -> State:
-        k = n - 1 - i
+        k = index(n - 1 - i)
         return problem.integrator.step(problem.world.at(k), k, z, "echo")
 
     z = jax.lax.fori_loop(0, n, back, time_reversed(system, course.final))

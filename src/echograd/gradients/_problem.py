@@ -18,7 +18,11 @@ _MARKS = 16
 
 
 class Problem(eqx.Module):
-    """A discrete initial-value problem without its initial state."""
+    """A discrete initial-value problem without its initial state.
+
+    `closed_over` are traced arrays that the methods of the system reach without their being leaves of it. `program` is
+    what a step does, as a digest: what is compiled for this problem serves for another one if that is the same.
+    """
 
     world: World
     save: AbstractSave
@@ -26,6 +30,8 @@ class Problem(eqx.Module):
     integrator: AbstractIntegrator = eqx.field(static=True)
     steps: int = eqx.field(static=True)
     throw: bool = eqx.field(static=True)
+    closed_over: list[Array] = eqx.field(default_factory=list)
+    program: str = eqx.field(static=True, default="")
 
     def step(self, k: Int[Array, ""], z: State) -> State:
         """Advance the state from node `k` to node `k + 1`."""
@@ -92,7 +98,7 @@ def marks_of(steps: int, stride: int | None) -> tuple[int, ...]:
     return tuple(sorted({unit * int(blocks * (j + shift) / count) for j, shift in enumerate(shifts)}))
 
 
-def index(k: int) -> Int[Array, ""]:
+def index(k: Any) -> Int[Array, ""]:
     """Return a node index as an array."""
     return jnp.asarray(k, jnp.int32)
 

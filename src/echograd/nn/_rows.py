@@ -35,7 +35,7 @@ def checked(name: str, x: Any, dtype: Any, features: int, *axes: str) -> Array:
     if x.dtype != dtype:
         raise TypeError(f"{name}: the input is {x.dtype}, and the parameters are {dtype}. Convert one of them.")
     _tree.check_digits(name, "the input", x)
-    _tree.check_layout(name, "the input", x)
+    _tree.check_usable(name, "the input", x)
     return x
 
 
