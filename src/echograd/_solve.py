@@ -85,8 +85,8 @@ def solve(
     respect to the system's array leaves, the boundary data, the inputs, `dt`, `t0`, and arrays that `cost` and `save`
     hold or close over. Works under `jit`, `vmap` and inside any JAX code; batch axes come from `vmap`.
 
-    Every call outside of `jit` traces the energies, `cost` and `save` anew and reuses a compiled program if they compute
-    the same: a changed global number takes effect, and a new `lambda` that says the same is not compiled again. Inside
+    Every call outside of `jit` traces the energies, `cost` and `save` anew and reuses a compiled program if they
+    compute the same: a changed global number takes effect, and a new `lambda` that says the same is not compiled again. Inside
     your own `jax.jit` Python values are constants, as always.
 
     Args:
@@ -210,10 +210,10 @@ def retrace_error(
 ) -> Float[Array, ""]:
     r"""Measure how exactly an echo retraces: run forward, flip the momenta, run again, flip, compare.
 
-    $$\max_i |z_{{\rm echo},i} - z_{0,i}| \,/\, \max_i |z_{0,i}|$$
+    $$\max_\ell \frac{\max_i |z_{{\rm echo},\ell i} - z_{0,\ell i}|}{\max_{k,i} |z_{k,\ell i} - z_{0,\ell i}|}$$
 
-    with coordinates and momenta each on their own scale. Rounding alone gives about 1e-13 in float64 over moderate
-    times; chaos amplifies it. Every echo checks this number against its `retrace_tolerance`.
+    over the leaves $\ell$ of the state, each relative to how far it moves along the path. Rounding alone gives about
+    1e-13 in float64 over moderate times; chaos amplifies it.
 
     Args:
         system: a Hamiltonian, a Lagrangian or a `Dissipative` system.

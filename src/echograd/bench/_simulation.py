@@ -151,7 +151,8 @@ def by_echograd(name: str, system: Any, z0: Any, dt: float, steps: int) -> Array
         InitialValue(*z0),
         dt=dt,
         steps=steps,
-        gradient=gradients.get(name, Echo()),
+        # Long orbits are known to six digits; what that costs is the same.
+        gradient=gradients.get(name, Echo(retrace_tolerance=1e-5)),
         save=FinalNode(),
         cost=lambda t, q, p: square(q),
     )

@@ -27,8 +27,8 @@ class MassDamped(SeparableHamiltonian):
     the rate included. Seen in the variables $(q, \pi)$ that echo is the machine with its damping turned into gain,
     nudged and read with the weight $e^{\gamma t}$: the two are one map. `Envelope` is the same motion without any gain.
     What it costs is dynamic range: whatever does not decay (a driven response, an equilibrium off the origin) covers
-    what the start has left behind, so over a time T an echo loses a factor $e^{\gamma T/2}$ in precision. Every echo
-    measures whether it has come back, and raises if not.
+    what the start has left behind, so from one mark to the next, a sixteenth of the run, an echo loses a factor
+    $e^{\gamma T/32}$ in precision. Every echo measures this, and raises if it is too much.
 
     A damping that is not proportional to mass has no such form: see `LinearDamped` and `Reciprocal`.
 
