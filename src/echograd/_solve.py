@@ -86,8 +86,8 @@ def solve(
     hold or close over. Works under `jit`, `vmap` and inside any JAX code; batch axes come from `vmap`.
 
     Every call outside of `jit` traces the energies, `cost` and `save` anew and reuses a compiled program if they
-    compute the same: a changed global number takes effect, and a new `lambda` that says the same is not compiled again. Inside
-    your own `jax.jit` Python values are constants, as always.
+    compute the same: a changed global number takes effect, and a new `lambda` that says the same is not compiled again.
+    Inside your own `jax.jit` Python values are constants, as always.
 
     Args:
         system: a Hamiltonian, a Lagrangian or a `Dissipative` system; its array leaves are the parameters.
