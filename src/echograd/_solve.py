@@ -24,7 +24,6 @@ from .gradients import (
     Reciprocal,
     TwoPointNewton,
     constant,
-    initial_path,
     retrace_error as _retrace_error,
     two_point,
 )
@@ -181,9 +180,7 @@ def _run_two_point(
     first = End(world.t0, _tree.take(world.u, 0))
     last = End(world.time(jnp.asarray(n, jnp.int32)), _tree.take(world.u, n - 1))
     condition = Condition(*boundary.rows(world.system, first, last, like))
-    chain = two_point(problem, condition, like)
-    guess = initial_path(chain, start) if path is None else jax.vmap(_tree.flat)(path)
-    return gradient.run_two_point(chain, jax.lax.stop_gradient(guess), solver)
+    return gradient.run_two_point(*two_point(problem, condition, like, start, path), solver)
 
 
 def retrace_error(

@@ -33,6 +33,5 @@ from ._two_point import (
     Convergence as Convergence,
     TwoPoint as TwoPoint,
     TwoPointNewton as TwoPointNewton,
-    initial_path as initial_path,
     two_point as two_point,
 )
