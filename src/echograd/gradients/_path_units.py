@@ -58,8 +58,8 @@ def units_of_path(step: Step, x: Float[Array, "N+1 2n"]) -> Units:
 
     def usual(x: Float[Array, " N"]) -> Int[Array, ""]:
         e = _exponent(x)
-        count = jnp.sum(e != _NONE)
-        return jnp.where(count > 0, jnp.sum(jnp.where(e == _NONE, 0, e)) // jnp.maximum(count, 1), _NONE)
+        count = jnp.sum(e != _NONE, dtype=e.dtype)
+        return jnp.where(count > 0, jnp.sum(jnp.where(e == _NONE, 0, e), dtype=e.dtype) // jnp.maximum(count, 1), _NONE)
 
     # In a loop, which is compiled faster than a batch.
     nodes = jnp.arange(steps, dtype=jnp.int32), x[:-1]

@@ -232,8 +232,10 @@ def path_at(x: Nodes, factors: _bordered.Factors, problem: TwoPoint, kicks: Node
 
     By the implicit function theorem: `factors` are those of the Newton matrix about the path, and constants.
     """
-    del factors, problem, kicks
-    return x
+    del factors, problem
+    # Where kicks have a batch axis the path has to have it as well: JAX takes the shapes of results from this function,
+    # also where its derivative gives others.
+    return jnp.where(jnp.asarray(True), x, kicks)
 
 
 @path_at.def_jvp
@@ -263,14 +265,12 @@ def sizes_of(x: Nodes, slopes: Float[Array, "N 2n 2n"]) -> Float[Array, " 2n"]:
     """Return the sizes that differences of paths are relative to: that of coordinates, n times, and that of momenta.
 
     A momentum is at least as large as one that carries the coordinates by their own size during the run: what is left
-    of a smaller one moves nothing.
+    of a smaller one moves nothing. And what is lost in the rounding of the guess, of size 1, is as good as zero.
     """
-    n = x.shape[1] // 2
-    q, p = jnp.max(jnp.abs(x[:, :n])), jnp.max(jnp.abs(x[:, n:]))
+    n, eps = x.shape[1] // 2, float(jnp.finfo(x.dtype).eps)
+    q, p = (jnp.maximum(jnp.max(jnp.abs(part)), eps) for part in (x[:, :n], x[:, n:]))
     reach = x.shape[0] * jnp.max(jnp.abs(slopes[:, :n, n:]))
-    q = jnp.where(q > 0, q, jnp.where(p > 0, p * reach, 1))
-    p = jnp.maximum(p, jnp.where(reach > 0, q / jnp.where(reach > 0, reach, 1), 0))
-    return Units(q, jnp.where(p > 0, p, 1)).each(n)
+    return Units(q, jnp.maximum(p, jnp.where(reach > 0, q / jnp.where(reach > 0, reach, 1), 0))).each(n)
 
 
 def violation(problem: TwoPoint, x: Nodes, r: Any, slopes: Float[Array, "N 2n 2n"]) -> Float[Array, ""]:
@@ -285,7 +285,7 @@ def violation(problem: TwoPoint, x: Nodes, r: Any, slopes: Float[Array, "N 2n 2n
 
 
 def _iterated(problem: TwoPoint, newton: TwoPointNewton, guess: Nodes, kicks: Nodes) -> Any:
-    """Return the path that the iteration ends at, the number of its steps, whether it converged, what is left, and its first step."""
+    """Return the final path, the number of steps, whether it converged, the residual, and the first step."""
     eps = float(jnp.finfo(guess.dtype).eps)
     tolerance = eps ** (2 / 3) if newton.tolerance is None else newton.tolerance
     limit = max(_ROUNDING * eps, newton.tolerance or 0)
@@ -384,7 +384,7 @@ def outcome_of(problem: TwoPoint, x: Nodes) -> Outcome:
 
 
 class NudgedPath(eqx.Module):
-    """What nudging a path yields: d/dβ of the readings and of the ends, β and the readings in the unit of the action."""
+    """What nudging a path yields: d/dβ of the readings and of the ends, both with β in the unit of the action."""
 
     readings: World
     ends: Float[Array, " 4n"]
