@@ -22,12 +22,12 @@ from .gradients import (
     Glep,
     Problem,
     Reciprocal,
+    SaveFunction,
     TwoPointNewton,
     constant,
     retrace_error as _retrace_error,
     two_point,
 )
-from .gradients._save import SaveFunction
 from .integrators import AbstractIntegrator, ImplicitMidpoint, Leapfrog, SplitStep, State, World
 from .systems import Dissipative, Hamiltonian, Lagrangian, SeparableHamiltonian, SplitHamiltonian, legendre
 

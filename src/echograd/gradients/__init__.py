@@ -9,6 +9,7 @@ from ._base import (
 )
 from ._echo import (
     Echo as Echo,
+    _surely_even,
     mixed_input as mixed_input,
     readings_are_even as readings_are_even,
     retrace_error as retrace_error,
@@ -26,7 +27,13 @@ from ._reciprocal import (
     twist_of as twist_of,
 )
 from ._same_boundary import SameBoundary as SameBoundary
-from ._save import AbstractSave as AbstractSave, AllNodes as AllNodes, EveryNode as EveryNode, FinalNode as FinalNode
+from ._save import (
+    AbstractSave as AbstractSave,
+    AllNodes as AllNodes,
+    EveryNode as EveryNode,
+    FinalNode as FinalNode,
+    SaveFunction as SaveFunction,
+)
 from ._static import EP as EP, AbstractStaticGradient as AbstractStaticGradient, Implicit as Implicit
 from ._two_point import (
     Condition as Condition,
@@ -35,3 +42,5 @@ from ._two_point import (
     TwoPointNewton as TwoPointNewton,
     two_point as two_point,
 )
+
+surely_even = _surely_even
