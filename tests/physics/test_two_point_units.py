@@ -199,5 +199,18 @@ def test_a_nudged_path_that_left_for_elsewhere_is_refused():
     for beta in (1.0, 5.0):  # at 1 it is off by 28 %
         with pytest.raises(eqx.EquinoxRuntimeError, match=r"not where the free one leads to|no nudged path"):
             jax.block_until_ready(swing(nudge(jnp.asarray(beta)), swinging))
+
+
+@pytest.mark.float64_only
+def test_what_is_not_a_number_does_not_pass():
+    nudge, swinging = eg.Infinitesimal(), jnp.full(1, 1.6)
+
+    def rooted(gravity):
+        ends = eg.FixedEnds(jnp.zeros(1), jnp.ones(1))
+        sol = eg.solve(Pendulum(gravity), ends, dt=0.2, steps=4, gradient=eg.Glep(nudge))
+        return jnp.sqrt(jnp.sum(sol.q[0] ** 2))  # which has no slope at zero
+
+    with pytest.raises(eqx.EquinoxRuntimeError, match="holds a NaN or an infinity"):
+        jax.block_until_ready(eqx.filter_jit(jax.grad(rooted))(jnp.ones(())))
     with pytest.raises(eqx.EquinoxRuntimeError, match="the guess of the path holds a NaN"):
-        jax.block_until_ready(swing(nudge(jnp.asarray(0.01)), jnp.full(1, jnp.nan)))
+        jax.block_until_ready(swing(nudge, jnp.nan * swinging))

@@ -9,11 +9,11 @@ from ._base import (
 )
 from ._echo import (
     Echo as Echo,
-    _surely_even,
     mixed_input as mixed_input,
     readings_are_even as readings_are_even,
     retrace_error as retrace_error,
     reversible as reversible,
+    surely_even as surely_even,
     tolerance_for as tolerance_for,
 )
 from ._glep import Glep as Glep
@@ -42,5 +42,3 @@ from ._two_point import (
     TwoPointNewton as TwoPointNewton,
     two_point as two_point,
 )
-
-surely_even = _surely_even

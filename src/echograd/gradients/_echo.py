@@ -195,7 +195,7 @@ def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool
     of all inputs: what is odd may be switched on late. The mirror must be an orthogonal involution.
     """
     world, z0 = fixed_tree((world, z0))
-    if _surely_even(world, z0):
+    if surely_even(world, z0):
         return np.True_
     system, eps = world.system, 1e3 * _tree.rounding(z0)
     states, function = _probes(z0), _energy(system)
@@ -229,7 +229,7 @@ def readings_are_even(wanted: World, rest: World, steps: int, z0: State) -> Bool
     if is_mirrored(eqx.combine(wanted, rest).system, z0[0]):
         return np.True_
     wanted, rest, z0 = fixed_tree((wanted, rest, z0))
-    if _surely_even(eqx.combine(wanted, rest), z0):
+    if surely_even(eqx.combine(wanted, rest), z0):
         return np.True_
     system = eqx.combine(wanted, rest).system
     times, inputs = _probe_points(eqx.combine(wanted, rest), steps)
@@ -265,7 +265,7 @@ def _probes(z0: State) -> State:
     return jax.tree.map(lambda *x: jnp.stack(x), z0, (z0[0], probe[1]), probe)
 
 
-def _surely_even(world: World, z0: State) -> bool:
+def surely_even(world: World, z0: State) -> bool:
     """Return whether the energy is even in the momentum for all parameters and inputs, and so are all its slopes."""
     system, (q, p), u = world.system, z0, _tree.take(world.u, 0)
     unturned = zip(jax.tree.leaves(system.mirror_input(u)), jax.tree.leaves(u), strict=True)

@@ -416,7 +416,13 @@ def nudged_path(
     beta = beta / problem.units.q / problem.units.p * cost
     ensemble, (readings, at_ends) = nudge.advance(beta, pushed, nudge.start(x))
     if problem.problem.throw:
-        readings, at_ends = nudge.check((readings, at_ends), beta, ensemble, load, problem.problem.steps)
+        found = nudge.check((readings, at_ends), beta, ensemble, load, problem.problem.steps)
+        readings, at_ends = eqx.error_if(
+            found,
+            ~(_tree.all_finite(found) & jnp.isfinite(load)),
+            "solve: the gradient of the two-point problem holds a NaN or an infinity. The path itself is finite, so "
+            "the loss or the energy has no derivative at one of its nodes (a root or a logarithm of zero, a division).",
+        )
     return NudgedPath(*_tree.scale(cost, (readings, at_ends)))
 
 
