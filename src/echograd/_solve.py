@@ -24,14 +24,13 @@ from .gradients import (
     Glep,
     Problem,
     Reciprocal,
+    SaveFunction,
     TwoPointNewton,
     constant,
-    initial_path,
     is_holomorphic,
     retrace_error as _retrace_error,
     two_point,
 )
-from .gradients._save import SaveFunction
 from .integrators import AbstractIntegrator, ImplicitMidpoint, Leapfrog, SplitStep, State, World
 from .systems import Dissipative, Hamiltonian, Lagrangian, SeparableHamiltonian, SplitHamiltonian, legendre
 
@@ -193,9 +192,7 @@ def _run_two_point(
     first = End(world.t0, _tree.take(world.u, 0))
     last = End(world.time(jnp.asarray(n, jnp.int32)), _tree.take(world.u, n - 1))
     condition = Condition(*boundary.rows(world.system, first, last, like))
-    chain = two_point(problem, condition, like)
-    guess = initial_path(chain, start) if path is None else jax.vmap(_tree.flat)(path)
-    return gradient.run_two_point(chain, jax.lax.stop_gradient(guess), solver)
+    return gradient.run_two_point(*two_point(problem, condition, like, start, path), solver)
 
 
 def retrace_error(

@@ -8,7 +8,7 @@ import pytest
 
 import echograd as eg
 from cases import chain, machine, mixed, worst
-from echograd.device import Friction, ImperfectMirror, Quantisation, Simulated, retrace_error, run
+from echograd.device import Friction, Hosted, ImperfectMirror, Quantisation, Simulated, retrace_error, run
 from echograd.systems import ChargedParticle, KerrLattice
 
 RING = np.array([[0, np.exp(0.5j), 0, 1], [np.exp(-0.5j), 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
@@ -185,11 +185,62 @@ class Windy(eg.Hamiltonian):
         return 0.5 * jnp.sum(p**2 + q**2) + jnp.sum(self.wind * p)
 
 
-def test_a_parameter_that_would_be_read_with_the_wrong_sign_is_refused():
+def test_a_parameter_whose_slope_is_odd_is_read_in_forward_time_or_refused():
     """Where there is no wind the machine runs back, and yet its readings of the wind are odd."""
     calm = Windy(jnp.zeros(3))
+    found = eqx.filter_jit(eqx.filter_grad(lambda s: swing(s, on_machine(Simulated(), eg.Symmetric(0.1)))))(calm)
+    exact = eqx.filter_jit(eqx.filter_grad(lambda s: swing(s, SOLVE)))(calm)
+    assert worst(found, exact) < 1e-2
     with pytest.raises(eqx.EquinoxRuntimeError, match="with the wrong sign"):
-        eqx.filter_jit(eqx.filter_grad(lambda s: swing(s, on_machine(Simulated(), eg.Symmetric(0.1)))))(calm)
+        eqx.filter_grad(lambda s: swing(s, on_machine(Hosted(lambda order: None), eg.Symmetric(0.1))))(calm)
+
+
+KEPT = {
+    "final": ({"save": eg.FinalNode()}, lambda sol: (sol.q, sol.p)),
+    "every fifth": ({"save": eg.EveryNode(5)}, lambda sol: (sol.q, sol.p)),
+    "the ends": ({"save": eg.EveryNode(13)}, lambda sol: (sol.q, sol.p)),
+    "function and cost": (
+        {"save": lambda t, q, p: t * q[0], "cost": lambda t, q, p: jnp.sum(q * p)},
+        lambda sol: (sol.saved, sol.cost, sol.q),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_kept_is_what_solve_keeps(name):
+    """Linear springs: exact at any strength. 13 steps, which 5 does not divide."""
+    options, seen = KEPT[name]
+
+    def value(arguments, solver):
+        system, q, p, inputs = arguments
+        sol = solver(system, eg.InitialValue(q, p), inputs, dt=0.2, **options)
+        return mixed(seen(sol)), (sol.t, seen(sol), sol.stride)
+
+    run_it, solve_it = on_machine(Simulated(), eg.Symmetric(0.1)), eqx.Partial(eg.solve, gradient=eg.Backprop())
+    both = eqx.filter_jit(lambda x: [eqx.filter_grad(value, has_aux=True)(x, f) for f in (run_it, solve_it)])
+    (found, sol), (expected, reference) = both((SYSTEM, Q, P, INPUTS))
+    tolerance = 1e-9 if Q.dtype == jnp.float64 else 1e-4
+    assert worst(found, expected) < tolerance
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6), sol, reference)
+
+
+def test_the_memory_of_a_final_node_does_not_grow_with_the_steps():
+    def temporary(steps):
+        def loss(system):
+            sol = run(
+                Simulated(),
+                system,
+                eg.InitialValue(Q, P),
+                dt=0.1,
+                steps=steps,
+                nudge=eg.Symmetric(0.1),
+                save=eg.FinalNode(),
+            )
+            return jnp.sum(sol.q**2)
+
+        return jax.jit(jax.grad(loss)).lower(PENDULUMS).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(10_000) <= temporary(1_000) + 1_000
 
 
 @pytest.mark.parametrize(
@@ -230,6 +281,19 @@ def inside(x):
 def test_what_no_echo_reads_has_no_gradient(function, complaint):
     with pytest.raises(TypeError, match=complaint):
         jax.grad(function)(jnp.ones(()))
+
+
+def test_what_is_not_a_number_does_not_pass():
+    def rooted(q):
+        start, nudge = eg.InitialValue(q, 0 * P), eg.Symmetric(0.1)
+        return jnp.sqrt(jnp.sum(run(Simulated(), PENDULUMS, start, dt=0.1, steps=2, nudge=nudge).q[-1] ** 2))
+
+    with pytest.raises(
+        eqx.EquinoxRuntimeError, match="derivative that is NaN"
+    ):  # at the end of a run at rest the root has no slope
+        jax.block_until_ready(eqx.filter_jit(jax.grad(rooted))(0 * Q))
+    with pytest.raises(eqx.EquinoxRuntimeError, match="not finite"):
+        retrace_error(Simulated(), PENDULUMS, eg.InitialValue(Q, P * jnp.nan), **OPTIONS)
 
 
 def test_kicks_that_never_arrive_are_noticed():

@@ -84,6 +84,24 @@ def test_the_gradient_is_that_of_the_machine_whatever_its_owner_believes(calls):
     assert worst(found, ideal) > 0.05
 
 
+def test_only_some_nodes_are_kept_and_kicked(calls):
+    """Of 13 steps, every fifth and the last: the machine still gets the kicks of all nodes, and returns all of them."""
+
+    @eqx.filter_jit
+    def of(solver, system, **options):
+        def loss(arguments):
+            system, q, p, inputs = arguments
+            kept = [solver(system, eg.InitialValue(q, p), inputs, save=s, **OPTIONS, **options) for s in saves]
+            return mixed([(sol.q, sol.p) for sol in kept])
+
+        return eqx.filter_grad(loss)((system, Q, P, INPUTS))
+
+    saves = eg.EveryNode(5), eg.FinalNode()
+    real = eqx.tree_at(lambda s: s.stiffness, SYSTEM, SYSTEM.stiffness * jnp.asarray(HIDDEN, Q.dtype))
+    found = of(eqx.Partial(run, Hosted(springs)), SYSTEM, nudge=eg.Symmetric(0.1), throw=False)
+    assert worst(found, of(eg.solve, real, gradient=eg.Backprop())) < tolerance()
+
+
 def test_examples_of_a_batch_take_turns(calls):
     starts = jnp.stack([Q, -Q, 0.5 * Q])
     found = jax.vmap(lambda i, q: hosted_gradient((SYSTEM, q, P, INPUTS), i))(jnp.arange(3), starts)

@@ -217,6 +217,30 @@ def test_a_survey_tells_what_is_systematic_and_what_is_divided_by_the_nudge():
     assert weak.repeats == 16
 
 
+class Anharmonic(eg.Lagrangian):
+    mass: jax.Array
+
+    def __call__(self, t, q, v, u):
+        return jnp.sum(self.mass * v**2 / 2 - q**2 / 2 - q**4 / 4)
+
+
+@pytest.mark.float64_only
+def test_a_lagrangian_is_surveyed_with_its_initial_velocity():
+    """The momentum that belongs to the velocity depends on the mass: in the exact gradients, too."""
+    start = eg.InitialValue(jnp.asarray([1.0, 0.5]), v=jnp.asarray([0.3, -0.2]))
+    options = {"nudge": eg.Symmetric(1e-3), "strengths": (1e-6,), "repeats": 2, "dt": 0.1, "steps": 4}
+    model, kinds = Anharmonic(jnp.asarray([1.0, 2.0])), {"friction": lambda s, key: Friction(s)}
+    found = survey(lambda sol: jnp.sum(sol.q[-1] ** 2), model, start, imperfections=kinds, **options)
+    assert found.floor < 1e-5
+    assert found.rows[0]["ideal_error"] < 1e-4
+
+
+def test_a_machine_that_runs_away_in_a_survey_is_named():
+    kinds = {"a motor": lambda s, key: Friction(-1e4 * s)}
+    with pytest.raises(ValueError, match=r"not finite.* a motor at 1\. The machine runs away"):
+        surveyed(imperfections=kinds, strengths=(1e-9, 1.0))
+
+
 def surveyed(loss=loss, **options):
     return survey(loss, SYSTEM, START, dt=0.1, steps=3, nudge=eg.Symmetric(0.1), **options)
 

@@ -199,6 +199,19 @@ def test_the_memory_of_an_echo_does_not_grow_with_the_sequence(kind, batch, new_
     assert _temporary(kind, eg.Backprop(), long, key) > 5 * _temporary(kind, eg.Backprop(), short, key)
 
 
+def test_a_linear_unit_alone_keeps_its_inputs_outputs_and_cotangents(new_key):
+    """In a loss of its own: nothing that grows with the steps but these, however many units there are."""
+    arrays, static = eqx.partition(eg.nn.LinearHRU(3, 4, units=32, key=new_key()), eqx.is_inexact_array)
+
+    def grown(steps):
+        slope = jax.jit(jax.grad(lambda arrays, x: jnp.sum(eqx.combine(arrays, static)(x) ** 2), (0, 1)))
+        found = slope.lower(arrays, jnp.ones((2, steps, 3))).compile().memory_analysis()
+        return found.temp_size_in_bytes + found.output_size_in_bytes
+
+    numbers = 2 * 40_000 * (4 + 4 + 3)  # outputs, their cotangents, and those of the inputs, which are arguments
+    assert grown(60_000) - grown(20_000) < 1.01 * numbers * jnp.ones(()).dtype.itemsize
+
+
 def test_nothing_is_traced_again_for_the_same_shapes(new_key):
     unit, traces = make("linear", new_key()), 0
 
@@ -218,6 +231,9 @@ def test_what_is_not_a_number_does_not_pass(kind, new_key):
     unit = make(kind, new_key())
     x = jnp.ones((40, 3)).at[7, 1].set(jnp.nan)
     assert jnp.isnan(unit(x)[-1]).all()
+    batch = unit(jnp.stack([jnp.ones_like(x), x]))
+    np.testing.assert_array_equal(batch[0], unit(jnp.ones((2, 40, 3)))[0])  # nobody else's numbers change
+    assert jnp.isnan(batch[1, 7:]).all()
     with pytest.raises(Exception, match="did not come back to rest"):
         jax.block_until_ready(eqx.filter_jit(eqx.filter_grad(lambda unit: jnp.sum(unit(x)[:5])))(unit))
 

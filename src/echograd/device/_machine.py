@@ -38,7 +38,7 @@ class Order(eqx.Module):
     model: Any
     start: State
     inputs: PyTree
-    kicks: State | None
+    kicks: Any  # State | None; internally also `Kicks`
     dt: Float[Array, ""]
     t0: Float[Array, ""]
     run: Int[Array, ""]
@@ -81,6 +81,46 @@ class Record(eqx.Module):
         return jax.tree.map(lambda x: x[-1], self.nodes)
 
 
+class Kicks(eqx.Module):
+    """The kicks of an echo at some of its nodes. All other nodes are not kicked.
+
+    Attributes:
+        first: what is added to $(q, p)$ at the first node of the echo, or `None`.
+        kept: what is added at the kept nodes (those of the forward run whose number is a multiple of the stride), in
+            the order in which the echo passes them, on a leading axis; or `None`.
+    """
+
+    first: State | None
+    kept: State | None
+
+    def everywhere(self, steps: int, stride: int | None) -> State:
+        """Return the kicks of all nodes."""
+        if stride == 1 and self.first is None and self.kept is not None:
+            return self.kept
+        like = self.first if self.kept is None else jax.tree.map(lambda x: x[0], self.kept)
+        kicks = jax.tree.map(lambda x: jnp.zeros((steps + 1, *x.shape), x.dtype), like)
+        if stride is not None:
+            kicks = jax.tree.map(lambda x, kept: x.at[steps % stride :: stride].set(kept), kicks, self.kept)
+        return kicks if self.first is None else jax.tree.map(lambda x, y: x.at[0].add(y), kicks, self.first)
+
+
+class Sample(eqx.Module):
+    """What an owner keeps of a run.
+
+    Attributes:
+        kept: coordinates and momenta at the kept nodes, on a leading axis; `None` of an echo, or if none are kept.
+        last: those at the last node.
+        sizes: the largest coordinate and the largest momentum that were read at any node.
+        parameters, inputs: of an echo, as in a `Record`.
+    """
+
+    kept: State | None
+    last: State
+    sizes: Float[Array, "2"]
+    parameters: PyTree = None
+    inputs: PyTree = None
+
+
 class AbstractMachine(eqx.Module):
     """A physical machine: it can be set, prepared, driven, kicked, reversed and read, and not be differentiated.
 
@@ -91,6 +131,23 @@ class AbstractMachine(eqx.Module):
     @abc.abstractmethod
     def run(self, order: Order) -> Record:
         """Carry out one order and return what was read."""
+
+    @property
+    def reads_in_forward_time(self) -> bool:
+        """Whether an echo reads the slopes that the forward run had, also where these are odd in the momentum."""
+        return False
+
+    def sampled(self, order: Order, stride: int | None) -> Sample:
+        """Carry out an order with `Kicks`, and return what is kept: every `stride`-th node, or none if it is `None`."""
+        kicks = None if order.kicks is None else order.kicks.everywhere(order.steps, stride)
+        record = self.run(eqx.tree_at(lambda o: o.kicks, order, kicks, is_leaf=lambda x: x is None))
+        kept = None if order.echo or stride is None else jax.tree.map(lambda x: x[::stride], record.nodes)
+        return Sample(kept, record.last, sizes_of(record.nodes), record.parameters, record.inputs)
+
+
+def sizes_of(z: State) -> Float[Array, "2"]:
+    """Return the largest coordinate and the largest momentum."""
+    return jnp.stack([_tree.max_abs(x) for x in z])
 
 
 def mirrored(system: Any, inputs: PyTree) -> PyTree:
@@ -114,16 +171,29 @@ def backwards(x: PyTree) -> PyTree:
     return jax.tree.map(lambda x: x[::-1], x)
 
 
-def echo_kicks(system: Any, bars: State) -> State:
+def echo_kicks(system: Any, kept: State | None, final: State | None, steps: int, stride: int | None) -> Kicks:
     r"""Return the kicks of unit strength that nodes of an echo get from the cotangents of the nodes of a forward run.
 
     The nudge is a force $+\beta\,\partial c/\partial q$; in the variables of the echo, $(q, p) \to (q + \beta\,\Pi
     \bar p,\, p + \beta\,\Pi \bar q)$.
     """
-    dq, dp = (jax.vmap(system.mirror)(x) for x in bars)
-    return backwards((dp, dq))
+
+    def turned(bars: State) -> State:
+        return system.mirror(bars[1]), system.mirror(bars[0])
+
+    first = None if final is None else turned(final)
+    rows = None if kept is None else backwards(jax.vmap(turned)(kept))
+    if first is not None and rows is not None and stride is not None and steps % stride == 0:
+        # The last node is a kept one.
+        first, rows = None, jax.tree.map(lambda x, y: x.at[0].add(y), rows, first)
+    return Kicks(first, rows)
 
 
-def total_load(bars: State) -> Float[Array, ""]:
-    """Return the total size of the nudges, the sum of the norms of all kicks of unit strength."""
-    return jnp.sum(jax.vmap(_tree.norm)(bars))
+def total_load(kicks: Kicks, sizes: Float[Array, "2"]) -> Float[Array, ""]:
+    """Return the sum of all kicks of unit strength, each relative to the sizes of coordinates and momenta."""
+    total = jnp.zeros_like(sizes[0])
+    if kicks.first is not None:
+        total += jnp.sum(sizes_of(kicks.first) / sizes)
+    if kicks.kept is not None:
+        total += jnp.sum(jax.vmap(sizes_of)(kicks.kept) / sizes[None])
+    return total

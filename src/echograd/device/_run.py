@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _tree
-from .._solve import Trajectory, initial_value_problem
+from .._solve import Cost, Save, Trajectory, initial_value_problem
 from ..boundary import AbstractBoundary
-from ..gradients import constant, reversible
+from ..gradients import Problem, SaveFunction, constant, readings_are_even, reversible
 from ..integrators import State, World, time_reversed
-from ..nudge import AbstractFiniteNudge, relative_load
+from ..nudge import AbstractFiniteNudge
 from ..systems import Dissipative
-from ._machine import AbstractMachine, Order, Record, echo_kicks, mirrored, mirrored_reading, total_load
+from ._machine import AbstractMachine, Kicks, Order, Sample, echo_kicks, mirrored, mirrored_reading, total_load
 
 
 def run(
@@ -27,6 +27,8 @@ def run(
     steps: int | None = None,
     t0: Any = 0.0,
     nudge: AbstractFiniteNudge,
+    save: Save | None = None,
+    cost: Cost | None = None,
     experiment: Any = 0,
     retrace_tolerance: float = 0.5,
     probe: Any = 0.0,
@@ -57,6 +59,11 @@ def run(
         t0: time of node 0.
         nudge: `Symmetric(beta)`, `OneSided(beta)` or `Richardson(beta, order)`. Choose the strength by the noise of
             the machine: what differs from run to run by itself is divided by $\beta$. `"auto"` knows of rounding only.
+        save: which nodes are read: `AllNodes()` by default, `FinalNode()`, `EveryNode(k)`, or a function
+            `(t, q, p) -> PyTree` of each node as it was read. Only nodes that are read are kicked. With `FinalNode()`
+            the memory of a `Simulated` machine does not grow with N; others make and return all nodes.
+        cost: running cost `(t, q, p) -> scalar`, summed over the nodes as they were read. For a function or a cost all
+            nodes are kept.
         experiment: number of the experiment: a simulated machine draws its noise anew for each, and the same for the
             same. Count it up in a training loop.
         retrace_tolerance: largest accepted distance between where echoes end, in the mean of the nudges, and where the
@@ -68,15 +75,17 @@ def run(
             nudge in rounding.
 
     Returns:
-        `Trajectory(t, q, p)` of all nodes, as they were read.
+        `Trajectory(t, q, p, cost, saved, None, stride)` as from `solve`, of nodes as they were read.
 
     Raises:
         TypeError: for something that is no machine, a nudge that no machine can make (infinitesimal, complex), a
             boundary that is not an initial value, and gradients with respect to what is not read: `dt`, `t0` and the
             inside of the machine, or second ones.
         ValueError: for shapes and numbers that do not fit together.
-        RuntimeError: (at run time) see `throw`; also if the model has no time reversal, or its slope by what is
-            differentiated has none.
+        RuntimeError: (at run time) see `throw`; also if the model has no time reversal, or, on a machine that reads
+            slopes in the reversed motion (any but `Simulated`), if a probe finds that the slope by what is
+            differentiated has none. A probe looks at a few states and times; a slope that is odd in the momentum at
+            others only would pass, and have the wrong sign.
 
     Source: G. Pourcel and M. Ernoult, arXiv 2506.05259; V. Lopez-Pastor and F. Marquardt, PRX 13 (2023) 031020.
 
@@ -99,10 +108,21 @@ def run(
         )
     if not retrace_tolerance > 0:
         raise ValueError(f"device.run(retrace_tolerance={retrace_tolerance!r}) must be positive; inf accepts any path.")
-    world, z0, steps = _posed(machine, model, boundary, inputs, dt=dt, steps=steps, t0=t0)
-    task = _Task(constant(nudge), _number(experiment), steps, float(retrace_tolerance), throw)
-    q, p = _run((world, z0, machine, jnp.asarray(probe, world.h.dtype)), task)
-    return Trajectory(world.t0 + jnp.arange(steps + 1, dtype=world.h.dtype) * world.h, q, p, jnp.zeros_like(world.h))
+    problem, z0 = _posed(machine, model, boundary, inputs, dt=dt, steps=steps, t0=t0, save=save, cost=cost)
+    world, n = problem.world, problem.steps
+    stride = problem.save.stride(n)
+    whole = cost is not None or isinstance(problem.save, SaveFunction)
+    task = _Task(constant(nudge), _number(experiment), n, 1 if whole else stride, float(retrace_tolerance), throw)
+    nodes, final = _run((world, z0, machine, jnp.asarray(probe, world.h.dtype)), task)
+    k = jnp.arange(n + 1, dtype=jnp.int32)
+    total = jnp.zeros_like(world.h) if cost is None else jnp.sum(jax.vmap(problem.running_cost)(k, nodes))
+    k = k[-1] if stride is None else k[::stride]
+    t = world.t0 + k.astype(world.h.dtype) * world.h
+    if isinstance(problem.save, SaveFunction):
+        (q, p), saved = final, jax.vmap(problem.observe)(k, nodes)
+        return Trajectory(t, q, p, total, saved, None, None)
+    q, p = final if stride is None else jax.tree.map(lambda x: x[::stride], nodes) if whole else nodes
+    return Trajectory(t, q, p, total, None, None, stride)
 
 
 def retrace_error(
@@ -135,14 +155,15 @@ def retrace_error(
     Raises:
         TypeError: as `run` does.
         ValueError: likewise.
+        RuntimeError: (at run time) if the machine runs away, so that the distance is not a number.
 
     Example:
         ```python
         eg.device.retrace_error(machine, chain, eg.InitialValue(q, p), dt=0.05, steps=200)
         ```
     """
-    world, z0, steps = _posed(machine, model, boundary, inputs, dt=dt, steps=steps, t0=t0)
-    return _retrace(machine, world, z0, _number(experiment), steps)
+    problem, z0 = _posed(machine, model, boundary, inputs, dt=dt, steps=steps, t0=t0)
+    return _retrace(machine, problem.world, z0, _number(experiment), problem.steps)
 
 
 class _Task(eqx.Module):
@@ -151,11 +172,12 @@ class _Task(eqx.Module):
     nudge: AbstractFiniteNudge
     experiment: Int[Array, ""]
     steps: int = eqx.field(static=True)
+    stride: int | None = eqx.field(static=True)
     tolerance: float = eqx.field(static=True)
     throw: bool = eqx.field(static=True)
 
 
-def _posed(machine: Any, model: Any, boundary: Any, inputs: PyTree, **options: Any) -> tuple[World, State, int]:
+def _posed(machine: Any, model: Any, boundary: Any, inputs: PyTree, **options: Any) -> tuple[Problem, State]:
     if not isinstance(machine, AbstractMachine):
         raise TypeError(
             f"device.run: machine={machine!r} is not a machine. Pass Simulated(), Hosted(function), or an instance of "
@@ -167,8 +189,7 @@ def _posed(machine: Any, model: Any, boundary: Any, inputs: PyTree, **options: A
             "sensor could read. Pass the Hamiltonian without the damping, and give that to the machine: "
             "Simulated([Friction(rate)])."
         )
-    problem, z0 = initial_value_problem(model, boundary, inputs, **options)
-    return problem.world, z0, problem.steps
+    return initial_value_problem(model, boundary, inputs, **options)
 
 
 def _number(experiment: Any) -> Int[Array, ""]:
@@ -182,7 +203,7 @@ def forward_order(world: World, z0: State, steps: int, experiment: Any = 0) -> O
     return _order(world, z0, None, 0, experiment, steps)
 
 
-def _order(world: World, start: State, kicks: State | None, run: Any, experiment: Any, steps: int) -> Order:
+def _order(world: World, start: State, kicks: Any, run: Any, experiment: Any, steps: int) -> Order:
     run, experiment = jnp.asarray(run, jnp.int32), jnp.asarray(experiment, jnp.int32)
     inputs = world.u if kicks is None else mirrored(world.system, world.u)
     return Order(world.system, start, inputs, kicks, world.h, world.t0, run, experiment, steps)
@@ -201,16 +222,17 @@ def _opaque_jvp(primals: Any, tangents: Any) -> Any:
     )
 
 
-def _carried_out(machine: AbstractMachine, order: Order) -> Record:
-    """Return the record of a run, out of which no derivative comes."""
+def _carried_out(machine: AbstractMachine, order: Order, stride: int | None) -> Sample:
+    """Return what is kept of a run, out of which no derivative comes."""
     dynamic, static = eqx.partition((machine, order), eqx.is_inexact_array)
     machine, order = eqx.combine(_opaque(dynamic), static)
-    return machine.run(order)
+    return machine.sampled(order, stride)
 
 
 @eqx.filter_custom_vjp
-def _run(arguments: Any, task: _Task) -> State:
-    return _forward(arguments, task)
+def _run(arguments: Any, task: _Task) -> tuple[State | None, State]:
+    sample = _forward(arguments, task)
+    return sample.kept, sample.last
 
 
 @_run.def_fwd
@@ -223,23 +245,50 @@ def _run_forward(perturbed: PyTree, arguments: Any, task: _Task) -> Any:
             "Differentiate with respect to the model, the initial state and the inputs, and wrap the rest in "
             "jax.lax.stop_gradient."
         )
-    nodes = _forward(arguments, task)
-    return nodes, (jax.tree.map(lambda x: x[-1], nodes), _sizes(nodes))
+    given, z0, device, probe = arguments
+    if task.throw and not device.reads_in_forward_time:
+        arguments = given, _readable(z0, *eqx.partition(given, world), task.steps), device, probe
+    sample = _forward(arguments, task)
+    return (sample.kept, sample.last), (sample.last, _sizes(sample))
 
 
 @_run.def_bwd
 def _run_backward(residuals: Any, bars: Any, perturbed: PyTree, arguments: Any, task: _Task) -> Any:
     del perturbed
     _, z0, machine, probe = arguments
-    zeros = _tree.zeros_like(jax.tree.map(lambda x: jax.ShapeDtypeStruct((task.steps + 1, *x.shape), x.dtype), z0))
-    bars = jax.tree.map(lambda bar, zero: zero if bar is None else bar, bars, zeros, is_leaf=lambda x: x is None)
+
+    def completed(bars: Any, *lead: int) -> State | None:
+        """Return cotangents with zeros where there are none, or `None` if there are none at all."""
+        if not jax.tree.leaves(bars):
+            return None
+        full = jax.tree.map(lambda x: jnp.zeros((*lead, *x.shape), x.dtype), z0)
+        return jax.tree.map(lambda bar, zero: zero if bar is None else bar, bars, full, is_leaf=lambda x: x is None)
+
+    kept = None if task.stride is None else completed(bars[0], task.steps // task.stride + 1)
+    final = completed(bars[1])
+    if kept is None and final is None:
+        final = _tree.zeros_like(z0)
+    bars = kept, final
     parameters, du, z0, retrace = _echoes(arguments, residuals, bars, task)
     nothing = jax.tree.map(lambda _: None, eqx.filter(machine, eqx.is_inexact_array))
     return World(parameters, du, None, None), z0, nothing, retrace.astype(probe.dtype)  # pyright: ignore
 
 
 @eqx.filter_jit
-def _forward(arguments: Any, task: _Task) -> State:
+def _readable(z0: State, wanted: World, rest: World, steps: int) -> State:
+    """Return `z0`, or raise at run time if echoes would read other slopes than the free run had."""
+    return eqx.error_if(
+        z0,
+        ~readings_are_even(wanted, rest, steps, z0),
+        "device.run: the model's energy is even in the momentum, but not its slope by a parameter or input that is "
+        "differentiated: one whose part of the energy is odd (a wind, a magnetic field) and happens to be zero here. "
+        "Echoes would read it with the wrong sign. Do not differentiate by it, or give the model the `mirror` under "
+        "which its energy is even.",
+    )
+
+
+@eqx.filter_jit
+def _forward(arguments: Any, task: _Task) -> Sample:
     world, z0, machine, _ = arguments
     if task.throw:
         z0 = eqx.error_if(
@@ -249,30 +298,39 @@ def _forward(arguments: Any, task: _Task) -> State:
             "H(t, q, p, u), under its mirror. No echo of such a machine retraces its path. Remove the part that is odd "
             "in p, or give the model the `mirror` under which it is even (an orthogonal involution).",
         )
-    nodes = _carried_out(machine, forward_order(world, z0, task.steps, task.experiment)).nodes
+    sample = _carried_out(machine, forward_order(world, z0, task.steps, task.experiment), task.stride)
     if not task.throw:
-        return nodes
+        return sample
     return eqx.error_if(
-        nodes,
-        ~_tree.all_finite(jax.tree.map(lambda x: x[-1], nodes)),
+        sample,
+        ~_tree.all_finite((sample.last, sample.sizes)),
         "device.run: the state that the machine was last read in is not finite. It may run away (an unbounded "
         "potential), dt may be too long for a simulated one, or the parameters already hold a NaN or an infinity.",
     )
 
 
 @eqx.filter_jit
-def _echoes(arguments: Any, residuals: Any, bars: State, task: _Task) -> tuple[PyTree, PyTree, State, Float[Array, ""]]:
+def _echoes(arguments: Any, residuals: Any, bars: Any, task: _Task) -> tuple[PyTree, PyTree, State, Float[Array, ""]]:
     """Return the cotangents of parameters, inputs and initial state, and the retrace error: the backward pass."""
     (world, z0, machine, _), (final, sizes), nudge = arguments, residuals, task.nudge
-    system, load = world.system, total_load(bars)
-    beta = nudge.strength(final, relative_load(load, final), task.steps)
-    unit = echo_kicks(system, bars)
+    system, unit = world.system, echo_kicks(world.system, bars[0], bars[1], task.steps, task.stride)
+    stride = None if unit.kept is None else task.stride
+    load = total_load(unit, sizes)
+    if task.throw:
+        final = eqx.error_if(
+            final,
+            ~jnp.isfinite(load),
+            "device.run: the loss has a derivative that is NaN or infinite at a node of the run, so the machine cannot "
+            "be kicked by it. A root or a logarithm of zero, or a division by it, is the usual cause.",
+        )
+    # The state in units of its sizes, of which the kicks are measured.
+    beta = nudge.strength(jnp.ones_like(sizes[:1]), load, task.steps)
 
     def echo(x: tuple[Float[Array, ""], Int[Array, ""]]) -> tuple[PyTree, PyTree, State]:
         node, run = x
         order = _order(world, final, _tree.scale(beta * node, unit), run, task.experiment, task.steps)
-        record = _carried_out(machine, order)
-        return record.parameters, record.inputs, record.last
+        sample = _carried_out(machine, order, stride)
+        return sample.parameters, sample.inputs, sample.last
 
     # One after the other: there is one machine.
     nodes = jnp.asarray(nudge.nodes, beta.dtype)
@@ -294,21 +352,33 @@ def _echoes(arguments: Any, residuals: Any, bars: State, task: _Task) -> tuple[P
             "Shorten the run, or raise the tolerance to see what comes out.",
         )
         found = nudge.check(found, beta, ends, load, task.steps)
+        found = eqx.error_if(
+            found,
+            ~_tree.all_finite(found),
+            "device.run: the machine ran back along its path, but what its echoes read of parameters, inputs or the "
+            "state holds a NaN or an infinity.",
+        )
     parameters, du, z0 = found
     return parameters, du, z0, retrace
 
 
 @eqx.filter_jit
 def _retrace(machine: AbstractMachine, world: World, z0: State, experiment: Any, steps: int) -> Float[Array, ""]:
-    nodes = _carried_out(machine, forward_order(world, z0, steps, experiment)).nodes
-    final = jax.tree.map(lambda x: x[-1], nodes)
-    back = _carried_out(machine, _order(world, final, _tree.zeros_like(nodes), 1, experiment, steps)).last
-    return _distance(time_reversed(world.system, z0), back, _sizes(nodes))
+    out = _carried_out(machine, forward_order(world, z0, steps, experiment), None)
+    still = Kicks(_tree.zeros_like(z0), None)
+    back = _carried_out(machine, _order(world, out.last, still, 1, experiment, steps), None).last
+    error = _distance(time_reversed(world.system, z0), back, _sizes(out))
+    return eqx.error_if(
+        error,
+        ~jnp.isfinite(error),
+        "device.retrace_error: the machine was read in states that are not finite, forward or in the echo. It may run "
+        "away, dt may be too long for a simulated one, or parameters or the initial state already hold a NaN.",
+    )
 
 
-def _sizes(nodes: State) -> Float[Array, "2"]:
+def _sizes(sample: Sample) -> Float[Array, "2"]:
     """Return the largest coordinate and the largest momentum of a run; of what stays zero, the other one."""
-    sizes = jnp.stack([_tree.max_abs(x) for x in nodes])
+    sizes = sample.sizes
     largest = jnp.max(sizes)
     return jnp.where(sizes > 0, sizes, jnp.where(largest > 0, largest, 1))
 

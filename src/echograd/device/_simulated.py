@@ -10,9 +10,20 @@ from jaxtyping import Array, Int, PyTree
 
 from .. import _tree
 from .._solve import default_integrator
-from ..integrators import AbstractIntegrator, Direction, Leapfrog, State, World, is_mirrored, time_reversed
+from ..gradients import surely_even
+from ..integrators import AbstractIntegrator, Direction, Leapfrog, State, World, time_reversed
 from ._imperfections import AbstractImperfection, Occasion, straight_through
-from ._machine import AbstractMachine, Order, Record, backwards, mirrored, mirrored_reading
+from ._machine import (
+    AbstractMachine,
+    Kicks,
+    Order,
+    Record,
+    Sample,
+    backwards,
+    mirrored,
+    mirrored_reading,
+    sizes_of,
+)
 
 
 class Simulated(AbstractMachine):
@@ -80,7 +91,21 @@ class Simulated(AbstractMachine):
             real = imperfection.realised(real, occasion)
         return eqx.combine(jax.tree.map(straight_through, real, meant), static)
 
+    @property
+    def reads_in_forward_time(self) -> bool:
+        return True
+
     def run(self, order: Order) -> Record:
+        kicks = None if order.kicks is None else Kicks(None, order.kicks)
+        found, nodes = self._run(eqx.tree_at(lambda o: o.kicks, order, kicks, is_leaf=lambda x: x is None), 1)
+        return Record(nodes, found.parameters, found.inputs)
+
+    def sampled(self, order: Order, stride: int | None) -> Sample:
+        found, nodes = self._run(order, stride, keep=not order.echo)
+        return eqx.tree_at(lambda x: x.kept, found, nodes, is_leaf=lambda x: x is None)
+
+    def _run(self, order: Order, stride: int | None, *, keep: bool = True) -> tuple[Sample, Any]:
+        """Carry out an order with `Kicks`; return what was read, and the nodes at which it may be kicked."""
         n, occasion = order.steps, Occasion(order.experiment, order.run)
         system, pull = eqx.filter_vjp(lambda model: self.realised(model, occasion), order.model)
         integrator = default_integrator(system) if self.integrator is None else self.integrator
@@ -91,42 +116,80 @@ class Simulated(AbstractMachine):
         is_read: Any = eqx.is_inexact_array if order.echo else False
         world = World(system, inputs, order.dt, order.t0)
         wanted, rest = eqx.partition(world, World(is_read, is_read, False, False))  # pyright: ignore[reportArgumentType]
+        even = surely_even(world, order.start)
 
         def see(k: Int[Array, ""], z: State) -> State:
             for imperfection in self.imperfections:
                 z = imperfection.seen(z, k, occasion)
             return z
 
-        def move(k: Int[Array, ""], z: State, seen: State) -> tuple[State, World]:
+        def move(carry: Any, k: Int[Array, ""]) -> tuple[Any, PyTree]:
             """Take the `k`-th step of the run and read it, through the sensors."""
-            index = n - 1 - k if order.echo else k
+            z, total, sizes = carry
+            seen, index = see(k, z), n - 1 - k if order.echo else k
             asked = wanted.at(index), rest.at(index), index
             after, reading = integrator.read(*asked, z, direction)
-            if order.echo and is_mirrored(system, z[0]):
+            if order.echo and not even:
+                # Seen in the mirror one site's parameter is another's, and a slope that is odd has the other sign.
                 _, reading = integrator.read(*asked, time_reversed(system, seen), "backward")
             elif order.echo and seen is not z:
                 _, reading = integrator.read(*asked, seen, direction)
             for imperfection in self.imperfections:
                 after = imperfection.moved(after, order.dt, k, occasion)
-            return after, reading
+            sizes = jnp.maximum(sizes, sizes_of(jax.lax.stop_gradient(seen)))
+            return (after, _tree.add(total, reading.without_inputs()), sizes), reading.u
 
-        def advance(carry: tuple[State, World], x: tuple[Int[Array, ""], PyTree]) -> Any:
-            (z, total), (k, kick) = carry, x
+        du = []  # of stretches of steps
+
+        def moves(carry: Any, first: Any, steps: int) -> Any:
+            if steps:
+                carry, stretch = jax.lax.scan(move, carry, first + jnp.arange(steps, dtype=jnp.int32))
+                du.append(stretch)
+            return carry
+
+        def visit(carry: Any, k: Int[Array, ""], kick: State | None) -> tuple[Any, State | None]:
+            """Kick at a node, and look at it."""
+            z, *others = carry
             z = z if kick is None else _tree.add(z, kick)
-            seen = see(k, z)
-            after, reading = move(k, z, seen)
-            return (after, _tree.add(total, reading.without_inputs())), (seen, reading.u)
+            return (z, *others), see(k, z) if keep else None
 
         z, kicks = order.start, order.kicks
         if kicks is not None:
             z = time_reversed(system, z)
             for imperfection in self.imperfections:
-                z, kicks = imperfection.reversed(z, occasion), imperfection.kicked(kicks, occasion)
-        steps = jnp.arange(n, dtype=jnp.int32), jax.tree.map(lambda x: x[:-1], kicks)
-        (z, total), (nodes, du) = jax.lax.scan(advance, (z, _tree.zeros_like(wanted.without_inputs())), steps)
-        z = z if kicks is None else _tree.add(z, jax.tree.map(lambda x: x[-1], kicks))
+                z = imperfection.reversed(z, occasion)
+                kicks = jax.tree.map(lambda x, i=imperfection: i.kicked(x, occasion), kicks, is_leaf=_is_state)
+        zero = jnp.zeros((), jnp.int32)
+        carry = z, _tree.zeros_like(wanted.without_inputs()), jnp.zeros_like(sizes_of(z))
+        if kicks is not None and kicks.first is not None:
+            carry = _tree.add(z, kicks.first), *carry[1:]
+        blocks, start = (0, 0) if stride is None else (n // stride, n % stride if order.echo else 0)
+        carry, nodes = moves(carry, zero, start), None
+        if stride is not None:
+
+            def block(carry: Any, row: tuple[Int[Array, ""], State | None]) -> tuple[Any, Any]:
+                k, kick = row
+                carry, seen = visit(carry, k, kick)
+                carry, read = jax.lax.scan(move, carry, k + jnp.arange(stride, dtype=jnp.int32))
+                return carry, (seen, read)
+
+            kept = None if kicks is None else kicks.kept
+            rows = start + stride * jnp.arange(blocks, dtype=jnp.int32), jax.tree.map(lambda x: x[:-1], kept)
+            carry, (nodes, between) = jax.lax.scan(block, carry, rows)
+            end = jnp.asarray(start + stride * blocks, jnp.int32)
+            carry, seen = visit(carry, end, jax.tree.map(lambda x: x[-1], kept))
+            nodes = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), nodes, seen)
+            if blocks:
+                du.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), between))
+        done = start + blocks * (stride or 0)
+        z, total, sizes = moves(carry, jnp.asarray(done, jnp.int32), n - done)
         last = see(jnp.asarray(n, jnp.int32), z)
-        nodes = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), nodes, last)
+        sizes = jnp.maximum(sizes, sizes_of(jax.lax.stop_gradient(last)))
         if not order.echo:
-            return Record(nodes)
-        return Record(nodes, pull(total.system)[0], mirrored_reading(system, inputs, backwards(du)))
+            return Sample(None, last, sizes), nodes
+        read = backwards(jax.tree.map(lambda *x: x[0] if len(x) == 1 else jnp.concatenate(x), *du))
+        return Sample(None, last, sizes, pull(total.system)[0], mirrored_reading(system, inputs, read)), nodes
+
+
+def _is_state(x: Any) -> bool:
+    return isinstance(x, tuple)

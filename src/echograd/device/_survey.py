@@ -139,8 +139,8 @@ def survey(
 
     Raises:
         TypeError: if the machine is not a simulated one, whose inside can be differentiated for comparison.
-        ValueError: if there are no strengths or none positive, fewer than two repeats, or if the gradient of the
-            ideal model is zero.
+        ValueError: if there are no strengths or none positive, fewer than two repeats, if the gradient of the ideal
+            model is zero, or if any gradient is not finite: a machine that runs away with an imperfection is named.
 
     Example:
         ```python
@@ -162,6 +162,11 @@ def survey(
         raise ValueError(f"device.survey: repeats={repeats!r}; to tell a bias from noise takes at least two.")
     problem = {"boundary": boundary, "inputs": inputs, "dt": dt, "steps": steps, "t0": t0}
     ideal, size, duration = _ideal(loss, model, problem, machine)
+    if not bool(jnp.all(jnp.isfinite(ideal))):
+        raise ValueError(
+            "device.survey: the gradient of the ideal model holds a NaN or an infinity, so nothing can be compared "
+            "with it. The loss may have no derivative where the run ends, or the model or the inputs hold a NaN."
+        )
     if not float(jnp.linalg.norm(ideal)) > 0:
         raise ValueError("device.survey: the gradient of the ideal model is zero, so no error is relative to it.")
     if imperfections is None:
@@ -176,6 +181,13 @@ def survey(
     g, exact, retrace = map(np.asarray, found)
     ideal = np.broadcast_to(np.asarray(ideal), exact.shape)
     names = [(name, float(strength)) for name in imperfections for strength in strengths]
+    lost = [f"{name} at {x:g}" for i, (name, x) in enumerate(names, 1) if not _sound(g[i], exact[i], retrace[i])]
+    if not _sound(g[0], exact[0], retrace[0]) or lost:
+        raise ValueError(
+            f"device.survey: gradients are not finite, or those of the machine as realised are zero, for "
+            f"{', '.join(lost) or 'a perfect machine'}. The machine runs away (or stands still) with such an "
+            "imperfection. Pass smaller strengths, a shorter run, or other imperfections."
+        )
     rows = [_row(*name, float(np.mean(retrace[i])), g[i], exact[i], ideal[i]) for i, name in enumerate(names, start=1)]
     # Nothing is told from rounding.
     floors = [max(_compared(g[0], x)[0], 1e3 * float(np.finfo(g.dtype).eps)) for x in (exact[0], ideal[0])]
@@ -184,6 +196,11 @@ def survey(
         for name in imperfections
     }
     return Survey(rows, _compared(g[0], exact[0])[0], exponents, repr(nudge), repeats)
+
+
+def _sound(found: np.ndarray, exact: np.ndarray, retrace: np.ndarray) -> bool:
+    """Return whether gradients can be compared: all are finite, and none of the exact ones is zero."""
+    return all(np.all(np.isfinite(x)) for x in (found, exact, retrace)) and bool(np.all(np.any(exact != 0, axis=1)))
 
 
 def _catalogue(size: float, duration: float) -> dict[str, Make]:
@@ -226,7 +243,6 @@ def _gradients(
     Float[Array, "rows repeats parameters"], Float[Array, "rows repeats parameters"], Float[Array, "rows repeats"]
 ]:
     """Return the machine's gradients, those of the machine as realised, and retrace errors."""
-    posed, z0 = initial_value_problem(model, problem["boundary"], problem["inputs"], **_clock(problem))
 
     def one(strengths: Float[Array, " kinds"], key: PRNGKeyArray) -> Any:
         more = [make(s, jax.random.fold_in(key, i)) for i, (make, s) in enumerate(zip(makers, strengths, strict=True))]
@@ -238,7 +254,8 @@ def _gradients(
             return loss(run(here, model, **problem, nudge=nudge, **options))
 
         def realised(model: Any) -> Float[Array, ""]:
-            world = eqx.tree_at(lambda world: world.system, posed.world, model)
+            posed, z0 = initial_value_problem(model, problem["boundary"], problem["inputs"], **_clock(problem))
+            world = posed.world
             q, p = here.run(forward_order(world, z0, posed.steps)).nodes
             t = world.t0 + jnp.arange(posed.steps + 1, dtype=world.h.dtype) * world.h
             return loss(Trajectory(t, q, p, jnp.zeros_like(world.h)))
@@ -280,9 +297,9 @@ def _compared(found: np.ndarray, exact: np.ndarray) -> tuple[float, float, float
     """Return error, cosine and norm ratio of rows of gradients, in the mean."""
     sizes, exact_sizes = np.linalg.norm(found, axis=1), np.linalg.norm(exact, axis=1)
     error = math.sqrt(np.mean(np.sum((found - exact) ** 2, 1)) / np.mean(exact_sizes**2))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosine = float(np.mean(np.sum(found * exact, 1) / (sizes * exact_sizes)))
-        return error, cosine, float(np.mean(sizes / exact_sizes))
+    # A gradient of zero points nowhere.
+    cosine = float(np.mean(np.sum(found * exact, 1) / (np.where(sizes > 0, sizes, 1) * exact_sizes)))
+    return error, cosine, float(np.mean(sizes / exact_sizes))
 
 
 def _power(rows: Sequence[SurveyRow], name: str, what: str, floor: float) -> float | None:

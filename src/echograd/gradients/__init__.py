@@ -11,9 +11,11 @@ from ._base import (
 from ._echo import (
     Echo as Echo,
     mixed_input as mixed_input,
+    readings_are_even as readings_are_even,
     retrace_error as retrace_error,
     retraces as retraces,
     reversible as reversible,
+    surely_even as surely_even,
     tolerance_for as tolerance_for,
 )
 from ._glep import Glep as Glep
@@ -28,13 +30,18 @@ from ._reciprocal import (
     twist_of as twist_of,
 )
 from ._same_boundary import SameBoundary as SameBoundary
-from ._save import AbstractSave as AbstractSave, AllNodes as AllNodes, EveryNode as EveryNode, FinalNode as FinalNode
+from ._save import (
+    AbstractSave as AbstractSave,
+    AllNodes as AllNodes,
+    EveryNode as EveryNode,
+    FinalNode as FinalNode,
+    SaveFunction as SaveFunction,
+)
 from ._static import EP as EP, AbstractStaticGradient as AbstractStaticGradient, Implicit as Implicit
 from ._two_point import (
     Condition as Condition,
     Convergence as Convergence,
     TwoPoint as TwoPoint,
     TwoPointNewton as TwoPointNewton,
-    initial_path as initial_path,
     two_point as two_point,
 )

@@ -126,7 +126,7 @@ def way_back(problem: Problem, z0: State) -> Direction:
     Along a path that can be run back by an echo the inverse map makes the same one, and reads the same; but that it is
     the inverse, and reads slopes as the free run had them, is certain of it for any energy.
     """
-    return "echo" if _surely_even(problem.world, z0) else "backward"
+    return "echo" if surely_even(problem.world, z0) else "backward"
 
 
 def checked_cotangents(problem: Problem, course: Course, response: Response, rule: Any) -> tuple[Problem, State]:
@@ -249,7 +249,7 @@ def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool
     of all inputs: what is odd may be switched on late. The mirror must be an orthogonal involution.
     """
     world, z0 = fixed_tree((world, z0))
-    if _surely_even(world, z0):
+    if surely_even(world, z0):
         return np.True_
     system, eps = world.system, 1e3 * _tree.rounding(z0)
     states, function = _probes(z0), _energy(system)
@@ -273,6 +273,44 @@ def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool
     return ~odd
 
 
+def readings_are_even(wanted: World, rest: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool_:
+    r"""Return True unless a probe shows that $\partial H/\partial\theta$ changes under time reversal.
+
+    The energy being even is not enough. A parameter whose own energy is odd in the momentum (a wind, a magnetic field,
+    the phase of a hopping amplitude) leaves it even where it happens to be zero, and there an echo reads
+    $\partial H/\partial\theta$ with the other sign. Readings of a system with a mirror are taken in forward time.
+    """
+    if is_mirrored(eqx.combine(wanted, rest).system, z0[0]):
+        return np.True_
+    wanted, rest, z0 = fixed_tree((wanted, rest, z0))
+    if surely_even(eqx.combine(wanted, rest), z0):
+        return np.True_
+    system = eqx.combine(wanted, rest).system
+    times, inputs = _probe_points(eqx.combine(wanted, rest), steps)
+    chosen = jax.tree.map(lambda u, w: None if w is None else u, inputs, wanted.u, is_leaf=lambda x: x is None)
+    others = jax.tree.map(lambda u, w: u if w is None else None, inputs, wanted.u, is_leaf=lambda x: x is None)
+
+    def measured(occasion: Any, z: State) -> tuple[PyTree, PyTree]:
+        """Return how large each slope is, and how much another in the reversed state."""
+        t, chosen, other = occasion
+
+        def energy(parameters: Any, turned: bool) -> Any:
+            system_, u = eqx.combine(parameters[0], rest.system), eqx.combine(parameters[1], other)
+            function = _energy(system_)
+            return function(t, *time_reversed(system, z), system_.mirror_input(u)) if turned else function(t, *z, u)
+
+        here, there = (jax.grad(energy)((wanted.system, chosen), turned) for turned in (False, True))
+        return jax.tree.map(_tree.max_abs, here), jax.tree.map(_tree.max_abs, _tree.subtract(here, there))
+
+    at = jax.lax.map(lambda x: jax.lax.map(lambda z: measured(x, z), _probes(z0)), (times, chosen, others))
+    sizes, changes = map(jax.tree.leaves, at)
+    largest = _tree.max_abs(sizes)
+    # What is zero but for the rounding of larger slopes tells nothing, nor does what is not a number.
+    limits = [_tree.rounding(z0) * (1e3 * jnp.max(size) + 10 * largest) for size in sizes]
+    odd = [jnp.max(change) > limit for change, limit in zip(changes, limits, strict=True)]
+    return ~jnp.any(jnp.stack([jnp.asarray(False), *odd]))
+
+
 def _probes(z0: State) -> State:
     """Return, stacked, the initial state, and states of its scale without any symmetry."""
     scale = jnp.maximum(*map(_tree.max_abs, z0))
@@ -281,7 +319,7 @@ def _probes(z0: State) -> State:
     return jax.tree.map(lambda *x: jnp.stack(x), z0, (z0[0], probe[1]), probe)
 
 
-def _surely_even(world: World, z0: State) -> bool:
+def surely_even(world: World, z0: State) -> bool:
     """Return whether the energy is even in the momentum for all parameters and inputs, and so are all its slopes."""
     system, (q, p), u = world.system, z0, _tree.take(world.u, 0)
     unturned = zip(jax.tree.leaves(system.mirror_input(u)), jax.tree.leaves(u), strict=True)

@@ -98,7 +98,11 @@ class AbstractHRU(eqx.Module):
         return Projections(read_in, read_out.reshape(-1, units * channels), self.feedthrough, channels)
 
     def __call__(self, x: Float[Array, "*batch steps inputs"]) -> Float[Array, "*batch steps outputs"]:
-        """Return the outputs for whole input sequences, oscillators starting at rest."""
+        """Return the outputs for whole input sequences, oscillators starting at rest.
+
+        A NaN in a sequence makes outputs of that sequence NaN (of a linear unit earlier ones too, as it works on blocks
+        of steps) and leaves the others of a batch as they are. A gradient by an echo is then refused.
+        """
         x = checked(type(self).__name__, x, self.read_in.dtype, self.read_in.shape[-1], "batch", "steps")
         if x.ndim == 2:
             return self(x[None])[0]
