@@ -1,6 +1,5 @@
 """Two-point boundary value problems: the free path by Newton's method, and the nudged path beside it."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .. import _bordered, _tree
+from .. import _bordered, _checks, _tree
 from ..boundary import omega
 from ..integrators import State, World
 from ..nudge import AbstractNudge, Infinitesimal
@@ -49,12 +48,8 @@ class TwoPointNewton(eqx.Module):
 
     def __check_init__(self) -> None:
         for name in ("iterations", "continuation"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"TwoPointNewton({name}={value!r}): an integer of at least 1 is needed.")
-        t = self.tolerance
-        if t is not None and not (isinstance(t, int | float) and 0 <= t < math.inf):
-            raise ValueError(f"TwoPointNewton(tolerance={t!r}): the last step accepted is a number of at least 0.")
+            _checks.integer("TwoPointNewton", name, getattr(self, name))
+        _checks.tolerance("TwoPointNewton", "tolerance", self.tolerance, _checks.not_negative, "the last step accepted")
 
 
 class Convergence(eqx.Module):
