@@ -1,7 +1,8 @@
 """What callables ask of their arguments: each check returns the value to work with, or raises one clear sentence."""
 
+import contextlib
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import equinox as eqx
@@ -20,6 +21,37 @@ def shown(x: Any) -> str:
     """Return a value as messages show it: arrays by type and shape, everything in at most 80 characters."""
     text = " ".join(eqx.tree_pformat(x, short_arrays=True, struct_as_array=True).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def converter(check: Callable[..., Any], owner: str, name: str, *more: Any, **options: Any) -> Callable[[Any], Any]:
+    """Return a check of this module as the converter of a field."""
+    return lambda x: check(owner, name, x, *more, **options)
+
+
+def optional(check: Callable[..., Any], owner: str, name: str, *more: Any, **options: Any) -> Callable[[Any], Any]:
+    """Return the same of a field that may be `None`."""
+    return lambda x: None if x is None else check(owner, name, x, *more, **options)
+
+
+def reason(error: Exception) -> str:
+    """Return what an error says, without the advice that JAX and equinox put below it."""
+    text = str(error).split("equinox.EquinoxRuntimeError: ")[-1].strip().partition("\n\n")[0].strip()
+    return text or type(error).__name__
+
+
+@contextlib.contextmanager
+def reverse_mode(owner: str, gradient: Any) -> Iterator[None]:
+    """Say in our words that forward mode does not go through a custom reverse rule."""
+    try:
+        yield
+    except TypeError as error:
+        if "forward-mode autodiff" not in str(error):
+            raise
+        raise TypeError(
+            f"{owner}: forward mode (jvp, jacfwd) cannot differentiate through {type(gradient).__name__}(), whose "
+            "gradient is read off a nudged run. Use reverse mode (grad, vjp, jacrev; forward over reverse for second "
+            "derivatives, as jax.hessian does), or gradient=Backprop()."
+        ) from error
 
 
 def instance(owner: str, name: str, x: Any, kind: type | tuple[type, ...], what: str) -> Any:
@@ -84,7 +116,7 @@ def number(
     if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
         raise ValueError(f"{owner}: {name}={shown(x)} is not a real number; {what}.")
     if array.shape != ():
-        raise ValueError(f"{owner}: {name} is one number, and got shape {array.shape}. For a batch use vmap.")
+        raise ValueError(f"{owner}: {name} has shape {array.shape}, and one number is needed; {what}.")
     if isinstance(array, Tracer):
         array = array if dtype is None else array.astype(dtype)
         return eqx.error_if(array, jnp.isnan(array) | ~_both(holds, array), why) if at_run_time else array
@@ -170,9 +202,8 @@ def returned(owner: str, call: str, function: Callable[..., Any], *arguments: An
     except Exception as error:
         names = call.partition("(")[2].rstrip(")").split(", ")
         given = ", ".join(f"{name}={shown(x)}" for name, x in zip(names, arguments, strict=True))
-        reason = str(error).strip().partition("\n\n")[0] or type(error).__name__
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{owner}: {call} failed for {given}: {reason}") from error
+        raise kind(f"{owner}: {call} failed for {given}: {reason(error)}") from error
 
 
 def scalar(owner: str, call: str, function: Callable[..., Any], *arguments: Any, integers: bool = False) -> None:
@@ -215,7 +246,10 @@ def state(owner: str, name: str, x: PyTree, *, nan: bool = False) -> PyTree:
                 f"{owner}: {name} is {shown(x)}, a sequence of numbers, which JAX takes for a tree of scalars. Pass an "
                 "array: jnp.array([...])."
             )
-    return array(owner, name, x, nan=nan)
+    x = array(owner, name, x, nan=nan)
+    if jax.tree.leaves(x) and not sum(leaf.size for leaf in jax.tree.leaves(x)):
+        raise ValueError(f"{owner}: {name}={shown(x)} holds no numbers.")
+    return x
 
 
 def array(owner: str, name: str, x: PyTree, *, nan: bool = False) -> PyTree:

@@ -142,13 +142,15 @@ def solve(
             )
         problem, z0 = initial_value_problem(system, boundary, inputs, **options)
         gradient.check(problem.world.system)
-        outcome = _run(constant(gradient), problem, z0)
+        with _checks.reverse_mode("solve", gradient):
+            outcome = _run(constant(gradient), problem, z0)
     else:
         problem, like, start, path = two_point_problem(system, boundary, inputs, guess=guess, **options)
         gradient.check(problem.world.system)
         solver = TwoPointNewton() if solver is None else solver
         _checks.instance("solve", "solver", solver, TwoPointNewton, "a TwoPointNewton(), with its parentheses")
-        outcome, convergence = _run_two_point(constant(gradient), problem, boundary, like, start, path, solver)
+        with _checks.reverse_mode("solve", gradient):
+            outcome, convergence = _run_two_point(constant(gradient), problem, boundary, like, start, path, solver)
 
     stride, n = problem.save.stride(problem.steps), problem.steps
     nodes = jnp.asarray(n, jnp.int32) if stride is None else jnp.arange(0, n + 1, stride, dtype=jnp.int32)
@@ -236,7 +238,7 @@ def initial_value_problem(
             f"solve: the boundary is a {type(boundary).__name__}. Pass InitialValue(q, p) or InitialValue(q, v=v) here."
         )
     system, inputs = _accepted(system), _checks.numbers("solve", "inputs", inputs)
-    n = _steps(inputs, options.pop("steps"))
+    n = step_count(inputs, options.pop("steps"))
     dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves((boundary.q, boundary.p, boundary.v))))
     z0 = boundary.state(system, End(_checks.number("solve", "t0", t0, dtype=dtype), _tree.take(inputs, 0)))
     problem, z0 = _problem(system, inputs, n, z0, t0=t0, **options)
@@ -254,7 +256,7 @@ def two_point_problem(
             "another boundary condition."
         )
     system, inputs = _accepted(system), _checks.numbers("solve", "inputs", inputs)
-    n = _steps(inputs, options.pop("steps"))
+    n = step_count(inputs, options.pop("steps"))
     start, path = (None, guess) if isinstance(guess, Trajectory) else (guess, None)
     like = boundary.structure()
     if path is not None:
@@ -360,7 +362,7 @@ def default_integrator(system: Hamiltonian | Lagrangian | Dissipative) -> Abstra
     return SplitStep() if isinstance(system, SplitHamiltonian) else ImplicitMidpoint()
 
 
-def _steps(inputs: PyTree, steps: Any) -> int:
+def step_count(inputs: PyTree, steps: Any) -> int:
     """Return the number of steps that `steps` and the leading axes of `inputs` agree on."""
     lengths = {}
     for path, x in jax.tree_util.tree_leaves_with_path(inputs):

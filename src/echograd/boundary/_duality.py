@@ -112,7 +112,7 @@ def dual(boundary: AbstractBoundary, ends: tuple[Any, Any] | None = None, like: 
     if ends is not None:
         if not isinstance(ends, tuple | list) or len(ends) != 2:
             raise TypeError(f"dual: ends={_checks.shown(ends)} are not the two states ((q0, p0), (qN, pN)).")
-        ends = tuple(_checks.pair("dual", f"ends[{i}]", end) for i, end in enumerate(ends))
+        ends = _checks.pair("dual", "ends[0]", ends[0]), _checks.pair("dual", "ends[1]", ends[1])
         if isinstance(boundary, InitialValue):
             return FinalValue(*ends[1])
         if isinstance(boundary, FinalValue):

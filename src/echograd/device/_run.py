@@ -5,9 +5,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from .._solve import Trajectory, initial_value_problem
 from ..boundary import AbstractBoundary
 from ..gradients import constant, readings_are_even, reversible
@@ -97,11 +98,13 @@ def run(
             f"device.run(nudge={nudge!r}): a machine is kicked with finite, real strengths. Pass Symmetric(beta), "
             "OneSided(beta) or Richardson(beta, order). What a machine reads is noisy by itself, see ReadoutNoise."
         )
-    if not retrace_tolerance > 0:
-        raise ValueError(f"device.run(retrace_tolerance={retrace_tolerance!r}) must be positive; inf accepts any path.")
+    if _checks.tolerance("device.run", "retrace_tolerance", retrace_tolerance) is None:
+        raise ValueError("device.run: retrace_tolerance=None; give a positive number, or float('inf').")
+    _checks.flag("device.run", "throw", throw)
     world, z0, steps = _posed(machine, model, boundary, inputs, dt=dt, steps=steps, t0=t0)
     task = _Task(constant(nudge), _number(experiment), steps, float(retrace_tolerance), throw)
-    q, p = _run((world, z0, machine, jnp.asarray(probe, world.h.dtype)), task)
+    probe = _checks.number("device.run", "probe", probe, dtype=world.h.dtype)
+    q, p = _run((world, z0, machine, probe), task)
     return Trajectory(world.t0 + jnp.arange(steps + 1, dtype=world.h.dtype) * world.h, q, p, jnp.zeros_like(world.h))
 
 
@@ -172,9 +175,10 @@ def _posed(machine: Any, model: Any, boundary: Any, inputs: PyTree, **options: A
 
 
 def _number(experiment: Any) -> Int[Array, ""]:
-    if jnp.shape(experiment) != () or not jnp.issubdtype(jnp.result_type(experiment), jnp.integer):
-        raise ValueError(f"device.run(experiment={experiment!r}): the number of an experiment is one integer.")
-    return jnp.asarray(experiment, jnp.int32)
+    if isinstance(experiment, Tracer) and experiment.shape == () and jnp.issubdtype(experiment.dtype, jnp.integer):
+        return experiment.astype(jnp.int32)
+    least, what = -(2**31), "the number of an experiment"
+    return jnp.asarray(_checks.integer("device.run", "experiment", experiment, least, what=what), jnp.int32)
 
 
 def forward_order(world: World, z0: State, steps: int, experiment: Any = 0) -> Order:

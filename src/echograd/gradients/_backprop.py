@@ -38,11 +38,11 @@ class Backprop(AbstractGradient, AbstractStaticGradient):
         ```
     """
 
-    checkpoints: int | None = eqx.field(static=True, default=None)
-
-    def __check_init__(self) -> None:
-        if self.checkpoints is not None:  # which stores every step
-            _checks.integer("Backprop", "checkpoints", self.checkpoints, what="the number of stored states")
+    checkpoints: int | None = eqx.field(
+        static=True,
+        default=None,
+        converter=_checks.optional(_checks.integer, "Backprop", "checkpoints", what="the number of stored states"),
+    )
 
     def check(self, system: Any) -> None:
         pass

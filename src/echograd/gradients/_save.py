@@ -66,10 +66,9 @@ class EveryNode(AbstractSave):
         ```
     """
 
-    k: int = eqx.field(static=True)
-
-    def __check_init__(self) -> None:
-        _checks.integer("EveryNode", "k", self.k, what="the distance of kept nodes")
+    k: int = eqx.field(
+        static=True, converter=_checks.converter(_checks.integer, "EveryNode", "k", what="the distance of kept nodes")
+    )
 
     def stride(self, steps: int) -> int | None:
         return self.k

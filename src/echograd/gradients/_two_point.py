@@ -18,6 +18,11 @@ from ._problem import Outcome, Problem, finite
 Nodes = Float[Array, "N+1 2n"]
 
 
+def _tolerance(x: Any) -> float | None:
+    what = "the last step accepted"
+    return _checks.tolerance("TwoPointNewton", "tolerance", x, _checks.not_negative, what)
+
+
 class TwoPointNewton(eqx.Module):
     r"""How a two-point boundary value problem is solved: damped Newton steps on all nodes at once.
 
@@ -42,14 +47,13 @@ class TwoPointNewton(eqx.Module):
         ```
     """
 
-    iterations: int = eqx.field(static=True, default=50)
-    continuation: int = eqx.field(static=True, default=1)
-    tolerance: float | None = eqx.field(static=True, default=None)
-
-    def __check_init__(self) -> None:
-        for name in ("iterations", "continuation"):
-            _checks.integer("TwoPointNewton", name, getattr(self, name))
-        _checks.tolerance("TwoPointNewton", "tolerance", self.tolerance, _checks.not_negative, "the last step accepted")
+    iterations: int = eqx.field(
+        static=True, default=50, converter=_checks.converter(_checks.integer, "TwoPointNewton", "iterations")
+    )
+    continuation: int = eqx.field(
+        static=True, default=1, converter=_checks.converter(_checks.integer, "TwoPointNewton", "continuation")
+    )
+    tolerance: float | None = eqx.field(static=True, default=None, converter=_tolerance)
 
 
 class Convergence(eqx.Module):

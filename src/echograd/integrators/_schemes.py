@@ -78,17 +78,17 @@ class Leapfrog(AbstractSplitting):
         ```
     """
 
-    exact: bool = eqx.field(static=True, default=False)
-    bits: int | None = eqx.field(static=True, default=None)
+    exact: bool = eqx.field(static=True, default=False, converter=_checks.converter(_checks.flag, "Leapfrog", "exact"))
+    bits: int | None = eqx.field(
+        static=True,
+        default=None,
+        converter=_checks.optional(_checks.integer, "Leapfrog", "bits", -1022, 1022, "the number of binary digits"),
+    )
     order: ClassVar[int] = 2
     substeps: ClassVar[tuple[Substep, ...]] = palindrome((0.5, 1.0, 0.5), "drift")
 
     def __check_init__(self) -> None:
-        _checks.flag("Leapfrog", "exact", self.exact)
-        if self.bits is None:
-            return
-        _checks.integer("Leapfrog", "bits", self.bits, -1022, 1022, "the number of binary digits after the point")
-        if not self.exact:
+        if self.bits is not None and not self.exact:
             raise ValueError(f"Leapfrog(bits={self.bits!r}): bits belong to a grid. Pass exact=True with it.")
 
     def prepared(self, world: World, z0: State) -> tuple[World, State]:

@@ -118,7 +118,7 @@ class HopfieldNet(eqx.Module):
         which takes one layer after another to its minimum.
         """
         inputs = self.weights[0].shape[0]
-        u = _checks.array("HopfieldNet", "u", u)
+        u = _checks.signed("HopfieldNet", "u", u)
         if jnp.shape(u)[-1:] != (inputs,):
             raise ValueError(
                 f"HopfieldNet: u={_checks.shown(u)}, and an array with {inputs} inputs on its last axis is needed."

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .. import _checks
@@ -129,10 +131,9 @@ def _pairs(name: str, pairs: Any) -> Pairs:
 
 def _log(name: str, x: Any, count: int) -> Array:
     """Return the logarithm of one positive number for each element."""
-    x = _checks.array("ResistiveNet", name, x).astype(float)
+    x = _checks.signed("ResistiveNet", name, x if isinstance(x, jax.Array) else np.asarray(x), "positive").astype(float)
     if x.shape not in ((), (count,)):
         raise ValueError(f"ResistiveNet: {name} is one number or one for each of {count}, and got shape {x.shape}.")
-    x = _checks.signed("ResistiveNet", name, x, "positive")
     x = eqx.error_if(x, jnp.any(~(x > 0)), f"ResistiveNet: {name} must be positive.")
     return jnp.broadcast_to(jnp.log(x), (count,))
 

@@ -45,7 +45,9 @@ class Noisy(AbstractNudge):
     nudge: AbstractFiniteNudge
     scale: Any = eqx.field(converter=_deviation)
     key: PRNGKeyArray
-    quiet: bool = eqx.field(static=True, default=False, kw_only=True)
+    quiet: bool = eqx.field(
+        static=True, default=False, kw_only=True, converter=_checks.converter(_checks.flag, "Noisy", "quiet")
+    )
 
     def __check_init__(self) -> None:
         if not isinstance(self.nudge, AbstractFiniteNudge):
@@ -54,7 +56,6 @@ class Noisy(AbstractNudge):
                 "the variance of an infinitesimal difference of noisy readings is infinite."
             )
         _checks.key("Noisy", self.key)
-        _checks.flag("Noisy", "quiet", self.quiet)
 
     def strength(self, z: PyTree, load: Float[Array, ""], steps: int) -> Float[Array, ""]:
         if not isinstance(self.nudge.beta, str):

@@ -11,6 +11,10 @@ from ._base import Scalar, SeparableHamiltonian
 from ._parameter import check_shapes, converted, parameter, work
 
 
+def _length(owner: str) -> Any:
+    return _checks.converter(_checks.constant, owner, "spacing", _checks.positive, "a length must be positive")
+
+
 class SineGordon(SeparableHamiltonian):
     r"""The sine-Gordon field on a lattice with free ends; its kinks are particles.
 
@@ -37,10 +41,7 @@ class SineGordon(SeparableHamiltonian):
 
     speed: Float[Array, "..."] = parameter(1.0)
     frequency: Float[Array, "..."] = parameter(1.0)
-    spacing: float = eqx.field(static=True, default=0.25)
-
-    def __check_init__(self) -> None:
-        _checks.constant("SineGordon", "spacing", self.spacing, _checks.positive, "a length must be positive")
+    spacing: float = eqx.field(static=True, default=0.25, converter=_length("SineGordon"))
 
     def kinetic(self, t: Scalar, p: Float[Array, " n"]) -> Scalar:
         return jnp.sum(p**2) / (2 * self.spacing)
@@ -99,13 +100,13 @@ class WaveField(SeparableHamiltonian):
     speed: Float[Array, "rows columns"] = eqx.field(
         default_factory=lambda: jnp.ones((256, 256)), converter=converted, metadata={"sign": "any"}
     )
-    spacing: float = eqx.field(static=True, default=1.0)
+    spacing: float = eqx.field(static=True, default=1.0, converter=_length("WaveField"))
 
     def __check_init__(self) -> None:
-        _checks.constant("WaveField", "spacing", self.spacing, _checks.positive, "a length must be positive")
-        if jnp.ndim(self.speed) != 2 or not self.speed.size:
+        super().__check_init__()
+        if self.speed.ndim != 2 or not self.speed.size:
             raise ValueError(
-                f"WaveField: speed has shape {jnp.shape(self.speed)}; give one number per cell, shape (rows, columns)."
+                f"WaveField: speed has shape {self.speed.shape}; give one number per cell, shape (rows, columns)."
             )
 
     def kinetic(self, t: Scalar, p: Float[Array, "rows columns"]) -> Scalar:

@@ -169,8 +169,6 @@ def _rate(name: str, system: Any, rate: Any) -> Any:
             "it by exp(rate * t) yourself; for general damping see LinearDamped and Reciprocal."
         )
     why = "the rate is one finite number. A rate of its own for every mass is a general damping: see LinearDamped"
-    if jnp.shape(rate) != ():
-        raise ValueError(f"{name}: rate={_checks.shown(rate)}; {why}.")
     return _checks.number(name, "rate", rate, what=why)
 
 

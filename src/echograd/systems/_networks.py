@@ -44,7 +44,8 @@ class OscillatorNetwork(SeparableHamiltonian):
     bonds: Float[Array, " pairs"] = parameter((0.3,) * 15)
 
     def __check_init__(self) -> None:
-        check_shapes(self, (np.size(self.mass),), "mass", number=False)
+        super().__check_init__()
+        check_shapes(self, (self.mass.size,), "mass", number=False)
         n = self.mass.size
         if self.bonds.shape != (n * (n - 1) // 2,):
             raise ValueError(
@@ -102,7 +103,8 @@ class DuffingNetwork(SeparableHamiltonian):
     coupling: Float[Array, "n n"] = parameter(_RING)
 
     def __check_init__(self) -> None:
-        shape = jnp.shape(self.coupling)
+        super().__check_init__()
+        shape = self.coupling.shape
         if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
             raise ValueError(f"DuffingNetwork: coupling has shape {shape}; give a square matrix.")
 

@@ -22,7 +22,7 @@ def parameter(default: Any, sign: str = "any") -> Any:
 def converted(x: Any) -> Any:
     """Return `x` as an array where it can be one; what cannot is refused where its name is known."""
     if isinstance(x, jax.Array):
-        return as_parameter(x)
+        return as_parameter(x) if jnp.issubdtype(x.dtype, jnp.number) else x
     try:
         array = np.asarray(x)
     except ValueError:

@@ -147,7 +147,8 @@ class Hopping(AbstractPart):
     matrix: Float[Array, "n n"] | Complex[Array, "n n"]
 
     def __check_init__(self) -> None:
-        shape = jnp.shape(_checks.finite("Hopping", "matrix", _checks.numbers("Hopping", "matrix", self.matrix)))
+        matrix = _checks.finite("Hopping", "matrix", _checks.numbers("Hopping", "matrix", self.matrix))
+        shape = getattr(matrix, "shape", ())
         if len(shape) != 2 or shape[0] != shape[1]:
             raise ValueError(f"Hopping: matrix={_checks.shown(self.matrix)} is not a square matrix.")
 
@@ -291,8 +292,8 @@ def parts_of(system: Hamiltonian, t: Scalar, u: Any) -> tuple[AbstractPart, ...]
     if isinstance(system, SeparableHamiltonian):
         return Kinetic(lambda p: system.kinetic(t, p)), Potential(lambda q: system.potential(t, q, u))
     raise TypeError(
-        f"{type(system).__name__} does not say which parts its energy has: it is neither a SplitHamiltonian nor a "
-        "SeparableHamiltonian. Derive it from one of these, or pass integrator=ImplicitMidpoint()."
+        f"parts_of: {type(system).__name__} does not say which parts its energy has: it is neither a SplitHamiltonian "
+        "nor a SeparableHamiltonian. Derive it from one of these, or pass integrator=ImplicitMidpoint()."
     )
 
 
