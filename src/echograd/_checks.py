@@ -120,6 +120,7 @@ def number(
     if isinstance(array, Tracer):
         array = array if dtype is None else array.astype(dtype)
         return eqx.error_if(array, jnp.isnan(array) | ~_both(holds, array), why) if at_run_time else array
+    why = f"{owner}: {name}={float(array)!r}; {what}."
     with np.errstate(over="ignore", under="ignore"):
         value = float(array if dtype is None else np.asarray(array).astype(dtype))
     if np.isnan(value) or not holds(value):
@@ -210,8 +211,11 @@ def scalar(owner: str, call: str, function: Callable[..., Any], *arguments: Any,
     """Raise unless a function of the user's returns one real number; as for `returned`."""
     value = returned(owner, call, function, *arguments)
     dtype = getattr(value, "dtype", type(value))
-    kinds = jnp.floating, *([jnp.integer, jnp.bool_] if integers else [])
-    real = dtype in (float, int) if isinstance(dtype, type) else any(jnp.issubdtype(dtype, kind) for kind in kinds)
+    if isinstance(dtype, type):
+        real = dtype is float or (integers and dtype is int)
+    else:
+        kinds = (jnp.floating, jnp.integer, jnp.bool_) if integers else (jnp.floating,)
+        real = any(jnp.issubdtype(dtype, kind) for kind in kinds)
     if getattr(value, "shape", ()) != () or not real:
         raise ValueError(
             f"{owner}: {call} must return one real number, and returned {shown(value)}. Sum it over coordinates and "

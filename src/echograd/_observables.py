@@ -117,9 +117,10 @@ def _at_nodes(owner: str, read: Callable[..., Any], system: Any, sol: Trajectory
     lengths = {x.shape[:1] for x in jax.tree.leaves(inputs)}
     if len(lengths) > 1 or () in lengths:
         raise ValueError(f"{owner}: the inputs have no leading axis of steps in common. Pass those of `solve`.")
-    take = (lambda x: x) if sol.stride is None else (lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
-    u = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), inputs)
-    _checks.scalar(owner, "the energy(t, q, p, u)", hamiltonian, *jax.tree.map(take, (sol.t, sol.q, sol.p)), u)
+    one = lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype)  # noqa: E731
+    node = (sol.q, sol.p) if sol.stride is None else jax.tree.map(one, (sol.q, sol.p))
+    t = jax.ShapeDtypeStruct((), sol.t.dtype)
+    _checks.scalar(owner, "the energy(t, q, p, u)", hamiltonian, t, *node, jax.tree.map(one, inputs))
     if sol.stride is None:
         return _compiled(read, hamiltonian, False, jnp.ravel(sol.t)[-1], sol.q, sol.p, _tree.take(inputs, -1))
     if lengths:

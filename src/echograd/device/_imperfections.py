@@ -289,7 +289,7 @@ def straight_through(value: Array, x: Array) -> Array:
 
 def _checked(owner: str, name: str, x: Any) -> None:
     """Raise unless `x` is one finite number, not negative; of a traced one, that it is one number."""
-    _checks.number(owner, name, x, _checks.not_negative, "it must be zero or positive, and finite")
+    _checks.number(owner, name, x, _checks.not_negative, "it must be finite and not negative")
 
 
 def _noisy(x: PyTree, scale: Any, key: PRNGKeyArray) -> PyTree:

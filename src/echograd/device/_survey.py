@@ -157,7 +157,7 @@ def survey(
             "known, to compare with."
         )
     strengths = _strengths(strengths)
-    repeats = _checks.integer("device.survey", "repeats", repeats, 2, what="the number of machines, to tell a bias,")
+    repeats = _checks.integer("device.survey", "repeats", repeats, 2, what="the number of machines")
     key = jax.random.key(0) if key is None else _checks.key("device.survey", key)
     _checks.function("device.survey", "loss", loss, "trajectory -> scalar")
     what = "a finite nudge with real strengths, such as Symmetric(beta)"
@@ -166,13 +166,9 @@ def survey(
         what = "a dictionary of functions (strength, key) -> imperfection, by name"
         _checks.instance("device.survey", "imperfections", imperfections, Mapping, what)
         for name, make in imperfections.items():
-            _checks.function("device.survey", f"imperfections[{name!r}]", make, "(strength, key) -> imperfection")
+            made = make(0.1, key) if callable(make) else make
             _checks.instance(
-                "device.survey",
-                f"imperfections[{name!r}](0.1, key)",
-                make(0.1, key),
-                AbstractImperfection,
-                "an imperfection",
+                "device.survey", f"imperfections[{name!r}](0.1, key)", made, AbstractImperfection, "an imperfection"
             )
     problem = {"boundary": boundary, "inputs": inputs, "dt": dt, "steps": steps, "t0": t0}
     ideal, size, duration = _ideal(loss, model, problem, machine)
