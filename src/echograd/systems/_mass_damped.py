@@ -169,7 +169,10 @@ def _rate(name: str, system: Any, rate: Any) -> Any:
             "it by exp(rate * t) yourself; for general damping see LinearDamped and Reciprocal."
         )
     why = "the rate is one finite number. A rate of its own for every mass is a general damping: see LinearDamped"
-    return _checks.number(name, "rate", rate, what=why)
+    rate = _checks.number(name, "rate", rate, what=why)
+    if not isinstance(rate, float) and not jnp.issubdtype(rate.dtype, jnp.floating):
+        raise ValueError(f"{name}: rate={_checks.shown(rate)} is an array of integers, which cannot be trained; {why}.")
+    return rate
 
 
 def _within_range(z: Any, rate: Any, start: Scalar, stop: Scalar) -> Any:
