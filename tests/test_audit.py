@@ -1,7 +1,9 @@
 """The audit says of each learning rule what is known of it, by measuring."""
 
 import json
+from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 
 import echograd as eg
 from damped import circuit
+from echograd import _audit
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +20,8 @@ STEPS = 6
 
 @pytest.fixture(scope="module")
 def report():
-    chain = eg.systems.FPUTChain(mass=jnp.asarray([1.0, 2.0, 1.5]), stiffness=jnp.ones(4))
+    four = jnp.ones(4)
+    chain = eg.systems.FPUTChain(jnp.asarray([1.0, 2.0, 1.5]), four, alpha=0.25 * four, beta=0 * four)
     q, p = jnp.asarray([0.3, -0.2, 0.5]), jnp.asarray([0.1, 0.4, -0.3])
     start = eg.InitialValue(q, p)
     rules = {
@@ -26,7 +30,7 @@ def report():
         "mended": (start, eg.SameBoundary(correct=True)),
         "fixed": (eg.FixedEnds(q, -q), eg.Glep()),
     }
-    return eg.audit(chain, rules, dt=0.2, steps=STEPS, repeats=1)
+    return eg.audit(chain, rules, dt=0.2, steps=STEPS, growth=True, repeats=1)
 
 
 @pytest.mark.float64_only
@@ -35,8 +39,8 @@ def test_what_is_measured(report):
     assert (echo.error < 1e-12, naive.error > 0.1, mended.error < 1e-12, fixed.error < 1e-9) == (True,) * 4
     assert naive.cosine < 0.999
     assert (echo.defect, fixed.defect) == (pytest.approx(1), pytest.approx(0, abs=1e-9))
-    # One run and one echo; the naive rule as many; its residual one more for each of 9 parameters and 6 of the state.
-    assert (echo.passes, naive.passes, mended.passes) == (2, 2, 2 + 9 + 6)
+    # One run and one echo; the naive rule as many; its residual one more for each of 15 parameters and 6 of the state.
+    assert (echo.passes, naive.passes, mended.passes) == (2, 2, 2 + 15 + 6)
     assert (echo.passes_by_steps, echo.passes_by_parameters) == (0, 0)
     assert mended.passes_by_parameters == 1
     assert fixed.passes > 2
@@ -49,41 +53,35 @@ def test_what_is_measured(report):
 def test_what_is_told(report):
     assert [row.forward_only for row in report.rows] == [True, True, False, False]
     assert [row.local for row in report.rows] == [True, True, False, True]
-    # A spring's reading takes two positions, a global nonlinearity's all three: of six numbers.
-    assert {row.touches for row in report.rows} == {(3, 6)}
+    # A spring's reading takes the coordinates of its two ends, of three.
+    assert {row.touches for row in report.rows} == {(2, 3)}
     assert "echo" in report.table()
-    assert json.loads(report.json())["setting"]["parameters"] == 9
+    assert json.loads(report.json())["setting"]["parameters"] == 15
 
 
 def test_a_charge_without_its_mirror_has_no_forward_run():
-    from echograd._audit import verdict
-
     start = eg.InitialValue(jnp.ones(2), jnp.ones(2))
-    assert verdict(start, eg.Glep(), reversible=True)[0]
-    assert not verdict(start, eg.Glep(), reversible=False)[0]
-    assert not verdict(eg.FinalValue(start.q, start.p), eg.Glep(), reversible=True)[0]
+    assert _audit.verdict(start, eg.Glep(), reversible=True)[0]
+    assert not _audit.verdict(start, eg.Glep(), reversible=False)[0]
+    assert not _audit.verdict(eg.FinalValue(start.q, start.p), eg.Glep(), reversible=True)[0]
 
 
 def test_passes_per_parameter_have_two_digits(monkeypatch):
     """One more pass for six more parameters is not known to sixteen digits."""
-    from echograd import _audit
-
-    monkeypatch.setattr(_audit._Bench, "passes", lambda self, *_, of: 1.0)
+    monkeypatch.setattr(_audit.Bench, "passes", lambda self, *_, of: 1.0)
     chain = eg.systems.FPUTChain(mass=jnp.ones(1), stiffness=jnp.ones(4))
-    bench = _audit._Bench(chain, None, 0.1, 3, 0.0, eg.Leapfrog(), None, None, 1)
+    bench = _audit.Bench(chain, None, 0.1, 3, 0.0, eg.Leapfrog(), None, None, 1)
     assert bench.parameters == 7
     assert bench.passes_by_parameters(None, eg.Echo(), 2.0) == 0.17
 
 
 def test_a_gradient_that_is_not_finite_is_not_in_agreement():
-    from echograd._audit import agreement
-
     zero, one, lost = np.zeros(2), np.ones(2), np.asarray([1.0, np.nan])
-    assert agreement(zero, zero) == (0, 1)
-    assert agreement(one, zero) == (1, 1)
-    assert agreement(2 * one, one) == (1, pytest.approx(1))
+    assert _audit.agreement(zero, zero) == (0, 1)
+    assert _audit.agreement(one, zero) == (1, 1)
+    assert _audit.agreement(2 * one, one) == (1, pytest.approx(1))
     for pair in ((lost, zero), (zero, lost), (lost, one), (one, lost), (one, np.inf * one)):
-        assert np.isnan(agreement(*pair)).all()
+        assert np.isnan(_audit.agreement(*pair)).all()
     assert json.loads(eg.AuditReport([], {"error": np.nan}).json())["setting"] == {"error": None}
 
 
@@ -106,15 +104,14 @@ def test_a_lossy_machine():
     assert [row.passes for row in rows] == [2, 3, 1]
     assert [row.defect for row in rows] == [None] * 3
     assert [row.forward_only for row in rows] == [row.local for row in rows] == [True, True, False]
-    # A resistor takes the voltages at its ends, a capacitor a voltage and its rate: of three voltages and three rates.
-    assert {row.touches for row in rows} == {(2, 6)}
+    # A resistor takes the voltages at its two ends, of three.
+    assert {row.touches for row in rows} == {(2, 3)}
     assert " - " in eg.AuditReport(rows, {}).table().splitlines()[-1]
-    with pytest.raises(TypeError, match="Dissipative"):
-        audit(case.system, {"echo": (start, eg.Echo())})
+    assert "Dissipative" in audit(case.system, {"echo": (start, eg.Echo())})[0].refused
     # Through a twist that mixes all three voltages nothing is read at its place.
     mixing = jnp.asarray([[1.0, 0.2, 0.1], [0.2, 1.0, -0.2], [0.1, -0.2, 1.0]])
     twisted = eg.LinearDamped(None, jnp.ones(3), jnp.ones(3), twist=mixing)
-    assert audit(twisted, {"backprop": (start, eg.Backprop())})[0].touches == (4, 6)
+    assert audit(twisted, {"backprop": (start, eg.Backprop())})[0].touches == (3, 3)
 
 
 def test_what_is_no_system_is_refused():
@@ -137,3 +134,64 @@ def test_the_integrator_is_the_one_that_solve_would_take():
     lattice = eg.systems.KerrLattice(jnp.asarray([[0.0, 1.0], [1.0, 0.0]]), 0.1, 0.5)
     report = eg.audit(lattice, {"backprop": (start, eg.Backprop())}, dt=0.1, steps=2, growth=False, repeats=1)
     assert report.setting["integrator"] == "SplitStep"
+
+
+class Coupled(eg.SeparableHamiltonian):
+    """Unit masses under a potential of their coordinates and one array of parameters."""
+
+    strength: jax.Array
+    energy: Callable = eqx.field(static=True)
+
+    def kinetic(self, t, p):
+        return 0.5 * jnp.sum(p**2)
+
+    def potential(self, t, q, u):
+        return self.energy(self.strength, q)
+
+
+@pytest.mark.parametrize(
+    ("strength", "energy", "taken", "local"),
+    [
+        (0.1, lambda g, q: g * jnp.sum(q**4), 1, True),
+        (0.1, lambda g, q: g * jnp.sum(jnp.diff(q) ** 4), 3, True),
+        (jnp.full(4, 0.1), lambda g, q: jnp.sum(g * jnp.diff(q) ** 4), 2, True),
+        (jnp.full((5, 5), 0.1), lambda g, q: q @ g @ q, 2, True),
+        (0.1, lambda g, q: g * jnp.sum(q) ** 2, 5, False),
+        (jnp.full(5, 0.1), lambda g, q: jnp.sum(g * q) * jnp.sum(q), 5, False),
+        (0.1, lambda g, q: jnp.exp(g * jnp.sum(q)), 5, False),
+    ],
+    ids=["sites", "chain", "springs", "all to all", "mean field", "mean field of each", "nonlinear in all"],
+)
+def test_local_means_read_in_a_neighbourhood(strength, energy, taken, local):
+    """What only grows with the number of coordinates is no neighbourhood, in a separable system too."""
+    q = jnp.asarray([0.1, 0.2, -0.1, 0.3, 0.0])
+    bench = _audit.Bench(Coupled(jnp.asarray(strength), energy), None, 0.1, 3, 0.0, eg.Leapfrog(), None, None, 1)
+    found, of, name = bench.reach(q)
+    assert (found, of, name) == (taken, 5, "strength")
+    assert _audit.attached(found, of) is local
+
+
+def test_a_rule_that_fails_is_a_row_and_the_others_go_on():
+    """A mean field is not read locally. And steps are told by the inputs."""
+
+    def energy(g, q):
+        return g * jnp.sum(q) ** 2
+
+    q, three = jnp.asarray([0.1, 0.2, -0.1, 0.3]), jnp.ones(3)
+    rules = {
+        "two ends": (eg.FixedEnds(q, q), eg.Echo()),
+        "echo": (eg.InitialValue(q, q), eg.Echo()),
+        "another size": (eg.InitialValue(three, three), eg.Glep()),
+    }
+    told = []
+    system = Coupled(jnp.asarray(0.1), lambda g, q: energy(g, q.reshape(2, 2)))
+    report = eg.audit(system, rules, jnp.ones(3), dt=0.1, repeats=1, progress=told.append)
+    assert told == ["1 of 3: two ends", "2 of 3: echo", "3 of 3: another size"]
+    refused, echo, size = report.rows
+    assert report.setting["steps"] == 3
+    assert "InitialValue only" in refused.refused
+    assert "solve: potential(t, q, u) failed" in size.refused
+    assert (echo.refused, echo.forward_only, echo.local, echo.touches) == (None, True, False, (4, 4))
+    assert "strength takes 4 of 4 coordinates together" in echo.why
+    assert "refused" in report.table().splitlines()[2]
+    assert json.loads(report.json())["rows"][0]["error"] is None

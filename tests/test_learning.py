@@ -237,21 +237,20 @@ def test_a_lesson_without_a_kick_is_refused():
         with pytest.raises(eqx.EquinoxRuntimeError, match="the cost of the output or its slope is not finite"):
             learn(cost, target)
     for cost in (lambda q, p, target: q, lambda q, p, target: 1, lambda q, p, target: None):
-        with pytest.raises(TypeError, match="must return one real number, and returned"):
+        with pytest.raises(ValueError, match="must return one real number, and returned"):
             learn(cost)
 
 
 def test_what_makes_no_machine():
     for name in ("eta", "mass"):
-        with pytest.raises(ValueError, match=f"{name}=0"):
+        with pytest.raises(ValueError, match=f"{name}=0.0"):
             machine(**{name: 0})
     with pytest.raises(ValueError, match="friction"):
         machine(friction=0.0)
     with pytest.raises(TypeError, match="not a function"):
         eg.SelfLearningMachine(cavity_array(), 1.0, dt=0.1, steps=1)
-    for change, error in (({"eta": jnp.zeros(())}, eqx.EquinoxRuntimeError), ({"mass": "auto"}, TypeError)):
-        with pytest.raises(error, match=f"{next(iter(change))}="):
-            machine(**change)
+    with pytest.raises(eqx.EquinoxRuntimeError, match="finite and not zero"):
+        eqx.filter_jit(lambda eta: machine(eta=eta).eta)(jnp.zeros(()))
     with pytest.raises(TypeError, match="not a Hamiltonian"):
         eg.SelfLearningMachine("lattice", distance, dt=0.1, steps=1)
     for mass in (0, -1.0, float("nan")):

@@ -148,13 +148,11 @@ def test_a_noisy_reading_is_of_the_right_size_and_repeats_with_its_key():
 @pytest.mark.parametrize(
     ("options", "error", "complaint"),
     [
-        ({"betas": []}, ValueError, "no strengths"),
-        ({"betas": [0.1], "noise": -1.0}, ValueError, "standard deviation"),
-        ({"betas": [0.1], "noise": 1.0, "repeats": 1}, ValueError, "at least two"),
-        ({"betas": 0.1}, TypeError, "are no strengths"),
-        ({"betas": [0.1, None]}, TypeError, "are no strengths"),
-        ({"betas": np.asarray([0.1, 0.0])}, ValueError, "not zero"),
-        ({"betas": [0.1], "nudge": lambda beta: eg.Infinitesimal()}, TypeError, "not a finite nudge"),
+        ({"betas": []}, ValueError, "betas is empty"),
+        ({"betas": [0.1], "noise": 1.0, "repeats": 1}, ValueError, "at least 2"),
+        ({"betas": [0.1, None]}, ValueError, "betas=None is not a real number"),
+        ({"betas": np.asarray([0.1, 0.0])}, ValueError, "betas=0.0"),
+        ({"betas": [0.1], "nudge": lambda beta: eg.Infinitesimal()}, TypeError, "makes no finite nudge"),
         ({"betas": [0.1], "nudge": eg.Symmetric(0.1)}, TypeError, "Pass Symmetric itself"),
         ({"betas": [0.1], "params": 1.0}, ValueError, "no floating-point arrays"),
         ({"betas": [0.1], "loss": lambda system, gradient: loss(system, eg.Echo())}, ValueError, "Hand it on"),

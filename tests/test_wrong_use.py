@@ -10,10 +10,10 @@ from cases import Oscillator
 Q = jnp.asarray([0.3, -0.2])
 START = eg.InitialValue(Q, Q)
 CASES = {
-    "a step that is no number": ({"dt": None}, ValueError, "dt=None is not a number"),
-    "a step that is a word": ({"dt": "0.1"}, ValueError, "dt='0.1' is not a number"),
-    "a step of its own for every mass": ({"dt": Q}, ValueError, "one number"),
-    "a time that is no number": ({"t0": None}, ValueError, "t0=None is not a number"),
+    "a step that is no number": ({"dt": None}, ValueError, "dt=None is not a real number"),
+    "a step that is a word": ({"dt": "0.1"}, ValueError, "dt='0.1' is not a real number"),
+    "a step of its own for every mass": ({"dt": Q}, ValueError, "one (real )?number"),
+    "a time that is no number": ({"t0": None}, ValueError, "t0=None is not a real number"),
     "no steps": ({"steps": None}, ValueError, "give `steps`"),
     "zero steps": ({"steps": 0}, ValueError, "at least 1"),
     "half a step": ({"steps": 1.5}, ValueError, "Python integer"),
@@ -22,9 +22,9 @@ CASES = {
     "a gradient by name": ({"gradient": "echo"}, TypeError, "not a gradient object"),
     "a gradient without parentheses": ({"gradient": eg.Echo}, TypeError, "parentheses"),
     "an integrator without parentheses": ({"integrator": eg.Leapfrog}, TypeError, "parentheses"),
-    "a number to save": ({"save": 5}, TypeError, "neither AllNodes"),
+    "a number to save": ({"save": 5}, TypeError, "nor AllNodes"),
     "a cost that is no function": ({"cost": 1.0}, TypeError, "not a function"),
-    "a cost of every coordinate": ({"cost": lambda t, q, p: q}, ValueError, "one number"),
+    "a cost of every coordinate": ({"cost": lambda t, q, p: q}, ValueError, "one (real )?number"),
     "a guess for an initial value": ({"guess": (Q, Q)}, ValueError, "two-point problems"),
     "an echo between two ends": (
         {"boundary": eg.FixedEnds(Q, Q), "gradient": eg.Echo()},

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from . import _tree
+from . import _checks, _tree
 from ._files import finite
-from ._solve import Trajectory, default_integrator, solve
+from ._solve import Trajectory, default_integrator, solve, step_count
 from ._table import Table, Tabled
 from ._words import memory
 from .boundary import AbstractBoundary, FinalValue, InitialValue, defect
@@ -35,6 +35,11 @@ from .gradients import (
 from .integrators import AbstractIntegrator, Direction, State, World
 from .systems import Dissipative, Hamiltonian, Lagrangian, legendre
 
+# As many coordinates are a neighbourhood at most: more than the bonds of an atom make, fewer than a system has.
+_NEIGHBOURS = 12
+# With so many coordinates, all others are compared.
+_SAMPLES = 32
+
 Cost = Callable[[Any, PyTree, PyTree], Float[Array, ""]]
 
 
@@ -47,7 +52,7 @@ class AuditRow:
         boundary: class of the boundary condition.
         gradient: class of the gradient.
         defect: how far the condition is from being its own dual, 0 to 1; `None` for a `Dissipative` system: duals are
-            those of an action, and it has none.
+            those of an action, and it has none. For a rule that failed, too; its other numbers are NaN.
         error: relative error of the gradient, against backpropagation through the same discrete map; NaN where either
             is not finite.
         cosine: of the angle between the two; likewise.
@@ -60,9 +65,10 @@ class AuditRow:
         memory_by_steps: exponent with which it grows with N, inputs left out.
         seconds: median time of a call, compiled.
         forward_only: whether free and nudged phase both run forward in time on the same machine.
-        local: whether a parameter's reading takes only part of the state, and nothing else.
-        touches: the most entries of the state that the reading of any one parameter takes, of how many.
+        local: whether every parameter is read where it acts, and nothing else is needed; see `audit`.
+        touches: the most coordinates that the reading of any one parameter takes together, of how many; see `audit`.
         why: what decides `forward_only` and `local`.
+        refused: why the rule failed, in the words of the error; `None` where it did not.
     """
 
     rule: str
@@ -74,13 +80,14 @@ class AuditRow:
     passes: float
     passes_by_steps: float | None
     passes_by_parameters: float | None
-    memory: int
+    memory: float
     memory_by_steps: float | None
     seconds: float
     forward_only: bool
     local: bool
     touches: tuple[int, int]
     why: str
+    refused: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,17 +112,15 @@ class AuditReport(Tabled):
             (
                 r.rule,
                 "-" if r.defect is None else f"{r.defect:.2f}",
-                f"{r.error:.0e}",
-                f"{r.cosine:+.3f}",
-                f"{r.passes:.1f}",
+                "refused" if r.refused else f"{r.error:.0e}",
+                "-" if math.isnan(r.cosine) else f"{r.cosine:+.3f}",
+                "-" if r.refused else f"{r.passes:.1f}",
                 "-" if r.passes_by_steps is None else f"{r.passes_by_steps:.1f}",
                 "-" if r.passes_by_parameters is None else f"{r.passes_by_parameters:.2g}",
-                memory(r.memory),
+                memory(None if r.refused else r.memory),
                 "-" if r.memory_by_steps is None else f"{r.memory_by_steps:.1f}",
-                f"{1e3 * r.seconds:.2f}",
-                "yes" if r.forward_only else "no",
-                "yes" if r.local else "no",
-                f"{r.touches[0]}/{r.touches[1]}",
+                "-" if r.refused else f"{1e3 * r.seconds:.2f}",
+                *(("-",) * 3 if r.refused else (_yes(r.forward_only), _yes(r.local), f"{r.touches[0]}/{r.touches[1]}")),
             )
             for r in self.rows
         ]
@@ -127,48 +132,63 @@ class AuditReport(Tabled):
         return json.dumps(finite({"setting": self.setting, "rows": rows}), indent=1, allow_nan=False)
 
 
+def _yes(verdict: bool) -> str:
+    return "yes" if verdict else "no"
+
+
 def audit(
     system: Hamiltonian | Lagrangian | Dissipative,
     rules: Mapping[str, tuple[AbstractBoundary, AbstractGradient]],
     inputs: PyTree = None,
     *,
     dt: Any,
-    steps: int,
+    steps: int | None = None,
     t0: Any = 0.0,
     integrator: AbstractIntegrator | None = None,
     cost: Cost | None = None,
     guess: Trajectory | State | None = None,
-    growth: bool = True,
+    growth: bool = False,
     repeats: int = 3,
+    progress: Callable[[str], Any] | None = None,
 ) -> AuditReport:
     r"""Measure learning rules side by side on one system: exactness, passes, memory, time, and what hardware they need.
 
     The objective is a running cost summed over all nodes; the gradient is that with respect to all parameters of the
     system. Exactness is measured against `Backprop` through the same discrete map and boundary condition. Passes are
     counted by an integrator that counts its own steps. Memory is that of the compiled program. Whether the phases run
-    forward is told from the boundary condition and the measured reversibility of the system; locality from the sparsity
-    of $\partial^2 H / \partial\theta\,\partial z$. Of a `Dissipative` system it is that of the action in which
-    `Reciprocal` pairs the records of the driven machine and of the path, each with its velocities.
+    forward is told from the boundary condition and the measured reversibility of the system. A rule that fails gets a
+    row that says why, and the others go on.
+
+    A rule is *local* if nothing but readings is needed and each parameter is read where it acts. Two coordinates
+    $i \ne k$ (each with its momentum) are *taken together* by the reading $r = \partial H/\partial\theta$ of one
+    parameter if $\partial^2 r / \partial z_i\,\partial z_k \ne 0$ somewhere. Where they are not, $r$ is a sum of
+    terms that take one or the other, each measured at its own place and added up: a stiffness that all springs of a
+    chain share is read spring by spring. `touches` counts the coordinates that are taken together with any one, itself
+    included. It is 2 for the element $J_{ij}$ of a coupling matrix, 3 for the shared stiffness of a chain, and grows
+    with the system for a mean field $g\,(\sum_i q_i)^2$, of which every coordinate must be known at one place. Local
+    means that it is at most 2; or at most 12, and fewer than all coordinates. Of a `Dissipative` system the reading is
+    that of the action in which `Reciprocal` pairs the records of the driven machine and of the path.
 
     Args:
         system: a Hamiltonian, a Lagrangian or a `Dissipative` system with at least one array of parameters.
         rules: `(boundary, gradient)` by name.
         inputs: PyTree of arrays with a leading axis of N steps, or `None`.
         dt: step length.
-        steps: number of steps N.
+        steps: number of steps N, unless `inputs` tells it.
         t0: time of node 0.
         integrator: as for `solve`.
         cost: running cost `(t, q, p) -> scalar`; by default half the squared coordinates.
         guess: as for `solve`, for the conditions that involve both ends.
         growth: whether to measure also how passes and memory grow, which compiles each rule four more times.
         repeats: number of timed calls, of which the median counts.
+        progress: called with a line of text before each rule is measured.
 
     Returns:
         `AuditReport` with `rows`, `table()` and `json()`.
 
     Raises:
-        TypeError: if the system is none, or a gradient is not made for it.
-        ValueError: if there are no rules or no parameters.
+        TypeError: if an argument has the wrong type.
+        ValueError: if there are no rules or no parameters, or a number is out of range.
 
     Source: the question that arXiv 2506.06248 leaves open (which of its boundary conditions are practical), measured.
 
@@ -189,14 +209,39 @@ def audit(
             f"audit: the system is a {type(system).__name__}, and not a Hamiltonian, a Lagrangian or a Dissipative "
             "system. Pass an instance of a subclass of one of them."
         )
+    _checks.instance("audit", "rules", rules, Mapping, "a dictionary {name: (boundary, gradient)}")
     if not rules:
         raise ValueError("audit: there are no rules. Pass {name: (boundary, gradient)}.")
+    for name, rule in rules.items():
+        pair = isinstance(rule, tuple | list) and len(rule) == 2
+        if not pair or not isinstance(rule[0], AbstractBoundary) or not isinstance(rule[1], AbstractGradient):
+            raise TypeError(f"audit: rules[{name!r}]={_checks.shown(rule)} is not a pair (boundary, gradient).")
     _tree.check_differentiable("audit", "the system", system)
-    if integrator is None:
-        integrator = default_integrator(system)
-    cost = _half_square if cost is None else cost
-    bench = _Bench(system, inputs, dt, steps, t0, integrator, cost, guess, repeats)
-    rows = [bench.row(name, boundary, gradient, growth) for name, (boundary, gradient) in rules.items()]
+    inputs = _checks.numbers("audit", "inputs", inputs)
+    steps = step_count(inputs, steps)
+    _checks.number("audit", "dt", dt, _checks.positive, "a step length is positive and finite")
+    _checks.number("audit", "t0", t0)
+    repeats = _checks.integer("audit", "repeats", repeats, what="the number of timed calls")
+    _checks.flag("audit", "growth", growth)
+    if progress is not None:
+        _checks.function("audit", "progress", progress, "of a line of text")
+    integrator = default_integrator(system) if integrator is None else integrator
+    if guess is not None and not isinstance(guess, Trajectory):
+        guess = _checks.pair("audit", "guess", guess)
+    what = "an integrator. Pass Leapfrog(), with its parentheses"
+    _checks.instance("audit", "integrator", integrator, AbstractIntegrator, what)
+    if cost is None:
+        cost = _half_square
+    _checks.function("audit", "cost", cost, "(t, q, p) -> scalar")
+    bench = Bench(system, inputs, dt, steps, t0, integrator, cost, guess, repeats)
+    rows = []
+    for i, (name, (boundary, gradient)) in enumerate(rules.items(), start=1):
+        if progress is not None:
+            progress(f"{i} of {len(rules)}: {name}")
+        try:
+            rows.append(bench.row(name, boundary, gradient, growth))
+        except Exception as error:
+            rows.append(_failed(name, boundary, gradient, _checks.reason(error)))
     leaf = jax.tree.leaves(eqx.filter(system, eqx.is_inexact_array))[0]
     setting = {
         "system": type(system).__name__,
@@ -208,6 +253,29 @@ def audit(
         "device": jax.devices()[0].device_kind,
     }
     return AuditReport(rows, setting)
+
+
+def _failed(name: str, boundary: AbstractBoundary, gradient: AbstractGradient, reason: str) -> AuditRow:
+    nan = math.nan
+    return AuditRow(
+        rule=name,
+        boundary=type(boundary).__name__,
+        gradient=type(gradient).__name__,
+        defect=None,
+        error=nan,
+        cosine=nan,
+        passes=nan,
+        passes_by_steps=None,
+        passes_by_parameters=None,
+        memory=nan,
+        memory_by_steps=None,
+        seconds=nan,
+        forward_only=False,
+        local=False,
+        touches=(0, 0),
+        why=f"it failed: {reason}",
+        refused=reason,
+    )
 
 
 def _half_square(t: Any, q: PyTree, p: PyTree) -> Float[Array, ""]:
@@ -256,7 +324,7 @@ class Counted(AbstractIntegrator):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Bench:
+class Bench:
     """One system and everything that the rules have in common."""
 
     system: Any
@@ -269,6 +337,7 @@ class _Bench:
     guess: Any
     repeats: int
     references: dict[int, tuple[AbstractBoundary, np.ndarray]] = dataclasses.field(default_factory=dict)
+    reaches: dict[Any, tuple[int, int, str]] = dataclasses.field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -283,7 +352,7 @@ class _Bench:
         of: Any = None,
     ) -> Any:
         """Return the compiled gradient over `times` as many steps, with respect to the leaves that `of` marks."""
-        inputs = jax.tree.map(lambda u: jnp.tile(jnp.asarray(u), (times,) + (1,) * (jnp.ndim(u) - 1)), self.inputs)
+        inputs = jax.tree.map(lambda u: jnp.tile(u, (times,) + (1,) * (jnp.ndim(u) - 1)), self.inputs)
         # A guess of N nodes does not fit a longer path, which is compiled only to see what memory it takes.
         unfit = isinstance(boundary, InitialValue) or (times > 1 and isinstance(self.guess, Trajectory))
         options: dict[str, Any] = {} if unfit else {"guess": self.guess}
@@ -332,7 +401,9 @@ class _Bench:
         like = _coordinates(boundary, self.guess)
         reversible = self.reversible(boundary)
         forward_only, reads_only, why = verdict(boundary, gradient, reversible)
-        touches = self.touches(like)
+        *touches, parameter = self.reach(like)
+        if reads_only and not attached(*touches):
+            why += f"; the reading of {parameter} takes {touches[0]} of {touches[1]} coordinates together"
         error, cosine = agreement(found, expected)
         return AuditRow(
             rule=name,
@@ -348,8 +419,8 @@ class _Bench:
             memory_by_steps=memory_by_steps,
             seconds=statistics.median(times),
             forward_only=forward_only,
-            local=reads_only and touches[0] < touches[1],
-            touches=touches,
+            local=reads_only and attached(*touches),
+            touches=(touches[0], touches[1]),
             why=why,
         )
 
@@ -389,33 +460,87 @@ class _Bench:
         system = legendre(self.system) if isinstance(self.system, Lagrangian) else self.system
         q = _coordinates(boundary, self.guess)
         h, t0 = (jnp.asarray(x, jax.tree.leaves(q)[0].dtype) for x in (self.dt, self.t0))
-        world = World(system, jax.tree.map(jnp.asarray, self.inputs), h, t0)
+        world = World(system, self.inputs, h, t0)
         return bool(reversible(world, self.steps, (q, _tree.zeros_like(q))))
 
-    def touches(self, like: PyTree) -> tuple[int, int]:
-        r"""Return how many entries of the state the reading of one parameter takes at most, and how many there are."""
+    def reach(self, like: PyTree) -> tuple[int, int, str]:
+        r"""Return the most coordinates that one reading takes together, how many there are, and of which parameter.
+
+        Measured at three states without symmetry, for up to 32 coordinates against all.
+        """
+        shapes = str(jax.tree.map(jnp.shape, like))
+        if shapes in self.reaches:
+            return self.reaches[shapes]
         system = self.system
         wanted, rest = eqx.partition(system, eqx.is_inexact_array)
-        u = jax.tree.map(lambda u: jnp.asarray(u)[0], self.inputs)
         records = 2 if isinstance(system, Dissipative) else 1
         flat, unravel = jax.flatten_util.ravel_pytree([(like, like)] * records)
-        t = jnp.asarray(self.t0, flat.dtype)
+        count, dtype = _tree.flat(like).size, flat.dtype
+        t = jnp.asarray(self.t0, dtype)
         twist = twist_of(system, like) if isinstance(system, Dissipative) else None
 
-        def energy(wanted: Any, z: Array) -> Float[Array, ""]:
-            system = eqx.combine(wanted, rest)
-            if twist is None:
-                return system(t, *unravel(z)[0], u)
-            (a, da), (q, dq) = unravel(z)
-            push = _tree.subtract(system.force(t, q, u), system.friction(dq))
-            return _tree.dot(twist.undone(a), push) - _tree.dot(twist.undone(da), system.inertia(dq))
+        def reading(z: Array, u: Any) -> Float[Array, " parameters"]:
+            def energy(wanted: Any) -> Float[Array, ""]:
+                system = eqx.combine(wanted, rest)
+                if twist is None:
+                    return system(t, *unravel(z)[0], u)
+                (a, da), (q, dq) = unravel(z)
+                push = _tree.subtract(system.force(t, q, u), system.friction(dq))
+                return _tree.dot(twist.undone(a), push) - _tree.dot(twist.undone(da), system.inertia(dq))
 
-        used = np.zeros((self.parameters, flat.size // records), bool)
-        for seed in range(3):
-            there = flat + 0.5 * _tree.spread(flat, seed)
-            slopes = jax.jacfwd(lambda z: _tree.flat(jax.grad(energy)(wanted, z)))(there)
-            used |= (np.asarray(slopes).reshape(self.parameters, records, -1) != 0).any(1)
-        return int(used.sum(1).max()), used.shape[1]
+            found = jax.grad(energy)(wanted)
+            return jnp.concatenate([part for _, x in _samples(found) for part in _parts(x)])
+
+        def together(row: tuple[Array, Array, Any]) -> Float[Array, "parameters coordinates"]:
+            """Return how strongly each reading takes a coordinate together with every one."""
+            k, z, u = row
+            entries = k + count * np.arange(2 * records, dtype=np.int32)
+            directions = (jnp.arange(flat.size, dtype=jnp.int32)[None] == entries[:, None]).astype(dtype)
+
+            def along(e: Array) -> Array:
+                return jax.jacrev(lambda z: jax.jvp(lambda z: reading(z, u), (z,), (e,))[1])(z)
+
+            found = jnp.abs(jax.vmap(along)(directions))
+            return jnp.max(found.reshape(2 * records, -1, 2 * records, count), (0, 2))
+
+        sites = np.unique(np.linspace(0, count - 1, _SAMPLES).astype(np.int32))
+        probes = [(jnp.asarray(k), *self.probe(flat, seed)) for seed in range(3) for k in sites]
+        stacked = jax.tree.map(lambda *x: jnp.stack(x), *probes)
+        found = np.asarray(jax.jit(lambda x: jax.lax.map(together, x))(stacked))
+        # A probe outside the domain of the energy gives NaN: no evidence.
+        found = np.nan_to_num(found).reshape(3, len(sites), -1, count).max(0)
+        near = found > 100 * float(jnp.finfo(dtype).eps) * found.max((0, 2))[:, None]
+        near[np.arange(len(sites)), :, sites] = False
+        taken = 1 + near.sum(2).max(0)
+        names = [name for name, x in _samples(wanted) for _ in _parts(x) for _ in range(x.size)]
+        self.reaches[shapes] = int(taken.max()), count, names[int(taken.argmax())]
+        return self.reaches[shapes]
+
+    def probe(self, flat: Array, seed: int) -> tuple[Array, Any]:
+        """Return a state, flattened, and inputs near the first ones, neither with any symmetry."""
+        first = jax.tree.map(lambda u: u[0], self.inputs)
+        numbers, rest = eqx.partition(first, eqx.is_inexact_array)
+        numbers = _tree.add(numbers, _tree.scale(0.5, _tree.spread(numbers, seed)))
+        return flat + 0.5 * _tree.spread(flat, seed), eqx.combine(numbers, rest)
+
+
+def _samples(tree: PyTree) -> list[tuple[str, Array]]:
+    """Return paths of arrays, with up to 256 of the elements of each."""
+    found = []
+    for path, x in jax.tree_util.tree_leaves_with_path(tree):
+        index = np.unique(np.linspace(0, x.size - 1, min(x.size, 256)).astype(np.int32))
+        found.append((jax.tree_util.keystr(path).lstrip("."), jnp.ravel(x)[index]))
+    return found
+
+
+def _parts(x: Array) -> list[Array]:
+    """Return the real arrays that make up an array."""
+    return [x.real, x.imag] if jnp.iscomplexobj(x) else [x]
+
+
+def attached(taken: int, count: int) -> bool:
+    """Return whether so many coordinates, of all, are a neighbourhood."""
+    return taken <= 2 or taken < min(count, _NEIGHBOURS + 1)
 
 
 def agreement(found: np.ndarray, expected: np.ndarray) -> tuple[float, float]:

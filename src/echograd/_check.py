@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from . import _tree
+from . import _checks, _tree
 from ._table import Table, Tabled
 from .gradients import AbstractGradient, Backprop, Echo
 
@@ -141,21 +141,22 @@ def check_gradients(
     """
     gradients = {"echo": Echo()} if gradients is None else gradients
     reference = Backprop() if reference is None else reference
+    _checks.function("check_gradients", "loss", loss, "(params, gradient) -> scalar")
+    _checks.instance("check_gradients", "gradients", gradients, Mapping, "a dictionary of gradient objects by name")
+    _checks.flag("check_gradients", "taylor", taylor)
+    key = jax.random.key(0) if key is None else _checks.key("check_gradients", key)
     if not gradients:
         raise ValueError('check_gradients: no candidates. Pass gradients={"echo": Echo()}, or leave it out.')
+    what = "a gradient object. Pass Echo(), Backprop() or another one, with its parentheses"
     for name, gradient in {**gradients, "reference": reference}.items():
-        if not isinstance(gradient, AbstractGradient):
-            raise TypeError(
-                f"check_gradients: {name!r} is {gradient!r}, not a gradient object. Pass Echo(), Backprop() "
-                "or another one, with its parentheses."
-            )
+        _checks.instance("check_gradients", name, gradient, AbstractGradient, what)
     _tree.check_differentiable("check_gradients", "`params`", params)
-    shape = eqx.filter_eval_shape(loss, params, reference)
-    if getattr(shape, "shape", None) != () or not jnp.issubdtype(shape.dtype, jnp.floating):
-        raise ValueError(f"check_gradients: the loss must return one real number, and returned {shape}.")
+    if not sum(x.size for x in jax.tree.leaves(params) if eqx.is_inexact_array(x)):
+        raise ValueError("check_gradients: the arrays of `params` are empty. Pass some that hold numbers.")
+    _checks.scalar("check_gradients", "loss(params, gradient)", loss, params, reference)
 
     value, expected = _value_and_grad(loss, reference, params)
-    directions = _directions(params, jax.random.key(0) if key is None else key)
+    directions = _directions(params, key)
     changes = [_changes(loss, reference, params, float(value), v) for v in directions] if taylor else None
     eps = _tree.rounding((value, params))
 

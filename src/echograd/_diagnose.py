@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from . import _tree
+from . import _checks, _tree
 from ._solve import Trajectory, initial_value_problem, solve
 from ._table import Table, Tabled
 from .boundary import InitialValue
@@ -145,6 +145,12 @@ def diagnose(
         sol = eg.solve(system, eg.InitialValue(q, p), dt=0.01, steps=1000, gradient=found.gradient)
         ```
     """
+    _checks.tolerance("diagnose", "tolerance", tolerance, _checks.not_negative, "the largest violation by rounding")
+    if not isinstance(mirrors, Sequence | jax.Array | np.ndarray) or isinstance(mirrors, str):
+        raise TypeError(f"diagnose: mirrors={_checks.shown(mirrors)} is not a sequence of matrices.")
+    mirrors = [_checks.signed("diagnose", f"mirrors[{i}]", matrix) for i, matrix in enumerate(mirrors)]
+    if any(matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] for matrix in mirrors):
+        raise ValueError(f"diagnose: mirrors={_checks.shown(mirrors)}; each must be a square matrix.")
     run = None
     if isinstance(boundary, Trajectory):
         run = boundary

@@ -6,10 +6,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from . import _tree
+from . import _checks, _tree
 from ._hoist import hoisted
 from .gradients import EP, AbstractStaticGradient, constant, is_holomorphic
 from .relaxation import AbstractRelaxation, Equilibrium, Landscape, Relaxation
@@ -70,44 +69,31 @@ def equilibrium(
     """
     gradient = EP() if gradient is None else gradient
     solver = Relaxation() if solver is None else solver
-    if not isinstance(gradient, AbstractStaticGradient):
-        raise TypeError(
-            f"equilibrium: gradient={gradient!r} does not differentiate states of rest. Pass EP(nudge), Implicit() or "
-            "Backprop(), with its parentheses; Echo() is for trajectories."
-        )
-    if not isinstance(solver, AbstractRelaxation):
-        raise TypeError(f"equilibrium: solver={solver!r} is none. Pass Relaxation() or another, with its parentheses.")
-    if not callable(energy) or isinstance(energy, type):
-        raise TypeError(f"equilibrium: energy={energy!r} is not a function (s, u) -> scalar. Pass an instance.")
+    what = "a gradient of states of rest. Pass EP(nudge), Implicit() or Backprop(); Echo() is for trajectories"
+    _checks.instance("equilibrium", "gradient", gradient, AbstractStaticGradient, what)
+    what = "a relaxation solver. Pass Relaxation() or another, with its parentheses"
+    _checks.instance("equilibrium", "solver", solver, AbstractRelaxation, what)
+    _checks.function("equilibrium", "energy", energy, "(s, u) -> scalar. Pass an instance")
+    _checks.flag("equilibrium", "throw", throw)
     if bounds is not None:
-        low, high = map(float, bounds)
-        if not low < high:
+        what = "the lower bound and the upper bound are numbers, the first below the second"
+        low, high = _checks.interval("equilibrium", "bounds", bounds, what, lambda x: True)
+        if low == high:
             raise ValueError(f"equilibrium: bounds={bounds!r} leave no room; give (low, high) with low < high.")
         bounds = None if (low, high) == (-math.inf, math.inf) else (low, high)
 
     for name, tree in (("energy", energy), ("x0", x0), ("inputs", inputs)):
         _tree.check_usable("equilibrium", name, tree)
-    inputs = jax.tree.map(jnp.asarray, inputs)
-    x0 = jax.tree.map(jnp.asarray, x0)
-    for path, x in jax.tree_util.tree_leaves_with_path(x0):
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise ValueError(
-                f"equilibrium: x0{jax.tree_util.keystr(path)} has dtype {x.dtype}. States are real floating-point "
-                "arrays; split a complex coordinate into its parts."
-            )
-    _tree.check_digits("equilibrium", "x0", x0)
-    if not jax.tree.leaves(x0):
-        raise ValueError("equilibrium: x0 holds no array, so there is nothing to relax.")
-    value = eqx.filter_eval_shape(energy, x0, inputs)
-    if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
-        raise ValueError(
-            f"equilibrium: the energy must return one real number, and returned {value}. A vector field is not an "
-            "energy: write the scalar it is the slope of, summed over coordinates; for a batch sum the energies of its "
-            "members or wrap equilibrium in vmap."
-        )
+    inputs = _checks.numbers("equilibrium", "inputs", inputs)
+    x0 = _checks.state("equilibrium", "x0", x0)
+    if not sum(x.size for x in jax.tree.leaves(x0)):
+        raise ValueError("equilibrium: x0 holds no numbers, so there is nothing to relax.")
+    # A vector field is not an energy, but the slope of one.
+    _checks.scalar("equilibrium", "energy(s, u)", energy, x0, inputs)
     nudged = (_tree.as_complex(x0), inputs) if is_holomorphic(gradient) else None
     landscape = Landscape(hoisted(energy, x0, inputs, nudged=nudged), inputs, None, bounds, throw)
-    return _relax(constant(gradient), landscape, x0, solver)
+    with _checks.reverse_mode("equilibrium", gradient):
+        return _relax(constant(gradient), landscape, x0, solver)
 
 
 @eqx.filter_jit

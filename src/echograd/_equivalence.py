@@ -11,7 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
-from . import _tree
+from . import _checks, _tree
 from ._root import root
 from ._solve import solve
 from .boundary import InitialValue
@@ -70,8 +70,19 @@ def equivalence(systems: Mapping[str, tuple[Hamiltonian, State, float]], steps: 
         max(row.difference for row in rows)  # 1e-14 in float64
         ```
     """
+    what = "a dictionary of triples (Hamiltonian, (q, p), dt) by name"
+    _checks.instance("equivalence", "systems", systems, Mapping, what)
+    _checks.integer("equivalence", "steps", steps, what="the number of steps")
     rows = []
-    for name, (system, start, dt) in systems.items():
+    for name, triple in systems.items():
+        if not isinstance(triple, tuple | list) or len(triple) != 3:
+            raise TypeError(
+                f"equivalence: systems[{name!r}]={_checks.shown(triple)} is no triple (Hamiltonian, (q, p), dt)."
+            )
+        system, start, dt = triple
+        _checks.instance("equivalence", f"systems[{name!r}][0]", system, Hamiltonian, "a Hamiltonian")
+        start = _checks.pair("equivalence", f"systems[{name!r}][1]", start)
+        dt = _checks.constant("equivalence", f"systems[{name!r}][2]", dt, _checks.positive, "a step length is positive")
         schemes: dict[Scheme, AbstractIntegrator] = {"midpoint": ImplicitMidpoint()}
         if isinstance(system, SeparableHamiltonian):
             schemes["trapezoid"] = VelocityVerlet()

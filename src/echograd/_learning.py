@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from . import _tree
+from . import _checks, _tree
 from ._solve import solve
 from .boundary import InitialValue
 from .gradients import Echo, FinalNode, tolerance_for
@@ -136,15 +136,19 @@ class SelfLearningMachine(eqx.Module):
         averaged: bool = True,
         integrator: AbstractIntegrator | None = None,
     ) -> None:
-        self.system, self.cost, self.dt, self.steps = system, cost, dt, steps
+        owner = "SelfLearningMachine"
+        self.system, self.cost = system, _checks.function(owner, "cost", cost, "(q, p, target) -> scalar")
+        self.dt = _checks.number(owner, "dt", dt, _checks.positive, "a step length is positive")
+        self.steps = _checks.integer(owner, "steps", steps, what="the number of steps")
         self.eta = _number("eta", eta, lambda x: (x != 0) & (abs(x) < math.inf), "finite and not zero")
         self.mass = _number("mass", mass, lambda x: (x != 0) & (abs(x) < math.inf), "finite and not zero")
         self.friction = _number("friction", friction, lambda x: x > 0, "positive")
-        self.averaged, self.integrator = averaged, integrator
+        self.averaged = _checks.flag(owner, "averaged", averaged)
+        if integrator is not None:
+            _checks.instance(owner, "integrator", integrator, AbstractIntegrator, "an integrator. Pass Leapfrog()")
+        self.integrator = integrator
 
     def __check_init__(self) -> None:
-        if not callable(self.cost):
-            raise TypeError(f"SelfLearningMachine: cost={self.cost!r} is not a function (q, p, target) -> scalar.")
         if not isinstance(self.system, Hamiltonian):
             raise TypeError(
                 f"SelfLearningMachine: system={self.system!r} is not a Hamiltonian whose state is a pair (evaluation, "
@@ -153,6 +157,7 @@ class SelfLearningMachine(eqx.Module):
 
     def rest(self, theta: PyTree) -> State:
         """Return a learning field at rest at these coordinates (of real waves, `canonical` does the same)."""
+        theta = _checks.state("SelfLearningMachine", "theta", theta)
         return theta, _tree.zeros_like(theta)
 
     @eqx.filter_jit
@@ -180,7 +185,7 @@ class SelfLearningMachine(eqx.Module):
     def decay(self, field: State, mass: Any = None) -> State:
         """Turn the momentum of the learning field into a displacement: step 4."""
         mass = self.mass if mass is None else mass
-        (theta, pi), kept = field, jnp.exp(-jnp.asarray(self.friction))
+        (theta, pi), kept = _checked_pair("learning field", field), jnp.exp(-jnp.asarray(self.friction))
         return _tree.add(theta, _tree.scale((1 - kept) / mass, pi)), _tree.scale(kept, pi)
 
     @eqx.filter_jit
@@ -227,12 +232,7 @@ class SelfLearningMachine(eqx.Module):
 
     def _priced(self, q: PyTree, p: PyTree, target: Any) -> tuple[Float[Array, ""], State]:
         """Return the cost of an output and its slopes, which the output is kicked by."""
-        value = eqx.filter_eval_shape(self.cost, q, p, target)
-        if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
-            raise TypeError(
-                f"SelfLearningMachine: cost(q, p, target) must return one real number, and returned {value}. Sum it "
-                "over coordinates; for a batch of examples wrap the lesson in vmap."
-            )
+        _checks.scalar("SelfLearningMachine", "cost(q, p, target)", self.cost, q, p, target)
         found = jax.value_and_grad(self.cost, (0, 1))(q, p, target)
         return eqx.error_if(
             found,
@@ -254,22 +254,10 @@ def _flipped(field: State) -> State:
 
 def _number(name: str, x: Any, sound: Callable[[Any], Any], what: str) -> Any:
     """Return a number of the machine as it is kept, or say what is wrong with it, of an array at run time."""
-    why = f"SelfLearningMachine: {name}={{}} must be {what}: a step is gradient * eta / mass * (1 - e**-friction)."
-    if isinstance(x, int | float):
-        if not sound(x):
-            raise ValueError(why.format(repr(x)))
-        return x
-    if getattr(x, "shape", None) != () or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(f"SelfLearningMachine: {name}={x!r} is not one real number.")
-    x = jnp.asarray(x)
-    return eqx.error_if(x, ~sound(x), why.format("an array"))
+    why = f"it must be {what}: a step is gradient * eta / mass * (1 - e**-friction)"
+    return _checks.number("SelfLearningMachine", name, x, sound, why, at_run_time=True)
 
 
 def _checked_pair(name: str, x: Any) -> State:
     """Return a field, or say what one is."""
-    if not isinstance(x, tuple) or len(x) != 2 or jax.tree.structure(x[0]) != jax.tree.structure(x[1]):
-        raise TypeError(
-            f"SelfLearningMachine: the {name} is a pair (coordinates, momenta) of PyTrees of the same structure, and "
-            f"got {x!r}. machine.rest(coordinates) makes one."
-        )
-    return x
+    return _checks.pair("SelfLearningMachine", f"the {name}", x)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from . import _tree
+from . import _checks, _tree
 from ._solve import Trajectory
 from .systems import Dissipative, Hamiltonian, Lagrangian, LegendreHamiltonian, legendre
 
@@ -113,10 +113,14 @@ def _at_nodes(owner: str, read: Callable[..., Any], system: Any, sol: Trajectory
             f"{owner}: the times of the trajectory have shape {sol.t.shape}, so it is a batch of trajectories or a "
             f"part of one. For a batch write jax.vmap(lambda sol: eg.{owner}(system, sol))(sol)."
         )
-    inputs = jax.tree.map(jnp.asarray, inputs)
+    inputs = _checks.numbers(owner, "inputs", inputs)
     lengths = {x.shape[:1] for x in jax.tree.leaves(inputs)}
     if len(lengths) > 1 or () in lengths:
         raise ValueError(f"{owner}: the inputs have no leading axis of steps in common. Pass those of `solve`.")
+    one = lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype)  # noqa: E731
+    node = (sol.q, sol.p) if sol.stride is None else jax.tree.map(one, (sol.q, sol.p))
+    t = jax.ShapeDtypeStruct((), sol.t.dtype)
+    _checks.scalar(owner, "the energy(t, q, p, u)", hamiltonian, t, *node, jax.tree.map(one, inputs))
     if sol.stride is None:
         return _compiled(read, hamiltonian, False, jnp.ravel(sol.t)[-1], sol.q, sol.p, _tree.take(inputs, -1))
     if lengths:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
-from . import _tree
+from . import _checks, _tree
 from ._hoist import digest, hoisted, opened
 from ._soundness import not_blown_up, stable, timed
 from .boundary import AbstractBoundary, End, InitialValue
@@ -138,11 +138,8 @@ def solve(
             gradient = Reciprocal() if causal else Backprop()
         else:
             gradient = Echo() if causal else Glep()
-    if not isinstance(gradient, AbstractGradient):
-        raise TypeError(
-            f"solve: gradient={gradient!r} is not a gradient object. Pass Echo(), Backprop() or another one, with its "
-            "parentheses."
-        )
+    what = "a gradient object. Pass Echo(), Backprop() or another one, with its parentheses"
+    _checks.instance("solve", "gradient", gradient, AbstractGradient, what)
     options = {"dt": dt, "steps": steps, "t0": t0, "integrator": integrator, "save": save, "cost": cost, "throw": throw}
     options["holomorphic"] = is_holomorphic(gradient)
     convergence = None
@@ -154,12 +151,15 @@ def solve(
             )
         problem, z0 = initial_value_problem(system, boundary, inputs, **options)
         gradient.check(problem.world.system)
-        outcome = _run(constant(gradient), problem, z0)
+        with _checks.reverse_mode("solve", gradient):
+            outcome = _run(constant(gradient), problem, z0)
     else:
         problem, like, start, path = two_point_problem(system, boundary, inputs, guess=guess, **options)
         gradient.check(problem.world.system)
         solver = TwoPointNewton() if solver is None else solver
-        outcome, convergence = _run_two_point(constant(gradient), problem, boundary, like, start, path, solver)
+        _checks.instance("solve", "solver", solver, TwoPointNewton, "a TwoPointNewton(), with its parentheses")
+        with _checks.reverse_mode("solve", gradient):
+            outcome, convergence = _run_two_point(constant(gradient), problem, boundary, like, start, path, solver)
 
     stride, n = problem.save.stride(problem.steps), problem.steps
     nodes = jnp.asarray(n, jnp.int32) if stride is None else jnp.arange(0, n + 1, stride, dtype=jnp.int32)
@@ -244,13 +244,13 @@ def initial_value_problem(
     """Return the checked problem and its initial state."""
     if not isinstance(boundary, InitialValue):
         raise TypeError(
-            f"The boundary is a {type(boundary).__name__}. Pass InitialValue(q, p) or InitialValue(q, v=v) here."
+            f"solve: the boundary is a {type(boundary).__name__}. Pass InitialValue(q, p) or InitialValue(q, v=v) here."
         )
     _check_usable(system=system, boundary=boundary, inputs=inputs, t0=t0, **options)
-    system, inputs = _accepted(system), jax.tree.map(jnp.asarray, inputs)
-    n = _steps(inputs, options.pop("steps"))
+    system, inputs = _accepted(system), _checks.numbers("solve", "inputs", inputs)
+    n = step_count(inputs, options.pop("steps"))
     dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves((boundary.q, boundary.p, boundary.v))))
-    z0 = boundary.state(system, End(_scalar("t0", t0, dtype), _tree.take(inputs, 0)))
+    z0 = boundary.state(system, End(_checks.number("solve", "t0", t0, dtype=dtype), _tree.take(inputs, 0)))
     problem, z0 = _problem(system, inputs, n, z0, t0=t0, **options)
     world, z0 = problem.integrator.prepared(problem.world, z0)
     return eqx.tree_at(lambda p: p.world, problem, world), z0
@@ -266,8 +266,8 @@ def two_point_problem(
             "another boundary condition."
         )
     _check_usable(system=system, boundary=boundary, inputs=inputs, guess=guess, t0=t0, **options)
-    system, inputs = _accepted(system), jax.tree.map(jnp.asarray, inputs)
-    n = _steps(inputs, options.pop("steps"))
+    system, inputs = _accepted(system), _checks.numbers("solve", "inputs", inputs)
+    n = step_count(inputs, options.pop("steps"))
     start, path = (None, guess) if isinstance(guess, Trajectory) else (guess, None)
     like = boundary.structure()
     if path is not None:
@@ -277,11 +277,14 @@ def two_point_problem(
                 "was solved with save=AllNodes() and as many steps, or a state (q0, p0)."
             )
         path = (path.q, path.p)
-        like = jax.tree.map(lambda x: x[0], path[0])
+        nodes = jax.tree.map(lambda x: x[0], path[0])
+        if like is not None:
+            _fits(boundary, like, nodes)
+        like = nodes
     if start is not None:
-        if not isinstance(start, tuple) or len(start) != 2:
-            raise TypeError("solve: guess is a Trajectory with all nodes or a state (q0, p0) that is run to make one.")
-        start = jax.tree.map(jnp.asarray, start)
+        start = _checks.pair("solve", "guess", start)
+        if like is not None:
+            _fits(boundary, like, start[0])
         like = start[0]
     if like is None:
         raise ValueError(
@@ -301,6 +304,16 @@ def two_point_problem(
 def _check_usable(**arguments: Any) -> None:
     for name, tree in arguments.items():
         _tree.check_usable("solve", name, tree)
+
+
+def _fits(boundary: AbstractBoundary, like: PyTree, q: PyTree) -> None:
+    """Raise unless a guess has as many coordinates as the condition is made for."""
+    made, found = (sum(x.size for x in jax.tree.leaves(tree)) for tree in (like, q))
+    if made != found:
+        raise ValueError(
+            f"solve: the guess has {found} coordinates, and {type(boundary).__name__} is made for {made}. Give both "
+            "the coordinates of the system."
+        )
 
 
 def _accepted(system: Any) -> Hamiltonian | Dissipative:
@@ -331,21 +344,15 @@ def _problem(
     """Return the checked problem and a state of it: one place for what `solve` and its relatives accept."""
     if integrator is None:
         integrator = default_integrator(system)
-    if not isinstance(integrator, AbstractIntegrator):
-        raise TypeError(
-            f"solve: integrator={integrator!r} is not an integrator. Pass Leapfrog(), with its parentheses."
-        )
-    integrator.check(system)
+    what = "an integrator. Pass Leapfrog(), with its parentheses"
+    _checks.instance("solve", "integrator", integrator, AbstractIntegrator, what).check(system)
+    _checks.flag("solve", "throw", throw)
 
     _tree.check_digits("solve", "the state", z0)
     dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves(z0)))
-    h, t0 = _scalar("dt", dt, dtype), _scalar("t0", t0, dtype)
-    h = eqx.error_if(
-        h,
-        ~((h > 0) & jnp.isfinite(h)),
-        "solve: dt must be a positive, finite step length. To run back in time, flip "
-        "the momenta and reverse the inputs.",
-    )
+    t0 = _checks.number("solve", "t0", t0, dtype=dtype)
+    why = "the step length must be positive and finite. To run back in time, flip the momenta and reverse the inputs"
+    h = _checks.number("solve", "dt", dt, _checks.positive, why, dtype=dtype, at_run_time=True)
 
     z0, program, closed_over = _traced(World(opened(system), inputs, h, t0), integrator, z0)
     nudged = (t0, *_tree.as_complex(z0)) if holomorphic else None
@@ -353,17 +360,13 @@ def _problem(
     if save is None:
         save = AllNodes()
     elif not isinstance(save, AbstractSave):
-        if not callable(save) or isinstance(save, type):
-            raise TypeError(
-                f"solve: save={save!r} is neither AllNodes(), FinalNode(), EveryNode(k) nor a function "
-                "(t, q, p) -> PyTree."
-            )
+        _checks.function("solve", "save", save, "(t, q, p) -> PyTree, nor AllNodes(), FinalNode() or EveryNode(k)")
+        _checks.numbers("solve", "what save returns", _checks.returned("solve", "save(t, q, p)", save, t0, *z0))
         save = SaveFunction(hoisted(save, t0, *z0, nudged=nudged))
     if cost is not None:
-        if not callable(cost):
-            raise TypeError(f"solve: cost={cost!r} is not a function (t, q, p) -> scalar.")
+        _checks.function("solve", "cost", cost, "(t, q, p) -> scalar")
+        _checks.scalar("solve", "cost(t, q, p)", cost, t0, *z0, integers=True)
         cost = hoisted(cost, t0, *z0, nudged=nudged)
-        _check_number("cost(t, q, p)", cost.result)
 
     _tree.check_usable("solve", "what a function closes over: ", (closed_over, save, cost))
     world = World(opened(system, program), inputs, h, t0)
@@ -377,7 +380,7 @@ def default_integrator(system: Hamiltonian | Lagrangian | Dissipative) -> Abstra
     return SplitStep() if isinstance(system, SplitHamiltonian) else ImplicitMidpoint()
 
 
-def _steps(inputs: PyTree, steps: Any) -> int:
+def step_count(inputs: PyTree, steps: Any) -> int:
     """Return the number of steps that `steps` and the leading axes of `inputs` agree on."""
     lengths = {}
     for path, x in jax.tree_util.tree_leaves_with_path(inputs):
@@ -388,9 +391,7 @@ def _steps(inputs: PyTree, steps: Any) -> int:
             )
         lengths[f"inputs{jax.tree_util.keystr(path)}"] = x.shape[0]
     if steps is not None:
-        if isinstance(steps, bool) or not hasattr(steps, "__index__"):
-            raise ValueError(f"solve: steps={steps!r} must be a Python integer: it sets the length of a compiled loop.")
-        lengths["steps"] = int(steps)
+        lengths["steps"] = _checks.integer("solve", "steps", steps, what="the length of a compiled loop")
     if not lengths:
         raise ValueError("solve: give `steps`, the number of steps, or `inputs` with a leading axis of that length.")
     if len(set(lengths.values())) > 1:
@@ -405,19 +406,6 @@ def _steps(inputs: PyTree, steps: Any) -> int:
     return n
 
 
-def _scalar(name: str, x: Any, dtype: Any) -> Float[Array, ""]:
-    try:
-        x = jnp.asarray(x)
-    except (TypeError, ValueError):
-        raise ValueError(f"solve: {name}={x!r} is not a number.") from None
-    if x.shape != ():
-        raise ValueError(
-            f"solve: {name} is one number, and got shape {x.shape}. For a step of its own for every unit, scale the "
-            "energies of the units instead; for a batch use vmap."
-        )
-    return x.astype(dtype)
-
-
 def _traced(world: World, integrator: AbstractIntegrator, z0: State) -> tuple[State, str, list[Any]]:
     """Return `z0` in the dtypes that a step gives back, what the step does, and traced arrays that it closes over.
 
@@ -426,14 +414,14 @@ def _traced(world: World, integrator: AbstractIntegrator, z0: State) -> tuple[St
     """
     q0, p0 = z0
     u0 = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), world.u)
-    system = world.system
+    system, t0 = world.system, world.t0
     if isinstance(system, Dissipative):
         _check_forces(world, z0, u0)
     elif isinstance(system, SeparableHamiltonian):
-        _check_number("kinetic(t, p)", eqx.filter_eval_shape(lambda: system.kinetic(world.t0, p0)))
-        _check_number("potential(t, q, u)", eqx.filter_eval_shape(lambda u: system.potential(world.t0, q0, u), u0))
+        _checks.scalar("solve", "kinetic(t, p)", system.kinetic, t0, p0)
+        _checks.scalar("solve", "potential(t, q, u)", system.potential, t0, q0, u0)
     else:
-        _check_number("the energy", eqx.filter_eval_shape(lambda u: system(world.t0, q0, p0, u), u0))
+        _checks.scalar("solve", "the energy(t, q, p, u)", system, t0, q0, p0, u0)
 
     arrays, static = eqx.partition(world.without_inputs(), eqx.is_array)
 
@@ -451,28 +439,17 @@ def _traced(world: World, integrator: AbstractIntegrator, z0: State) -> tuple[St
     return jax.tree.map(lambda x, y: x.astype(y.dtype), z0, after), digest(program), closed_over
 
 
-def _check_number(name: str, shape: Any) -> None:
-    """Raise unless a function of the user's returns one real number."""
-    dtype = getattr(shape, "dtype", None)
-    if getattr(shape, "shape", ()) != () or (dtype is None and not isinstance(shape, int | float)):
-        raise ValueError(
-            f"solve: {name} must return one number, and returned {shape}. Sum it over coordinates; for a batch wrap "
-            "solve in vmap."
-        )
-    if dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating):
-        raise ValueError(f"solve: {name} returned a complex number; energies are real. Take its real part.")
-
-
 def _check_forces(world: World, z0: State, u0: Any) -> None:
     """Raise unless the forces of a damped system are shaped like its coordinates."""
     (q0, v0), system = z0, world.system
-    shapes = lambda tree: jax.tree.map(lambda x: x.shape, tree)  # noqa: E731
-    for name, found in {
-        "inertia(v)": eqx.filter_eval_shape(system.inertia, v0),
-        "friction(v)": eqx.filter_eval_shape(system.friction, v0),
-        "force(t, q, u)": eqx.filter_eval_shape(lambda u: system.force(world.t0, q0, u), u0),
-        "twisted(q)": eqx.filter_eval_shape(system.twisted, q0),
-    }.items():
+    shapes = lambda tree: jax.tree.map(jnp.shape, tree)  # noqa: E731
+    for name, function, *arguments in (
+        ("inertia(v)", system.inertia, v0),
+        ("friction(v)", system.friction, v0),
+        ("force(t, q, u)", system.force, world.t0, q0, u0),
+        ("twisted(q)", system.twisted, q0),
+    ):
+        found = _checks.returned("solve", name, function, *arguments)
         if shapes(found) != shapes(q0):
             raise ValueError(
                 f"solve: {name} must return a tree shaped like the coordinates, {shapes(q0)}, and returned "

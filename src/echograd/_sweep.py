@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from . import _tree
+from . import _checks, _tree
 from ._table import Table, Tabled
 from .gradients import AbstractGradient, Echo
 from .nudge import AbstractFiniteNudge, Holomorphic, Infinitesimal, Noisy, Symmetric
@@ -124,16 +124,23 @@ def nudge_sweep(
         ```
     """
     strengths = _strengths(betas)
-    if not (noise >= 0 and math.isfinite(noise)):
-        raise ValueError(f"nudge_sweep: noise={noise!r} is a standard deviation, zero or positive and finite.")
-    if noise and repeats < 2:
-        raise ValueError(f"nudge_sweep: repeats={repeats!r}; a deviation needs at least two.")
+    why = "a standard deviation is zero or positive, and finite"
+    noise = float(_checks.number("nudge_sweep", "noise", noise, _checks.not_negative, why))
+    repeats = _checks.integer("nudge_sweep", "repeats", repeats, 2 if noise else 1, what="the number of noises")
+    key = jax.random.key(0) if key is None else _checks.key("nudge_sweep", key)
+    _checks.function("nudge_sweep", "loss", loss, "(params, gradient) -> scalar")
+    if reference is not None:
+        what = "a gradient object. Pass Echo(), with its parentheses"
+        _checks.instance("nudge_sweep", "reference", reference, AbstractGradient, what)
     for beta in strengths:
-        made = nudge(beta) if callable(nudge) else nudge
-        if not callable(nudge) or not isinstance(made, AbstractFiniteNudge):
+        try:
+            made = nudge(beta)
+        except TypeError as error:
+            made = error
+        if not isinstance(made, AbstractFiniteNudge):
             raise TypeError(
-                f"nudge_sweep: {made!r} is not a finite nudge made by a function of its strength. Pass Symmetric "
-                "itself, or a function such as lambda beta: Richardson(beta, order=4)."
+                f"nudge_sweep: nudge={_checks.shown(nudge)} makes no finite nudge of a strength: {made}. Pass "
+                "Symmetric itself, or a function such as lambda beta: Richardson(beta, order=4)."
             )
     _tree.check_differentiable("nudge_sweep", "`params`", params)
     if _ignores_gradient(loss, params):
@@ -141,12 +148,14 @@ def nudge_sweep(
             "nudge_sweep: the loss makes no use of its second argument, so that no nudge would ever be seen. Hand it "
             "on: solve(..., gradient=gradient)."
         )
-    exact = _gradient(loss, params, Echo(Infinitesimal()) if reference is None else reference)
+    reference = Echo(Infinitesimal()) if reference is None else reference
+    _checks.scalar("nudge_sweep", "loss(params, gradient)", loss, params, reference)
+    exact = _gradient(loss, params, reference)
     size = float(np.linalg.norm(exact))
     if not (size > 0 and math.isfinite(size)):
         raise ValueError(f"nudge_sweep: the exact gradient has norm {size}, so no error is relative to it.")
 
-    keys = jax.random.split(jax.random.key(0) if key is None else key, repeats) if noise else None
+    keys = jax.random.split(key, repeats) if noise else None
     rows = [_row(loss, params, beta, nudge, noise, keys, exact) for beta in strengths]
     return NudgeSweep(rows, type(nudge(strengths[0])).__name__, float(noise), repeats if noise else 1)
 
@@ -162,18 +171,19 @@ def _ignores_gradient(loss: Any, params: PyTree) -> bool:
 
 def _strengths(betas: Any) -> list[Any]:
     """Return the strengths as Python numbers, and `"auto"` as it is."""
-    try:
-        found = [
-            beta if isinstance(beta, str) else float(beta) for beta in ([betas] if isinstance(betas, str) else betas)
-        ]
-    except TypeError:
-        raise TypeError(
-            f"nudge_sweep: betas={betas!r} are no strengths. Pass a sequence or an array of numbers, such as "
-            '[1e-3, 1e-2, 1e-1]; "auto" may be among them.'
-        ) from None
-    if not found:
-        raise ValueError("nudge_sweep: no strengths. Pass a sequence such as [1e-3, 1e-2, 1e-1].")
-    return found
+    remedy = 'Pass a sequence or an array of numbers, such as [1e-3, 1e-2, 1e-1]; "auto" may be among them'
+    betas = [betas] if isinstance(betas, str) else betas
+    if not isinstance(betas, Sequence | np.ndarray | jax.Array) or not np.ndim(betas):
+        raise TypeError(f"nudge_sweep: betas={_checks.shown(betas)} are not strengths. {remedy}.")
+    if not len(betas):
+        raise ValueError(f"nudge_sweep: betas is empty. {remedy}.")
+
+    def strength(beta: Any) -> Any:
+        if isinstance(beta, str) and beta == "auto":
+            return beta
+        return float(_checks.number("nudge_sweep", "betas", beta, lambda x: (x != 0) & (abs(x) < math.inf), remedy))
+
+    return [strength(beta) for beta in betas]
 
 
 @np.errstate(over="ignore")  # what overflows is infinite, and is told so
@@ -202,7 +212,7 @@ def _row(
         plain = quiet(scheme)
         found = plain[None] if keys is None else _noisy_gradients(loss, params, scheme, scale, keys)
     except eqx.EquinoxRuntimeError as refusal:
-        return _refused(beta, str(refusal).split("equinox.EquinoxRuntimeError: ")[-1].split("\n\n")[0].strip())
+        return _refused(beta, _checks.reason(refusal))
     found = found / size
     if not np.linalg.norm(found) < math.inf:
         return _refused(beta, "the gradient is not finite. Likely causes: a nudge that is much too strong, or noise.")

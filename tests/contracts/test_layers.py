@@ -26,6 +26,7 @@ LAYERS = (
     {"systems"},
     {"energy"},
     {"loops"},
+    {"checks"},
     {"tree", "root", "bordered", "guard", "hoist", "files", "table", "words"},
 )
 DEPTH = {part: depth for depth, layer in enumerate(({"__init__", "__main__"}, *LAYERS)) for part in layer}

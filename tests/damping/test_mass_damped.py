@@ -258,12 +258,12 @@ def test_a_rate_that_the_dtype_cannot_hold_is_refused():
 @pytest.mark.parametrize(
     ("make", "error", "match"),
     [
-        (lambda s: eg.MassDamped(s, jnp.ones(3)), ValueError, "one real number"),
-        (lambda s: eg.MassDamped(s, jnp.asarray(1)), ValueError, "one real number"),
+        (lambda s: eg.MassDamped(s, jnp.ones(3)), ValueError, "one finite number"),
+        (lambda s: eg.MassDamped(s, jnp.asarray(1)), ValueError, "one finite number"),
         (lambda s: eg.MassDamped(s, float("nan")), ValueError, "finite"),
         (lambda s: eg.MassDamped(eg.legendre(s), 0.1), TypeError, "not a SeparableHamiltonian"),
         (lambda s: eg.Envelope(eg.legendre(s), 0.1), TypeError, "not a SeparableHamiltonian"),
-        (lambda s: eg.Envelope(s, jnp.ones(3)), ValueError, "one real number"),
+        (lambda s: eg.Envelope(s, jnp.ones(3)), ValueError, "one finite number"),
     ],
 )
 def test_misuse(make, error, match):

@@ -130,5 +130,7 @@ def test_misuse(make, complaint):
 
 
 def test_conductances_are_positive():
-    with pytest.raises(RuntimeError, match="conductance must be positive"):
+    with pytest.raises(ValueError, match=r"conductance=-1.0 must be positive"):
         eg.nn.ResistiveNet(2, 1, [(0, 1)], conductance=-1.0)
+    with pytest.raises(RuntimeError, match="conductance must be positive"):
+        jax.jit(lambda g: eg.nn.ResistiveNet(2, 1, [(0, 1)], conductance=g).log_conductance)(-1.0)

@@ -304,7 +304,7 @@ def test_wrong_use_is_refused():
     with pytest.raises(ValueError, match=r"\(2, 3\), and \(3,\) is needed"):
         model.step(model.initial_state(), jnp.ones((2, 3)))
     model, _ = make(dropout=0.5)
-    with pytest.raises(ValueError, match="one random key"):
+    with pytest.raises(TypeError, match="one random key"):
         model(jnp.ones((2, 4, 3)), key=jax.random.split(jax.random.key(0)))
     model, state = make(norm="batch")
     with pytest.raises(ValueError, match="make_with_state"):

@@ -89,5 +89,5 @@ def test_what_cannot_move_is_refused():
         eg.MovingParameters(KerrLattice(1j * (np.eye(2, k=1) - np.eye(2, k=-1))), 1.0, where=lambda x: x.hopping)
     with pytest.raises(ValueError, match="as they are"):
         eg.MovingParameters(LATTICE, 1.0, where=lambda lattice: [jnp.ones(3)])
-    with pytest.raises(ValueError, match="mass is one number"):
+    with pytest.raises(ValueError, match="one number is needed"):
         eg.MovingParameters(LATTICE, jnp.ones(2))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from ._base import AbstractBoundary, End
 from ._ends import FixedEnds, FreeEnds, LinearBoundary, MixedEnds, Periodic
 from ._states import FinalValue, InitialValue
@@ -42,8 +42,12 @@ def dual_rows(rows: Float[Array, "2n 4n"]) -> Float[Array, "2n 4n"]:
     return (omega(rows.shape[0] // 2, rows.dtype) @ tangent(rows)).T
 
 
-def _rows(boundary: AbstractBoundary, like: PyTree) -> Float[Array, "2n 4n"]:
+def _rows(owner: str, boundary: AbstractBoundary, like: PyTree) -> Float[Array, "2n 4n"]:
     """Return the rows of a condition; where it fits any number of coordinates and none is told, for one."""
+    _checks.instance(
+        owner, "boundary", boundary, AbstractBoundary, "a boundary condition such as InitialValue(q, p), an instance"
+    )
+    like = _checks.state(owner, "like", like)
     if isinstance(boundary, InitialValue | FinalValue):
         # A velocity prescribes the momentum by way of the energy, but which ends vary is the same.
         boundary = type(boundary)(boundary.q, boundary.q)
@@ -74,7 +78,7 @@ def defect(boundary: AbstractBoundary, like: PyTree = None) -> Float[Array, ""]:
         eg.defect(eg.InitialValue(jnp.zeros(3), jnp.ones(3)))  # 1
         ```
     """
-    rows = _rows(boundary, like)
+    rows = _rows("defect", boundary, like)
     basis = tangent(rows)
     return jnp.linalg.norm(basis.T @ omega(rows.shape[0] // 2, rows.dtype) @ basis, 2)
 
@@ -106,11 +110,14 @@ def dual(boundary: AbstractBoundary, ends: tuple[Any, Any] | None = None, like: 
     if isinstance(boundary, FixedEnds | FreeEnds | MixedEnds | Periodic):
         return boundary
     if ends is not None:
+        if not isinstance(ends, tuple | list) or len(ends) != 2:
+            raise TypeError(f"dual: ends={_checks.shown(ends)} are not the two states ((q0, p0), (qN, pN)).")
+        ends = _checks.pair("dual", "ends[0]", ends[0]), _checks.pair("dual", "ends[1]", ends[1])
         if isinstance(boundary, InitialValue):
             return FinalValue(*ends[1])
         if isinstance(boundary, FinalValue):
             return InitialValue(*ends[0])
-        rows = dual_rows(_rows(boundary, ends[0][0] if like is None else like))
+        rows = dual_rows(_rows("dual", boundary, ends[0][0] if like is None else like))
         return LinearBoundary(rows, rows @ _tree.flat(ends))
-    rows = dual_rows(_rows(boundary, like))
+    rows = dual_rows(_rows("dual", boundary, like))
     return LinearBoundary(rows, jnp.zeros(rows.shape[0], rows.dtype))

@@ -9,15 +9,24 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from ..systems import Hamiltonian
-from ._base import AbstractBoundary, End, as_arrays, same_structure
+from ._base import AbstractBoundary, End
 
 
 def _select(n: int, dtype: Any, *columns: int) -> Float[Array, "2n 4n"]:
     """Return the rows that pick two of the four blocks q₀, p₀, q_N, p_N."""
     identity, zero = jnp.eye(n, dtype=dtype), jnp.zeros((n, n), dtype)
     return jnp.concatenate([jnp.concatenate([identity if i == c else zero for i in range(4)], 1) for c in columns])
+
+
+def _array(owner: str, name: str, x: Any) -> Array:
+    """Return a matrix or a vector of real numbers, which may come as nested lists."""
+    try:
+        x = x if isinstance(x, jax.Array) else np.asarray(x)
+    except ValueError:  # rows of different lengths
+        raise ValueError(f"{owner}: {name}={_checks.shown(x)} is not an array: its rows differ in length.") from None
+    return _checks.array(owner, name, x)
 
 
 class FixedEnds(AbstractBoundary):
@@ -42,10 +51,10 @@ class FixedEnds(AbstractBoundary):
     qN: PyTree
 
     def __init__(self, q0: PyTree, qN: PyTree) -> None:
-        self.q0, self.qN = as_arrays("FixedEnds", "q0", q0), as_arrays("FixedEnds", "qN", qN)
+        self.q0, self.qN = _checks.state("FixedEnds", "q0", q0), _checks.state("FixedEnds", "qN", qN)
 
     def __check_init__(self) -> None:
-        same_structure("FixedEnds", "q0", self.q0, "qN", self.qN)
+        _checks.same_shapes("FixedEnds", "q0", self.q0, "qN", self.qN)
 
     def structure(self) -> PyTree:
         return self.q0
@@ -76,13 +85,13 @@ class FreeEnds(AbstractBoundary):
     pN: PyTree
 
     def __init__(self, p0: PyTree = None, pN: PyTree = None) -> None:
-        p0 = jax.tree.map(jnp.zeros_like, pN) if p0 is None else p0
-        pN = jax.tree.map(jnp.zeros_like, p0) if pN is None else pN
-        self.p0, self.pN = as_arrays("FreeEnds", "p0", p0), as_arrays("FreeEnds", "pN", pN)
+        p0, pN = (_checks.state("FreeEnds", name, p) for name, p in (("p0", p0), ("pN", pN)))
+        self.p0 = _tree.zeros_like(pN) if p0 is None else p0
+        self.pN = _tree.zeros_like(p0) if pN is None else pN
 
     def __check_init__(self) -> None:
         if self.p0 is not None:
-            same_structure("FreeEnds", "p0", self.p0, "pN", self.pN)
+            _checks.same_shapes("FreeEnds", "p0", self.p0, "pN", self.pN)
 
     def structure(self) -> PyTree:
         return self.p0
@@ -126,14 +135,14 @@ class MixedEnds(AbstractBoundary):
                 "a kind use FixedEnds(q0, qN) or FreeEnds(p0, pN); for both at one end InitialValue or FinalValue."
             )
         parts = {"q0": q0, "pN": pN, "p0": p0, "qN": qN}
-        parts = {name: None if x is None else as_arrays("MixedEnds", name, x) for name, x in parts.items()}
+        parts = {name: None if x is None else _checks.state("MixedEnds", name, x) for name, x in parts.items()}
         self.q0, self.pN, self.p0, self.qN = parts["q0"], parts["pN"], parts["p0"], parts["qN"]
 
     def __check_init__(self) -> None:
         if self.q0 is not None:
-            same_structure("MixedEnds", "q0", self.q0, "pN", self.pN)
+            _checks.same_shapes("MixedEnds", "q0", self.q0, "pN", self.pN)
         else:
-            same_structure("MixedEnds", "p0", self.p0, "qN", self.qN)
+            _checks.same_shapes("MixedEnds", "p0", self.p0, "qN", self.qN)
 
     def structure(self) -> PyTree:
         return self.q0 if self.q0 is not None else self.qN
@@ -166,7 +175,12 @@ class Periodic(AbstractBoundary):
     twist: Any = eqx.field(static=True)
 
     def __init__(self, twist: Any = 1) -> None:
-        matrix = np.asarray(twist, float)
+        try:
+            matrix = np.asarray(np.asarray(twist), float) if np.asarray(twist).dtype.kind in "iuf" else None
+        except (TypeError, ValueError):  # a traced one, or rows of different lengths
+            matrix = None
+        if matrix is None:
+            raise ValueError(f"Periodic: twist={_checks.shown(twist)} is neither 1 nor -1 nor a constant matrix.")
         if matrix.ndim == 0:
             if abs(matrix) != 1:
                 raise ValueError(
@@ -223,9 +237,9 @@ class Robin(AbstractBoundary):
     bN: Array | None
 
     def __init__(self, K0: Any, KN: Any, b0: Any = None, bN: Any = None) -> None:
-        self.K0, self.KN = as_arrays("Robin", "K0", K0), as_arrays("Robin", "KN", KN)
-        self.b0 = None if b0 is None else as_arrays("Robin", "b0", b0)
-        self.bN = None if bN is None else as_arrays("Robin", "bN", bN)
+        self.K0, self.KN = _array("Robin", "K0", K0), _array("Robin", "KN", KN)
+        self.b0 = None if b0 is None else _array("Robin", "b0", b0)
+        self.bN = None if bN is None else _array("Robin", "bN", bN)
 
     def __check_init__(self) -> None:
         for name, matrix in (("K0", self.K0), ("KN", self.KN)):
@@ -279,7 +293,7 @@ class LinearBoundary(AbstractBoundary):
     b: Float[Array, " 2n"]
 
     def __init__(self, B: Any, b: Any) -> None:
-        self.B, self.b = as_arrays("LinearBoundary", "B", B), as_arrays("LinearBoundary", "b", b)
+        self.B, self.b = _array("LinearBoundary", "B", B), _array("LinearBoundary", "b", b)
 
     def __check_init__(self) -> None:
         rows = self.B.shape[0] if self.B.ndim == 2 else 0
@@ -292,8 +306,6 @@ class LinearBoundary(AbstractBoundary):
             raise ValueError(f"LinearBoundary: b has shape {self.b.shape}, and B has {rows} rows.")
         if isinstance(self.B, Tracer):
             return
-        if not np.all(np.isfinite(np.asarray(self.B))):
-            raise ValueError("LinearBoundary: B holds a NaN or an infinity. Give every condition finite coefficients.")
         rank = int(np.linalg.matrix_rank(np.asarray(self.B)))
         if rank < rows:
             raise ValueError(

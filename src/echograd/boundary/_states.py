@@ -10,9 +10,9 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
-from ._base import AbstractBoundary, End, as_arrays, same_structure
+from ._base import AbstractBoundary, End
 
 # Up to here the Legendre transform solves with a dense Cholesky factor, beyond it by conjugate gradients.
 _DENSE = 1024
@@ -27,7 +27,7 @@ class AbstractStateValue(AbstractBoundary):
 
     def __check_init__(self) -> None:
         name, other = ("p", self.p) if self.v is None else ("v", self.v)
-        same_structure(type(self).__name__, "q", self.q, name, other)
+        _checks.same_shapes(type(self).__name__, "q", self.q, name, other)
 
     def structure(self) -> PyTree:
         return self.q
@@ -45,9 +45,9 @@ def _given(name: str, q: PyTree, p: PyTree, v: PyTree) -> tuple[PyTree, PyTree, 
             f"{name} needs exactly one of `p` (momenta) and `v` (velocities), and got {given}. "
             "For a state at rest pass v=jax.tree.map(jnp.zeros_like, q)."
         )
-    p = None if p is None else as_arrays(name, "p", p)
-    v = None if v is None else as_arrays(name, "v", v)
-    return as_arrays(name, "q", q), p, v
+    p = None if p is None else _checks.state(name, "p", p)
+    v = None if v is None else _checks.state(name, "v", v)
+    return _checks.state(name, "q", q), p, v
 
 
 class InitialValue(AbstractStateValue):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -61,15 +62,17 @@ def main(argv: Sequence[str]) -> int:
     to_be_written(command.json)
     with jax.enable_x64(command.precision == "float64"):
         system, start, dt = ZOO[command.system]()
-        report = run(system, InitialValue(*start(system)), dt, command.steps, growth=command.growth)
+        progress = (lambda text: print(text, file=sys.stderr)) if sys.stderr.isatty() else None
+        start = InitialValue(*start(system))
+        report = run(system, start, dt, command.steps, growth=command.growth, progress=progress)
     out = console()
     setting = ", ".join(f"{name} {value}" for name, value in report.setting.items())
     out.print(f"\n{setting}\n")
     out.print(rich_table(report.cells()))
     out.print(
         "\npasses: runs of the machine over the trajectory, counted; per parameter: passes for each further parameter; "
-        "~N: exponent of growth with the number of steps; touches: the most entries of the state that the reading of "
-        "one parameter takes.\n"
+        "~N: exponent of growth with the number of steps; touches: the most coordinates that the reading of one "
+        "parameter takes together.\n"
     )
     for row in report.rows:
         out.print(f"{row.rule}: {row.why}.")
@@ -80,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def run(system: Any, start: InitialValue, dt: float, steps: int, *, growth: bool) -> AuditReport:
+def run(system: Any, start: InitialValue, dt: float, steps: int, **options: Any) -> AuditReport:
     """Audit a system under contrasting boundary conditions, all met by paths near the one from its start."""
     path = solve(system, start, dt=dt, steps=steps)
     q0, p0, q1, p1 = path.q[0], path.p[0], path.q[-1], path.p[-1]
@@ -108,4 +111,4 @@ def run(system: Any, start: InitialValue, dt: float, steps: int, *, growth: bool
         "q₀ ~ q_N, p₀ ~ 2 p_N, dual": (linear, Glep()),
         "q₀ ~ q_N, p₀ ~ 2 p_N, same": (linear, SameBoundary()),
     }
-    return audit(system, rules, dt=dt, steps=steps, guess=path, growth=growth)
+    return audit(system, rules, dt=dt, steps=steps, guess=path, **options)

@@ -9,6 +9,7 @@ import numpy as np
 from jax.experimental import io_callback
 from jaxtyping import PyTree
 
+from .. import _checks
 from ._machine import AbstractMachine, Order, Record
 
 
@@ -56,11 +57,9 @@ class Hosted(AbstractMachine):
         ```
     """
 
-    function: Callable[[Order], Record] = eqx.field(static=True)
-
-    def __check_init__(self) -> None:
-        if not callable(self.function):
-            raise TypeError(f"Hosted: {self.function!r} is not a function (order) -> Record.")
+    function: Callable[[Order], Record] = eqx.field(
+        static=True, converter=_checks.converter(_checks.function, "Hosted", "function", "(order) -> Record")
+    )
 
     def run(self, order: Order) -> Record:
         dynamic, static = eqx.partition(order, eqx.is_array)

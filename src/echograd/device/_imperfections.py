@@ -1,15 +1,13 @@
 """What is wrong with machines: imperfections of simulated ones, one by one."""
 
-import math
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from ..integrators import State
 
 Strength = float | Float[Array, ""]
@@ -86,6 +84,7 @@ class Mismatch(AbstractImperfection):
 
     def __check_init__(self) -> None:
         _checked("Mismatch", "spread", self.spread)
+        _checks.key("Mismatch", self.key)
 
     def realised(self, parameters: PyTree, occasion: Occasion) -> PyTree:
         return _scattered(parameters, self.spread, self.key)
@@ -117,6 +116,7 @@ class Drift(AbstractImperfection):
 
     def __check_init__(self) -> None:
         _checked("Drift", "spread", self.spread)
+        _checks.key("Drift", self.key)
 
     def realised(self, parameters: PyTree, occasion: Occasion) -> PyTree:
         return _scattered(parameters, self.spread, occasion.key(self.key))
@@ -175,6 +175,7 @@ class ForceNoise(AbstractImperfection):
 
     def __check_init__(self) -> None:
         _checked("ForceNoise", "strength", self.strength)
+        _checks.key("ForceNoise", self.key)
 
     def moved(self, z: State, dt: Float[Array, ""], k: Int[Array, ""], occasion: Occasion) -> State:
         q, p = z
@@ -205,6 +206,7 @@ class ReadoutNoise(AbstractImperfection):
 
     def __check_init__(self) -> None:
         _checked("ReadoutNoise", "scale", self.scale)
+        _checks.key("ReadoutNoise", self.key)
 
     def seen(self, z: State, k: Int[Array, ""], occasion: Occasion) -> State:
         return _noisy(z, self.scale, occasion.key(self.key, k))
@@ -237,7 +239,9 @@ class ImperfectMirror(AbstractImperfection):
     def __check_init__(self) -> None:
         _checked("ImperfectMirror", "gain", self.gain)
         _checked("ImperfectMirror", "noise", self.noise)
-        if self.key is None and not (isinstance(self.noise, int | float) and self.noise == 0):
+        if self.key is not None:
+            _checks.key("ImperfectMirror", self.key)
+        elif not (isinstance(self.noise, int | float) and self.noise == 0):
             raise ValueError("ImperfectMirror: noise needs a random key. Pass key=jax.random.key(0), or noise=0.")
 
     def reversed(self, z: State, occasion: Occasion) -> State:
@@ -285,11 +289,7 @@ def straight_through(value: Array, x: Array) -> Array:
 
 def _checked(owner: str, name: str, x: Any) -> None:
     """Raise unless `x` is one finite number, not negative; of a traced one, that it is one number."""
-    why = f"{owner}: {name} is one number, finite and not negative, and got"
-    if not isinstance(x, int | float | jax.Array) or isinstance(x, bool) or jnp.shape(x) != ():
-        raise ValueError(f"{why} {x!r}.")
-    if not isinstance(x, Tracer) and not 0 <= float(x) < math.inf:
-        raise ValueError(f"{why} {float(x)!r}.")
+    _checks.number(owner, name, x, _checks.not_negative, "it must be finite and not negative")
 
 
 def _noisy(x: PyTree, scale: Any, key: PRNGKeyArray) -> PyTree:

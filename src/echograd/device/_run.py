@@ -5,9 +5,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from .._solve import Cost, Save, Trajectory, initial_value_problem
 from ..boundary import AbstractBoundary
 from ..gradients import Problem, SaveFunction, constant, readings_are_even, reversible
@@ -106,14 +107,16 @@ def run(
             f"device.run(nudge={nudge!r}): a machine is kicked with finite, real strengths. Pass Symmetric(beta), "
             "OneSided(beta) or Richardson(beta, order). What a machine reads is noisy by itself, see ReadoutNoise."
         )
-    if not retrace_tolerance > 0:
-        raise ValueError(f"device.run(retrace_tolerance={retrace_tolerance!r}) must be positive; inf accepts any path.")
+    if _checks.tolerance("device.run", "retrace_tolerance", retrace_tolerance) is None:
+        raise ValueError("device.run: retrace_tolerance=None; give a positive number, or float('inf').")
+    _checks.flag("device.run", "throw", throw)
     problem, z0 = _posed(machine, model, boundary, inputs, dt=dt, steps=steps, t0=t0, save=save, cost=cost)
     world, n = problem.world, problem.steps
     stride = problem.save.stride(n)
     whole = cost is not None or isinstance(problem.save, SaveFunction)
     task = _Task(constant(nudge), _number(experiment), n, 1 if whole else stride, float(retrace_tolerance), throw)
-    nodes, final = _run((world, z0, machine, jnp.asarray(probe, world.h.dtype)), task)
+    probe = _checks.number("device.run", "probe", probe, dtype=world.h.dtype)
+    nodes, final = _run((world, z0, machine, probe), task)
     k = jnp.arange(n + 1, dtype=jnp.int32)
     total = jnp.zeros_like(world.h) if cost is None else jnp.sum(jax.vmap(problem.running_cost)(k, nodes))
     k = k[-1] if stride is None else k[::stride]
@@ -193,9 +196,10 @@ def _posed(machine: Any, model: Any, boundary: Any, inputs: PyTree, **options: A
 
 
 def _number(experiment: Any) -> Int[Array, ""]:
-    if jnp.shape(experiment) != () or not jnp.issubdtype(jnp.result_type(experiment), jnp.integer):
-        raise ValueError(f"device.run(experiment={experiment!r}): the number of an experiment is one integer.")
-    return jnp.asarray(experiment, jnp.int32)
+    if isinstance(experiment, Tracer) and experiment.shape == () and jnp.issubdtype(experiment.dtype, jnp.integer):
+        return experiment.astype(jnp.int32)
+    least, what = -(2**31), "the number of an experiment"
+    return jnp.asarray(_checks.integer("device.run", "experiment", experiment, least, what=what), jnp.int32)
 
 
 def forward_order(world: World, z0: State, steps: int, experiment: Any = 0) -> Order:

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from .._solve import default_integrator
 from ..gradients import surely_even
 from ..integrators import AbstractIntegrator, Direction, Leapfrog, State, World, time_reversed
+from ..systems import AbstractSystem
 from ._imperfections import AbstractImperfection, Occasion, straight_through
 from ._machine import (
     AbstractMachine,
@@ -65,6 +66,13 @@ class Simulated(AbstractMachine):
     ) -> None:
         if isinstance(imperfections, AbstractImperfection):
             imperfections = (imperfections,)
+        _checks.instance("Simulated", "imperfections", imperfections, (tuple, list), "a sequence of imperfections")
+        if plant is not None:
+            _checks.function("Simulated", "plant", plant, "model -> system")
+        if integrator is not None:
+            _checks.instance(
+                "Simulated", "integrator", integrator, AbstractIntegrator, "an integrator; pass Leapfrog()"
+            )
         self.imperfections, self.plant, self.integrator = tuple(imperfections), plant, integrator
 
     def __check_init__(self) -> None:
@@ -85,6 +93,7 @@ class Simulated(AbstractMachine):
         Its derivative with respect to the model is that of the plant, as if imperfections were added to parameters.
         """
         system = model if self.plant is None else self.plant(model)
+        _checks.instance("Simulated", "what plant(model) returns", system, AbstractSystem, "a system")
         meant, static = eqx.partition(system, eqx.is_inexact_array)
         real = meant
         for imperfection in self.imperfections:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from .._solve import Trajectory, initial_value_problem, solve
 from .._table import Table, Tabled
 from ..boundary import InitialValue
@@ -156,10 +156,20 @@ def survey(
             f"device.survey: the machine is a {type(machine).__name__}. Only of a Simulated one is the exact gradient "
             "known, to compare with."
         )
-    if not strengths or not all(x > 0 and math.isfinite(x) for x in strengths):
-        raise ValueError(f"device.survey: strengths={strengths!r} must be positive and finite numbers, at least one.")
-    if repeats < 2:
-        raise ValueError(f"device.survey: repeats={repeats!r}; to tell a bias from noise takes at least two.")
+    strengths = _strengths(strengths)
+    repeats = _checks.integer("device.survey", "repeats", repeats, 2, what="the number of machines")
+    key = jax.random.key(0) if key is None else _checks.key("device.survey", key)
+    _checks.function("device.survey", "loss", loss, "trajectory -> scalar")
+    what = "a finite nudge with real strengths, such as Symmetric(beta)"
+    _checks.instance("device.survey", "nudge", nudge, AbstractFiniteNudge, what)
+    if imperfections is not None:
+        what = "a dictionary of functions (strength, key) -> imperfection, by name"
+        _checks.instance("device.survey", "imperfections", imperfections, Mapping, what)
+        for name, make in imperfections.items():
+            made = make(0.1, key) if callable(make) else make
+            _checks.instance(
+                "device.survey", f"imperfections[{name!r}](0.1, key)", made, AbstractImperfection, "an imperfection"
+            )
     problem = {"boundary": boundary, "inputs": inputs, "dt": dt, "steps": steps, "t0": t0}
     ideal, size, duration = _ideal(loss, model, problem, machine)
     if not bool(jnp.all(jnp.isfinite(ideal))):
@@ -175,7 +185,7 @@ def survey(
     # One compiled program for all: the imperfections are there together, all but one with strength zero.
     kinds = len(imperfections)
     table = [np.zeros(kinds), *(strength * np.eye(kinds)[i] for i in range(kinds) for strength in strengths)]
-    keys = jax.random.split(jax.random.key(0) if key is None else key, repeats)
+    keys = jax.random.split(key, repeats)
     makers = tuple(imperfections.values())
     found = _gradients(loss, model, problem, nudge, machine, makers, jnp.asarray(np.stack(table), ideal.dtype), keys)
     g, exact, retrace = map(np.asarray, found)
@@ -196,6 +206,14 @@ def survey(
         for name in imperfections
     }
     return Survey(rows, _compared(g[0], exact[0])[0], exponents, repr(nudge), repeats)
+
+
+def _strengths(strengths: Any) -> list[float]:
+    """Return the strengths of imperfections as positive numbers, at least one."""
+    if not isinstance(strengths, Sequence | np.ndarray | jax.Array) or isinstance(strengths, str) or not len(strengths):
+        raise ValueError(f"device.survey: strengths={_checks.shown(strengths)}; give a sequence of positive numbers.")
+    why = "strengths are positive and finite"
+    return [float(_checks.number("device.survey", "strengths", x, _checks.positive, why)) for x in strengths]
 
 
 def _sound(found: np.ndarray, exact: np.ndarray, retrace: np.ndarray) -> bool:
@@ -222,6 +240,7 @@ def _ideal(loss: Loss, model: Any, problem: dict[str, Any], machine: Simulated) 
 
     def value(model: Any) -> Any:
         sol = solve(model, **problem, integrator=machine.integrator, gradient=Backprop())
+        _checks.scalar("device.survey", "loss(trajectory)", loss, sol)
         return loss(sol), sol
 
     gradient, sol = eqx.filter_grad(value, has_aux=True)(model)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
+from .. import _checks
 from ..integrators import State
 from ..relaxation import AbstractRelaxation, Equilibrium, Landscape, resting
 from ._base import AbstractGradient
@@ -37,15 +38,11 @@ class Backprop(AbstractGradient, AbstractStaticGradient):
         ```
     """
 
-    checkpoints: int | None = eqx.field(static=True, default=None)
-
-    def __check_init__(self) -> None:
-        c = self.checkpoints
-        if c is not None and (not isinstance(c, int) or isinstance(c, bool) or c < 1):
-            raise ValueError(
-                f"Backprop(checkpoints={c!r}): give the number of stored states, an integer of at least 1, or None "
-                "to store every step."
-            )
+    checkpoints: int | None = eqx.field(
+        static=True,
+        default=None,
+        converter=_checks.optional(_checks.integer, "Backprop", "checkpoints", what="the number of stored states"),
+    )
 
     def check(self, system: Any) -> None:
         pass

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from ..integrators import State, World
 from ..nudge import AbstractNudge, Holomorphic, Infinitesimal
 from ..systems import Dissipative
@@ -106,12 +106,8 @@ def constant(gradient: _Gradient) -> _Gradient:
 def checked_nudge(owner: str, nudge: Any) -> AbstractNudge:
     """Return the nudge, infinitesimal by default, or say what one is."""
     nudge = Infinitesimal() if nudge is None else nudge
-    if not isinstance(nudge, AbstractNudge):
-        raise TypeError(
-            f"{owner}(nudge={nudge!r}): a nudge is an object such as Infinitesimal(), Symmetric(beta) or "
-            f"OneSided(beta). For a number write Symmetric({nudge!r})."
-        )
-    return nudge
+    what = "a nudge, an object such as Infinitesimal() or, with a number for its strength, Symmetric(beta)"
+    return _checks.instance(owner, "nudge", nudge, AbstractNudge, what)
 
 
 def is_holomorphic(gradient: Any) -> bool:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from .._refusal import refuse_if
 from ..integrators import Direction, State, World, is_mirrored, time_reversed
 from ..nudge import AbstractNudge, Infinitesimal
@@ -77,7 +77,7 @@ class Echo(AbstractNudgedGradient):
 
     def __init__(self, nudge: AbstractNudge | None = None, *, retrace_tolerance: float | None = None) -> None:
         self.nudge = checked_nudge("Echo", nudge)
-        self.retrace_tolerance = checked_tolerance("Echo", retrace_tolerance)
+        self.retrace_tolerance = _checks.tolerance("Echo", "retrace_tolerance", retrace_tolerance)
 
     def prepared(self, problem: Problem, z0: State) -> State:
         return check_time_reversal(problem, z0)
@@ -92,15 +92,6 @@ class Echo(AbstractNudgedGradient):
             "Echo: an echo is the dual of an InitialValue only; under another condition the nudged path is no forward "
             "run of the machine. Use gradient=Glep(), which nudges under the dual condition, or Backprop()."
         )
-
-
-def checked_tolerance(owner: str, tolerance: float | None) -> float | None:
-    """Return the tolerance, or say what one is."""
-    if tolerance is not None and not (isinstance(tolerance, int | float) and tolerance > 0):
-        raise ValueError(
-            f"{owner}(retrace_tolerance={tolerance!r}): a positive number is needed; float('inf') accepts any path."
-        )
-    return tolerance
 
 
 def tolerance_for(rule: Any, z: PyTree) -> float:

@@ -3,11 +3,12 @@
 import equinox as eqx
 import jax.numpy as jnp
 
+from .. import _checks
 from ..boundary import dual_rows
 from ..integrators import State, World
 from ..nudge import AbstractNudge
 from ._base import AbstractPathGradient, checked_nudge
-from ._echo import checked_cotangents, checked_tolerance, way_back
+from ._echo import checked_cotangents, way_back
 from ._nudged import nudged_run
 from ._problem import Course, Outcome, Problem
 from ._two_point import Condition, Nodes, TwoPoint, TwoPointNewton, condition_bars, ends, nudged_path
@@ -49,7 +50,7 @@ class Glep(AbstractPathGradient):
 
     def __init__(self, nudge: AbstractNudge | None = None, *, retrace_tolerance: float | None = None) -> None:
         self.nudge = checked_nudge("Glep", nudge)
-        self.retrace_tolerance = checked_tolerance("Glep", retrace_tolerance)
+        self.retrace_tolerance = _checks.tolerance("Glep", "retrace_tolerance", retrace_tolerance)
 
     def prepared(self, problem: Problem, z0: State) -> State:
         return z0

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from .._refusal import refuse_if
 from ..integrators import State, World
 from ..nudge import AbstractNudge
@@ -89,10 +89,8 @@ class Reciprocal(AbstractGradient):
                 f"Reciprocal(nudge={nudge!r}): pass None to overlap two records, or a nudge such as Symmetric(beta) "
                 "for the contrastive form."
             )
-        if tolerance is not None and not tolerance > 0:
-            raise ValueError(f"Reciprocal(tolerance={tolerance!r}) must be positive; float('inf') measures nothing.")
         self.nudge = nudge
-        self.tolerance = tolerance
+        self.tolerance = _checks.tolerance("Reciprocal", "tolerance", tolerance)
 
     def check(self, system: Any) -> None:
         if not isinstance(system, Dissipative):

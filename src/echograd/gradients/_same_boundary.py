@@ -8,7 +8,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from ..boundary import omega
 from ..integrators import State, World
 from ..nudge import AbstractNudge
@@ -56,7 +56,8 @@ class SameBoundary(AbstractPathGradient):
     correct: bool = eqx.field(static=True)
 
     def __init__(self, nudge: AbstractNudge | None = None, *, correct: bool = False) -> None:
-        self.nudge, self.correct = checked_nudge("SameBoundary", nudge), bool(correct)
+        self.nudge = checked_nudge("SameBoundary", nudge)
+        self.correct = _checks.flag("SameBoundary", "correct", correct)
 
     def prepared(self, problem: Problem, z0: State) -> State:
         return z0

@@ -7,6 +7,8 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import PyTree
 
+from .. import _checks
+
 
 class AbstractSave(eqx.Module):
     """Which nodes are kept, and what of them."""
@@ -64,11 +66,9 @@ class EveryNode(AbstractSave):
         ```
     """
 
-    k: int = eqx.field(static=True)
-
-    def __check_init__(self) -> None:
-        if not isinstance(self.k, int) or isinstance(self.k, bool) or self.k < 1:
-            raise ValueError(f"EveryNode(k={self.k!r}): k is the distance of kept nodes, an integer of at least 1.")
+    k: int = eqx.field(
+        static=True, converter=_checks.converter(_checks.integer, "EveryNode", "k", what="the distance of kept nodes")
+    )
 
     def stride(self, steps: int) -> int | None:
         return self.k

@@ -1,7 +1,6 @@
 """Two-point boundary value problems: the free path by Newton's method, and the nudged path beside it."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .. import _bordered, _tree
+from .. import _bordered, _checks, _tree
 from ..boundary import omega
 from ..integrators import State, World
 from ..nudge import AbstractNudge, Infinitesimal
@@ -25,6 +24,11 @@ _ROUNDING = 1e3
 _LARGEST_BEND = 0.5
 
 Nodes = Float[Array, "N+1 2n"]
+
+
+def _tolerance(x: Any) -> float | None:
+    what = "the last step accepted"
+    return _checks.tolerance("TwoPointNewton", "tolerance", x, _checks.not_negative, what)
 
 
 class TwoPointNewton(eqx.Module):
@@ -52,18 +56,13 @@ class TwoPointNewton(eqx.Module):
         ```
     """
 
-    iterations: int = eqx.field(static=True, default=50)
-    continuation: int = eqx.field(static=True, default=1)
-    tolerance: float | None = eqx.field(static=True, default=None)
-
-    def __check_init__(self) -> None:
-        for name in ("iterations", "continuation"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"TwoPointNewton({name}={value!r}): an integer of at least 1 is needed.")
-        t = self.tolerance
-        if t is not None and not (isinstance(t, int | float) and 0 <= t < math.inf):
-            raise ValueError(f"TwoPointNewton(tolerance={t!r}): the last step accepted is a number of at least 0.")
+    iterations: int = eqx.field(
+        static=True, default=50, converter=_checks.converter(_checks.integer, "TwoPointNewton", "iterations")
+    )
+    continuation: int = eqx.field(
+        static=True, default=1, converter=_checks.converter(_checks.integer, "TwoPointNewton", "continuation")
+    )
+    tolerance: float | None = eqx.field(static=True, default=None, converter=_tolerance)
 
 
 class Convergence(eqx.Module):

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import equinox as eqx
 
+from .. import _checks
 from ._base import State, World
 from ._grid import grid_of, rounded
 from ._splitting import AbstractSplitting, Substep, palindrome
@@ -33,7 +34,7 @@ _COMPOSITIONS: dict[int, tuple[float, ...]] = {
 
 def composition(owner: str, order: int) -> tuple[float, ...]:
     """Return the lengths of the steps of order 2 that compose a step of this order."""
-    if order not in _COMPOSITIONS:
+    if _checks.integer(owner, "order", order) not in _COMPOSITIONS:
         raise ValueError(
             f"{owner}(order={order!r}): there are compositions of order 4, 6 and 8. "
             "Use one of these, or the plain scheme of order 2."
@@ -58,7 +59,9 @@ class Leapfrog(AbstractSplitting):
         exact: whether to compute in fixed point, from an `InitialValue`.
         bits: with `exact`, the number of binary digits after the point, $g = 2^{-bits}$ in the units of coordinates and
             momenta. By default every array of the state has the spacing that its own initial size (or motion) calls
-            for, leaving room to grow by a factor of 16 (256 in float64).
+            for, leaving room to grow by a factor of 16 (256 in float64). That spacing belongs to one call of `solve`: a
+            second one, from where the first has ended, chooses its own and rounds the state to it. To go on bit for bit
+            pass the same `bits` to both.
 
     Raises:
         ValueError: if `bits` is not an integer, or given without `exact`.
@@ -75,17 +78,17 @@ class Leapfrog(AbstractSplitting):
         ```
     """
 
-    exact: bool = eqx.field(static=True, default=False)
-    bits: int | None = eqx.field(static=True, default=None)
+    exact: bool = eqx.field(static=True, default=False, converter=_checks.converter(_checks.flag, "Leapfrog", "exact"))
+    bits: int | None = eqx.field(
+        static=True,
+        default=None,
+        converter=_checks.optional(_checks.integer, "Leapfrog", "bits", -1022, 1022, "the number of binary digits"),
+    )
     order: ClassVar[int] = 2
     substeps: ClassVar[tuple[Substep, ...]] = palindrome((0.5, 1.0, 0.5), "drift")
 
     def __check_init__(self) -> None:
-        if self.bits is None:
-            return
-        if isinstance(self.bits, bool) or not isinstance(self.bits, int):
-            raise ValueError(f"Leapfrog(bits={self.bits!r}): give a number of binary digits after the point, or None.")
-        if not self.exact:
+        if self.bits is not None and not self.exact:
             raise ValueError(f"Leapfrog(bits={self.bits!r}): bits belong to a grid. Pass exact=True with it.")
 
     def prepared(self, world: World, z0: State) -> tuple[World, State]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .. import _tree
+from .. import _checks, _tree
 from .._energy import no_reading
 from ..systems import (
     AbstractPart,
@@ -57,7 +57,7 @@ class SplitStep(AbstractIntegrator):
 
     def __init__(self, order: int = 2) -> None:
         self.order = order
-        self.lengths = (1.0,) if order == 2 else composition("SplitStep", order)
+        self.lengths = (1.0,) if _checks.integer("SplitStep", "order", order) == 2 else composition("SplitStep", order)
 
     @property
     def stability_limit(self) -> float:

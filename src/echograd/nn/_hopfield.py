@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .. import _checks
 from .._equilibrium import equilibrium
 from ..gradients import EP, AbstractStaticGradient
 from ..relaxation import AbstractRelaxation, Equilibrium, LayerwiseRelaxation, Relaxation
@@ -65,10 +66,13 @@ class HopfieldNet(eqx.Module):
         *,
         key: PRNGKeyArray,
     ) -> None:
-        if len(sizes) < 2 or any(n < 1 for n in sizes):
-            raise ValueError(f"HopfieldNet(sizes={sizes!r}): give the numbers of inputs and of units of every layer.")
-        if activation not in ("hard-sigmoid", "tanh"):
-            raise ValueError(f'HopfieldNet(activation={activation!r}): units are "hard-sigmoid" or "tanh".')
+        if not isinstance(sizes, Sequence) or isinstance(sizes, str) or len(sizes) < 2:
+            raise ValueError(
+                f"HopfieldNet: sizes={_checks.shown(sizes)}; give the numbers of inputs and of units of every layer."
+            )
+        sizes = [_checks.integer("HopfieldNet", f"sizes[{i}]", n, what="a size") for i, n in enumerate(sizes)]
+        _checks.choice("HopfieldNet", "activation", activation, ("hard-sigmoid", "tanh"))
+        _checks.key("HopfieldNet", key)
         pairs = list(itertools.pairwise(sizes))
         limits = [(6 / (below + above)) ** 0.5 for below, above in pairs]
         self.weights = tuple(
@@ -114,8 +118,11 @@ class HopfieldNet(eqx.Module):
         which takes one layer after another to its minimum.
         """
         inputs = self.weights[0].shape[0]
-        if u.shape[-1:] != (inputs,):
-            raise ValueError(f"HopfieldNet: {inputs} inputs are expected on the last axis, and got shape {u.shape}.")
+        u = _checks.signed("HopfieldNet", "u", u)
+        if jnp.shape(u)[-1:] != (inputs,):
+            raise ValueError(
+                f"HopfieldNet: u={_checks.shown(u)}, and an array with {inputs} inputs on its last axis is needed."
+            )
         if solver is None:
             solver = LayerwiseRelaxation() if self.activation == "hard-sigmoid" else Relaxation()
         start = self.start(u) if start is None else start
@@ -163,13 +170,12 @@ class HopfieldClassifier(eqx.Module):
         sharpness: float = 5.0,
         key: PRNGKeyArray,
     ) -> None:
-        if not sharpness > 0:
-            raise ValueError(
-                f"HopfieldClassifier(sharpness={sharpness!r}): the logit of a unit that is on is positive."
-            )
+        why = "the logit of a unit that is on is positive"
+        self.sharpness = _checks.constant("HopfieldClassifier", "sharpness", sharpness, _checks.positive, why)
         self.net = HopfieldNet(sizes, key=key)
-        self.gradient = EP() if gradient is None else gradient
-        self.sharpness = sharpness
+        gradient = EP() if gradient is None else gradient
+        what = "a gradient of states of rest. Pass EP(nudge), Implicit() or Backprop()"
+        self.gradient = _checks.instance("HopfieldClassifier", "gradient", gradient, AbstractStaticGradient, what)
         self.solver = LayerwiseRelaxation(tolerance=1e-3, max_steps=100)
 
     def __call__(self, u: Float[Array, "*batch inputs"]) -> Float[Array, "*batch classes"]:

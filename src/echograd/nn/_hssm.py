@@ -8,24 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, UInt32
 
-from .. import _tree
+from .. import _checks, _tree
 from ..gradients import AbstractGradient, Echo, constant
 from ._chain import AbstractCell, chained, pooled
 from ._norm import BatchNorm, LayerNorm, Moments, Standardised
 from ._oscillators import AbstractOscillators, Wide
-from ._rows import Rows, Valid, checked, encoded, halves, mixed
+from ._rows import Rows, Valid, checked, checked_mask, encoded, halves, mixed
 from ._scannable import scannable
 from ._sequence import AbstractLayer, block_length, stream, transduce
-from ._units import AbstractHRU, LinearHRU, NonlinearHRU, Projections
+from ._units import AbstractHRU, LinearHRU, NonlinearHRU, Projections, checked_angles, checked_gradient
 
 _UNITS = {"linear": LinearHRU, "nonlinear": NonlinearHRU}
 _NORMS = {"layer": LayerNorm, "batch": BatchNorm}
-
-
-def _choice(name: str, value: Any, table: dict[str, Any]) -> Any:
-    if value not in table:
-        raise ValueError(f"HSSM({name}={value!r}): choose one of {', '.join(map(repr, table))}.")
-    return table[value]
 
 
 class HSSMBlock(eqx.Module):
@@ -149,13 +143,9 @@ def _hashed(word: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
 
 def _seeds(key: PRNGKeyArray, blocks: int) -> UInt32[Array, "blocks 2"]:
     """Return two random words for every block."""
-    key = jnp.asarray(key)
+    key = _checks.key("HSSM", key)  # one for a batch too, whose examples it tells apart
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.key_data(key)
-    if key.ndim != 1 or key.size < 2 or key.dtype != jnp.uint32:
-        raise ValueError(
-            "HSSM: key= is one random key, such as jax.random.key(0), for a batch too, whose examples it tells apart."
-        )
     return _hashed(key.reshape(1, -1)[:, -2:] + np.arange(1, blocks + 1, dtype=np.uint32)[:, None] * _STRIDE)
 
 
@@ -189,24 +179,6 @@ def _affine(linear: eqx.nn.Linear, x: Float[Array, "*batch inputs"]) -> Float[Ar
     """Apply a linear layer to the features, which come last."""
     y = x @ linear.weight.T
     return y if linear.bias is None else y + jnp.expand_dims(linear.bias, tuple(range(y.ndim - 1)))
-
-
-def _checked_mask(mask: Any, x: Float[Array, "*batch steps inputs"]) -> Bool[Array, "*batch steps"]:
-    """Return the mask, or raise where it is none for these sequences."""
-    mask = jnp.asarray(mask)
-    if mask.shape != x.shape[:-1]:
-        raise ValueError(f"HSSM: the mask has shape {mask.shape}, and (*batch, steps) is {x.shape[:-1]}.")
-    if mask.dtype != jnp.bool_:
-        raise TypeError(
-            f"HSSM: the mask is {mask.dtype}, and booleans are needed: mask > 0, or "
-            "jnp.arange(steps)[None] < lengths[:, None]."
-        )
-    return eqx.error_if(
-        mask,
-        jnp.any(mask[..., 1:] & ~mask[..., :-1]),
-        "HSSM: a step that the mask leaves out comes before one that counts. Oscillators run through every step, so "
-        "padding belongs after the sequence, and gaps have to be filled.",
-    )
 
 
 @jax.custom_vjp
@@ -309,15 +281,18 @@ class HSSM(eqx.Module):
             "blocks": blocks,
             "every": every,
         }.items():
-            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                raise ValueError(f"HSSM({name}={size!r}): sizes are integers of at least 1.")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"HSSM(dropout={dropout!r}): a probability of at least 0 and below 1 is needed.")
-        _choice("head", head, {"classification": None, "regression": None})
-        make_unit, make_norm = _choice("unit", unit, _UNITS), _choice("norm", norm, _NORMS)
+            _checks.integer("HSSM", name, size, what="a size")
+        why = "a probability of at least 0 and below 1 is needed"
+        dropout = _checks.constant("HSSM", "dropout", dropout, lambda x: 0 <= x < 1, why)
+        _checks.choice("HSSM", "head", head, ("classification", "regression"))
+        make_unit = _UNITS[_checks.choice("HSSM", "unit", unit, _UNITS)]
+        make_norm = _NORMS[_checks.choice("HSSM", "norm", norm, _NORMS)]
+        _checks.flag("HSSM", "complex", complex)
+        _checks.key("HSSM", key)
+        gradient = checked_gradient("HSSM", gradient)
 
-        chosen: dict[str, Any] = {} if angles is None else {"angles": angles}
-        if kernel:
+        chosen: dict[str, Any] = {} if angles is None else {"angles": checked_angles("HSSM", angles)}
+        if _checks.flag("HSSM", "kernel", kernel):
             if unit != "nonlinear":
                 raise ValueError("HSSM(kernel=True): linear units need no kernel, being products along time.")
             chosen["kernel"] = True
@@ -369,8 +344,9 @@ class HSSM(eqx.Module):
             RuntimeError: if dropout lacks its key; at run time if a mask has a step that does not count before one
                 that does.
         """
-        x = checked("HSSM", x, self.encoder.weight.dtype, self.encoder.weight.shape[1], "batch", "steps")
-        mask = None if mask is None else _checked_mask(mask, x)
+        dtype, inputs = self.encoder.weight.dtype, self.encoder.weight.shape[1]
+        x = checked("HSSM", x, dtype, inputs, "batch", "steps", nan=mask is not None)
+        mask = None if mask is None else checked_mask("HSSM", mask, x)
         self._check_state(state)
         if x.ndim == 2:
             for block in self.blocks:
@@ -456,6 +432,8 @@ class HSSM(eqx.Module):
         return pooled(x, valid) if pool else x, state
 
     def _check_state(self, state: Any) -> None:
+        if state is not None:
+            _checks.instance("HSSM", "state", state, eqx.nn.State, "what equinox.nn.make_with_state returns")
         if state is None and any(isinstance(block.norm, BatchNorm) for block in self.blocks):
             raise ValueError(
                 'HSSM(norm="batch") needs its state: build it with '
@@ -481,6 +459,7 @@ class HSSM(eqx.Module):
         For classification these are the logits of the sequence so far; for regression those of this step.
         """
         u = checked("HSSM", u, self.encoder.weight.dtype, self.encoder.weight.shape[1])
+        _checks.instance("HSSM", "state", state, Stream, "the state of a stream; model.initial_state() makes the first")
         model = eqx.nn.inference_mode(self)
         x, units = model.encoder(u), []
         for block, unit_state in zip(model.blocks, state.units, strict=True):

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ._rows import Rows, Valid, rowlike
+from .. import _checks
+from ._rows import Rows, Valid, checked, checked_mask, rowlike
 
 Features = Float[Array, "*batch steps features"]
 Mask = Bool[Array, "*batch steps"]
@@ -70,12 +71,13 @@ class LayerNorm(eqx.Module):
     shift: Float[Array, " features"]
 
     def __init__(self, features: int) -> None:
+        _checks.integer("LayerNorm", "features", features, what="the number of features")
         self.scale = jnp.ones(features)
         self.shift = jnp.zeros(features)
 
     def __call__(self, x: Features, state: Any = None, *, mask: Mask | None = None) -> tuple[Features, Any]:
         """Return the normalised sequence, and the state unchanged; a mask makes no difference."""
-        del mask
+        x = checked("LayerNorm", x, self.scale.dtype, self.scale.size, "batch", "steps", nan=mask is not None)
         return jnp.moveaxis(self.rows(jnp.moveaxis(x, -1, 0)), 0, -1), state
 
     def moments(self, x: Rows, valid: Valid) -> None:
@@ -141,15 +143,20 @@ class BatchNorm(eqx.nn.StatefulLayer):
     def __init__(
         self, features: int, *, axis_name: str = "batch", momentum: float = 0.9, inference: bool = False
     ) -> None:
+        _checks.integer("BatchNorm", "features", features, what="the number of features")
         self.scale = jnp.ones(features)
         self.shift = jnp.zeros(features)
         self.running = eqx.nn.StateIndex((jnp.zeros(features), jnp.zeros(features), jnp.ones(())))
-        self.axis_name = axis_name
-        self.momentum = momentum
-        self.inference = inference
+        self.axis_name = _checks.instance("BatchNorm", "axis_name", axis_name, str, "the name of an axis, a string")
+        why = "the weight of the old statistics is at least 0 and below 1"
+        self.momentum = _checks.constant("BatchNorm", "momentum", momentum, lambda x: 0 <= x < 1, why)
+        self.inference = _checks.flag("BatchNorm", "inference", inference)
 
     def __call__(self, x: Features, state: eqx.nn.State, *, mask: Mask | None = None) -> tuple[Features, eqx.nn.State]:
         """Return the normalised sequence and the state with updated running statistics."""
+        x = checked("BatchNorm", x, self.scale.dtype, self.scale.size, "batch", "steps", nan=mask is not None)
+        _checks.instance("BatchNorm", "state", state, eqx.nn.State, "what equinox.nn.make_with_state returns")
+        mask = None if mask is None else checked_mask("BatchNorm", mask, x)
         if x.ndim == 2:
             self.check_batch()
         x = jnp.moveaxis(x, -1, 0)

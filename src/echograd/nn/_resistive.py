@@ -1,11 +1,16 @@
 """Nonlinear resistive networks: circuits that compute by settling."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
+
+from .. import _checks
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -72,7 +77,10 @@ class ResistiveNet(eqx.Module):
         thermal_voltage: float = 0.1,
         knee: float = 10.0,
     ) -> None:
-        if not 0 <= inputs < nodes:
+        nodes = _checks.integer("ResistiveNet", "nodes", nodes, what="the number of nodes")
+        inputs = _checks.integer("ResistiveNet", "inputs", inputs, 0, what="the number of held nodes")
+        resistors, diodes = _pairs("resistors", resistors), _pairs("diodes", diodes)
+        if not inputs < nodes:
             raise ValueError(f"ResistiveNet: {inputs} of {nodes} nodes are held; at least one has to be free.")
         for i, j in (*resistors, *diodes):
             if i == j or not (0 <= i < nodes and 0 <= j < nodes):
@@ -83,24 +91,22 @@ class ResistiveNet(eqx.Module):
                 f"ResistiveNet: free nodes {sorted(lonely)} have no resistor, so nothing may fix their voltage. Join "
                 "each to the network by a resistor."
             )
-        if not (thermal_voltage > 0 and knee > 0):
-            raise ValueError(
-                f"ResistiveNet: thermal_voltage={thermal_voltage!r} and knee={knee!r} must both be positive."
-            )
         self.log_conductance = _log("conductance", conductance, len(resistors))
         self.log_saturation = _log("saturation", saturation, len(diodes))
-        self.nodes, self.inputs = int(nodes), int(inputs)
-        self.resistors = tuple((int(i), int(j)) for i, j in resistors)
-        self.diodes = tuple((int(i), int(j)) for i, j in diodes)
-        self.thermal_voltage, self.knee = thermal_voltage, knee
+        self.nodes, self.inputs, self.resistors, self.diodes = nodes, inputs, resistors, diodes
+        self.thermal_voltage, self.knee = (
+            _checks.constant("ResistiveNet", name, x, _checks.positive, "it must be positive")
+            for name, x in (("thermal_voltage", thermal_voltage), ("knee", knee))
+        )
 
     def __call__(self, s: Float[Array, "*batch free"], u: Float[Array, "*batch inputs"]) -> Float[Array, ""]:
         """Return the co-content of the circuit, in units of power, summed over leading axes."""
         held, free = self.inputs, self.nodes - self.inputs
-        if u.shape[-1:] != (held,) or s.shape[-1:] != (free,):
+        shapes = jnp.shape(u), jnp.shape(s)
+        if shapes[0][-1:] != (held,) or shapes[1][-1:] != (free,):
             raise ValueError(
                 f"ResistiveNet: inputs are the voltages of {held} held nodes on the last axis, the state of {free} "
-                f"free ones, and got shapes {u.shape} and {s.shape}. One too many would shift all the others."
+                f"free ones, and got shapes {shapes[0]} and {shapes[1]}. One too many would shift all the others."
             )
         v = jnp.concatenate([u, s], -1)
         total = 0.5 * jnp.sum(_across(v, self.resistors) ** 2 @ jnp.exp(self.log_conductance))
@@ -115,9 +121,17 @@ class ResistiveNet(eqx.Module):
         return scale * (jnp.expm1(x) - x + jnp.expm1(x) * beyond + 0.5 * jnp.exp(x) * beyond**2)
 
 
+def _pairs(name: str, pairs: Any) -> Pairs:
+    """Return pairs of node numbers."""
+    try:
+        return tuple((operator.index(i), operator.index(j)) for i, j in pairs)
+    except (TypeError, ValueError):
+        raise TypeError(f"ResistiveNet: {name}={_checks.shown(pairs)} is not a sequence of pairs of nodes.") from None
+
+
 def _log(name: str, x: Any, count: int) -> Array:
     """Return the logarithm of one positive number for each element."""
-    x = jnp.asarray(x, float)
+    x = _checks.signed("ResistiveNet", name, x if isinstance(x, jax.Array) else np.asarray(x), "positive").astype(float)
     if x.shape not in ((), (count,)):
         raise ValueError(f"ResistiveNet: {name} is one number or one for each of {count}, and got shape {x.shape}.")
     x = eqx.error_if(x, jnp.any(~(x > 0)), f"ResistiveNet: {name} must be positive.")

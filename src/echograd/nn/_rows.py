@@ -6,16 +6,16 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from .. import _tree
+from .. import _checks, _tree
 
 Rows = Float[Array, "features *batch steps"]
 # Which rows count: 1 or 0.
 Valid = Float[Array, "*batch steps"]
 
 
-def checked(name: str, x: Any, dtype: Any, features: int, *axes: str) -> Array:
+def checked(name: str, x: Any, dtype: Any, features: int, *axes: str, nan: bool = False) -> Array:
     """Return what a user hands in as an array, features last, or raise.
 
     Args:
@@ -24,8 +24,11 @@ def checked(name: str, x: Any, dtype: Any, features: int, *axes: str) -> Array:
         dtype: that of the parameters of the layer.
         features: how many there must be.
         axes: what the axes in front of them are called; "batch" need not be there.
+        nan: whether some rows may hold anything: those that a mask leaves out.
     """
-    x = jnp.asarray(x)
+    x = _checks.numbers(name, "the input", x)
+    if not isinstance(x, jax.Array):
+        raise TypeError(f"{name}: the input is {_checks.shown(x)}, and not one array of numbers.")
     shapes = [axes[1:], axes] if axes[:1] == ("batch",) else [axes]
     if x.shape[-1:] != (features,) or x.ndim - 1 not in map(len, shapes):
         wanted = " or ".join(f"({', '.join((*shape, str(features)))}{'' if shape else ','})" for shape in shapes)
@@ -36,7 +39,25 @@ def checked(name: str, x: Any, dtype: Any, features: int, *axes: str) -> Array:
         raise TypeError(f"{name}: the input is {x.dtype}, and the parameters are {dtype}. Convert one of them.")
     _tree.check_digits(name, "the input", x)
     _tree.check_usable(name, "the input", x)
-    return x
+    return x if nan else _checks.finite(name, "the input", x)
+
+
+def checked_mask(name: str, mask: Any, x: Float[Array, "*batch steps inputs"]) -> Bool[Array, "*batch steps"]:
+    """Return the mask, or raise where it is none for these sequences."""
+    mask = _checks.numbers(name, "mask", mask)
+    if jnp.shape(mask) != x.shape[:-1]:
+        raise ValueError(f"{name}: the mask has shape {jnp.shape(mask)}, and (*batch, steps) is {x.shape[:-1]}.")
+    if mask.dtype != jnp.bool_:
+        raise TypeError(
+            f"{name}: the mask is {mask.dtype}, and booleans are needed: mask > 0, or "
+            "jnp.arange(steps)[None] < lengths[:, None]."
+        )
+    return eqx.error_if(
+        mask,
+        jnp.any(mask[..., 1:] & ~mask[..., :-1]),
+        f"{name}: a step that the mask leaves out comes before one that counts. Oscillators run through every step, so "
+        "padding belongs after the sequence, and gaps have to be filled.",
+    )
 
 
 def reshaped(x: Array, *shape: int) -> Array:

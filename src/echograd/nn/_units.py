@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .. import _checks
 from ..gradients import AbstractGradient, Echo
 from ..integrators import State
 from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide
@@ -123,20 +124,36 @@ class AbstractHRU(eqx.Module):
             ```
         """
         u = checked(type(self).__name__, u, self.read_in.dtype, self.read_in.shape[-1])
+        start = self.initial_state()
+        _checks.same_shapes(type(self).__name__, "the state of initial_state()", start, "the given one", state)
         return stream(self.system, self.projections, state, u)
 
 
-def _check_sizes(name: str, **sizes: Any) -> None:
-    for key, value in sizes.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name}({key}={value!r}): sizes are integers of at least 1.")
+def checked_angles(owner: str, angles: Any) -> tuple[float, float]:
+    """Return the bounds of rotation angles per step."""
+    return _checks.interval(
+        owner, "angles", angles, "rotation angles per step lie between 0 and pi", lambda x: 0 < x < math.pi
+    )
+
+
+def _check(owner: str, complex: Any, gradient: Any, key: Any, **sizes: Any) -> None:
+    for name, size in sizes.items():
+        _checks.integer(owner, name, size, what="a size")
+    _checks.flag(owner, "complex", complex)
+    checked_gradient(owner, gradient)
+    _checks.key(owner, key)
+
+
+def checked_gradient(owner: str, gradient: Any) -> AbstractGradient:
+    """Return the gradient of a unit, an echo by default."""
+    gradient = Echo() if gradient is None else gradient
+    what = "a gradient object. Pass Echo() or Backprop(), with its parentheses"
+    return _checks.instance(owner, "gradient", gradient, AbstractGradient, what)
 
 
 def _initial_angles(units: int, angles: tuple[float, float], key: PRNGKeyArray) -> Float[Array, " units"]:
     """Return logits of rotation angles, log-uniform between the two bounds."""
     low, high = angles
-    if not 0 < low <= high < math.pi:
-        raise ValueError(f"angles={angles!r}: rotation angles per step lie between 0 and pi, the smaller one first.")
     w = jnp.exp(jax.random.uniform(key, (units,), minval=math.log(low), maxval=math.log(high)))
     return jnp.log(w / (math.pi - w))
 
@@ -205,7 +222,8 @@ class LinearHRU(AbstractHRU):
         gradient: AbstractGradient | None = None,
         key: PRNGKeyArray,
     ) -> None:
-        _check_sizes("LinearHRU", inputs=inputs, outputs=outputs, units=units)
+        _check("LinearHRU", complex, gradient, key, inputs=inputs, outputs=outputs, units=units)
+        angles = checked_angles("LinearHRU", angles)
         angle_key, key = jax.random.split(key)
         self.angle = _initial_angles(units, angles, angle_key)
         # A stiffness of 1 to begin with: the response to a drive is then of order w per step.
@@ -286,7 +304,8 @@ class NonlinearHRU(AbstractHRU):
         kernel: bool = False,
         key: PRNGKeyArray,
     ) -> None:
-        _check_sizes("NonlinearHRU", inputs=inputs, outputs=outputs, units=units)
+        _check("NonlinearHRU", complex, gradient, key, inputs=inputs, outputs=outputs, units=units)
+        angles = checked_angles("NonlinearHRU", angles)
         angle_key, balance_key, key = jax.random.split(key, 3)
         self.angle = _initial_angles(units, angles, angle_key)
         self.log_step = jnp.log(half_chord(self.angle))
@@ -294,7 +313,7 @@ class NonlinearHRU(AbstractHRU):
         self.bias = jnp.zeros((1 + complex, units))
         self.read_in, self.read_out, self.feedthrough = _projections(inputs, outputs, units, 1 + complex, key)
         self.gradient = Echo() if gradient is None else gradient
-        self.kernel = kernel
+        self.kernel = _checks.flag("NonlinearHRU", "kernel", kernel)
 
     @property
     def time_step(self) -> Float[Array, " units"]:

@@ -9,31 +9,27 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from .._refusal import refuse_if
 from ._base import AbstractNudge, Pushed
 
 Strength = float | Float[Array, ""] | Literal["auto"]
 
 
-def check_strength(name: str, beta: Any, what: str = "beta") -> Any:
+def check_strength(name: str, beta: Any, what: str = "beta", *, negative: bool = False) -> Any:
     """Return the strength of a nudge as it is kept: a Python float, an array, or "auto"."""
     if isinstance(beta, str):
         if beta != "auto":
             raise ValueError(f'{name}: {what} is a number or "auto", and got {beta!r}.')
         return beta
-    why = (
-        f"{name}: {what} must be finite and not zero: the estimate divides by it. Infinitesimal() is the limit of zero."
-    )
-    if isinstance(beta, int | float):
-        # A Python number stays one, so that a model that holds this nudge does not train its strength.
-        if beta == 0 or not math.isfinite(beta):
-            raise ValueError(f"{why} Got {beta!r}.")
-        return float(beta)
-    beta = jnp.asarray(beta)
-    if beta.shape != ():
-        raise ValueError(f"{name}: {what} is one number, and got an array of shape {beta.shape}.")
-    return eqx.error_if(beta, (beta == 0) | ~jnp.isfinite(beta), why)
+    # A Python number stays one, so that a model that holds this nudge does not train its strength.
+    limit, holds = ("not zero", _not_zero) if negative else ("positive", _checks.positive)
+    why = f'it must be "auto", or finite and {limit}: the estimate divides by it. Infinitesimal() is the limit of zero'
+    return _checks.number(name, what, beta, holds, why, at_run_time=True)
+
+
+def _not_zero(x: Any) -> Any:
+    return (x != 0) & (abs(x) < math.inf)
 
 
 def balanced_strength(z: PyTree, load: Float[Array, ""], noise: Any, power: int) -> Float[Array, ""]:
@@ -264,7 +260,7 @@ class OneSided(AbstractFiniteNudge):
     power: ClassVar[int] = 1
 
     def __init__(self, beta: Strength = "auto") -> None:
-        self.beta = check_strength("OneSided", beta)
+        self.beta = check_strength("OneSided", beta, negative=True)
 
     def error(self) -> "AbstractFiniteNudge":
         # One-sided less symmetric: half the second difference.
@@ -300,13 +296,10 @@ class Richardson(AbstractFiniteNudge):
     power: int = eqx.field(static=True)
 
     def __init__(self, beta: Strength = "auto", order: int = 4) -> None:
-        if isinstance(order, bool) or not isinstance(order, int) or order < 4 or order % 2:
-            raise ValueError(
-                f"Richardson(order={order!r}): the order is an even number of at least 4, because what is extrapolated "
-                "are symmetric pairs. For order 2 use Symmetric(beta)."
-            )
         self.beta = check_strength("Richardson", beta)
-        self.power = order
+        self.power = _checks.integer("Richardson", "order", order, 4, what="the order")
+        if self.power % 2:
+            raise ValueError(f"Richardson: order={order} is odd. Symmetric pairs are extrapolated: take an even order.")
 
     @property
     def nodes(self) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from .._refusal import refuse_if
 from ._finite import AbstractFiniteNudge, Stencil, Strength, check_strength
 
@@ -69,13 +69,13 @@ class Holomorphic(AbstractFiniteNudge):
     power: int = eqx.field(static=True)
 
     def __init__(self, radius: Strength = "auto", points: int = 8) -> None:
-        if isinstance(points, bool) or not isinstance(points, int) or points < 2 or points % 2:
-            raise ValueError(
-                f"Holomorphic(points={points!r}): the number of points is even and at least 2, because they come in "
-                "conjugate pairs of which one is run."
-            )
         self.beta = check_strength("Holomorphic", radius, "radius")
-        self.power = points
+        self.power = _checks.integer("Holomorphic", "points", points, 2, what="the number of points")
+        if self.power % 2:
+            raise ValueError(
+                f"Holomorphic: points={points} is odd. Points come in conjugate pairs, of which one is run: take an "
+                "even number."
+            )
 
     @property
     def nodes(self) -> tuple[complex, ...]:

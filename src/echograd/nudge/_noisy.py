@@ -1,6 +1,5 @@
 """Readings through a noisy instrument."""
 
-import math
 from typing import Any
 
 import equinox as eqx
@@ -8,25 +7,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from ._base import AbstractNudge, Pushed
 from ._finite import AbstractFiniteNudge, balanced_strength
 
 
 def _deviation(scale: Any) -> Any:
     """Return the standard deviation as it is kept: a Python float or an array."""
-    why = "Noisy: scale is the standard deviation of the noise, one number, zero or positive and finite."
-    if isinstance(scale, int | float):
-        if not 0 <= scale < math.inf:
-            raise ValueError(f"{why} Got {scale!r}.")
-        return float(scale)
-    try:
-        scale = jnp.asarray(scale)
-    except (TypeError, ValueError):
-        raise ValueError(f"{why} Got {scale!r}.") from None
-    if scale.shape != ():
-        raise ValueError(f"{why} Got an array of shape {scale.shape}.")
-    return eqx.error_if(scale, ~((scale >= 0) & jnp.isfinite(scale)), why)
+    why = "the standard deviation of the noise is zero or positive, and finite"
+    return _checks.number("Noisy", "scale", scale, _checks.not_negative, why, at_run_time=True)
 
 
 class Noisy(AbstractNudge):
@@ -56,7 +45,9 @@ class Noisy(AbstractNudge):
     nudge: AbstractFiniteNudge
     scale: Any = eqx.field(converter=_deviation)
     key: PRNGKeyArray
-    quiet: bool = eqx.field(static=True, default=False, kw_only=True)
+    quiet: bool = eqx.field(
+        static=True, default=False, kw_only=True, converter=_checks.converter(_checks.flag, "Noisy", "quiet")
+    )
 
     def __check_init__(self) -> None:
         if not isinstance(self.nudge, AbstractFiniteNudge):
@@ -64,6 +55,7 @@ class Noisy(AbstractNudge):
                 f"Noisy(nudge={self.nudge!r}): only a finite nudge can be read with noise, such as Symmetric(beta); "
                 "the variance of an infinitesimal difference of noisy readings is infinite."
             )
+        _checks.key("Noisy", self.key)
 
     def strength(self, z: PyTree, load: Float[Array, ""], steps: int) -> Float[Array, ""]:
         if not isinstance(self.nudge.beta, str):

@@ -40,7 +40,11 @@ def audit(axes: Axes, rows: Sequence[Any]) -> Axes:
             axes.plot(errors[mask], height[mask], "o", fillstyle=fill, label=label)
     for y, row in zip(height, rows, strict=True):
         axes.annotate(
-            f"{row.passes:.0f} passes" if row.passes >= 2 else "1 pass and a reverse sweep",
+            "refused"
+            if row.refused
+            else f"{row.passes:.0f} passes"
+            if row.passes >= 2
+            else "1 pass and a reverse sweep",
             (1.02, y),
             xycoords=("axes fraction", "data"),
             va="center",

@@ -1,6 +1,5 @@
 """Relaxations that follow the force."""
 
-import math
 from typing import Any, Literal
 
 import equinox as eqx
@@ -10,17 +9,20 @@ import jax.numpy as jnp
 import jax.scipy.sparse.linalg
 from jaxtyping import Array, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from ._base import AbstractRelaxation
 from ._landscape import Landscape, only, symmetric
 
 
 def check_limits(name: str, tolerance: Any, max_steps: Any) -> None:
     """Raise if these are not the limits of a relaxation."""
-    if tolerance is not None and not (isinstance(tolerance, int | float) and 0 <= tolerance < math.inf):
-        raise ValueError(f"{name}(tolerance={tolerance!r}): the largest force accepted is a number of at least 0.")
-    if not isinstance(max_steps, int) or isinstance(max_steps, bool) or max_steps < 1:
-        raise ValueError(f"{name}(max_steps={max_steps!r}): give a number of steps, an integer of at least 1.")
+    _checks.tolerance(name, "tolerance", tolerance, _checks.not_negative, "the largest force accepted")
+    _checks.integer(name, "max_steps", max_steps, what="the number of steps")
+
+
+def _step(name: str, step: Any, other: str = "") -> float:
+    """Return the length of a step, a constant."""
+    return _checks.constant(name, "step", step, _checks.positive, f"the step is a positive number{other}")
 
 
 def conjugate_gradients(landscape: Landscape, s: PyTree, load: PyTree) -> PyTree:
@@ -93,10 +95,9 @@ class Relaxation(AbstractRelaxation):
     def __init__(
         self, step: float | Literal["auto"] = "auto", *, tolerance: float | None = None, max_steps: int = 10_000
     ) -> None:
-        if step != "auto" and not (isinstance(step, int | float) and 0 < step < math.inf):
-            raise ValueError(f'Relaxation(step={step!r}): the step is a positive number, or "auto".')
         check_limits("Relaxation", tolerance, max_steps)
-        self.step, self.tolerance, self.max_steps = step, tolerance, max_steps
+        self.step = step if isinstance(step, str) and step == "auto" else _step("Relaxation", step, ' or "auto"')
+        self.tolerance, self.max_steps = tolerance, max_steps
 
     def start(self, landscape: Landscape, s: PyTree, force: PyTree) -> PyTree:
         if self.step != "auto":
@@ -160,10 +161,9 @@ class LayerwiseRelaxation(AbstractRelaxation):
     max_steps: int = eqx.field(static=True)
 
     def __init__(self, step: float = 1.0, *, tolerance: float | None = None, max_steps: int = 1_000) -> None:
-        if not (isinstance(step, int | float) and 0 < step < math.inf):
-            raise ValueError(f"LayerwiseRelaxation(step={step!r}): the step is a positive number.")
         check_limits("LayerwiseRelaxation", tolerance, max_steps)
-        self.step, self.tolerance, self.max_steps = step, tolerance, max_steps
+        self.step = _step("LayerwiseRelaxation", step)
+        self.tolerance, self.max_steps = tolerance, max_steps
 
     def start(self, landscape: Landscape, s: PyTree, force: PyTree) -> PyTree:
         return None

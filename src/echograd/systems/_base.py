@@ -1,10 +1,13 @@
 """What a mechanical system is: a scalar energy, or a Lagrangian, of time, state and inputs."""
 
 import abc
+import dataclasses
 from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
+
+from .. import _checks
 
 Scalar = Float[Array, ""]
 
@@ -16,6 +19,12 @@ class AbstractSystem(eqx.Module):
     momenta to $-\Pi v$ and $-\Pi p$, with an orthogonal involution $\Pi$, the *mirror*: by default the identity. A
     charge in a magnetic field, say, runs back along the mirror image of its path only.
     """
+
+    def __check_init__(self) -> None:
+        # Parameters of ready-made systems say what numbers they may be.
+        for field in dataclasses.fields(self):
+            if "sign" in field.metadata:
+                _checks.signed(type(self).__name__, field.name, getattr(self, field.name), field.metadata["sign"])
 
     def mirror(self, q: PyTree) -> PyTree:
         r"""Return $\Pi q$: linear, orthogonal and its own inverse. It acts on momenta just so."""

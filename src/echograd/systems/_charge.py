@@ -34,7 +34,7 @@ class ChargedParticle(Hamiltonian):
         ```
     """
 
-    mass: Scalar = parameter(1.0)
+    mass: Scalar = parameter(1.0, sign="positive")
     charge: Scalar = parameter(1.0)
     field: Scalar = parameter(1.0)
     trap: Scalar = parameter(0.1)

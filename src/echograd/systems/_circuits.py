@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .. import _checks
 from ._base import Scalar, SeparableHamiltonian
 from ._parameter import check_shapes, parameter, work
 
@@ -33,8 +34,8 @@ class LCLadder(SeparableHamiltonian):
         ```
     """
 
-    capacitance: Float[Array, "..."] = parameter(1.0)
-    inductance: Float[Array, "..."] = parameter(1.0)
+    capacitance: Float[Array, "..."] = parameter(1.0, sign="positive")
+    inductance: Float[Array, "..."] = parameter(1.0, sign="positive")
 
     def kinetic(self, t: Scalar, p: Float[Array, " n"]) -> Scalar:
         check_shapes(self, p.shape, "capacitance")
@@ -46,5 +47,6 @@ class LCLadder(SeparableHamiltonian):
 
     def start(self, n: int = 16) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """Return a ladder of `n` nodes, the first few of them charged."""
+        _checks.integer("LCLadder.start", "n", n, 2, what="the number of nodes")
         charge = jnp.exp(-((jnp.arange(n, dtype=self.capacitance.dtype) / 3) ** 2))
         return jnp.zeros_like(charge), charge

@@ -7,7 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from .. import _checks
 from ._base import AbstractSystem, Scalar
+from ._parameter import converted
 
 Matrix = Float[Array, "n n"] | Float[Array, " n"] | Float[Array, ""]
 
@@ -101,11 +103,14 @@ class LinearDamped(Dissipative):
         drive: Float[Array, "n inputs"] | None = None,
         twist: Float[Array, "n n"] | None = None,
     ) -> None:
-        self.mass = None if mass is None else _real(mass)
-        self.damping = _real(damping)
-        self.stiffness = stiffness if callable(stiffness) else _real(stiffness)
-        self.drive = None if drive is None else _real(drive)
-        self.twist = None if twist is None else _real(twist)
+        def real(name: str, x: Any) -> Array:
+            return _checks.signed("LinearDamped", name, converted(x))
+
+        self.mass = None if mass is None else real("mass", mass)
+        self.damping = real("damping", damping)
+        self.stiffness = stiffness if callable(stiffness) else real("stiffness", stiffness)
+        self.drive = None if drive is None else real("drive", drive)
+        self.twist = None if twist is None else real("twist", twist)
 
     def __check_init__(self) -> None:
         given = {"mass": self.mass, "damping": self.damping, "stiffness": self.stiffness, "twist": self.twist}
@@ -145,11 +150,6 @@ class LinearDamped(Dissipative):
 
     def twisted(self, q: Float[Array, " n"]) -> Float[Array, " n"]:
         return q if self.twist is None else _applied(self.twist, q)
-
-
-def _real(x: Any) -> Any:
-    x = jnp.asarray(x)
-    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 
 
 def _applied(matrix: Any, x: Float[Array, " n"]) -> Float[Array, " n"]:

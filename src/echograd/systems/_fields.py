@@ -6,8 +6,13 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .. import _checks
 from ._base import Scalar, SeparableHamiltonian
-from ._parameter import as_parameter, check_shapes, parameter, work
+from ._parameter import check_shapes, converted, parameter, work
+
+
+def _length(owner: str) -> Any:
+    return _checks.converter(_checks.constant, owner, "spacing", _checks.positive, "a length must be positive")
 
 
 class SineGordon(SeparableHamiltonian):
@@ -36,7 +41,7 @@ class SineGordon(SeparableHamiltonian):
 
     speed: Float[Array, "..."] = parameter(1.0)
     frequency: Float[Array, "..."] = parameter(1.0)
-    spacing: float = eqx.field(static=True, default=0.25)
+    spacing: float = eqx.field(static=True, default=0.25, converter=_length("SineGordon"))
 
     def kinetic(self, t: Scalar, p: Float[Array, " n"]) -> Scalar:
         return jnp.sum(p**2) / (2 * self.spacing)
@@ -53,6 +58,13 @@ class SineGordon(SeparableHamiltonian):
 
         It is the exact one of the continuum, $4 \arctan e^{\gamma (x - x_0 - vt)}$, for $c$ and $\omega$ of the middle.
         """
+        _checks.integer("SineGordon.start", "n", n, 2, what="the number of sites")
+        check_shapes(self, (n - 1,), "speed")
+        check_shapes(self, (n,), "frequency")
+        why = "a kink is slower than waves: between -1 and 1"
+        velocity = _checks.number(
+            "SineGordon.start", "velocity", velocity, lambda v: abs(v) < 1, why, dtype=self.speed.dtype
+        )
         c = self.speed if self.speed.ndim == 0 else self.speed[n // 2]
         frequency = self.frequency if self.frequency.ndim == 0 else self.frequency[n // 2]
         x = self.spacing * (jnp.arange(n, dtype=self.speed.dtype) - n / 4)
@@ -86,12 +98,13 @@ class WaveField(SeparableHamiltonian):
     """
 
     speed: Float[Array, "rows columns"] = eqx.field(
-        default_factory=lambda: jnp.ones((256, 256)), converter=as_parameter
+        default_factory=lambda: jnp.ones((256, 256)), converter=converted, metadata={"sign": "any"}
     )
-    spacing: float = eqx.field(static=True, default=1.0)
+    spacing: float = eqx.field(static=True, default=1.0, converter=_length("WaveField"))
 
     def __check_init__(self) -> None:
-        if self.speed.ndim != 2:
+        super().__check_init__()
+        if self.speed.ndim != 2 or not self.speed.size:
             raise ValueError(
                 f"WaveField: speed has shape {self.speed.shape}; give one number per cell, shape (rows, columns)."
             )
@@ -108,6 +121,6 @@ class WaveField(SeparableHamiltonian):
     def start(self) -> tuple[Float[Array, "rows columns"], Float[Array, "rows columns"]]:
         """Return a bump in the middle, at rest: it spreads as a ring."""
         rows, columns = self.speed.shape
-        x, y = (jnp.arange(n, dtype=self.speed.dtype) / (n - 1) - 0.5 for n in (rows, columns))
+        x, y = (jnp.arange(n, dtype=self.speed.dtype) / max(n - 1, 1) - 0.5 for n in (rows, columns))
         q = jnp.exp(-50 * (x[:, None] ** 2 + y[None] ** 2))
         return q, jnp.zeros_like(q)

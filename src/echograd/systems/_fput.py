@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .. import _checks
 from ._base import Scalar, SeparableHamiltonian
 from ._parameter import check_shapes, parameter, work
 
@@ -36,7 +37,7 @@ class FPUTChain(SeparableHamiltonian):
         ```
     """
 
-    mass: Float[Array, "..."] = parameter(1.0)
+    mass: Float[Array, "..."] = parameter(1.0, sign="positive")
     stiffness: Float[Array, "..."] = parameter(1.0)
     alpha: Float[Array, "..."] = parameter(0.25)
     beta: Float[Array, "..."] = parameter(0.0)
@@ -54,5 +55,7 @@ class FPUTChain(SeparableHamiltonian):
 
     def start(self, n: int = 32, amplitude: float = 1.0) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """Return `n` masses at rest in the shape of the slowest mode: where the recurrence was seen."""
+        _checks.integer("FPUTChain.start", "n", n, what="the number of masses")
+        amplitude = _checks.number("FPUTChain.start", "amplitude", amplitude, dtype=self.mass.dtype)
         q = amplitude * jnp.sin(jnp.pi * jnp.arange(1, n + 1, dtype=self.mass.dtype) / (n + 1))
         return q, jnp.zeros_like(q)

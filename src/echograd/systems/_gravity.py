@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .. import _checks
 from ._base import Scalar, SeparableHamiltonian
 from ._parameter import check_shapes, parameter, undriven
 
@@ -30,7 +31,7 @@ class Kepler(SeparableHamiltonian):
         ```
     """
 
-    mass: Scalar = parameter(1.0)
+    mass: Scalar = parameter(1.0, sign="positive")
     attraction: Scalar = parameter(1.0)
 
     def kinetic(self, t: Scalar, p: Float[Array, " dimension"]) -> Scalar:
@@ -42,7 +43,12 @@ class Kepler(SeparableHamiltonian):
 
     def start(self, eccentricity: float = 0.3) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
         """Return the state nearest to the centre on an ellipse in the plane with semi-major axis 1."""
-        e = jnp.asarray(eccentricity, self.mass.dtype)
+        check_shapes(self, (), "mass", "attraction")
+        _checks.signed("Kepler.start", "attraction", self.attraction, "positive")
+        why = "an ellipse has an eccentricity of at least 0 and below 1"
+        e = _checks.number(
+            "Kepler.start", "eccentricity", eccentricity, lambda e: (e >= 0) & (e < 1), why, dtype=self.mass.dtype
+        )
         momentum = jnp.sqrt(self.attraction * self.mass * (1 + e) / (1 - e))
         zero = jnp.zeros_like(e)
         return jnp.stack([1 - e, zero]), jnp.stack([zero, momentum])
@@ -70,9 +76,9 @@ class NBody(SeparableHamiltonian):
         ```
     """
 
-    mass: Float[Array, " n"] = parameter((1 / 64,) * 64)
+    mass: Float[Array, " n"] = parameter((1 / 64,) * 64, sign="positive")
     gravitation: Scalar = parameter(1.0)
-    softening: Scalar = parameter(0.1)
+    softening: Scalar = parameter(0.1, sign="not negative")
 
     def kinetic(self, t: Scalar, p: Float[Array, "n dimension"]) -> Scalar:
         check_shapes(self, p.shape[:1], "mass", number=False)
@@ -90,6 +96,11 @@ class NBody(SeparableHamiltonian):
 
     def start(self, seed: int = 0, dimension: int = 3) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
         """Return a random draw of Plummer's sphere of scale length 1, with the local dispersion of velocities."""
+        check_shapes(self, (self.mass.size,), "mass", number=False)
+        check_shapes(self, (), "gravitation")
+        _checks.signed("NBody.start", "gravitation", self.gravitation, "not negative")
+        _checks.integer("NBody.start", "dimension", dimension, what="the number of dimensions")
+        _checks.integer("NBody.start", "seed", seed, 0, what="the seed")
         n, dtype = self.mass.shape[0], self.mass.dtype
         radius, direction, velocity = jax.random.split(jax.random.key(seed), 3)
         enclosed = jax.random.uniform(radius, (n, 1), dtype, 0.05, 0.9)

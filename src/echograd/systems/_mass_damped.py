@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from ._base import Scalar, SeparableHamiltonian
 
 
@@ -57,10 +57,7 @@ class MassDamped(SeparableHamiltonian):
     rate: Any
 
     def __init__(self, system: SeparableHamiltonian, rate: float | Float[Array, ""]) -> None:
-        self.system, self.rate = system, _rate(rate)
-
-    def __check_init__(self) -> None:
-        _check("MassDamped", self.system, self.rate)
+        self.system, self.rate = system, _rate("MassDamped", system, rate)
 
     def mechanical(self, t: Scalar, p: PyTree) -> PyTree:
         r"""Return $\pi = e^{-\gamma t} p$, the momentum of the undamped system, from the canonical one."""
@@ -117,10 +114,7 @@ class Envelope(SeparableHamiltonian):
     rate: Any
 
     def __init__(self, system: SeparableHamiltonian, rate: float | Float[Array, ""]) -> None:
-        self.system, self.rate = system, _rate(rate)
-
-    def __check_init__(self) -> None:
-        _check("Envelope", self.system, self.rate)
+        self.system, self.rate = system, _rate("Envelope", system, rate)
 
     def enveloped(self, t: Scalar, q: PyTree, p: PyTree) -> tuple[PyTree, PyTree]:
         r"""Return $(x, y)$ from the physical coordinates and momenta $(q, \pi)$."""
@@ -167,24 +161,18 @@ class Envelope(SeparableHamiltonian):
         return jax.tree.map(lambda v, w: v / w, v, jax.grad(lambda p: self.system.kinetic(t, p))(ones))
 
 
-def _rate(rate: Any) -> Any:
-    return float(rate) if isinstance(rate, int | float) else jnp.asarray(rate)
-
-
-def _check(name: str, system: Any, rate: Any) -> None:
+def _rate(name: str, system: Any, rate: Any) -> Any:
+    """Return the rate as it is kept, a Python float or an array, for a system that can have one."""
     if not isinstance(system, SeparableHamiltonian):
         raise TypeError(
             f"{name}: the system is a {type(system).__name__}, not a SeparableHamiltonian. For a Lagrangian multiply "
             "it by exp(rate * t) yourself; for general damping see LinearDamped and Reciprocal."
         )
-    if isinstance(rate, float):
-        if not math.isfinite(rate):
-            raise ValueError(f"{name}(rate={rate!r}): the rate must be finite.")
-    elif rate.shape != () or not jnp.issubdtype(rate.dtype, jnp.floating):
-        raise ValueError(
-            f"{name}: the rate is one real number, and got an array of shape {rate.shape} and dtype {rate.dtype}. A "
-            "rate of its own for every mass is a general damping: see LinearDamped."
-        )
+    why = "the rate is one finite number. A rate of its own for every mass is a general damping: see LinearDamped"
+    rate = _checks.number(name, "rate", rate, what=why)
+    if not isinstance(rate, float) and not jnp.issubdtype(rate.dtype, jnp.floating):
+        raise ValueError(f"{name}: rate={_checks.shown(rate)} is an array of integers, which cannot be trained; {why}.")
+    return rate
 
 
 def _within_range(z: Any, rate: Any, start: Scalar, stop: Scalar) -> Any:

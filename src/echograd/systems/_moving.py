@@ -1,6 +1,5 @@
 """Parameters that move: coordinates of their own, with momenta and a mass."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from ._base import Scalar
 from ._parameter import as_parameter
 from ._split import AbstractPart, Kinetic, SeparableHamiltonian, SplitHamiltonian, State, flow_and_read, parts_of
@@ -59,8 +58,8 @@ class MovingParameters(SplitHamiltonian):
     where: Callable[[Any], PyTree] = eqx.field(static=True)
 
     def __init__(self, system: Any, mass: Any, where: Callable[[Any], PyTree] = _all_real) -> None:
-        if isinstance(mass, int | float) and not 0 < mass < math.inf:
-            raise ValueError(f"MovingParameters(mass={mass!r}): the mass must be positive and finite.")
+        mass = _checks.number("MovingParameters", "mass", mass, _checks.positive, "it must be positive and finite")
+        _checks.function("MovingParameters", "where", where, "system -> parameters")
         self.system, self.mass, self.where = system, as_parameter(mass), where
 
     def __check_init__(self) -> None:
@@ -70,8 +69,6 @@ class MovingParameters(SplitHamiltonian):
                 f"MovingParameters: {type(self.system).__name__} does not say which parts its energy has, so there is "
                 "no step for it and its parameters together. Derive it from SplitHamiltonian or SeparableHamiltonian."
             )
-        if self.mass.shape != ():
-            raise ValueError(f"MovingParameters: mass is one number, and got shape {self.mass.shape}.")
         moving = jax.tree.leaves(self.parameters())
         if not moving or not all(map(_is_real, moving)):
             raise ValueError(
@@ -88,6 +85,7 @@ class MovingParameters(SplitHamiltonian):
     def at(self, parameters: PyTree) -> Any:
         """Return the system with these values of the moving parameters."""
         leaves, treedef = jax.tree.flatten(self.system)
+        parameters = _checks.numbers("MovingParameters", "parameters", parameters)
         expected, given = ([jnp.shape(x) for x in jax.tree.leaves(y)] for y in (self.parameters(), parameters))
         if expected != given:
             raise ValueError(
@@ -103,7 +101,10 @@ class MovingParameters(SplitHamiltonian):
         leaves, treedef = jax.tree.flatten(self.system)
         # Every leaf as an object of its own: two parameters may be the same array.
         marks = [jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in leaves]
-        chosen, structure = jax.tree.flatten(self.where(jax.tree.unflatten(treedef, marks)))
+        try:
+            chosen, structure = jax.tree.flatten(self.where(jax.tree.unflatten(treedef, marks)))
+        except Exception as error:
+            raise ValueError(f"MovingParameters: where(system) failed: {error}") from error
         places = [[i for i, mark in enumerate(marks) if mark is x] for x in chosen]
         if not all(places):
             raise ValueError(
@@ -115,6 +116,7 @@ class MovingParameters(SplitHamiltonian):
     def state(self, q: PyTree, p: PyTree) -> State:
         """Return the state of everything, with the parameters at rest: what `InitialValue` takes."""
         theta = self.parameters()
+        q, p = _checks.pair("MovingParameters.state", "(q, p)", (q, p))
         return (q, theta), (p, _tree.zeros_like(theta))
 
     def parts(self, t: Scalar, u: Any) -> tuple[AbstractPart, ...]:

@@ -39,11 +39,13 @@ class OscillatorNetwork(SeparableHamiltonian):
         ```
     """
 
-    mass: Float[Array, " n"] = parameter((1.0, 1.2, 0.8, 1.0, 1.5, 0.6))
+    mass: Float[Array, " n"] = parameter((1.0, 1.2, 0.8, 1.0, 1.5, 0.6), sign="positive")
     stiffness: Float[Array, " n"] = parameter((1.0, 0.7, 1.4, 0.9, 1.2, 1.1))
     bonds: Float[Array, " pairs"] = parameter((0.3,) * 15)
 
     def __check_init__(self) -> None:
+        super().__check_init__()
+        check_shapes(self, (self.mass.size,), "mass", number=False)
         n = self.mass.size
         if self.bonds.shape != (n * (n - 1) // 2,):
             raise ValueError(
@@ -95,14 +97,16 @@ class DuffingNetwork(SeparableHamiltonian):
         ```
     """
 
-    mass: Float[Array, "..."] = parameter(1.0)
+    mass: Float[Array, "..."] = parameter(1.0, sign="positive")
     stiffness: Float[Array, "..."] = parameter(1.0)
     hardening: Float[Array, "..."] = parameter(1.0)
     coupling: Float[Array, "n n"] = parameter(_RING)
 
     def __check_init__(self) -> None:
-        if self.coupling.ndim != 2 or self.coupling.shape[0] != self.coupling.shape[1]:
-            raise ValueError(f"DuffingNetwork: coupling has shape {self.coupling.shape}; give a square matrix.")
+        super().__check_init__()
+        shape = self.coupling.shape
+        if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
+            raise ValueError(f"DuffingNetwork: coupling has shape {shape}; give a square matrix.")
 
     def kinetic(self, t: Scalar, p: Float[Array, " n"]) -> Scalar:
         check_shapes(self, p.shape, "mass")

@@ -11,16 +11,31 @@ from jaxtyping import Array, Float
 from ._base import AbstractSystem
 
 
-def parameter(default: Any) -> Any:
-    """Return a field for a trainable parameter: a number or an array, made an inexact array."""
-    return eqx.field(default=default, converter=as_parameter)
+def parameter(default: Any, sign: str = "any") -> Any:
+    """Return a field for a trainable parameter: a number or an array, made a real array.
+
+    `AbstractSystem` checks it when the system is made: `sign` is "any", "positive" or "not negative".
+    """
+    return eqx.field(default=default, converter=converted, metadata={"sign": sign})
+
+
+def converted(x: Any) -> Any:
+    """Return `x` as an array where it can be one; what cannot is refused where its name is known."""
+    if isinstance(x, jax.Array):
+        return as_parameter(x) if jnp.issubdtype(x.dtype, jnp.number) else x
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        return x
+    return as_parameter(x) if array.dtype.kind in "iufc" else x
 
 
 def as_parameter(x: Any) -> Array:
     """Return `x` as an array; Python and numpy numbers and integers take JAX's default dtype, real or complex."""
     if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.inexact):
         return x
-    return jnp.asarray(x, jnp.result_type(complex if np.iscomplexobj(x) else float))
+    with np.errstate(over="ignore"):
+        return jnp.asarray(x, jnp.result_type(complex if np.iscomplexobj(x) else float))
 
 
 def check_shapes(system: AbstractSystem, shape: tuple[int, ...], *names: str, number: bool = True) -> None:
@@ -32,8 +47,9 @@ def check_shapes(system: AbstractSystem, shape: tuple[int, ...], *names: str, nu
         found = jnp.shape(getattr(system, name))
         if found != shape and not (number and found == ()):
             raise ValueError(
-                f"{type(system).__name__}: {name} has shape {found}. For this state give {'one number or ' * number}"
-                f"shape {shape}; for a batch of systems use vmap."
+                f"{type(system).__name__}: {name} has shape {found}. For this state give "
+                f"{'one number' if number or not shape else ''}{' or ' if number and shape else ''}"
+                f"{f'shape {shape}' if shape else ''}; for a batch of systems use vmap."
             )
 
 

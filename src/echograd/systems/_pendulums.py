@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .. import _checks
 from ._base import Lagrangian, Scalar, SeparableHamiltonian
 from ._parameter import check_shapes, parameter, undriven, work
 
@@ -34,8 +35,8 @@ class PendulumChain(SeparableHamiltonian):
         ```
     """
 
-    mass: Float[Array, "..."] = parameter(1.0)
-    length: Float[Array, "..."] = parameter(1.0)
+    mass: Float[Array, "..."] = parameter(1.0, sign="positive")
+    length: Float[Array, "..."] = parameter(1.0, sign="positive")
     coupling: Float[Array, "..."] = parameter(10.0)
     gravity: Scalar = parameter(9.81)
 
@@ -52,6 +53,8 @@ class PendulumChain(SeparableHamiltonian):
 
     def start(self, n: int = 16, angle: float = 1.0) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """Return `n` pendulums at rest, the first one lifted by `angle` and the others less and less."""
+        _checks.integer("PendulumChain.start", "n", n, what="the number of pendulums")
+        angle = _checks.number("PendulumChain.start", "angle", angle, dtype=self.mass.dtype)
         q = angle * jnp.exp(-jnp.arange(n, dtype=self.mass.dtype) / 3)
         return q, jnp.zeros_like(q)
 
@@ -78,12 +81,13 @@ class DoublePendulum(Lagrangian):
         ```
     """
 
-    mass: Float[Array, "2"] = parameter((1.0, 1.0))
-    length: Float[Array, "2"] = parameter((1.0, 1.0))
+    mass: Float[Array, "2"] = parameter((1.0, 1.0), sign="positive")
+    length: Float[Array, "2"] = parameter((1.0, 1.0), sign="positive")
     gravity: Scalar = parameter(9.81)
 
     def __call__(self, t: Scalar, q: Float[Array, "2"], v: Float[Array, "2"], u: Any) -> Scalar:
         undriven(self, u)
+        check_shapes(self, (2,), "mass", "length", number=False)
         (_, lower), (l1, l2) = self.mass, self.length
         carried = jnp.array([1.0, 0.0], q.dtype) * lower + self.mass
         swing = 0.5 * jnp.sum(carried * (self.length * v) ** 2)
@@ -118,8 +122,8 @@ class SphericalPendulum(Lagrangian):
         ```
     """
 
-    mass: Scalar = parameter(1.0)
-    length: Scalar = parameter(1.0)
+    mass: Scalar = parameter(1.0, sign="positive")
+    length: Scalar = parameter(1.0, sign="positive")
     gravity: Scalar = parameter(9.81)
 
     def __call__(self, t: Scalar, q: Float[Array, "2"], v: Float[Array, "2"], u: Any) -> Scalar:
@@ -130,5 +134,6 @@ class SphericalPendulum(Lagrangian):
 
     def start(self) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
         """Return angles and momenta: at 1 rad, pushed sideways at 2 rad/s."""
+        check_shapes(self, (), "mass", "length", "gravity")
         q, v = (jnp.asarray(x, self.mass.dtype) for x in ([1.0, 0.0], [0.0, 2.0]))
         return q, jax.grad(self, 2)(jnp.zeros_like(self.mass), q, v, None)

@@ -11,7 +11,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float, PyTree
 
-from .. import _tree
+from .. import _checks, _tree
 from .._energy import reading, slope
 from ._base import Hamiltonian, Scalar, SeparableHamiltonian
 from ._propagator import evolved
@@ -60,6 +60,9 @@ class Kinetic(AbstractPart):
 
     energy: Callable[[PyTree], Scalar]
 
+    def __check_init__(self) -> None:
+        _checks.function("Kinetic", "energy", self.energy, "(p) -> scalar")
+
     def __call__(self, q: PyTree, p: PyTree) -> Scalar:
         return self.energy(p)
 
@@ -80,6 +83,9 @@ class Potential(AbstractPart):
     """
 
     energy: Callable[[PyTree], Scalar]
+
+    def __check_init__(self) -> None:
+        _checks.function("Potential", "energy", self.energy, "(q) -> scalar")
 
     def __call__(self, q: PyTree, p: PyTree) -> Scalar:
         return self.energy(q)
@@ -104,6 +110,9 @@ class Intensities(AbstractPart):
     """
 
     energy: Callable[[PyTree], Scalar]
+
+    def __check_init__(self) -> None:
+        _checks.function("Intensities", "energy", self.energy, "(intensities) -> scalar")
 
     def __call__(self, q: PyTree, p: PyTree) -> Scalar:
         return self.energy(_intensities(q, p))
@@ -136,6 +145,12 @@ class Hopping(AbstractPart):
     """
 
     matrix: Float[Array, "n n"] | Complex[Array, "n n"]
+
+    def __check_init__(self) -> None:
+        matrix = _checks.finite("Hopping", "matrix", _checks.numbers("Hopping", "matrix", self.matrix))
+        shape = getattr(matrix, "shape", ())
+        if len(shape) != 2 or shape[0] != shape[1]:
+            raise ValueError(f"Hopping: matrix={_checks.shown(self.matrix)} is not a square matrix.")
 
     def __call__(self, q: PyTree, p: PyTree) -> Scalar:
         q, p = (_tree.flat(x) for x in (q, p))
@@ -175,6 +190,10 @@ class Dispersion(AbstractPart):
     frequencies: Float[Array, "..."]
     ends: Ends = eqx.field(static=True)
 
+    def __check_init__(self) -> None:
+        _checks.signed("Dispersion", "frequencies", self.frequencies)
+        _checks.choice("Dispersion", "ends", self.ends, ("open", "periodic"))
+
     def __call__(self, q: PyTree, p: PyTree) -> Scalar:
         if jnp.iscomplexobj(q) or jnp.iscomplexobj(p):
             return 0.5 * sum((jnp.sum(self.frequencies * real_modes(x, self.ends) ** 2) for x in (q, p)), jnp.zeros(()))
@@ -209,6 +228,9 @@ class Drive(AbstractPart):
     """
 
     source: Complex[Array, "..."]
+
+    def __check_init__(self) -> None:
+        _checks.finite("Drive", "source", _checks.numbers("Drive", "source", self.source))
 
     def __call__(self, q: PyTree, p: PyTree) -> Scalar:
         f, g = self._forces(q)
@@ -270,8 +292,8 @@ def parts_of(system: Hamiltonian, t: Scalar, u: Any) -> tuple[AbstractPart, ...]
     if isinstance(system, SeparableHamiltonian):
         return Kinetic(lambda p: system.kinetic(t, p)), Potential(lambda q: system.potential(t, q, u))
     raise TypeError(
-        f"{type(system).__name__} does not say which parts its energy has: it is neither a SplitHamiltonian nor a "
-        "SeparableHamiltonian. Derive it from one of these, or pass integrator=ImplicitMidpoint()."
+        f"parts_of: {type(system).__name__} does not say which parts its energy has: it is neither a SplitHamiltonian "
+        "nor a SeparableHamiltonian. Derive it from one of these, or pass integrator=ImplicitMidpoint()."
     )
 
 

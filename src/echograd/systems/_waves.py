@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, PyTree
 
+from .. import _checks
 from .._tree import complexified
 from ._base import Scalar
-from ._parameter import as_parameter
+from ._parameter import as_parameter, converted
 from ._split import AbstractPart, Dispersion, Drive, Hopping, Intensities, SplitHamiltonian
 from ._transform import Ends
 
@@ -33,7 +34,9 @@ def canonical(psi: PyTree) -> tuple[PyTree, PyTree]:
         start = eg.InitialValue(*eg.canonical(jnp.array([1.0 + 1.0j, 0.0])))
         ```
     """
-    psi = jax.tree.map(jnp.asarray, psi)
+    psi = _checks.finite("canonical", "psi", _checks.numbers("canonical", "psi", psi))
+    if not jax.tree.leaves(psi):
+        raise ValueError(f"canonical: psi={_checks.shown(psi)} holds no arrays.")
     return jax.tree.map(lambda x: 2**0.5 * x.real, psi), jax.tree.map(lambda x: 2**0.5 * x.imag, psi)
 
 
@@ -53,15 +56,21 @@ def wave(q: PyTree, p: PyTree) -> PyTree:
         intensity = jnp.abs(eg.wave(sol.q, sol.p)) ** 2
         ```
     """
+    q, p = _checks.pair("wave", "(q, p)", (q, p), nan=True)
     return jax.tree.map(lambda x, y: 0.5**0.5 * jax.lax.complex(x, y), q, p)
 
 
-def _real(owner: str, x: Any, like: Array) -> Array:
-    """Return `x` as a real array of the precision of `like`."""
-    x = jnp.asarray(x)
-    if jnp.iscomplexobj(x):
-        raise ValueError(f"{owner}: detunings and nonlinearities are real, or the wave would gain or lose. Got {x}.")
-    return x.astype(like.real.dtype)
+def _real(owner: str, name: str, x: Any, like: Array) -> Array:
+    """Return `x` as a real array of the precision of `like`: a complex one would make the wave gain or lose."""
+    return _checks.signed(owner, name, converted(x)).astype(like.real.dtype)
+
+
+def _complex(owner: str, name: str, x: Any) -> Array:
+    """Return `x` as an array of finite numbers, real or complex."""
+    x = _checks.finite(owner, name, _checks.numbers(owner, name, converted(x)))
+    if not isinstance(x, jax.Array):
+        raise TypeError(f"{owner}: {name}={_checks.shown(x)} is not one array of numbers.")
+    return as_parameter(x)
 
 
 class KerrLattice(SplitHamiltonian):
@@ -103,13 +112,18 @@ class KerrLattice(SplitHamiltonian):
 
     def __init__(self, hopping: Any = None, detuning: Any = 0.0, kerr: Any = 1.0, reflection: Any = None) -> None:
         hopping = np.eye(6, k=1) + np.eye(6, k=-1) if hopping is None else hopping
-        self.hopping = as_parameter(hopping)
-        self.detuning, self.kerr = (_real("KerrLattice", x, self.hopping) for x in (detuning, kerr))
-        self.reflection = None if reflection is None else tuple(int(i) for i in np.asarray(reflection))
+        self.hopping = _complex("KerrLattice", "hopping", hopping)
+        self.detuning, self.kerr = (
+            _real("KerrLattice", name, x, self.hopping) for name, x in (("detuning", detuning), ("kerr", kerr))
+        )
+        sites = None if reflection is None else np.asarray(reflection)
+        if sites is not None and (sites.ndim != 1 or sites.dtype.kind not in "iu"):
+            raise ValueError(f"KerrLattice: reflection={_checks.shown(reflection)} is not a sequence of indices.")
+        self.reflection = None if sites is None else tuple(sites.tolist())
 
     def __check_init__(self) -> None:
         shape = self.hopping.shape
-        if len(shape) != 2 or shape[0] != shape[1]:
+        if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
             raise ValueError(f"KerrLattice: hopping has shape {shape}; give a square matrix, one row for every site.")
         n = shape[0]
         for name, x in (("detuning", self.detuning), ("kerr", self.kerr)):
@@ -193,18 +207,21 @@ class NonlinearSchroedinger(SplitHamiltonian):
         spacing: float = 1.0,
         ends: Ends = "open",
     ) -> None:
-        self.potential = as_parameter(np.zeros(64) if potential is None else potential)
-        self.nonlinearity = jnp.asarray(nonlinearity, self.potential.dtype)
-        self.dispersion = jnp.asarray(dispersion, self.potential.dtype)
-        self.spacing, self.ends = float(spacing), ends
+        owner = "NonlinearSchroedinger"
+        self.potential = _checks.signed(owner, "potential", converted(np.zeros(64) if potential is None else potential))
+        self.nonlinearity = _real(owner, "nonlinearity", nonlinearity, self.potential)
+        self.dispersion = _real(owner, "dispersion", dispersion, self.potential)
+        self.spacing = _checks.constant(owner, "spacing", spacing, _checks.positive, "a length must be positive")
+        self.ends = _checks.choice(owner, "ends", ends, ("open", "periodic"))
 
     def __check_init__(self) -> None:
-        if self.ends not in ("open", "periodic"):
-            raise ValueError(f'NonlinearSchroedinger: ends={self.ends!r} is neither "open" nor "periodic".')
-        if not self.spacing > 0:
-            raise ValueError(f"NonlinearSchroedinger: spacing={self.spacing!r} is a length; it must be positive.")
         grid = self.potential.shape
-        if not grid or self.nonlinearity.shape not in ((), grid) or self.dispersion.shape != ():
+        if (
+            not self.potential.size
+            or not grid
+            or self.nonlinearity.shape not in ((), grid)
+            or self.dispersion.shape != ()
+        ):
             raise ValueError(
                 f"NonlinearSchroedinger: potential has shape {grid}, nonlinearity {self.nonlinearity.shape}, "
                 f"dispersion {self.dispersion.shape}. The potential has a number on every grid point, the nonlinearity "

@@ -1,0 +1,323 @@
+"""What callables ask of their arguments: each check returns the value to work with, or raises one clear sentence."""
+
+import contextlib
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, PRNGKeyArray, PyTree
+
+from . import _tree
+
+_LONGEST = 80
+
+
+def shown(x: Any) -> str:
+    """Return a value as messages show it: arrays by type and shape, everything in at most 80 characters."""
+    text = " ".join(eqx.tree_pformat(x, short_arrays=True, struct_as_array=True).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def converter(check: Callable[..., Any], owner: str, name: str, *more: Any, **options: Any) -> Callable[[Any], Any]:
+    """Return a check of this module as the converter of a field."""
+    return lambda x: check(owner, name, x, *more, **options)
+
+
+def optional(check: Callable[..., Any], owner: str, name: str, *more: Any, **options: Any) -> Callable[[Any], Any]:
+    """Return the same of a field that may be `None`."""
+    return lambda x: None if x is None else check(owner, name, x, *more, **options)
+
+
+def reason(error: Exception) -> str:
+    """Return what an error says, without the advice that JAX and equinox put below it."""
+    text = str(error).split("equinox.EquinoxRuntimeError: ")[-1].strip().partition("\n\n")[0].strip()
+    return text or type(error).__name__
+
+
+@contextlib.contextmanager
+def reverse_mode(owner: str, gradient: Any) -> Iterator[None]:
+    """Say in our words that forward mode does not go through a custom reverse rule."""
+    try:
+        yield
+    except TypeError as error:
+        if "forward-mode autodiff" not in str(error):
+            raise
+        raise TypeError(
+            f"{owner}: forward mode (jvp, jacfwd) cannot differentiate through {type(gradient).__name__}(), whose "
+            "gradient is read off a nudged run. Use reverse mode (grad, vjp, jacrev; forward over reverse for second "
+            "derivatives, as jax.hessian does), or gradient=Backprop()."
+        ) from error
+
+
+def instance(owner: str, name: str, x: Any, kind: type | tuple[type, ...], what: str) -> Any:
+    """Return `x` if it is of a class; `what` says which one, and what to pass."""
+    if not isinstance(x, kind):
+        raise TypeError(f"{owner}: {name}={shown(x)} is not {what}.")
+    return x
+
+
+def flag(owner: str, name: str, x: Any) -> bool:
+    """Return a boolean."""
+    if not isinstance(x, bool | np.bool_):
+        raise TypeError(f"{owner}: {name}={shown(x)} must be True or False.")
+    return bool(x)
+
+
+def choice(owner: str, name: str, x: Any, choices: Any) -> Any:
+    """Return one of several strings."""
+    if not isinstance(x, str) or x not in choices:
+        raise ValueError(f"{owner}: {name}={shown(x)}; choose one of {', '.join(map(repr, choices))}.")
+    return x
+
+
+def integer(owner: str, name: str, x: Any, least: int = 1, most: int = 2**31 - 1, what: str = "it") -> int:
+    """Return a Python integer within bounds; `what` is what it counts."""
+    try:
+        n = None if isinstance(x, bool | np.bool_) else operator.index(x)
+    except TypeError:  # JAX raises this for traced integers, too
+        n = None
+    if n is None or not least <= n <= most:
+        limit = f"at least {least}" if n is None or n < least else f"at most {most}"
+        raise ValueError(f"{owner}: {name}={shown(x)}; {what} must be a Python integer of {limit}.")
+    return n
+
+
+def number(
+    owner: str,
+    name: str,
+    x: Any,
+    holds: Callable[[Any], Any] = np.isfinite,
+    what: str = "it must be a finite number",
+    *,
+    dtype: Any = None,
+    at_run_time: bool = False,
+) -> Any:
+    """Return one real number: Python and NumPy numbers as a Python float, arrays as an array.
+
+    Args:
+        owner: the callable that asks.
+        name: of the argument.
+        x: the argument.
+        holds: what the number must satisfy, beside not being NaN.
+        what: the same in words.
+        dtype: return an array of this dtype; `x` must still satisfy `holds` in it.
+        at_run_time: whether the values of traced numbers are checked, too, at run time.
+    """
+    why = f"{owner}: {name}={shown(x)}; {what}."
+    try:
+        array = x if isinstance(x, jax.Array) else np.asarray(x)
+    except (TypeError, ValueError):
+        array = np.asarray(None)
+    if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+        raise ValueError(f"{owner}: {name}={shown(x)} is not a real number; {what}.")
+    if array.shape != ():
+        raise ValueError(f"{owner}: {name} has shape {array.shape}, and one number is needed; {what}.")
+    if isinstance(array, Tracer):
+        array = array if dtype is None else array.astype(dtype)
+        return eqx.error_if(array, jnp.isnan(array) | ~_both(holds, array), why) if at_run_time else array
+    why = f"{owner}: {name}={float(array)!r}; {what}."
+    with np.errstate(over="ignore", under="ignore"):
+        value = float(array if dtype is None else np.asarray(array).astype(dtype))
+    if np.isnan(value) or not holds(value):
+        raise ValueError(why)
+    if dtype is not None:
+        return jnp.asarray(value, dtype)
+    return jnp.asarray(array) if isinstance(x, jax.Array | np.ndarray) else value
+
+
+def _both(holds: Callable[[Any], Any], x: Array) -> Array:
+    return jnp.isfinite(x) if holds is np.isfinite else holds(x)
+
+
+def constant(owner: str, name: str, x: Any, holds: Callable[[Any], Any], what: str) -> float:
+    """Return a number that compiled programs hold: a Python float, never traced."""
+    if isinstance(x, Tracer):
+        raise TypeError(f"{owner}: {name}={shown(x)} is traced, and a constant is needed. Pass a Python number.")
+    return float(number(owner, name, x, holds, what))
+
+
+def interval(owner: str, name: str, x: Any, what: str, holds: Callable[[Any], Any]) -> tuple[float, float]:
+    """Return the two bounds of an interval, constants."""
+    if not isinstance(x, tuple | list) or len(x) != 2:
+        raise ValueError(f"{owner}: {name}={shown(x)} is not a pair (low, high); {what}.")
+    low, high = (constant(owner, f"{name}[{i}]", bound, holds, what) for i, bound in enumerate(x))
+    if not low <= high:
+        raise ValueError(f"{owner}: {name}={shown(x)} has the larger bound first; {what}.")
+    return low, high
+
+
+def tolerance(
+    owner: str,
+    name: str,
+    x: Any,
+    holds: Callable[[Any], Any] = lambda x: x > 0,
+    what: str = "the largest error accepted; float('inf') accepts any",
+) -> float | None:
+    """Return a tolerance, or `None` for the default."""
+    limit = "number of at least 0" if holds is not_negative else "positive number"
+    return None if x is None else constant(owner, name, x, holds, f"it must be a {limit}: {what}")
+
+
+def positive(x: Any) -> Any:
+    """Return whether a number is positive and finite."""
+    return (x > 0) & (x < np.inf)
+
+
+def not_negative(x: Any) -> Any:
+    """Return whether a number is zero or positive, and finite."""
+    return (x >= 0) & (x < np.inf)
+
+
+def key(owner: str, x: Any, name: str = "key") -> PRNGKeyArray:
+    """Return one random key."""
+    dtype, shape = getattr(x, "dtype", None), getattr(x, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    if not typed and not (dtype == jnp.uint32 and len(shape or ()) == 1 and x.size >= 2):
+        raise TypeError(f"{owner}: {name}={shown(x)} is not one random key. Pass jax.random.key(0), say.")
+    return x
+
+
+def function(owner: str, name: str, x: Any, signature: str) -> Any:
+    """Return a function, or an instance that can be called."""
+    if not callable(x) or isinstance(x, type):
+        raise TypeError(f"{owner}: {name}={shown(x)} is not a function {signature}.")
+    return x
+
+
+def returned(owner: str, call: str, function: Callable[..., Any], *arguments: Any) -> PyTree:
+    """Return the shapes of what a function of the user's returns; what it raises is the cause of what this raises.
+
+    Args:
+        owner: the callable that asks.
+        call: how it calls the function, such as `"cost(t, q, p)"`.
+        function: the function.
+        arguments: what it is called with, arrays or their shapes, in the order of `call`.
+    """
+    try:
+        return eqx.filter_eval_shape(lambda *arguments: function(*arguments), *arguments)
+    except Exception as error:
+        names = call.partition("(")[2].rstrip(")").split(", ")
+        given = ", ".join(f"{name}={shown(x)}" for name, x in zip(names, arguments, strict=True))
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{owner}: {call} failed for {given}: {reason(error)}") from error
+
+
+def scalar(owner: str, call: str, function: Callable[..., Any], *arguments: Any, integers: bool = False) -> None:
+    """Raise unless a function of the user's returns one real number; as for `returned`."""
+    value = returned(owner, call, function, *arguments)
+    dtype = getattr(value, "dtype", type(value))
+    if isinstance(dtype, type):
+        real = dtype is float or (integers and dtype is int)
+    else:
+        kinds = (jnp.floating, jnp.integer, jnp.bool_) if integers else (jnp.floating,)
+        real = any(jnp.issubdtype(dtype, kind) for kind in kinds)
+    if getattr(value, "shape", ()) != () or not real:
+        raise ValueError(
+            f"{owner}: {call} must return one real number, and returned {shown(value)}. Sum it over coordinates and "
+            "take the real part of complex numbers; for a batch use vmap."
+        )
+
+
+def numbers(owner: str, name: str, x: PyTree) -> PyTree:
+    """Return `x` with arrays for leaves, or say which leaf is none."""
+
+    def convert(path: Any, leaf: Any) -> Array:
+        if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+            return leaf  # pyright: ignore[reportReturnType]
+        try:
+            array = np.asarray(leaf)
+        except (TypeError, ValueError):
+            array = np.asarray(None)
+        if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
+            where = f"{name}{jax.tree_util.keystr(path)}"
+            raise TypeError(f"{owner}: {where} is {shown(leaf)}, and not an array of numbers.")
+        with np.errstate(over="ignore"):
+            return jnp.asarray(leaf)
+
+    return jax.tree_util.tree_map_with_path(convert, x)
+
+
+def state(owner: str, name: str, x: PyTree, *, nan: bool = False) -> PyTree:
+    """Return `x` with real floating-point arrays for leaves; finite, unless `nan`, as far as numbers are known."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(x):
+        if path and isinstance(path[-1], jax.tree_util.SequenceKey) and isinstance(leaf, int | float | complex):
+            raise TypeError(
+                f"{owner}: {name} is {shown(x)}, a sequence of numbers, which JAX takes for a tree of scalars. Pass an "
+                "array: jnp.array([...])."
+            )
+    x = array(owner, name, x, nan=nan)
+    if jax.tree.leaves(x) and not sum(leaf.size for leaf in jax.tree.leaves(x)):
+        raise ValueError(f"{owner}: {name}={shown(x)} holds no numbers.")
+    return x
+
+
+def array(owner: str, name: str, x: PyTree, *, nan: bool = False) -> PyTree:
+    """Return `x` as a real floating-point array, or a tree of such; finite, unless `nan`, as far as it is known."""
+
+    def convert(path: Any, leaf: Array) -> Array:
+        where = f"{name}{jax.tree_util.keystr(path)}"
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            raise ValueError(
+                f"{owner}: {where} is complex, and real numbers are needed. A complex state has its real and imaginary "
+                "parts for coordinates and momenta: InitialValue(*canonical(psi))."
+            )
+        if not jnp.issubdtype(leaf.dtype, jnp.floating) and not jnp.issubdtype(leaf.dtype, jnp.integer):
+            raise TypeError(f"{owner}: {where} is {shown(leaf)}, and not an array of real numbers.")
+        return leaf if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.astype(jnp.result_type(float))
+
+    x = jax.tree_util.tree_map_with_path(convert, numbers(owner, name, x))
+    _tree.check_digits(owner, name, x)
+    return x if nan else finite(owner, name, x)
+
+
+def finite(owner: str, name: str, x: PyTree) -> PyTree:
+    """Return `x`, or raise if an array whose numbers are known holds a NaN or an infinity."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(eqx.filter(x, eqx.is_inexact_array)):
+        if isinstance(leaf, Tracer) or not getattr(leaf, "is_fully_addressable", True):
+            continue
+        if not np.all(np.isfinite(np.asarray(leaf))):
+            raise ValueError(f"{owner}: {name}{jax.tree_util.keystr(path)} holds a NaN or an infinity.")
+    return x
+
+
+def signed(owner: str, name: str, x: Any, sign: str = "any") -> Array:
+    """Return a real array that is finite and of one sign ("any", "positive", "not negative"), as far as it is known."""
+    x = array(owner, name, x)
+    if not isinstance(x, jax.Array):
+        raise TypeError(f"{owner}: {name}={shown(x)} is not one array of real numbers.")
+    if sign != "any" and not isinstance(x, Tracer) and getattr(x, "is_fully_addressable", True):
+        known = np.asarray(x)
+        if not np.all(known > 0 if sign == "positive" else known >= 0):
+            raise ValueError(f"{owner}: {name}={known if known.size < 9 else shown(x)} must be {sign}.")
+    return x
+
+
+def same_shapes(owner: str, name: str, a: PyTree, other: str, b: PyTree) -> None:
+    """Raise unless two trees have the same structure and shapes, and any numbers at all."""
+    if jax.tree.structure(a) != jax.tree.structure(b):
+        raise ValueError(
+            f"{owner}: {name} and {other} have different structures, {jax.tree.structure(a)} and "
+            f"{jax.tree.structure(b)}. Every coordinate needs its own entry in {other}."
+        )
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        if jnp.shape(x) != jnp.shape(y):
+            raise ValueError(
+                f"{owner}: {name}{jax.tree_util.keystr(path)} has shape {jnp.shape(x)} but {other} has {jnp.shape(y)} "
+                f"there. Give {other} one number per coordinate."
+            )
+    if not sum(np.size(x) for x in jax.tree.leaves(a)):
+        raise ValueError(f"{owner}: the state holds no numbers. Give {name} at least one array that is not empty.")
+
+
+def pair(owner: str, name: str, x: Any, *, nan: bool = False) -> tuple[PyTree, PyTree]:
+    """Return a state, a pair of coordinates and momenta of the same structure and shapes."""
+    if not isinstance(x, tuple) or len(x) != 2:
+        raise TypeError(f"{owner}: {name}={shown(x)} is not a pair (q, p) of coordinates and momenta.")
+    q, p = (state(owner, f"{name}[{i}]", part, nan=nan) for i, part in enumerate(x))
+    same_shapes(owner, f"{name}[0]", q, f"{name}[1]", p)
+    return q, p
