@@ -2,6 +2,7 @@
 
 import pytest
 
+import echograd as eg
 from echograd.cli import main
 
 
@@ -20,6 +21,25 @@ def test_the_equivalence_is_printed_and_judged(capsys, monkeypatch):
     assert "running (RHEL)" in shown
     assert "the same" in shown
     assert "THEY DIFFER" in shown
+
+
+def test_an_audit_tells_on_a_terminal_where_it_is(capsys, monkeypatch):
+    from echograd.cli import _audit
+
+    told = []
+
+    def measured(*_, progress, growth):
+        assert growth is False  # as in Python
+        told.append(progress)
+        return eg.AuditReport([], {})
+
+    monkeypatch.setattr(_audit, "run", measured)
+    for terminal in (True, False):
+        monkeypatch.setattr("sys.stderr.isatty", lambda here=terminal: here)
+        assert main(["audit", "fput"]) == 0
+    told[0]("1 of 2: echo")
+    assert told[1] is None
+    assert "1 of 2: echo" in capsys.readouterr().err
 
 
 def test_an_audit_does_not_overwrite(tmp_path, capsys):

@@ -113,5 +113,5 @@ def test_a_hessian_of_a_linear_unit(new_key):
 
 def test_an_echo_has_no_forward_mode_of_its_own():
     x = (jnp.asarray([1.0, 2.0]), START)
-    with pytest.raises(TypeError, match="forward-mode"):
+    with pytest.raises(TypeError, match="forward mode"):
         jax.jvp(lambda x: loss(x, eg.Echo()), (x,), (x,))

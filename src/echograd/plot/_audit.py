@@ -41,7 +41,7 @@ def audit(axes: Axes, rows: Sequence[Any]) -> Axes:
     for y, row in zip(height, rows, strict=True):
         axes.annotate(
             "refused"
-            if row.refused
+            if np.isnan(row.passes)
             else f"{row.passes:.0f} passes"
             if row.passes >= 2
             else "1 pass and a reverse sweep",
