@@ -26,7 +26,7 @@ LAYERS = (
     {"systems"},
     {"energy"},
     {"loops"},
-    {"tree", "root", "bordered", "guard", "hoist", "files", "table", "words"},
+    {"tree", "root", "bordered", "guard", "hoist", "files", "table", "words", "refusals"},
 )
 DEPTH = {part: depth for depth, layer in enumerate(({"__init__", "__main__"}, *LAYERS)) for part in layer}
 

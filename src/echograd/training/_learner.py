@@ -101,6 +101,18 @@ def make_model(config: Config, shapes: Shapes) -> tuple[Model, eqx.nn.State]:
     )
 
 
+def whole_set(config: Config, cases: int, share: int = 1) -> Config:
+    """Return the config with batches that are no larger than the set, which a larger one holds as a whole.
+
+    Args:
+        config: the run.
+        cases: number of training cases.
+        share: a multiple of this number of cases makes a batch.
+    """
+    most = -(-cases // share) * share
+    return config if config.batch_size <= most else dataclasses.replace(config, batch_size=most)
+
+
 def make_learner(config: Config, shapes: Shapes, steps: int) -> Learner:
     """Return the learner of a run before its first step."""
     model, state = make_model(config, shapes)
@@ -232,7 +244,7 @@ def initial_model(config: Config, dataset: Dataset) -> tuple[Model, eqx.nn.State
         model, state = initial_model(ecg_recipe(), load("ecg-rhythm-envelope"))
         ```
     """
-    return make_model(config, Shapes.of(dataset))
+    return make_model(whole_set(config, len(dataset.train)), Shapes.of(dataset))
 
 
 def batch_loss(
