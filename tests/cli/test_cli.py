@@ -6,6 +6,8 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -141,16 +143,22 @@ def test_settings_come_from_a_file(folder, run, capsys):
     assert "no settings in JSON" in capsys.readouterr().err
 
 
-# The command line as a process of its own that gets a signal from outside its main thread, wherever that is just then.
-# The last epoch waits for it, so that no machine is fast enough to be through first. What a shell runs in the
-# background inherits that Ctrl-C is ignored; here it is heard as on a terminal.
-SIGNALLED = """
+@pytest.fixture(scope="module")
+def unbroken(folder):
+    assert main([*LONG, "--out", str(folder / "unbroken")]) == 0
+    return numbers(folder / "unbroken")
+
+
+LONG = ["train", "Waves", *SIZES, "--epochs", "40", "--quiet"]
+
+# The command line as a process of its own that is killed from outside its main thread, wherever that is just then. The
+# last epoch waits for it, so that no machine is fast enough to be through first.
+KILLED = """
 import os, signal, sys, threading, time
 from echograd.cli import _train, main
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
-number, tell = int(sys.argv.pop(1)), _train.Show.__call__
-sender = threading.Thread(target=lambda: (time.sleep(0.02), os.kill(os.getpid(), number)))
+tell = _train.Show.__call__
+sender = threading.Thread(target=lambda: (time.sleep(0.02), os.kill(os.getpid(), signal.SIGKILL)))
 
 def show(self, now):
     tell(self, now)
@@ -164,30 +172,84 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.float64_only  # processes of their own, which know nothing of the leg
-def test_interrupted_and_killed_processes_resume_exactly(folder):
-    """One process gets Ctrl-C and one `kill -9`, somewhere in the middle; resumed, both end like an unbroken run."""
-    command = ["train", "Waves", *SIZES, "--epochs", "60", "--quiet"]
-    assert main([*command, "--out", str(folder / "unbroken")]) == 0
+@pytest.mark.float64_only  # a process of its own, which knows nothing of the leg
+def test_a_killed_process_resumes_exactly(folder, unbroken):
+    out = folder / "killed"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    command = [sys.executable, "-c", KILLED, *LONG, "--out", str(out)]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert not Run.open(out).finished
+    assert len(Run.open(out).history()) >= 3
+    assert main(["train", "--resume", "--out", str(out), "--quiet"]) == 0
+    assert numbers(out) == unbroken
+
+
+@pytest.mark.float64_only  # a run has its own precision, so the other leg would show the same
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [
+        (signal.SIGINT, 130, "Interrupted."),
+        (signal.SIGTERM, 143, "Stopped by SIGTERM."),
+        (signal.SIGHUP, 129, "Stopped by SIGHUP."),
+    ],
+)
+def test_a_run_that_is_asked_to_end_leaves_a_checkpoint_and_the_line_that_resumes_it(
+    folder, unbroken, capsys, monkeypatch, number, code, word
+):
+    """By Ctrl-C, a batch system, a terminal that closes. What a shell runs in the background would not hear Ctrl-C."""
+    out, before = folder / f"broken-{code}", signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(
+        signal, "getsignal", lambda n, real=signal.getsignal: signal.SIG_DFL if n == number else real(n)
+    )
+
+    def send():
+        while not (out / "metrics.jsonl").is_file():
+            time.sleep(0.005)
+        signal.raise_signal(number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        assert main([*LONG, "--out", str(out)]) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
+        sender.join()
+    assert capsys.readouterr().err == f"{word} Go on with: echograd train --resume --out {out}\n"
+    assert not Run.open(out).finished
+    assert main(["train", "--resume", "--out", str(out), "--quiet"]) == 0
+    assert numbers(out) == unbroken
+
+
+def test_an_interrupt_before_the_run_began_promises_nothing(folder, capsys, monkeypatch):
+    from echograd.cli import _train
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_train, "fit", interrupted)
+    assert main(["train", "Waves", *SIZES, "--out", str(folder / "never")]) == 130
+    assert capsys.readouterr().err == "Interrupted. Nothing was begun.\n"
+
+
+def test_ctrl_c_while_the_package_is_imported_is_quiet():
+    """The finder stands for a person who presses it when JAX is about to be imported."""
+    program = """
+import os, signal, sys
+
+class Presses:
+    def find_spec(name, *_):
+        if name == "jax":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Presses)
+import echograd_command
+sys.exit(echograd_command.main())
+"""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    # The second process takes what the first has compiled.
-    environment |= {"JAX_COMPILATION_CACHE_DIR": "compiled", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
-        out = folder / f"broken-{code}"
-        process = subprocess.run(
-            [sys.executable, "-c", SIGNALLED, str(int(number)), *command, "--out", str(out)],
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=300,
-        )
-        assert process.returncode == code, process.stderr
-        assert not Run.open(out).finished
-        assert len(Run.open(out).history()) >= 3
-        if number == signal.SIGINT:
-            assert process.stderr.strip().endswith(f"Go on with: echograd train --resume --out {out}")
-        assert main(["train", "--resume", "--out", str(out), "--quiet"]) == 0
-        assert numbers(out) == numbers(folder / "unbroken")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
 
 
 def test_datasets_lists_what_is_known(folder, capsys):
@@ -260,18 +322,18 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch, capsys):
     with pytest.raises(KeyError):
         main(["datasets"])
 
-    for error in (ValueError, TypeError):
+    for broken in (lambda: int("x"), lambda: np.ones(2) @ np.ones(3), lambda: None + 1):
+        monkeypatch.setattr(_datasets, "available", broken)
+        with pytest.raises((ValueError, TypeError)):
+            main(["datasets"])
 
-        def refused(error=error):
-            raise error("what, why, remedy")
 
-        monkeypatch.setattr(_datasets, "available", refused)
-        assert main(["datasets"]) == 1
-        assert capsys.readouterr().err == "echograd datasets: what, why, remedy\n"
-        with monkeypatch.context() as patch:
-            patch.setenv("ECHOGRAD_TRACEBACK", "1")
-            with pytest.raises(error, match="remedy"):
-                main(["datasets"])
+def test_a_refusal_is_a_message_and_with_a_switch_a_traceback(monkeypatch, capsys):
+    assert main(["check", "--units", "0"]) == 1
+    assert capsys.readouterr().err == "echograd check: units=0: a whole number at least 1 is needed.\n"
+    monkeypatch.setenv("ECHOGRAD_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="at least 1"):
+        main(["check", "--units", "0"])
 
 
 @pytest.mark.parametrize("extra", ["tyro", "rich", "optax"])

@@ -26,7 +26,8 @@ LAYERS = (
     {"systems"},
     {"energy"},
     {"loops"},
-    {"tree", "root", "bordered", "guard", "hoist", "files", "table", "words", "refusals"},
+    {"refusals"},
+    {"tree", "root", "bordered", "guard", "hoist", "files", "table", "words"},
 )
 DEPTH = {part: depth for depth, layer in enumerate(({"__init__", "__main__"}, *LAYERS)) for part in layer}
 

@@ -106,7 +106,7 @@ CALLS = [
     (lambda out: fit(SMALL, DATA, out=out, checkpoint_minutes=-1), "at least 0"),
     (lambda out: fit(SMALL, DATA, out=out, devices=1.0), "devices=1.0"),
     (lambda out: fit(smaller(epochs=2**31 - 1), DATA, out=out), "steps, and fewer than 2³¹"),
-    (lambda out: fit(smaller(network=Network(units=10**9)), DATA, out=out), "of memory. Lower network.units"),
+    (lambda out: fit(smaller(network=Network(units=10**9)), DATA, out=out), "of memory. Use fewer units"),
     (lambda out: Run.open(None), "is None"),
     (lambda out: Run.open(out, 5), "dataset is a int"),
 ]

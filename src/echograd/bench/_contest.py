@@ -40,7 +40,7 @@ class Effort:
     patience: float = 180.0
 
     def __post_init__(self) -> None:
-        if self.repeats < 1 or min(self.seconds, self.limit_mb, self.patience) <= 0:
+        if self.repeats < 1 or not all(limit > 0 for limit in (self.seconds, self.limit_mb, self.patience)):
             raise ValueError(f"{self}: at least one repeat, and positive limits of time and memory, are needed.")
 
 

@@ -340,7 +340,7 @@ class _Trainer:
         }[dataset.task]
         if self.monitor not in choices:
             raise ValueError(f"monitor={self.monitor!r} for {dataset.task}: choose one of {', '.join(choices)}.")
-        held = whole_set(config, len(self.prepared.train), devices * jax.process_count())
+        held = whole_set(config, len(self.prepared.train), max(devices, 1) * jax.process_count())
         self.size = held.batch_size
         self.batches = Batches(self.prepared.train, self.size, seed=config.seed)
         self.steps = config.epochs * len(self.batches)
@@ -353,7 +353,7 @@ class _Trainer:
         self.class_weights = jnp.asarray(class_weights(self.prepared, config), dtype)
         self.devices, self.shared, self.everywhere = devices, *_shardings(devices, self.size)
         sizes = eqx.filter_eval_shape(make_learner, held, self.shapes, self.steps)
-        check_memory(config, sizes, self.size * dataset.length * dataset.inputs_dim)
+        check_memory(sizes.model, sizes.moments, self.size * dataset.length * dataset.inputs_dim)
         self.snapshot = _Snapshot(self.place(make_learner(held, self.shapes, self.steps)))
         self.report = progress or (lambda _: None)
         self.interval = 60 * checkpoint_minutes

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 from ..data import Batch, Batches, Dataset, Split
 from ..nn import HSSM, HopfieldClassifier
 from ._config import Config, Optimiser
+from ._memory import check_memory
 
 try:
     import optax
@@ -239,12 +240,17 @@ def initial_model(config: Config, dataset: Dataset) -> tuple[Model, eqx.nn.State
         config: the run.
         dataset: what it is for.
 
+    Raises:
+        ValueError: the model does not fit the set, or does not fit into memory.
+
     Example:
         ```python
         model, state = initial_model(ecg_recipe(), load("ecg-rhythm-envelope"))
         ```
     """
-    return make_model(whole_set(config, len(dataset.train)), Shapes.of(dataset))
+    config, shapes = whole_set(config, len(dataset.train)), Shapes.of(dataset)
+    check_memory(eqx.filter_eval_shape(make_model, config, shapes)[0])
+    return make_model(config, shapes)
 
 
 def batch_loss(

@@ -2,31 +2,34 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 
 from .._words import memory, physical_memory
 
 
-def check_memory(config: Any, learner: Any, inputs: int) -> None:
-    """Raise if a learner, its gradient and one batch need more memory than the machine has.
+def check_memory(model: Any, moments: Any = None, inputs: int = 0) -> None:
+    """Raise if a model, its gradient, moments of an optimiser and a batch need more memory than the machine has.
+
+    What is counted is a lower bound, without temporary arrays.
 
     Args:
-        config: the run.
-        learner: shapes and dtypes of all arrays that training changes, as `equinox.filter_eval_shape` returns them.
-        inputs: numbers that the features of one batch hold at the least.
+        model: the model, with the shapes of its arrays in their place, as `equinox.filter_eval_shape` returns it.
+        moments: those of the optimiser, likewise.
+        inputs: how many numbers the inputs of one batch are.
 
     Raises:
-        ValueError: with the size and the limit. The size is a lower bound: it counts no temporary arrays.
+        ValueError: with the size and the limit.
     """
-    leaves = jax.tree.leaves(eqx.filter(learner, lambda x: isinstance(x, jax.ShapeDtypeStruct)))
-    parameters = jax.tree.leaves(eqx.filter(learner.model, lambda x: isinstance(x, jax.ShapeDtypeStruct)))
-    size = sum(x.size * x.dtype.itemsize for x in [*leaves, *parameters])
-    batch = inputs * (8 if config.precision == "float64" else 4)
+    size, batch = 2 * _size(model) + _size(moments), 4 * inputs
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit") or physical_memory()
     if limit is not None and size + batch > limit:
+        batches = f", a batch {memory(batch)}" if batch else ""
         raise ValueError(
-            f"the model with its gradient and the moments of the optimiser takes {memory(size)}, a batch "
-            f"{memory(batch)}, and there are {memory(limit)} of memory. Lower network.units, network.hidden, "
-            "network.blocks or batch_size."
+            f"the model and its gradient take {memory(size)} at the least{batches}, and there are {memory(limit)} of "
+            "memory. Use fewer units, a smaller width, fewer blocks or smaller batches."
         )
+
+
+def _size(tree: Any) -> int:
+    shapes = [x for x in jax.tree.leaves(tree) if isinstance(x, jax.ShapeDtypeStruct)]
+    return sum(x.size * x.dtype.itemsize for x in shapes)
