@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -374,3 +376,59 @@ def test_clones_may_be_given_together_or_one_by_one(tmp_path, monkeypatch):
     for peers in (["--peer", "a", "b"], ["--peer", "a", "--peer", "b"]):
         assert main(["bench", "sequence", *folders, *peers]) == 0
     assert seen == [(pathlib.Path("a"), pathlib.Path("b"))] * 2
+
+
+def one_message(argv, capsys):
+    """Run a command that has to fail, and return its exit code and its one short message."""
+    code = main(argv)
+    said = capsys.readouterr().err
+    assert code in (1, 2), argv
+    assert 0 < len(said) < 900, said
+    assert "Traceback" not in said
+    return code, said
+
+
+WRONG = (
+    """
+train Waves --epochs 1e20|train Waves --learning-rate nan|train Waves --weight-decay inf|train Waves --angles 2 1
+train Waves --units 1000000000|train Waves --blocks 100000000|train Waves --nudge symmetric --beta 0
+train Waves --validation-fraction 1.5|train Waves --devices 0|train Waves --checkpoint-minutes nan
+train Waves --out /dev/null/x|train Waves --config deep.json|train Waves --config binary.json
+train Waves --config list.json|train Waves --config long.json|train Waves --config nan.json|train --config {}
+train Waves --coordinator :: --processes 1 --process 0|evaluate /dev/null|evaluate .|report /dev/null|datasets a b
+check Waves --tolerance nan|check Waves --nudge symmetric --beta nan|check Waves --model hopfield|audit fput --json .
+diagnose fput --dt inf|diagnose kepler --damping nan|bench unit --quick --seconds nan|bench unit --quick --only nothing
+demo --out /dev/null|train Waves --hidden 4 --units 3 --blocks 1 --epochs 1 --learning-rate 1e30 --out diverged
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
+
+
+@pytest.mark.float64_only  # nothing here depends on the leg
+@pytest.mark.parametrize("command", WRONG)
+def test_wrong_options_are_told_in_one_short_message(folder, command, capsys):
+    files = {"deep": b"[" * 100_000, "binary": bytes(range(256)), "list": b"[1, 2]", "nan": b'{"seed": NaN}'}
+    for name, text in (files | {"long": b'{"dataset": "Waves", "epochs": ' + b"9" * 5000 + b"}"}).items():
+        (folder / f"{name}.json").write_bytes(text)
+    one_message(command.split(" "), capsys)
+
+
+@pytest.mark.float64_only
+@pytest.mark.parametrize("name", ["config.json", "best.eqx", "results.json"])
+def test_a_damaged_run_is_refused_by_the_name_of_the_file(folder, run, name, capsys):
+    """Bits flipped, ends cut off, bytes put in, other files in its place; seeded."""
+    rng, whole = random.Random(name), (run / name).read_bytes()
+    copy, others = folder / "damaged", [run / other for other in ("last.eqx", "metrics.jsonl")]
+
+    def flipped(place):
+        return whole[:place] + bytes([whole[place] ^ 1 << rng.randrange(8)]) + whole[place + 1 :]
+
+    damages = [flipped(rng.randrange(len(whole))) for _ in range(8)] + [whole[: rng.randrange(len(whole) - 2)]]
+    damages += [b"", b"null\n", b'{"a":' * 50_000, rng.randbytes(300), *(other.read_bytes() for other in others)]
+    for damaged in damages:
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(run, copy)
+        (copy / name).write_bytes(damaged)
+        code, said = one_message(["evaluate", str(copy)], capsys)
+        assert (code, f"{copy / name} " in said) == (1, True), said

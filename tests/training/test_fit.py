@@ -236,7 +236,7 @@ def test_a_file_of_another_run_is_refused_by_its_name(unbroken, twin, tmp_path, 
     shutil.copy(twin / name, folder / name)
     # All others are foreign to a config; a folder that is copied as a whole is a run like any other.
     wanted = r"(last\.eqx|results\.json|metrics\.jsonl)" if name == "config.json" else re.escape(name)
-    with pytest.raises(ValueError, match=rf"{wanted}.*belongs to run [0-9a-f]+, and this is run [0-9a-f]+"):
+    with pytest.raises(ValueError, match=rf"{wanted}.*belongs to run [0-9a-f]+, and config\.json to run [0-9a-f]+"):
         read(fit(SMALL, DATA, out=folder, resume=True))
     for other in FILES:
         shutil.copy(twin / other, folder / other)

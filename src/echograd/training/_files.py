@@ -75,7 +75,7 @@ def unseal(record: Any, run: str | None) -> dict[str, Any]:
         raise ValueError("its checksum is wrong, so it was edited or damaged")
     owner = record.pop("run")
     if run not in (None, owner):
-        raise ValueError(f"it belongs to run {owner}, and this is run {run}")
+        raise ValueError(f"it belongs to run {owner}, and config.json to run {run}")
     return record
 
 
