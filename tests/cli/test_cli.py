@@ -143,6 +143,9 @@ def test_settings_come_from_a_file(folder, run, capsys):
     (folder / "worse.json").write_text("epochs: 1")
     assert main(["train", "--config", str(folder / "worse.json")]) == 1
     assert "no settings in JSON" in capsys.readouterr().err
+    (folder / "deep.json").write_bytes(b"[" * 100_000)
+    assert main(["train", "--config", str(folder / "deep.json")]) == 1
+    assert "deep.json holds no settings: it is nested too deep." in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

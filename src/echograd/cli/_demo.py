@@ -109,7 +109,7 @@ def _claim(folder: pathlib.Path, config: Config) -> None:
     if mark.is_file():
         try:
             same = json.loads(mark.read_text(encoding="utf-8"))["config"] == settings
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             same = False
         if not same:
             raise ValueError(

@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _meant(error: Exception) -> bool:
     """Return whether an error was raised on purpose: by a `raise` of this package, if others raise such errors too."""
     if isinstance(error, _MEANT):
-        return True
+        return not isinstance(error, RecursionError | NotImplementedError)
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

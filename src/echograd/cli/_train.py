@@ -102,7 +102,9 @@ def _file_config(path: pathlib.Path) -> Config:
         return Config.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise OSError(error.errno, f"{path} cannot be read ({error.strerror}). Name a file of settings.") from error
-    except (json.JSONDecodeError, AttributeError) as error:
+    except RecursionError:
+        raise ValueError(f"{path} holds no settings: it is nested too deep.") from None
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path} holds no settings in JSON ({error}).") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
