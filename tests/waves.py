@@ -1,7 +1,6 @@
 """Small data sets and configs that the tests of training share."""
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -111,7 +110,7 @@ def numbers(folder):
     history = [
         {key: value for key, value in record.items() if key != "seconds"} for record in Run.open(folder).history()
     ]
-    results = json.loads((folder / "results.json").read_text())
+    results = Run.open(folder).results
     del results["seconds"]
     arrays = [(folder / name).read_bytes().split(b"\n", 1)[1] for name in ("last.eqx", "best.eqx")]
     return history, results, arrays

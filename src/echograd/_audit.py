@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from . import _checks, _tree
 from ._files import finite
+from ._refusals import said
 from ._solve import Trajectory, default_integrator, solve, step_count
 from ._table import Table, Tabled
 from ._words import memory
@@ -241,7 +242,7 @@ def audit(
         try:
             rows.append(bench.row(name, boundary, gradient, growth))
         except Exception as error:
-            rows.append(_failed(name, boundary, gradient, _checks.reason(error)))
+            rows.append(_failed(name, boundary, gradient, said(error)))
     leaf = jax.tree.leaves(eqx.filter(system, eqx.is_inexact_array))[0]
     setting = {
         "system": type(system).__name__,

@@ -13,6 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from . import _tree
+from ._refusals import said
 
 _LONGEST = 80
 
@@ -31,12 +32,6 @@ def converter(check: Callable[..., Any], owner: str, name: str, *more: Any, **op
 def optional(check: Callable[..., Any], owner: str, name: str, *more: Any, **options: Any) -> Callable[[Any], Any]:
     """Return the same of a field that may be `None`."""
     return lambda x: None if x is None else check(owner, name, x, *more, **options)
-
-
-def reason(error: Exception) -> str:
-    """Return what an error says, without the advice that JAX and equinox put below it."""
-    text = str(error).split("equinox.EquinoxRuntimeError: ")[-1].strip().partition("\n\n")[0].strip()
-    return text or type(error).__name__
 
 
 @contextlib.contextmanager
@@ -204,7 +199,7 @@ def returned(owner: str, call: str, function: Callable[..., Any], *arguments: An
         names = call.partition("(")[2].rstrip(")").split(", ")
         given = ", ".join(f"{name}={shown(x)}" for name, x in zip(names, arguments, strict=True))
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{owner}: {call} failed for {given}: {reason(error)}") from error
+        raise kind(f"{owner}: {call} failed for {given}: {said(error)}") from error
 
 
 def scalar(owner: str, call: str, function: Callable[..., Any], *arguments: Any, integers: bool = False) -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from . import _tree
-from ._refusal import refuse_if
+from ._refusals import refuse_if
 from .gradients import Outcome, Problem
 from .integrators import State
 from .systems import Dissipative, SeparableHamiltonian

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from . import _checks, _tree
+from ._refusals import said
 from ._table import Table, Tabled
 from .gradients import AbstractGradient, Echo
 from .nudge import AbstractFiniteNudge, Holomorphic, Infinitesimal, Noisy, Symmetric
@@ -212,7 +213,7 @@ def _row(
         plain = quiet(scheme)
         found = plain[None] if keys is None else _noisy_gradients(loss, params, scheme, scale, keys)
     except eqx.EquinoxRuntimeError as refusal:
-        return _refused(beta, _checks.reason(refusal))
+        return _refused(beta, said(refusal))
     found = found / size
     if not np.linalg.norm(found) < math.inf:
         return _refused(beta, "the gradient is not finite. Likely causes: a nudge that is much too strong, or noise.")

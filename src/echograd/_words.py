@@ -12,7 +12,7 @@ def seconds(value: float | None) -> str:
 
 def memory(size: float | None) -> str:
     """Return a number of bytes, or a dash where there is none."""
-    return _in_units(size, {"GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0})
+    return _in_units(size, {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0})
 
 
 def _in_units(value: float | None, units: dict[str, float]) -> str:
@@ -32,6 +32,14 @@ def processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def physical_memory() -> int | None:
+    """Return how many bytes of memory the machine has, or None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def cores() -> int:

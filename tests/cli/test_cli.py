@@ -3,9 +3,13 @@
 import json
 import os
 import pathlib
+import random
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -139,18 +143,27 @@ def test_settings_come_from_a_file(folder, run, capsys):
     (folder / "worse.json").write_text("epochs: 1")
     assert main(["train", "--config", str(folder / "worse.json")]) == 1
     assert "no settings in JSON" in capsys.readouterr().err
+    (folder / "deep.json").write_bytes(b"[" * 100_000)
+    assert main(["train", "--config", str(folder / "deep.json")]) == 1
+    assert "deep.json holds no settings: it is nested too deep." in capsys.readouterr().err
 
 
-# The command line as a process of its own that gets a signal from outside its main thread, wherever that is just then.
-# The last epoch waits for it, so that no machine is fast enough to be through first. What a shell runs in the
-# background inherits that Ctrl-C is ignored; here it is heard as on a terminal.
-SIGNALLED = """
+@pytest.fixture(scope="module")
+def unbroken(folder):
+    assert main([*LONG, "--out", str(folder / "unbroken")]) == 0
+    return numbers(folder / "unbroken")
+
+
+LONG = ["train", "Waves", *SIZES, "--epochs", "40", "--quiet"]
+
+# The command line as a process of its own that is killed from outside its main thread, wherever that is just then. The
+# last epoch waits for it, so that no machine is fast enough to be through first.
+KILLED = """
 import os, signal, sys, threading, time
 from echograd.cli import _train, main
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
-number, tell = int(sys.argv.pop(1)), _train.Show.__call__
-sender = threading.Thread(target=lambda: (time.sleep(0.02), os.kill(os.getpid(), number)))
+tell = _train.Show.__call__
+sender = threading.Thread(target=lambda: (time.sleep(0.02), os.kill(os.getpid(), signal.SIGKILL)))
 
 def show(self, now):
     tell(self, now)
@@ -164,30 +177,84 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.float64_only  # processes of their own, which know nothing of the leg
-def test_interrupted_and_killed_processes_resume_exactly(folder):
-    """One process gets Ctrl-C and one `kill -9`, somewhere in the middle; resumed, both end like an unbroken run."""
-    command = ["train", "Waves", *SIZES, "--epochs", "60", "--quiet"]
-    assert main([*command, "--out", str(folder / "unbroken")]) == 0
+@pytest.mark.float64_only  # a process of its own, which knows nothing of the leg
+def test_a_killed_process_resumes_exactly(folder, unbroken):
+    out = folder / "killed"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    command = [sys.executable, "-c", KILLED, *LONG, "--out", str(out)]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert not Run.open(out).finished
+    assert len(Run.open(out).history()) >= 3
+    assert main(["train", "--resume", "--out", str(out), "--quiet"]) == 0
+    assert numbers(out) == unbroken
+
+
+@pytest.mark.float64_only  # a run has its own precision, so the other leg would show the same
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [
+        (signal.SIGINT, 130, "Interrupted."),
+        (signal.SIGTERM, 143, "Stopped by SIGTERM."),
+        (signal.SIGHUP, 129, "Stopped by SIGHUP."),
+    ],
+)
+def test_a_run_that_is_asked_to_end_leaves_a_checkpoint_and_the_line_that_resumes_it(
+    folder, unbroken, capsys, monkeypatch, number, code, word
+):
+    """By Ctrl-C, a batch system, a terminal that closes. What a shell runs in the background would not hear Ctrl-C."""
+    out, before = folder / f"broken-{code}", signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(
+        signal, "getsignal", lambda n, real=signal.getsignal: signal.SIG_DFL if n == number else real(n)
+    )
+
+    def send():
+        while not (out / "metrics.jsonl").is_file():
+            time.sleep(0.005)
+        signal.raise_signal(number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        assert main([*LONG, "--out", str(out)]) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
+        sender.join()
+    assert capsys.readouterr().err == f"{word} Go on with: echograd train --resume --out {out}\n"
+    assert not Run.open(out).finished
+    assert main(["train", "--resume", "--out", str(out), "--quiet"]) == 0
+    assert numbers(out) == unbroken
+
+
+def test_an_interrupt_before_the_run_began_promises_nothing(folder, capsys, monkeypatch):
+    from echograd.cli import _train
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_train, "fit", interrupted)
+    assert main(["train", "Waves", *SIZES, "--out", str(folder / "never")]) == 130
+    assert capsys.readouterr().err == "Interrupted. Nothing was begun.\n"
+
+
+def test_ctrl_c_while_the_package_is_imported_is_quiet():
+    """The finder stands for a person who presses it when JAX is about to be imported."""
+    program = """
+import os, signal, sys
+
+class Presses:
+    def find_spec(name, *_):
+        if name == "jax":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Presses)
+import echograd_command
+sys.exit(echograd_command.main())
+"""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    # The second process takes what the first has compiled.
-    environment |= {"JAX_COMPILATION_CACHE_DIR": "compiled", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
-        out = folder / f"broken-{code}"
-        process = subprocess.run(
-            [sys.executable, "-c", SIGNALLED, str(int(number)), *command, "--out", str(out)],
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=300,
-        )
-        assert process.returncode == code, process.stderr
-        assert not Run.open(out).finished
-        assert len(Run.open(out).history()) >= 3
-        if number == signal.SIGINT:
-            assert process.stderr.strip().endswith(f"Go on with: echograd train --resume --out {out}")
-        assert main(["train", "--resume", "--out", str(out), "--quiet"]) == 0
-        assert numbers(out) == numbers(folder / "unbroken")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
 
 
 def test_datasets_lists_what_is_known(folder, capsys):
@@ -260,18 +327,18 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch, capsys):
     with pytest.raises(KeyError):
         main(["datasets"])
 
-    for error in (ValueError, TypeError):
+    for broken in (lambda: int("x"), lambda: np.ones(2) @ np.ones(3), lambda: None + 1):
+        monkeypatch.setattr(_datasets, "available", broken)
+        with pytest.raises((ValueError, TypeError)):
+            main(["datasets"])
 
-        def refused(error=error):
-            raise error("what, why, remedy")
 
-        monkeypatch.setattr(_datasets, "available", refused)
-        assert main(["datasets"]) == 1
-        assert capsys.readouterr().err == "echograd datasets: what, why, remedy\n"
-        with monkeypatch.context() as patch:
-            patch.setenv("ECHOGRAD_TRACEBACK", "1")
-            with pytest.raises(error, match="remedy"):
-                main(["datasets"])
+def test_a_refusal_is_a_message_and_with_a_switch_a_traceback(monkeypatch, capsys):
+    assert main(["check", "--units", "0"]) == 1
+    assert capsys.readouterr().err == "echograd check: units=0: a whole number at least 1 is needed.\n"
+    monkeypatch.setenv("ECHOGRAD_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="at least 1"):
+        main(["check", "--units", "0"])
 
 
 @pytest.mark.parametrize("extra", ["tyro", "rich", "optax"])
@@ -312,3 +379,59 @@ def test_clones_may_be_given_together_or_one_by_one(tmp_path, monkeypatch):
     for peers in (["--peer", "a", "b"], ["--peer", "a", "--peer", "b"]):
         assert main(["bench", "sequence", *folders, *peers]) == 0
     assert seen == [(pathlib.Path("a"), pathlib.Path("b"))] * 2
+
+
+def one_message(argv, capsys):
+    """Run a command that has to fail, and return its exit code and its one short message."""
+    code = main(argv)
+    said = capsys.readouterr().err
+    assert code in (1, 2), argv
+    assert 0 < len(said) < 900, said
+    assert "Traceback" not in said
+    return code, said
+
+
+WRONG = (
+    """
+train Waves --epochs 1e20|train Waves --learning-rate nan|train Waves --weight-decay inf|train Waves --angles 2 1
+train Waves --units 1000000000|train Waves --blocks 100000000|train Waves --nudge symmetric --beta 0
+train Waves --validation-fraction 1.5|train Waves --devices 0|train Waves --checkpoint-minutes nan
+train Waves --out /dev/null/x|train Waves --config deep.json|train Waves --config binary.json
+train Waves --config list.json|train Waves --config long.json|train Waves --config nan.json|train --config {}
+train Waves --coordinator :: --processes 1 --process 0|evaluate /dev/null|evaluate .|report /dev/null|datasets a b
+check Waves --tolerance nan|check Waves --nudge symmetric --beta nan|check Waves --model hopfield|audit fput --json .
+diagnose fput --dt inf|diagnose kepler --damping nan|bench unit --quick --seconds nan|bench unit --quick --only nothing
+demo --out /dev/null|train Waves --hidden 4 --units 3 --blocks 1 --epochs 1 --learning-rate 1e30 --out diverged
+""".replace("\n", "|")
+    .strip("|")
+    .split("|")
+)
+
+
+@pytest.mark.float64_only  # nothing here depends on the leg
+@pytest.mark.parametrize("command", WRONG)
+def test_wrong_options_are_told_in_one_short_message(folder, command, capsys):
+    files = {"deep": b"[" * 100_000, "binary": bytes(range(256)), "list": b"[1, 2]", "nan": b'{"seed": NaN}'}
+    for name, text in (files | {"long": b'{"dataset": "Waves", "epochs": ' + b"9" * 5000 + b"}"}).items():
+        (folder / f"{name}.json").write_bytes(text)
+    one_message(command.split(" "), capsys)
+
+
+@pytest.mark.float64_only
+@pytest.mark.parametrize("name", ["config.json", "best.eqx", "results.json"])
+def test_a_damaged_run_is_refused_by_the_name_of_the_file(folder, run, name, capsys):
+    """Bits flipped, ends cut off, bytes put in, other files in its place; seeded."""
+    rng, whole = random.Random(name), (run / name).read_bytes()
+    copy, others = folder / "damaged", [run / other for other in ("last.eqx", "metrics.jsonl")]
+
+    def flipped(place):
+        return whole[:place] + bytes([whole[place] ^ 1 << rng.randrange(8)]) + whole[place + 1 :]
+
+    damages = [flipped(rng.randrange(len(whole))) for _ in range(8)] + [whole[: rng.randrange(len(whole) - 2)]]
+    damages += [b"", b"null\n", b'{"a":' * 50_000, rng.randbytes(300), *(other.read_bytes() for other in others)]
+    for damaged in damages:
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(run, copy)
+        (copy / name).write_bytes(damaged)
+        code, said = one_message(["evaluate", str(copy)], capsys)
+        assert (code, f"{copy / name} " in said) == (1, True), said

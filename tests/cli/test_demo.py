@@ -66,7 +66,7 @@ def test_the_demo_goes_on_after_an_interrupt_to_its_end(tmp_path, monkeypatch, c
     page = (folder / "report.html").read_text(encoding="utf-8")
     run = Run.open(folder / "run")
     assert f"{run.results['test']['balanced_accuracy']:.3f}" in page
-    assert "<h1>Waves, learned by echoes</h1>" in page
+    assert "<h1><bdi>Waves, learned by echoes</bdi></h1>" in page
     assert "echograd demo --out x" in page
     assert (folder / "figures" / "confusion.png").is_file()
     assert run.results["epochs"] == 2
@@ -93,7 +93,7 @@ def test_a_second_demo_keeps_the_model_and_says_so(tmp_path, stubbed, capsys, mo
     assert len(stubbed) == 2
     with pytest.raises(ValueError, match="other settings"):
         demonstrate(tmp_path / "demo", dataclasses.replace(CONFIG, seed=1))
-    for text in ("[]", "{", ""):
+    for text in ("[]", "{", "", "[" * 100_000):
         (tmp_path / "demo" / "demo.json").write_text(text)
         with pytest.raises(ValueError, match="other settings"):
             demonstrate(tmp_path / "demo")

@@ -21,12 +21,14 @@ LAYERS = (
     {"nn", "device"},
     {"audit", "check", "diagnose", "equivalence", "learning", "observables", "solutions", "sweep"},
     {"solve", "equilibrium"},
+    {"soundness"},
     {"gradients"},
     {"boundary", "integrators", "nudge", "relaxation"},
     {"systems"},
     {"energy"},
     {"loops"},
     {"checks"},
+    {"refusals"},
     {"tree", "root", "bordered", "guard", "hoist", "files", "table", "words"},
 )
 DEPTH = {part: depth for depth, layer in enumerate(({"__init__", "__main__"}, *LAYERS)) for part in layer}

@@ -1,6 +1,9 @@
 """The report: whole, self-contained, escaped, and with the numbers of the run."""
 
+import base64
 import dataclasses
+import hashlib
+import html
 import html.parser
 import io
 import re
@@ -23,7 +26,7 @@ from waves import SMALL, sums, waves
 # A run has its own precision, so the other leg would show the same page; what is measured for it runs in both.
 one_page = pytest.mark.float64_only
 
-HOSTILE = ('<b>slow</b> & "$x_{$"', "</style><script>alert(1)</script>")
+HOSTILE = ('<b>slow</b> & "$x_{$" \u202eabc', "</style><script>alert(1)</script>")
 
 
 class Document(html.parser.HTMLParser):
@@ -78,7 +81,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def written(run):
     said = []
-    path = report.write(run, title="Waves & <echoes>", command="make waves", say=said.append)
+    path = report.write(run, title="Waves & <echoes>", command="make \u202ewaves", say=said.append)
     assert path == run.folder / "report.html"
     assert len(said) == 5
     return path, path.read_text(encoding="utf-8")
@@ -101,6 +104,26 @@ def test_the_page_needs_nothing_else(document, written):
     assert "prefers-color-scheme: dark" in css
     assert "@media print" in css
     assert ("meta", "content", "width=device-width, initial-scale=1") in document.attributes
+
+
+@one_page
+def test_the_page_allows_itself_nothing_from_elsewhere(document, written):
+    """No script, no address, and no style but its own, by the digest of what stands in it."""
+    ((policy,),) = [[value for name, key, value in document.attributes if value.startswith("default-src")]]
+    css = re.search(r"<style>(.*?)</style>", written[1], re.DOTALL).group(1)
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    assert policy.startswith(f"default-src 'none'; img-src data:; style-src 'sha256-{digest}';")
+    assert ("meta", "http-equiv", "Content-Security-Policy") in document.attributes
+    assert not [key for _, key, _ in document.attributes if key == "style" or key.startswith("on")]
+    assert written[1].index("Content-Security-Policy") < written[1].index("<style>")
+
+
+@one_page
+def test_names_keep_their_direction_of_writing_to_themselves(written):
+    """A name may hold characters that turn round whatever follows them."""
+    for name in (*HOSTILE, "Waves & <echoes>"):
+        assert f"<bdi>{html.escape(name)}</bdi>" in written[1]
+    assert "\u202e" not in re.sub(r"<bdi>.*?</bdi>|<title>.*?</title>|alt=\"[^\"]*\"", "", written[1])
 
 
 @one_page
@@ -137,7 +160,7 @@ def test_all_sections_are_there(document):
         "How to repeat it",
     ):
         assert heading in document.text
-    assert "make waves" in document.text
+    assert "make \\u202ewaves" in document.text
     assert "blocks[0].unit.angle" in document.text
     assert "That is rounding." in document.text
     assert jax.__version__ in document.text
@@ -302,7 +325,7 @@ def test_costs_are_measured():
 def test_text_is_escaped_and_html_is_not():
     assert tag("p", "a < b", tag("b", '"'), class_='x"y') == '<p class="x&quot;y">a &lt; b<b>&quot;</b></p>'
     assert join(["&", Html("&amp;")]) == "&amp;&amp;"
-    assert '<td>n&lt;</td><td class="number">1</td>' in table(["a", "b"], [["n<", "1"]])
+    assert '<td><bdi>n&lt;</bdi></td><td class="number">1</td>' in table(["a", "b"], [["n<", "1"]])
     page = Page("</title>")
     page.text("<script>", kind="remark")
     assert "<script>" not in page.html()

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .._words import physical_memory
 from ._case import Case, Row
 
 Figures = dict[str, Any]
@@ -35,19 +36,12 @@ class Effort:
 
     repeats: int = 7
     seconds: float = 30.0
-    limit_mb: float = dataclasses.field(default_factory=lambda: 0.6 * _physical_mb())
+    limit_mb: float = dataclasses.field(default_factory=lambda: 0.6e-6 * (physical_memory() or 16e9))
     patience: float = 180.0
 
     def __post_init__(self) -> None:
-        if self.repeats < 1 or min(self.seconds, self.limit_mb, self.patience) <= 0:
+        if self.repeats < 1 or not all(limit > 0 for limit in (self.seconds, self.limit_mb, self.patience)):
             raise ValueError(f"{self}: at least one repeat, and positive limits of time and memory, are needed.")
-
-
-def _physical_mb() -> float:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
-    except (AttributeError, ValueError, OSError):
-        return 16e3
 
 
 class Contender:

@@ -13,7 +13,7 @@ import tyro
 
 from .. import bench
 from .._files import make_folder
-from ._main import INTERRUPTED
+from ._signals import exit_code, told
 from ._tables import console
 
 _QUICK = pathlib.Path("runs") / "bench-quick"
@@ -85,9 +85,9 @@ def main(argv: Sequence[str]) -> int:
                 effort=bench.Effort(**({"repeats": 2} if command.quick else {}) | chosen),
                 say=lambda text: out.print(text, markup=False, soft_wrap=True),
             )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             words = shlex.join(["echograd", "bench", *(word for word in argv if word != "--fresh")])
-            print(f"Interrupted. What is measured is in {results}. Go on with: {words}", file=sys.stderr)
-            return INTERRUPTED
+            print(f"{told(stop)}. What is measured is in {results}. Go on with: {words}", file=sys.stderr)
+            return exit_code(stop)
     out.print(f"The page is {bench.write_page(results, docs)}", markup=False, soft_wrap=True)
     return 0

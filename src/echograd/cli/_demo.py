@@ -16,7 +16,8 @@ from .._files import make_folder, write_json
 from ..data import load
 from ..training import Config, Network, Run, ecg_recipe, fit
 from ._check import Check, check_model
-from ._main import FAILED, INTERRUPTED
+from ._main import FAILED
+from ._signals import exit_code, told
 from ._tables import console, for_shell, rich_table
 from ._train import Show, Train, results
 
@@ -90,9 +91,9 @@ def demonstrate(config: Config, folder: pathlib.Path, command: str, title: str) 
 
         out.print("\n3. The page")
         path = report.write(run, folder, title=title, command=command, say=lambda text: out.print(f"   {text} …"))
-    except KeyboardInterrupt:
-        print(f"Interrupted. The same command goes on from here: {command}", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        print(f"{told(stop)}. The same command goes on from here: {command}", file=sys.stderr)
+        return exit_code(stop)
     out.print(
         f"\n{path} is the page, its figures are in {folder / 'figures'}. {time.monotonic() - begun:.0f} s in all.",
         markup=False,
@@ -108,7 +109,7 @@ def _claim(folder: pathlib.Path, config: Config) -> None:
     if mark.is_file():
         try:
             same = json.loads(mark.read_text(encoding="utf-8"))["config"] == settings
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             same = False
         if not same:
             raise ValueError(

@@ -1,13 +1,16 @@
 """Finds the command, runs it, and turns what goes wrong into one message and an exit code."""
 
 import difflib
+import dis
 import importlib
 import importlib.metadata
 import os
+import pathlib
 import sys
 from collections.abc import Sequence
 
-import equinox as eqx
+from .._refusals import said
+from ._signals import exit_code, stoppable, told
 
 # A command is a private module of this package with a function `main(argv) -> exit code`, which is imported when it is
 # wanted and not before.
@@ -23,11 +26,12 @@ COMMANDS = {
     "demo": ("_demo", "learn heart rhythms from real ECGs by echoes, and write a page about it"),
 }
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE = 1, 2
 
-# What the library raises on purpose, with a message that says what, why, and the remedy. Anything else is a fault of
-# ours and keeps its traceback.
-_MEANT = (ValueError, TypeError, OSError, RuntimeError, ModuleNotFoundError)
+# Errors of the surroundings, and refusals at run time. The message says what, why, and the remedy.
+_MEANT = (OSError, RuntimeError, ModuleNotFoundError, MemoryError)
+# The package raises these on purpose, too; where anything else raises them, that is a fault of ours.
+_OFTEN_MEANT = (ValueError, TypeError)
 
 _EXTRAS = {"optax": "train", "tyro": "train", "rich": "train", "matplotlib": "plot"}
 
@@ -41,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the command and its arguments; by default those of the process.
 
     Returns:
-        The exit code: 0; 1 if the command failed; 2 if it was used wrongly; 130 if it was interrupted.
+        The exit code: 0; 1 if the command failed; 2 if it was used wrongly; 130 if it was interrupted, 143 if it was
+        told to end (SIGTERM).
 
     Example:
         ```python
@@ -62,21 +67,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"echograd: there is no command {name!r}.{hint}\n\n{_usage()}", file=sys.stderr)
         return USAGE
     try:
-        return importlib.import_module(f".{COMMANDS[name][0]}", __package__).main(rest)
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return INTERRUPTED
+        with stoppable():
+            return importlib.import_module(f".{COMMANDS[name][0]}", __package__).main(rest)
+    except KeyboardInterrupt as stop:
+        print(f"{told(stop)}.", file=sys.stderr)
+        return exit_code(stop)
     except SystemExit as stop:  # of the parser
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else FAILED
     except BrokenPipeError:
         # Whoever read the output has closed it, as `head` does. Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except _MEANT as error:
-        if os.environ.get(_TRACEBACK):
+    except (*_MEANT, *_OFTEN_MEANT) as error:
+        if os.environ.get(_TRACEBACK) or not _meant(error):
             raise
         print(f"echograd {name}: {_message(error)}", file=sys.stderr)
         return FAILED
+
+
+def _meant(error: Exception) -> bool:
+    """Return whether an error was raised on purpose: by a `raise` of this package, if others raise such errors too."""
+    if isinstance(error, _MEANT):
+        return not isinstance(error, RecursionError | NotImplementedError)
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is None:
+        return False
+    code = place.tb_frame.f_code
+    ours = pathlib.Path(code.co_filename).is_relative_to(pathlib.Path(__file__).parents[1])
+    return ours and dis.opname[code.co_code[place.tb_lasti]] == "RAISE_VARARGS"
 
 
 def _usage() -> str:
@@ -101,10 +121,10 @@ def _message(error: Exception) -> str:
         package = error.name.partition(".")[0]
         if package in _EXTRAS:
             return f"this command needs {package}: pip install 'echograd[{_EXTRAS[package]}]'"
-    if isinstance(error, eqx.EquinoxRuntimeError):
-        return str(error).strip().splitlines()[0]
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error}). Use smaller sizes." if str(error) else "out of memory. Use smaller sizes."
     if isinstance(error, OSError) and error.strerror:
         if error.filename is None:  # one of ours
             return error.strerror
         return f"{error.filename} cannot be used ({error.strerror}). Mend that, or name another, and do it again."
-    return str(error) or type(error).__name__
+    return said(error)

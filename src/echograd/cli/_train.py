@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedCol
 
 from ..data import load
 from ..training import Config, Progress, Run, fit, is_first, join
-from ._main import INTERRUPTED
+from ._signals import exit_code, told
 from ._tables import confusion_table, console, for_shell, kind, metrics_table
 
 
@@ -102,7 +102,9 @@ def _file_config(path: pathlib.Path) -> Config:
         return Config.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise OSError(error.errno, f"{path} cannot be read ({error.strerror}). Name a file of settings.") from error
-    except (json.JSONDecodeError, AttributeError) as error:
+    except RecursionError:
+        raise ValueError(f"{path} holds no settings: it is nested too deep.") from None
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path} holds no settings in JSON ({error}).") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -129,9 +131,11 @@ def _train(command: Train) -> int:
                 checkpoint_minutes=command.checkpoint_minutes,
                 devices=command.devices,
             )
-    except KeyboardInterrupt:
-        print(f"Interrupted. Go on with: echograd train --resume --out {for_shell(folder)}", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        begun = (folder / "config.json").is_file()
+        remedy = f"Go on with: echograd train --resume --out {for_shell(folder)}" if begun else "Nothing was begun."
+        print(f"{told(stop)}. {remedy}", file=sys.stderr)
+        return exit_code(stop)
     if is_first():
         results(out, run)
     return 0

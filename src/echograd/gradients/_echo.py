@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .. import _checks, _tree
-from .._refusal import refuse_if
+from .._refusals import refuse_if
 from ..integrators import Direction, State, World, is_mirrored, time_reversed
 from ..nudge import AbstractNudge, Infinitesimal
 from ..systems import Hamiltonian, LegendreHamiltonian, SeparableHamiltonian

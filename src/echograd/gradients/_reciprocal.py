@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import _checks, _tree
-from .._refusal import refuse_if
+from .._refusals import refuse_if
 from ..integrators import State, World
 from ..nudge import AbstractNudge
 from ..systems import Dissipative

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .. import _checks, _tree
-from .._refusal import refuse_if
+from .._refusals import refuse_if
 from ._base import AbstractNudge, Pushed
 
 Strength = float | Float[Array, ""] | Literal["auto"]

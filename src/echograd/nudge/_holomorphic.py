@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .. import _checks, _tree
-from .._refusal import refuse_if
+from .._refusals import refuse_if
 from ._finite import AbstractFiniteNudge, Stencil, Strength, check_strength
 
 # Above this the response of the final state is not that of a holomorphic function well inside its disc.

@@ -7,19 +7,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
+from ._check import check_axes, rows_of
 from ._style import headed, theme
 
 _MARKERS = "osD^v"
 
 
 def gradient_agreement(
-    axes: Axes, rows: Sequence[Mapping[str, Any]], *, tolerance: float | None = 1e-9, epsilon: float = 2.0**-52
+    axes: Axes, rows: Sequence[Mapping[str, Any]] | Any, *, tolerance: float | None = 1e-9, epsilon: float = 2.0**-52
 ) -> Axes:
     """Draw the relative error of gradients for every parameter, on a logarithmic axis.
 
     Args:
         axes: where to draw. A height of 0.15 inches for every parameter reads well.
-        rows: `GradientReport.rows` of `eg.check_gradients`.
+        rows: what `eg.check_gradients` returned, or its rows.
         tolerance: largest error that still counts as exact, drawn as a line; `None` for no line.
         epsilon: rounding unit of the dtype, drawn as a line. An error of zero stands at a tenth of it, hollow.
 
@@ -27,10 +28,12 @@ def gradient_agreement(
         The axes.
 
     Raises:
+        TypeError: for something else than a report.
         ValueError: there are no rows.
     """
-    if not rows:
-        raise ValueError("gradient_agreement: no rows. Pass the rows of a GradientReport.")
+    check_axes("gradient_agreement", axes)
+    keys = ("parameter", "candidate", "relative_error")
+    rows = rows_of("gradient_agreement", rows, keys, "what echograd.check_gradients returned")
     colours = theme()
     parameters = list(dict.fromkeys(row["parameter"] for row in rows))
     candidates = list(dict.fromkeys(row["candidate"] for row in rows))
@@ -69,7 +72,7 @@ def gradient_agreement(
     axes.tick_params(axis="y", length=0, labelsize=7)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y")
-    headed(axes, "Relative error")
+    headed(axes, "Parameter", "relative error of the gradient")
     if len(candidates) > 1:
         axes.legend(loc="lower right")
     return axes

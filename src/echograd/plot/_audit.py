@@ -1,37 +1,41 @@
 """Learning rules side by side: how wrong, and at how many passes."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from ._check import check_axes, rows_of
+from ._style import headed
+
 _FLOOR = 1e-17
 
 
-def audit(axes: Axes, rows: Sequence[Any]) -> Axes:
+def audit(axes: Axes, report: Any) -> Axes:
     """Draw the error of every learning rule on a logarithmic scale, with its passes beside it.
 
     Filled marks are rules that run forward only on the same machine; open ones need more.
 
     Args:
         axes: where to draw.
-        rows: those of an `AuditReport`.
+        report: what `echograd.audit` returned, or its rows. A rule whose error is not a number is named in its place,
+            without a mark.
 
     Returns:
         The axes.
 
     Raises:
+        TypeError: for something else than a report.
         ValueError: if there are no rows.
 
     Example:
         ```python
         figure, axes = plot.figure(7, 4)
-        plot.audit(axes, eg.audit(system, rules, dt=0.1, steps=50).rows)
+        plot.audit(axes, eg.audit(system, rules, dt=0.1, steps=50))
         ```
     """
-    if not rows:
-        raise ValueError("plot.audit: there are no rows to draw.")
+    check_axes("plot.audit", axes)
+    rows = rows_of("plot.audit", report, ("rule", "error", "passes", "forward_only"), "what echograd.audit returned")
     height = np.arange(len(rows))[::-1]
     errors = np.maximum([row.error for row in rows], _FLOOR)
     forward = np.array([row.forward_only for row in rows])
@@ -52,6 +56,6 @@ def audit(axes: Axes, rows: Sequence[Any]) -> Axes:
     axes.set_xscale("log")
     axes.set_xlim(_FLOOR / 3, 30)
     axes.set_yticks(height, [row.rule for row in rows])
-    axes.set_xlabel("relative error of the gradient")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    headed(axes, "Learning rule", "relative error of the gradient")
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     return axes

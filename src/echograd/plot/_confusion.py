@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from ._check import check_axes, numbers
 from ._style import headed, theme
 
 
@@ -24,12 +25,19 @@ def confusion_matrix(axes: Axes, counts: ArrayLike, classes: Sequence[str]) -> A
         The axes.
 
     Raises:
-        ValueError: the numbers of rows, columns and names differ.
+        TypeError: the counts are not numbers, or the classes no sequence of names.
+        ValueError: the numbers of rows, columns and names differ, or a count is negative or not finite.
     """
-    table = np.asarray(counts, float)
+    check_axes("confusion_matrix", axes)
+    table = numbers("confusion_matrix", "counts", counts)
+    if isinstance(classes, str) or not isinstance(classes, Sequence):
+        raise TypeError(f"confusion_matrix: classes={classes!r} is not a list of names.")
     n = len(classes)
     if table.shape != (n, n):
         raise ValueError(f"confusion_matrix: {n} classes need a table of shape {(n, n)}, and got {table.shape}.")
+    if not (np.isfinite(table) & (table >= 0)).all():
+        raise ValueError("confusion_matrix: counts must be finite and not negative.")
+    classes = [str(name) for name in classes]
     colours = theme()
     rows = table.sum(1, keepdims=True)
     share = np.divide(table, rows, out=np.zeros_like(table), where=rows > 0)

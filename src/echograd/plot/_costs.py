@@ -1,5 +1,6 @@
 """What a gradient costs over the number of steps."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
 
@@ -8,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .._words import memory, seconds
+from ._check import check_axes, rows_of
 from ._style import headed, name_ends, theme
 
 
@@ -26,6 +28,10 @@ class CostRow(TypedDict):
 _HEADS = {"bytes": "Working memory", "seconds": "Time of a gradient"}
 
 
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and bool(0 < value < math.inf)
+
+
 def costs(axes: Axes, rows: Sequence[CostRow], quantity: Literal["bytes", "seconds"]) -> Axes:
     """Draw memory or time of gradients over the number of steps, both axes logarithmic.
 
@@ -38,11 +44,14 @@ def costs(axes: Axes, rows: Sequence[CostRow], quantity: Literal["bytes", "secon
         The axes.
 
     Raises:
-        ValueError: there are no rows, or a number is not positive.
+        TypeError: the rows are no rows.
+        ValueError: there are no rows, the quantity is another, or a number is not positive.
     """
-    if not rows:
-        raise ValueError("costs: no rows.")
-    if not all(row[quantity] > 0 and row["steps"] > 0 for row in rows):
+    check_axes("costs", axes)
+    if quantity not in _HEADS:
+        raise ValueError(f"costs: quantity={quantity!r}: choose 'bytes' or 'seconds'.")
+    rows = rows_of("costs", rows, ("gradient", "steps", quantity), "what echograd.report.measure returned")
+    if not all(_positive(row[quantity]) and _positive(row["steps"]) for row in rows):
         raise ValueError(f"costs: steps and {quantity} must be positive to be drawn on a logarithmic axis.")
     colours = theme()
     looks: dict[str, dict[str, Any]] = {

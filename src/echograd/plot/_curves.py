@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from ._check import check_axes, numbers, real, rows_of
 from ._style import headed, theme
 
 _SIDES = {"train": "training", "validation": "validation"}
@@ -35,14 +36,20 @@ def learning_curve(
         The axes.
 
     Raises:
+        TypeError: the history is no list of epochs, or a value of the metric no number.
         ValueError: no epoch has the metric.
     """
+    check_axes("learning_curve", axes)
+    rows_of("learning_curve", history, ("epoch",), "the history() of a training run")
+    baseline = None if baseline is None else real("learning_curve", "baseline", baseline)
     colours = theme()
     drawn = {}
     for side, label in _SIDES.items():
-        points = [(row["epoch"], row[side][metric]) for row in history if metric in (row.get(side) or {})]
+        told = [(row["epoch"], row.get(side)) for row in history]
+        points = [(epoch, found[metric]) for epoch, found in told if isinstance(found, Mapping) and metric in found]
         if points:
-            epochs, values = np.asarray(points, float).T
+            points = [(epoch, np.nan if value is None else value) for epoch, value in points]  # as files have NaN
+            epochs, values = numbers("learning_curve", f"{metric!r} of the history", points, (None, 2)).T
             colour = colours.echo if side == "validation" else colours.backprop
             style = "-" if side == "validation" else (0, (4, 1.5))
             mark = "s" if np.isfinite(values).sum() == 1 else None  # a line through one point is not seen

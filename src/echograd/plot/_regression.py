@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from ._check import check_axes, numbers
 from ._style import headed, theme
 
 
@@ -20,9 +21,12 @@ def predicted_against_true(axes: Axes, truth: ArrayLike, prediction: ArrayLike, 
         The axes.
 
     Raises:
+        TypeError: what is given is not real numbers.
         ValueError: the shapes differ, or there is no finite pair.
     """
-    x, y = np.asarray(truth, float), np.asarray(prediction, float)
+    who = "predicted_against_true"
+    check_axes(who, axes)
+    x, y = numbers(who, "truth", truth), numbers(who, "prediction", prediction)
     if x.shape != y.shape:
         raise ValueError(f"predicted_against_true: shapes {x.shape} and {y.shape} differ.")
     colours = theme()

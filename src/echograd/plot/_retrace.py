@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 
+from ._check import check_axes, numbers
 from ._style import headed, theme
 
 Path = Float[np.ndarray, "nodes 2"]
@@ -24,6 +25,7 @@ def echo_path(
     potential: Callable[[Any, Any], Any] | None = None,
     levels: Any = 10,
     equal: bool = True,
+    names: tuple[str, str] = ("first coordinate", "second coordinate"),
 ) -> Axes:
     """Draw a path in the plane, its echo on top of it, and a nudged echo that leaves it.
 
@@ -35,13 +37,23 @@ def echo_path(
         potential: function of two coordinate arrays, drawn as contour lines.
         levels: number of contours, or their values.
         equal: whether both coordinates have the same scale.
+        names: of the two coordinates, with their units.
 
     Returns:
-        The axes, without frame.
+        The axes, without frame and numbers.
+
+    Raises:
+        TypeError: a path is not real numbers, or the potential no function.
+        ValueError: a path has another shape, or a number that is not finite.
     """
+    check_axes("echo_path", axes)
+    paths = {"forward": forward, "echo": echo, **({} if nudged is None else {"nudged": nudged})}
+    paths = {name: _finite("echo_path", name, path, (None, 2)) for name, path in paths.items()}
+    if potential is not None and not callable(potential):
+        raise TypeError(f"echo_path: potential={potential!r} is not a function of two arrays.")
     colours = theme()
-    forward, echo = np.asarray(forward), np.asarray(echo)
-    seen = np.concatenate([forward, echo] + ([] if nudged is None else [np.asarray(nudged)]))
+    forward, echo, nudged = paths["forward"], paths["echo"], paths.get("nudged")
+    seen = np.concatenate(list(paths.values()))
     low, high = seen.min(0), seen.max(0)
     room = 0.08 * (np.full(2, (high - low).max()) if equal else high - low)
     room = np.where(room > 0, room, 1.0)
@@ -56,7 +68,7 @@ def echo_path(
     axes.plot([], [], color=colours.free, lw=4.5, label="forward")
     axes.plot(*echo.T, color=colours.echo, lw=1.3, label="echo", zorder=3)
     if nudged is not None:
-        axes.plot(*np.asarray(nudged).T, color=colours.nudge, lw=1.2, label="nudged echo", zorder=4)
+        axes.plot(*nudged.T, color=colours.nudge, lw=1.2, label="nudged echo", zorder=4)
     for point, mark in ((forward[0], "start"), (forward[-1], "end")):
         axes.plot(
             *point, "o", ms=6.5, color=colours.ink if mark == "start" else colours.paper, mec=colours.ink, zorder=5
@@ -66,8 +78,25 @@ def echo_path(
     axes.set_xlim(low[0] - room[0], high[0] + room[0])
     axes.set_ylim(low[1] - room[1], high[1] + room[1])
     axes.set_aspect("equal" if equal else "auto")
-    axes.set_axis_off()
+    axes.spines[:].set_visible(False)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_xlabel(names[0])
+    axes.set_ylabel(names[1])
     return axes
+
+
+def _finite(who: str, what: str, values: Any, shape: tuple[int | None, ...]) -> np.ndarray:
+    found = numbers(who, what, values, shape)
+    if not np.isfinite(found).all():
+        raise ValueError(f"{who}: {what} has numbers that are NaN or infinite, which cannot be drawn.")
+    return found
+
+
+def _timed(who: str, t: Any, **curves: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return times, and curves of one number for each of them."""
+    times = _finite(who, "t", t, (None,))
+    return times, {name: numbers(who, name, x, (len(times),)) for name, x in curves.items()}
 
 
 def echo_in_time(
@@ -88,17 +117,24 @@ def echo_in_time(
         forward: the coordinate of the free run at these times.
         echo: the coordinate of the echo, also in the order of nodes 0..N: what it had passed when it got there.
         nudged: likewise under a finite nudge.
-        quantity: name of the coordinate.
+        quantity: name of the coordinate, with its unit.
         unit: unit of time.
 
     Returns:
         The axes.
+
+    Raises:
+        TypeError: a curve is not real numbers.
+        ValueError: a curve has not one number for each time.
     """
+    check_axes("echo_in_time", axes)
+    shown = {"forward": forward, "echo": echo, **({} if nudged is None else {"nudged": nudged})}
+    t, curves = _timed("echo_in_time", t, **shown)
     colours = theme()
-    axes.plot(t, forward, color=colours.free, lw=4.0, label="forward")
-    axes.plot(t, echo, color=colours.echo, lw=1.2, label="echo")
+    axes.plot(t, curves["forward"], color=colours.free, lw=4.0, label="forward")
+    axes.plot(t, curves["echo"], color=colours.echo, lw=1.2, label="echo")
     if nudged is not None:
-        axes.plot(t, nudged, color=colours.nudge, lw=1.0, label="nudged echo")
+        axes.plot(t, curves["nudged"], color=colours.nudge, lw=1.0, label="nudged echo")
     axes.margins(x=0.01)
     axes.grid(axis="y")
     headed(axes, quantity, unit)
@@ -128,14 +164,20 @@ def departure(
 
     Returns:
         The axes.
+
+    Raises:
+        TypeError: a distance is not real numbers.
+        ValueError: there is not one distance for each time.
     """
+    check_axes("departure", axes)
+    t, curves = _timed("departure", t, echo=echo, nudged=nudged)
     colours = theme()
-    for distance, colour, label in ((nudged, colours.nudge, "nudged echo"), (echo, colours.echo, "echo")):
-        values = np.asarray(distance, float)
+    for name, colour, label in (("nudged", colours.nudge, "nudged echo"), ("echo", colours.echo, "echo")):
+        values = curves[name]
         axes.plot(t, np.where(values > 0, values, np.nan), color=colour, lw=1.2, label=label)
     axes.set_yscale("log")
     axes.margins(x=0.01)
     axes.grid(axis="y")
-    headed(axes, "Distance from the forward run", unit)
+    headed(axes, "Distance from the forward run, relative", unit)
     axes.legend()
     return axes

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
+from ._check import check_axes, numbers, real
 from ._style import theme
 
 _MOST = 4
@@ -38,11 +39,21 @@ def signal_with_prediction(
         The axes.
 
     Raises:
-        ValueError: the signal is not (steps, channels).
+        TypeError: the signal, the rate or the probability is not a number.
+        ValueError: the signal is not (steps, channels) and finite, the rate is not positive, the probability not
+            between 0 and 1, or there are too few names of channels.
     """
-    signal = np.asarray(signal)
-    if signal.ndim != 2 or not len(signal):
-        raise ValueError(f"signal_with_prediction: the signal must be (steps, channels), and has shape {signal.shape}.")
+    who = "signal_with_prediction"
+    check_axes(who, axes)
+    signal = numbers(who, "signal, (steps, channels),", signal, (None, None))
+    if not np.isfinite(signal).all():
+        raise ValueError(f"{who}: the signal has numbers that are NaN or infinite, which cannot be drawn.")
+    if sample_rate is not None and real(who, "sample_rate", sample_rate) <= 0:
+        raise ValueError(f"{who}: sample_rate={sample_rate!r} must be positive, or None.")
+    if probability is not None and not 0 <= real(who, "probability", probability) <= 1:
+        raise ValueError(f"{who}: probability={probability!r} is not between 0 and 1.")
+    if channel_names and len(channel_names) < signal.shape[1]:
+        raise ValueError(f"{who}: {len(channel_names)} channel_names for {signal.shape[1]} channels.")
     colours = theme()
     shown = signal[:, :_MOST]
     t = np.arange(len(signal)) / (sample_rate or 1.0)
@@ -68,6 +79,7 @@ def signal_with_prediction(
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("seconds" if sample_rate else "steps")
+    axes.set_ylabel("signal, shifted" if shown.shape[1] > 1 else "signal")
     axes.set_title(truth, parse_math=False)
     mark = {True: "✓ ", False: "✗ ", None: ""}[right]
     odds = "" if probability is None else f", {_percent(probability)}"

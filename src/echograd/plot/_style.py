@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -127,13 +128,38 @@ def figure(width: float, height: float, *, rows: int = 1, columns: int = 1, **gr
 
     Returns:
         The figure, and its axes: one, or an array of them.
+
+    Raises:
+        TypeError: a size is not a number, or rows or columns not whole ones.
+        ValueError: one of them is not positive, or not finite.
     """
+    for name, inches in (("width", width), ("height", height)):
+        if isinstance(inches, bool) or not isinstance(inches, int | float | np.number):
+            raise TypeError(f"figure: {name}={inches!r} is not a number of inches.")
+        if not 0 < inches <= 200:
+            raise ValueError(f"figure: {name}={inches!r}: above 0 and up to 200 inches are needed.")
+    for name, count in (("rows", rows), ("columns", columns)):
+        if isinstance(count, bool) or not isinstance(count, int | np.integer):
+            raise TypeError(f"figure: {name}={count!r} is not a whole number.")
+        if not 1 <= count <= 100:
+            raise ValueError(f"figure: {name}={count!r}: from 1 to 100 are needed.")
     fig = Figure(figsize=(width, height), layout="constrained")
     return fig, fig.subplots(rows, columns, **grid)
 
 
 def png(fig: Figure, *, dpi: int = 200) -> bytes:
-    """Return a figure as a small PNG file: its background included, its colours reduced to 256."""
+    """Return a figure as a small PNG file: its background included, its colours reduced to 256.
+
+    Raises:
+        TypeError: it is not a figure, or `dpi` not a number.
+        ValueError: `dpi` is not positive, or too large.
+    """
+    if not isinstance(fig, Figure):
+        raise TypeError(f"png: {fig!r} is not a figure. plot.figure makes one, and axes know theirs: axes.figure.")
+    if isinstance(dpi, bool) or not isinstance(dpi, int | float | np.number):
+        raise TypeError(f"png: dpi={dpi!r} is not a number of dots per inch.")
+    if not 1 <= dpi <= 2400:
+        raise ValueError(f"png: dpi={dpi!r}: from 1 to 2400 dots per inch are needed.")
     drawn, file = io.BytesIO(), io.BytesIO()
     fig.savefig(drawn, format="png", dpi=dpi)
     image = Image.open(drawn).convert("RGB")

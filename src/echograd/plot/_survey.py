@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from matplotlib.axes import Axes
 
+from ._check import check_axes, rows_of
 from ._style import headed, name_ends, theme
 
 
@@ -43,6 +44,7 @@ def device_survey(axes: Axes, survey: _Survey, against: Literal["error", "ideal_
         The axes.
 
     Raises:
+        TypeError: for something else than a survey.
         ValueError: for another error, or if there is nothing to draw.
 
     Example:
@@ -51,9 +53,15 @@ def device_survey(axes: Axes, survey: _Survey, against: Literal["error", "ideal_
         plot.device_survey(axes, eg.device.survey(loss, model, start, dt=0.1, steps=100, nudge=eg.Symmetric(0.1)))
         ```
     """
+    check_axes("plot.device_survey", axes)
     if against not in _HEADS:
         raise ValueError(f"plot.device_survey(against={against!r}): choose 'error' or 'ideal_error'.")
-    rows = [row for row in survey.rows if np.isfinite(row[against]) and row[against] > 0]
+    source = "what echograd.device.survey returned"
+    if not hasattr(survey, "rows") or not hasattr(survey, "floor"):
+        raise TypeError(f"plot.device_survey: got a {type(survey).__name__}, and needs {source}: rows and a floor.")
+    keys = ("imperfection", "strength", "error", "bias", against)
+    found = rows_of("plot.device_survey", survey, keys, source) if survey.rows else []
+    rows = [row for row in found if np.isfinite(row[against]) and row[against] > 0]
     if not rows:
         raise ValueError("plot.device_survey: no imperfection gave a gradient with an error to draw.")
     colours, ends = theme(), []

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from matplotlib.axes import Axes
 
+from ._check import check_axes, rows_of
 from ._style import headed, theme
 
 
@@ -33,6 +34,7 @@ def nudge_sweep(axes: Axes, sweep: _Sweep) -> Axes:
         The axes.
 
     Raises:
+        TypeError: for something else than a sweep.
         ValueError: if no numbered strength gave a gradient that is off.
 
     Example:
@@ -41,6 +43,11 @@ def nudge_sweep(axes: Axes, sweep: _Sweep) -> Axes:
         plot.nudge_sweep(axes, eg.nudge_sweep(loss, system, [1e-3, 1e-2, 0.1, "auto"], noise=1e-4))
         ```
     """
+    check_axes("plot.nudge_sweep", axes)
+    source = "what echograd.nudge_sweep returned"
+    if not all(hasattr(sweep, name) for name in ("rows", "nudge", "noise", "repeats")):
+        raise TypeError(f"plot.nudge_sweep: got a {type(sweep).__name__}, and needs {source}.")
+    rows_of("plot.nudge_sweep", sweep, ("beta", "error", "bias", "deviation", "estimate", "refused"), source)
     numbered = sorted((row for row in sweep.rows if not isinstance(row["beta"], str)), key=lambda row: abs(row["beta"]))
     drawn = [row for row in numbered if row["refused"] is None]
     if not drawn:

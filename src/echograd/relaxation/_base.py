@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .. import _tree
-from .._refusal import refuse_if
+from .._refusals import refuse_if
 from ._landscape import Equilibrium, Landscape
 
 

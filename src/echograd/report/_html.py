@@ -15,8 +15,10 @@ _VOID = {"img", "meta", "source", "br"}
 
 
 def tag(name: str, /, *children: str | Iterable[str], **attributes: str | int) -> Html:
-    """Return an element; attribute names lose a trailing underscore, children that are lists are joined."""
-    written = "".join(f' {key.rstrip("_")}="{html.escape(str(value))}"' for key, value in attributes.items())
+    """Return an element; attributes have - for _, and lose one at the end; children that are lists are joined."""
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"' for key, value in attributes.items()
+    )
     if name in _VOID:
         return Html(f"<{name}{written}>")
     return Html(f"<{name}{written}>{join(*children)}</{name}>")
@@ -35,12 +37,21 @@ def join(*children: str | Iterable[str]) -> Html:
     return Html("".join(parts))
 
 
+def isolated(text: str) -> Html:
+    """Return a name from elsewhere, whose direction of writing does not reach what is around it."""
+    return tag("bdi", text)
+
+
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], *, text: int = 1) -> Html:
     """Return a table that scrolls sideways where it is too wide; the first `text` columns are words, not numbers."""
 
     def row(cells: Iterable[str], kind: str) -> Html:
         return tag(
-            "tr", [tag(kind, cell) if i < text else tag(kind, cell, class_="number") for i, cell in enumerate(cells)]
+            "tr",
+            [
+                tag(kind, isolated(cell)) if i < text else tag(kind, cell, class_="number")
+                for i, cell in enumerate(cells)
+            ],
         )
 
     body = [row(cells, "td") for cells in rows]

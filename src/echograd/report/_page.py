@@ -1,6 +1,8 @@
 """A page that is put together part by part, and its figures."""
 
+import base64
 import dataclasses
+import hashlib
 import importlib.metadata
 import importlib.resources
 import pathlib
@@ -9,7 +11,7 @@ from typing import Any
 
 from .. import plot
 from .._files import make_folder, write_atomically
-from ._html import Html, join, picture, table, tag
+from ._html import Html, isolated, join, picture, table, tag
 
 # At this width, in inches, labels are as large as the text of the page, and legible on a telephone.
 _WIDTH = 4.2
@@ -80,7 +82,7 @@ class Page:
 
     def code(self, text: str) -> None:
         """Add lines of code."""
-        self._parts.append(tag("pre", tag("code", text)))
+        self._parts.append(tag("pre", tag("code", _visible(text)), dir="ltr"))
 
     def tiles(self, tiles: Sequence[tuple[str, str]]) -> None:
         """Add numbers that are seen at a glance, the most important one first."""
@@ -104,14 +106,18 @@ class Page:
         """Return the whole document."""
         css = importlib.resources.files("echograd.report").joinpath("_page.css").read_text(encoding="utf-8")
         version = importlib.metadata.version("echograd")
+        # No script, nothing fetched, and no style but this one, whatever is in a name.
+        digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+        policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
         head = join(
             tag("meta", charset="utf-8"),
+            tag("meta", http_equiv="Content-Security-Policy", content=policy),
             tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
             tag("meta", name="generator", content=f"{_GENERATOR} {version}"),
             tag("title", self.title),
             tag("style", Html(css)),
         )
-        body = join(tag("header", tag("h1", self.title)), tag("main", self._parts))
+        body = join(tag("header", tag("h1", isolated(self.title))), tag("main", self._parts))
         return "<!doctype html>\n" + tag("html", tag("head", head), "\n", tag("body", body), lang="en") + "\n"
 
     def write(self, path: pathlib.Path) -> None:
@@ -126,6 +132,11 @@ class Page:
         for drawing in self.drawings:
             write_atomically(figures / f"{drawing.name}.png", lambda file, image=drawing.light: file.write(image))
         write_atomically(path, lambda file: file.write(self.html().encode()))
+
+
+def _visible(text: str) -> str:
+    """Return code with characters that change the direction of writing, or cannot be seen, as their escapes."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def check_ours(path: pathlib.Path) -> None:

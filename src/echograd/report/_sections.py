@@ -13,7 +13,7 @@ from .._words import memory
 from ..data import Dataset, load
 from ..plot import CostRow
 from ..training import Run
-from ._html import join, tag
+from ._html import isolated, join, tag
 from ._measure import Retrace
 from ._page import Page, draw
 from ._words import count, duration, machine, power, score
@@ -86,12 +86,12 @@ def scores(page: Page, run: Run, outputs: np.ndarray) -> None:
         return
     counts = np.asarray(run.results["test"]["confusion"], float)
     rows = []
-    for i, name in enumerate(dataset.class_names):
+    for i, label in enumerate(dataset.class_names):
         n, named, right = counts[i].sum(), counts[:, i].sum(), counts[i, i]
         people = [] if test.groups is None else [f"{len(np.unique(test.groups[test.targets == i]))}"]
         rows.append(
             [
-                name,
+                label,
                 f"{n:.0f}",
                 *people,
                 score(right / n if n else None),
@@ -205,7 +205,9 @@ def examples(page: Page, run: Run, outputs: np.ndarray) -> None:
     page.figures(*(drawing(name, cases, caption) for name, cases, caption in made if cases))
     if source is not dataset:
         page.text(
-            f"Drawn are the signals; what the model sees is made from them ({', '.join(dataset.channel_names)}).",
+            "Drawn are the signals; what the model sees is made from them (",
+            isolated(", ".join(dataset.channel_names)),
+            ").",
             kind="remark",
         )
 
@@ -221,7 +223,9 @@ def agreement(page: Page, report: GradientReport, cases: int, steps: int) -> Non
         "parameters, the "
         "norm of the difference over the norm of the gradient. The largest is ",
         tag("strong", power(worst["relative_error"])),
-        f", for {worst['parameter']}. ",
+        ", for ",
+        isolated(worst["parameter"]),
+        ". ",
         "That is rounding."
         if report.ok(_TOLERANCE)
         else join("That is more than the ", power(_TOLERANCE), " that an exact gradient may have."),
@@ -300,7 +304,12 @@ def echo(page: Page, found: Retrace, run: Run) -> None:
         draw(
             "echo-path",
             lambda axes: plot.echo_path(
-                axes, found.forward[part], found.echo[part][::-1], found.nudged[part][::-1], equal=False
+                axes,
+                found.forward[part],
+                found.echo[part][::-1],
+                found.nudged[part][::-1],
+                equal=False,
+                names=("position", "momentum"),
             ),
             caption="The same oscillator, position to the right and momentum upwards, in the first part of "
             "the run, which the nudged echo comes to last. Colours as before.",
@@ -380,9 +389,17 @@ def repeat(page: Page, run: Run, command: str | None) -> None:
     )
     dataset = run.dataset
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
-    page.text(f"Data: {dataset.name}, {sizes} cases. {dataset.source} Licence: {dataset.licence}", kind="remark")
+    page.text(
+        "Data: ",
+        isolated(dataset.name),
+        f", {sizes} cases. ",
+        isolated(dataset.source),
+        " Licence: ",
+        isolated(dataset.licence),
+        kind="remark",
+    )
     first = dataset.description.split("\n- ")[0].strip()
-    page.text(first, kind="remark")
+    page.text(isolated(first), kind="remark")
 
 
 def _people(dataset: Dataset) -> str:

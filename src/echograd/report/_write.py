@@ -45,6 +45,7 @@ def write(
         The path of `report.html`.
 
     Raises:
+        TypeError: `run` is neither a run nor a path.
         FileNotFoundError: there is no run, or it has not come to its end.
         ValueError: the run is of a Hopfield network, which has no trajectory.
         FileExistsError: `out` holds a `report.html` that is not one of these.

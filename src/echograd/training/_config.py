@@ -3,22 +3,70 @@
 import dataclasses
 import difflib
 import math
+import reprlib
+import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar
+
+import numpy as np
 
 from ..gradients import EP, AbstractGradient, AbstractStaticGradient, Backprop, Echo, Implicit
 from ..nudge import AbstractNudge, Infinitesimal, OneSided, Symmetric
 
 _T = TypeVar("_T")
 # What the `config.json` of a run tells about it instead of setting it up.
-ABOUT = ("versions", "data")
+ABOUT = ("run", "versions", "data", "checksum")
+# Counts are kept as 32-bit integers in a compiled program.
+_MOST = 2**31 - 1
 
 
 def _require(holds: bool, name: str, value: Any, remedy: str) -> None:
     if not holds:
-        raise ValueError(f"{name}={value!r}: {remedy}.")
+        raise ValueError(f"{name}={_shown(value)}: {remedy}.")
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it is quoted in a message."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxlong = short.maxother = 80
+    return short.repr(value)
+
+
+def _check_types(settings: Any) -> None:
+    """Put every value of a dataclass into the type that its annotation tells, or raise."""
+    for name, hint in typing.get_type_hints(type(settings)).items():
+        object.__setattr__(settings, name, _converted(hint, getattr(settings, name), name))
+
+
+def _converted(hint: Any, value: Any, name: str) -> Any:
+    """Return a value of the type that the hint tells, or raise."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if origin is Literal:
+        _require(isinstance(value, str) and value in arguments, name, value, f"choose one of {_listed(arguments)}")
+        return value
+    if origin is types.UnionType:
+        return None if value is None else _converted(arguments[0], value, name)
+    if origin is tuple:
+        if not isinstance(value, list | tuple) or len(value) != len(arguments):
+            raise TypeError(f"{name}={_shown(value)}: {len(arguments)} values are needed.")
+        return tuple(_converted(kind, item, name) for kind, item in zip(arguments, value, strict=True))
+    if hint is float:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise TypeError(f"{name}={_shown(value)}: a number is needed.")
+        _require(abs(value) <= sys.float_info.max, name, value, "a finite number is needed")
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        wanted = {int: "a whole number", bool: "True or False", str: "a text"}.get(hint, f"{hint.__name__}(...)")
+        raise TypeError(f"{name}={_shown(value)}: {wanted} is needed.")
+    return value
+
+
+def _listed(choices: Iterable[Any]) -> str:
+    return ", ".join(map(repr, choices))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +91,20 @@ class Network:
     dropout: float = 0.1
     angles: tuple[float, float] | None = None
 
+    def __post_init__(self) -> None:
+        _check_types(self)
+        for name in ("hidden", "units"):
+            _require(1 <= getattr(self, name) <= _MOST, name, getattr(self, name), "a size is at least 1, below 2³¹")
+        _require(1 <= self.blocks <= 10_000, "blocks", self.blocks, "from 1 to 10,000 blocks are compiled in a while")
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "a probability is at least 0 and below 1")
+        low, high = self.angles or (0.1, 0.2)
+        _require(
+            0 < low < high < math.pi,
+            "angles",
+            self.angles,
+            "two angles between 0 and pi, the smaller one first",
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Optimiser:
@@ -63,11 +125,11 @@ class Optimiser:
     clip: float | None = 1.0
 
     def __post_init__(self) -> None:
-        _require(0 < self.learning_rate < math.inf, "learning_rate", self.learning_rate, "it must be positive")
+        _check_types(self)
+        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "it must be positive")
         _require(0 <= self.warmup < 1, "warmup", self.warmup, "it is a share of the steps, at least 0 and below 1")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "it must be at least 0")
         _require(self.clip is None or self.clip > 0, "clip", self.clip, "it must be positive, or None")
-        _require(self.schedule in ("cosine", "constant"), "schedule", self.schedule, "choose 'cosine' or 'constant'")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +157,7 @@ class Config:
         precision: of all numbers in training.
 
     Raises:
+        TypeError: a value is of the wrong type. NumPy's numbers are taken as Python's.
         ValueError: a value is out of its range.
     """
 
@@ -116,21 +179,23 @@ class Config:
     precision: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, "epochs", self.epochs, "train for at least one epoch")
-        _require(self.batch_size >= 1, "batch_size", self.batch_size, "a batch has at least one case")
+        _check_types(self)
+        _require(self.dataset != "", "dataset", self.dataset, "name a data set; `echograd datasets` lists them")
+        _require(1 <= self.epochs <= _MOST, "epochs", self.epochs, "train for at least one epoch, and fewer than 2³¹")
+        _require(
+            1 <= self.batch_size <= _MOST, "batch_size", self.batch_size, "a batch has at least one case, below 2³¹"
+        )
         _require(self.patience is None or self.patience >= 1, "patience", self.patience, "at least 1, or None")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "it must not be negative, and be below 2⁶³")
+        fraction = self.validation_fraction
+        _require(0 < fraction < 1, "validation_fraction", fraction, "a share of the cases is between 0 and 1")
+        _require(self.beta != 0, "beta", self.beta, "a nudge of strength 0 tells nothing; None chooses a strength")
         _require(
             self.beta is None or self.nudge != "infinitesimal", "beta", self.beta, "an infinitesimal nudge has no size"
         )
         _require(
             self.nudge == "infinitesimal" or self.gradient == "echo", "nudge", self.nudge, "only an echo is nudged"
         )
-        for name in ("model", "gradient", "nudge", "monitor", "precision"):
-            choices = typing.get_args(typing.get_type_hints(Config)[name])
-            value = getattr(self, name)
-            _require(value in choices, name, value, f"choose one of {', '.join(map(repr, choices))}")
-
         _require(
             self.model != "hopfield" or self.gradient != "echo" or self.nudge != "infinitesimal",
             "nudge",
@@ -173,7 +238,12 @@ class Config:
         Raises:
             ValueError: a key is unknown, or a value has the wrong type.
         """
-        return _from_dict(Config, {key: value for key, value in values.items() if key not in ABOUT}, "")
+        if not isinstance(values, Mapping):
+            raise ValueError(f"settings are a mapping from names to values, and {_shown(values)} is not.")
+        try:
+            return _from_dict(Config, {key: value for key, value in values.items() if key not in ABOUT}, "")
+        except TypeError as error:
+            raise ValueError(str(error)) from error
 
 
 def _plain(value: Any) -> Any:
@@ -185,13 +255,14 @@ def _plain(value: Any) -> Any:
 
 def _from_dict(cls: type[_T], values: Mapping[str, Any], path: str) -> _T:
     hints = typing.get_type_hints(cls)
+    _refuse_unknown(values, hints, path)
     made = {}
     for key, value in values.items():
-        if key not in hints:
-            close = difflib.get_close_matches(key, hints, n=1)
-            hint = f" Did you mean {path + close[0]!r}?" if close else f" Known here: {', '.join(hints)}."
-            raise ValueError(f"there is no setting {path + key!r}.{hint}")
-        made[key] = _convert(hints[key], value, path + key)
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise ValueError(f"the setting {path + key!r} is a group of settings, not {_shown(value)}.")
+            value = _from_dict(typing.cast(type, hints[key]), value, path + key + ".")
+        made[key] = value
     missing = [
         field.name
         for field in dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
@@ -202,32 +273,12 @@ def _from_dict(cls: type[_T], values: Mapping[str, Any], path: str) -> _T:
     return cls(**made)
 
 
-def _convert(hint: Any, value: Any, path: str) -> Any:
-    """Return a value of the type that the hint tells, or raise."""
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ValueError(f"the setting {path!r} is a group of settings, not {value!r}.")
-        return _from_dict(typing.cast(type, hint), value, path + ".")
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        fits = value in arguments
-    elif origin is types.UnionType:
-        if value is None and type(None) in arguments:
-            return None
-        return _convert(arguments[0], value, path)
-    elif origin is tuple:
-        if not isinstance(value, list | tuple) or len(value) != len(arguments):
-            raise ValueError(f"the setting {path!r} has {len(arguments)} values, not {value!r}.")
-        return tuple(_convert(kind, item, path) for kind, item in zip(arguments, value, strict=True))
-    elif hint is float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-        value = float(value) if fits else value
-    else:
-        fits = type(value) is hint
-    if not fits:
-        wanted = f"one of {', '.join(map(repr, arguments))}" if origin is Literal else f"of type {hint.__name__}"
-        raise ValueError(f"the setting {path!r} is {value!r}, and must be {wanted}.")
-    return value
+def _refuse_unknown(names: Iterable[Any], known: Iterable[str], path: str = "") -> None:
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f" Did you mean {path + close[0]!r}?" if close else f" Known here: {', '.join(known)}."
+            raise ValueError(f"there is no setting {_shown(f'{path}{name}')}.{hint}")
 
 
 def ecg_recipe(**changes: Any) -> Config:
@@ -240,9 +291,13 @@ def ecg_recipe(**changes: Any) -> Config:
     Args:
         changes: fields of `Config` to have other values.
 
+    Raises:
+        ValueError: there is no such field, or a value is out of its range.
+
     Example:
         ```python
         run = fit(ecg_recipe(seed=1), out="runs/ecg")
         ```
     """
+    _refuse_unknown(changes, typing.get_type_hints(Config))
     return dataclasses.replace(Config("ecg-rhythm-envelope"), **changes)

@@ -6,6 +6,7 @@ import importlib.metadata
 import math
 import os
 import pathlib
+import secrets
 import time
 import warnings
 from collections.abc import Callable
@@ -16,11 +17,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._files import finite, make_folder, write_json
+from .._files import make_folder, write_json
+from .._refusals import RUNTIME_ERRORS, said
 from ..data import Batches, Dataset, load
 from ._config import Config
-from ._files import alone, append_line, keep_lines, load_checkpoint, save_checkpoint
-from ._learner import Learner, Shapes, make_learner, on_device, predict, step_key, train_step
+from ._files import alone, append_line, keep_lines, load_checkpoint, save_checkpoint, seal
+from ._learner import Learner, Shapes, make_learner, on_device, predict, step_key, train_step, whole_set
+from ._memory import check_memory
 from ._metrics import confusion_matrix, scores_from_confusion
 from ._processes import is_first, led, meet
 from ._run import (
@@ -30,8 +33,10 @@ from ._run import (
     METRICS,
     RESULTS,
     Run,
+    as_path,
     baseline,
     check_dataset,
+    check_kind,
     class_weights,
     fingerprint,
     in_units,
@@ -46,7 +51,7 @@ _RISING = ("accuracy", "balanced_accuracy", "f1", "r2")
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss or its gradient is no longer a number."""
+    """The loss, its gradient or an output of the model is not finite, or a gradient was refused."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,23 +114,15 @@ class _Snapshot:
         return fields
 
     @staticmethod
-    def read(path: pathlib.Path, like: Learner, config: Config) -> "_Snapshot":
-        header, learner = load_checkpoint(path, like)
-        header.pop("format")
-        # Checkpoints of earlier versions do not tell their config.
-        differing = _differences(header.pop("config", config.to_dict()), config.to_dict())
-        if differing:
-            raise ValueError(
-                f"{path} was made with other settings than {path.with_name(CONFIG)} has: {'; '.join(differing)}. One "
-                "of the two was edited, or is of another run. Restore it, or begin another run."
-            )
+    def read(path: pathlib.Path, run: str, like: Learner) -> "_Snapshot":
+        header, learner = load_checkpoint(path, run, like)
         try:
             header["confusion"] = tuple(map(tuple, header["confusion"]))
             return _Snapshot(learner, **header)
         except (KeyError, TypeError) as error:
             raise ValueError(
-                f"{path} is not a checkpoint to go on from ({type(error).__name__}: {error}). Restore it, or begin "
-                "another run."
+                f"{path} is the best model of this run, and not a checkpoint to go on from ({error}). Restore the "
+                "file; or delete it and resume the run, which then trains from its beginning to the same numbers."
             ) from error
 
 
@@ -150,7 +147,8 @@ def fit(
     with the same versions.
 
     The folder holds `config.json` (the config, versions, and what the set was), `metrics.jsonl` (a line an epoch),
-    `last.eqx` and `best.eqx` (checkpoints, replaced atomically) and in the end `results.json`.
+    `last.eqx` and `best.eqx` (checkpoints, replaced atomically) and in the end `results.json`. Each file carries the
+    identity of the run and a checksum, so that a file of another run, or one that was edited, is refused.
 
     Args:
         config: the run.
@@ -158,7 +156,8 @@ def fit(
         out: the folder; it must not exist, or be empty.
         resume: go on with the run in the folder, which must have the same config and data.
         progress: called with a `Progress` after every step and every epoch. Nothing is printed.
-        checkpoint_minutes: a checkpoint is also written within an epoch when the last one is older than this.
+        checkpoint_minutes: a checkpoint is also written within an epoch when the last one is older than this; at least
+            0.
         devices: how many devices of every process share every batch. The numbers are those of one device up to the
             rounding of sums over the batch, and a run may be resumed with another number of devices or processes.
 
@@ -171,8 +170,10 @@ def fit(
     Raises:
         FileExistsError: the folder holds a run or something else.
         FileNotFoundError: there is nothing to resume.
-        ValueError: the run to resume has another config or other data, or the config does not fit the data.
-        TrainingDiverged: the loss is not a number. The last checkpoint stays.
+        TypeError: an argument is of the wrong type.
+        ValueError: the run to resume has another config or other data, or the config does not fit the data or the
+            memory.
+        TrainingDiverged: the loss, its gradient or an output is not finite. The last checkpoint stays.
         RuntimeError: another process is training in the folder.
         OSError: a file cannot be written. The last checkpoint stays.
         KeyboardInterrupt: after a checkpoint was written.
@@ -183,7 +184,9 @@ def fit(
         run.results["test"]["balanced_accuracy"]
         ```
     """
-    folder = pathlib.Path(out)
+    _check_arguments(config, progress, checkpoint_minutes, devices)
+    folder = as_path("fit: out=", out)
+    check_kind("fit", dataset)
     if dataset is None:
         dataset = load(config.dataset)
     elif dataset.name != config.dataset:
@@ -195,21 +198,37 @@ def fit(
             _resume(trainer)
         else:
             led(lambda: _begin(trainer, held))
+            trainer.id = Run.open(folder).id
         trainer.run()
         meet("the end")
     return Run.open(folder, dataset)
+
+
+def _check_arguments(config: Any, progress: Any, checkpoint_minutes: Any, devices: Any) -> None:
+    """Raise if an argument of `fit` is of the wrong type."""
+    if not isinstance(config, Config):
+        raise TypeError(f"fit: config is a {type(config).__name__}, and must be a Config, such as ecg_recipe().")
+    if progress is not None and not callable(progress):
+        raise TypeError(f"fit: progress={progress!r} is not a function of a Progress.")
+    if isinstance(checkpoint_minutes, bool) or not isinstance(checkpoint_minutes, int | float):
+        raise TypeError(f"fit: checkpoint_minutes={checkpoint_minutes!r} is not a number.")
+    if not checkpoint_minutes >= 0:
+        raise ValueError(f"fit: checkpoint_minutes={checkpoint_minutes!r}: a time is at least 0.")
+    if isinstance(devices, bool) or not isinstance(devices, int):
+        raise TypeError(f"fit: devices={devices!r} is not a whole number.")
 
 
 def _begin(trainer: "_Trainer", held: contextlib.ExitStack) -> None:
     """Make the folder, and refuse one that is there already."""
     folder = trainer.folder
     make_folder(folder, "Give another out= (--out), or mend that.")
-    if any(folder.iterdir()):
+    # A run that was killed before its first file was whole has left nothing.
+    if any(path.name != f".{CONFIG}.partial" for path in folder.iterdir()):
         there = "a training run" if (folder / CONFIG).is_file() else "something else"
         remedy = ", or resume=True (--resume) to go on with it" if there == "a training run" else ""
         raise FileExistsError(f"{folder} holds {there}, which is not overwritten. Give another out= (--out){remedy}.")
     held.enter_context(alone(folder))
-    write_json(folder / CONFIG, {**trainer.config.to_dict(), **trainer.about()})
+    write_json(folder / CONFIG, seal({**trainer.config.to_dict(), **trainer.about()}, secrets.token_hex(8)))
 
 
 def _resume(trainer: "_Trainer") -> None:
@@ -218,6 +237,7 @@ def _resume(trainer: "_Trainer") -> None:
     if not (folder / CONFIG).is_file():
         raise FileNotFoundError(f"{folder} holds no training run to resume. Leave resume (--resume) out to begin one.")
     run = Run.open(folder)
+    trainer.id = run.id
     differing = _differences(run.config.to_dict(), trainer.config.to_dict())
     if differing:
         raise ValueError(
@@ -230,24 +250,31 @@ def _resume(trainer: "_Trainer") -> None:
     if changed:
         warnings.warn(f"{folder} is resumed elsewhere ({'; '.join(changed)}): last digits may differ.", stacklevel=3)
     if (folder / LAST).is_file():
-        snapshot = _Snapshot.read(folder / LAST, trainer.snapshot.learner, trainer.config)
+        snapshot = _Snapshot.read(folder / LAST, run.id, trainer.snapshot.learner)
         if snapshot.best_epoch and not run.finished:  # now, and not when all epochs are over
-            _read_best(folder, snapshot.learner)
+            header, _ = _read_best(folder, run.id, snapshot.learner)
+            # The best model is written before the checkpoint of its epoch.
+            if header["epoch"] not in (snapshot.best_epoch, snapshot.epoch + 1):
+                raise ValueError(
+                    f"{folder / BEST} holds the model of epoch {header['epoch']}, and {LAST} says that the best one is "
+                    f"of epoch {snapshot.best_epoch}. Restore it; or delete both and resume the run, which then trains "
+                    "from its beginning to the same numbers."
+                )
         trainer.snapshot = dataclasses.replace(snapshot, learner=trainer.place(snapshot.learner))
     if not run.finished:  # and not when a checkpoint is due
         led(lambda: make_folder(folder, "Mend that, and resume the run."))
     # The line of an epoch is written before its checkpoint.
-    led(lambda: keep_lines(folder / METRICS, trainer.snapshot.epoch))
+    led(lambda: keep_lines(folder / METRICS, run.id, trainer.snapshot.epoch))
 
 
-def _read_best(folder: pathlib.Path, learner: Learner) -> tuple[dict[str, Any], Any]:
+def _read_best(folder: pathlib.Path, run: str, learner: Learner) -> tuple[dict[str, Any], Any]:
     """Return the header, and the model and its state, of the best model so far."""
     if not (folder / BEST).is_file():
         raise FileNotFoundError(
             f"{folder / BEST} is gone, the best model of the epochs that {LAST} goes on from. Restore it; or delete "
             f"{LAST} and resume the run, which then trains from its beginning to the same numbers."
         )
-    return load_checkpoint(folder / BEST, (learner.model, learner.state))
+    return load_checkpoint(folder / BEST, run, (learner.model, learner.state))
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], path: str = "") -> list[str]:
@@ -300,7 +327,7 @@ class _Trainer:
         checkpoint_minutes: float,
         devices: int,
     ) -> None:
-        self.config, self.dataset, self.folder = config, dataset, folder
+        self.config, self.dataset, self.folder, self.id = config, dataset, folder, ""
         self.split_up = with_validation(dataset, config)
         self.prepared = prepare(self.split_up, config)
         self.shapes = Shapes.of(dataset)
@@ -313,13 +340,22 @@ class _Trainer:
         }[dataset.task]
         if self.monitor not in choices:
             raise ValueError(f"monitor={self.monitor!r} for {dataset.task}: choose one of {', '.join(choices)}.")
-        self.devices, self.shared, self.everywhere = devices, *_shardings(devices, config.batch_size)
         count = devices * jax.process_count()
-        self.batches = Batches(self.prepared.train, config.batch_size, seed=config.seed, multiple=count)
+        held = whole_set(config, len(self.prepared.train), max(count, 1))
+        self.size = held.batch_size
+        self.batches = Batches(self.prepared.train, self.size, seed=config.seed, multiple=count)
         self.steps = config.epochs * len(self.batches)
+        if self.steps >= 2**31:
+            raise ValueError(
+                f"epochs={config.epochs} of {len(self.batches)} batches are {self.steps:,} steps, and fewer than 2³¹ "
+                "can be counted. Lower epochs."
+            )
         dtype = jnp.float64 if config.precision == "float64" else jnp.float32
         self.class_weights = jnp.asarray(class_weights(self.prepared, config), dtype)
-        self.snapshot = _Snapshot(self.place(make_learner(config, self.shapes, self.steps)))
+        self.devices, self.shared, self.everywhere = devices, *_shardings(devices, self.size)
+        sizes = eqx.filter_eval_shape(make_learner, held, self.shapes, self.steps)
+        check_memory(sizes.model, sizes.moments, self.size * dataset.length * dataset.inputs_dim)
+        self.snapshot = _Snapshot(self.place(make_learner(held, self.shapes, self.steps)))
         self.report = progress or (lambda _: None)
         self.interval = 60 * checkpoint_minutes
 
@@ -402,10 +438,10 @@ class _Trainer:
         )
         # Whatever comes between these writes: the epoch is trained again from the last checkpoint, to the same end.
         if best and is_first():
-            header = {"epoch": epoch, "monitor": self.monitor, "score": finite(validation[self.monitor])}
-            save_checkpoint(self.folder / BEST, header, (now.learner.model, now.learner.state))
+            header = {"epoch": epoch, "monitor": self.monitor, "score": validation[self.monitor]}
+            save_checkpoint(self.folder / BEST, self.id, header, (now.learner.model, now.learner.state))
         if is_first():
-            append_line(self.folder / METRICS, record)
+            append_line(self.folder / METRICS, self.id, record)
         self.save(after)
         self.snapshot = after
         self.report(Progress(epoch, self.config.epochs, now.batch, len(self.batches), train["loss"], record, best))
@@ -425,11 +461,11 @@ class _Trainer:
                 self.everywhere,
             )
             cost, count, slope = float(cost), float(count), float(slope)
-        except eqx.EquinoxRuntimeError as error:
-            raise TrainingDiverged(self.diverged(where, str(error))) from error
+        except RUNTIME_ERRORS as error:
+            raise self.refused(where, error) from error
         if not math.isfinite(cost) or not math.isfinite(slope):
             name, value = ("loss", cost) if not math.isfinite(cost) else ("norm of the gradient", slope)
-            raise TrainingDiverged(self.diverged(where, f"the {name} is {value}."))
+            raise self.diverged(where, f"the {name} is {value}")
         confusion = now.confusion
         if self.dataset.task == "classification":
             valid = batch.weights > 0
@@ -448,12 +484,20 @@ class _Trainer:
             confusion=confusion,
         )
 
-    def diverged(self, where: str, what: str) -> str:
-        rate = self.config.optimiser.learning_rate
-        return (
-            f"Training diverged at {where}: {what} The last checkpoint in {self.folder} is from before and stays; "
-            f"resuming it would end here again. Begin another run with a lower learning rate (it was {rate:g}), a "
-            "smaller optimiser.clip, a longer warm-up, or precision='float64'."
+    def refused(self, where: str, error: Exception) -> Exception:
+        """Return the error for a compiled program that refused to go on, or that could not."""
+        why = said(error)
+        if why.startswith("out of memory"):
+            return RuntimeError(why)
+        # The remedies of the library are for its callers, who would change the model by hand.
+        return self.diverged(where, why.partition(". ")[0].removesuffix("."))
+
+    def diverged(self, where: str, what: str) -> TrainingDiverged:
+        rate, clip = self.config.optimiser.learning_rate, self.config.optimiser.clip
+        clipping = "set optimiser.clip" if clip is None else f"lower optimiser.clip (it is {clip:g})"
+        return TrainingDiverged(
+            f"Training diverged at {where}: {what}. Begin another run with a lower learning rate (it is {rate:g}), or "
+            f"{clipping}. The last checkpoint in {self.folder} stays, but resuming it would end here again."
         )
 
     def tell(self) -> None:
@@ -465,13 +509,19 @@ class _Trainer:
         """Write the checkpoint to go on from."""
         now = self.snapshot if snapshot is None else snapshot
         if is_first():
-            save_checkpoint(self.folder / LAST, {"config": self.config.to_dict(), **now.header()}, now.learner)
+            save_checkpoint(self.folder / LAST, self.id, now.header(), now.learner)
         self.saved = time.monotonic()
 
     def scores(self, name: str, learner: Any) -> dict[str, Any]:
-        """Return the metrics of a model on a split."""
-        split = self.prepared.splits[name]
-        outputs = predict(learner.model, learner.state, split, self.config.batch_size, self.shared, self.everywhere)
+        """Return the metrics of a model on a split, or raise where its outputs are not finite."""
+        split, where = self.prepared.splits[name], f"step {self.snapshot.step}, on the {name} cases"
+        try:
+            outputs = predict(learner.model, learner.state, split, self.size, self.shared, self.everywhere)
+        except RUNTIME_ERRORS as error:
+            raise self.refused(where, error) from error
+        wrong = ~np.isfinite(outputs).reshape(len(outputs), -1).all(1)
+        if wrong.any():
+            raise self.diverged(where, f"{wrong.sum()} of {len(outputs)} outputs of the model are not finite")
         outputs = in_units(outputs, split, self.split_up, self.config)
         return score(self.prepared, split, outputs, self.config, self.split_up)
 
@@ -479,7 +529,7 @@ class _Trainer:
         """Score the best model and write the results."""
         learner = self.snapshot.learner
         meet("the best model is written")
-        header, (model, state) = _read_best(self.folder, learner)
+        header, (model, state) = _read_best(self.folder, self.id, learner)
         best = self.place(Learner(model, state, None))
         constant = "majority" if self.dataset.task == "classification" else "mean"
         results = {
@@ -494,4 +544,4 @@ class _Trainer:
             constant: baseline(self.prepared, self.prepared.test, self.config, self.split_up),
         }
         if is_first():
-            write_json(self.folder / RESULTS, results)
+            write_json(self.folder / RESULTS, seal(results, self.id))

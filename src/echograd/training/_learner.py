@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 from ..data import Batch, Batches, Dataset, Split
 from ..nn import HSSM, HopfieldClassifier
 from ._config import Config, Optimiser
+from ._memory import check_memory
 
 try:
     import optax
@@ -99,6 +100,18 @@ def make_model(config: Config, shapes: Shapes) -> tuple[Model, eqx.nn.State]:
         gradient=config.gradient_object(),
         key=_key(config, "weights"),
     )
+
+
+def whole_set(config: Config, cases: int, share: int = 1) -> Config:
+    """Return the config with batches that are no larger than the set, which a larger one holds as a whole.
+
+    Args:
+        config: the run.
+        cases: number of training cases.
+        share: a multiple of this number of cases makes a batch.
+    """
+    most = -(-cases // share) * share
+    return config if config.batch_size <= most else dataclasses.replace(config, batch_size=most)
 
 
 def make_learner(config: Config, shapes: Shapes, steps: int) -> Learner:
@@ -227,12 +240,17 @@ def initial_model(config: Config, dataset: Dataset) -> tuple[Model, eqx.nn.State
         config: the run.
         dataset: what it is for.
 
+    Raises:
+        ValueError: the model does not fit the set, or does not fit into memory.
+
     Example:
         ```python
         model, state = initial_model(ecg_recipe(), load("ecg-rhythm-envelope"))
         ```
     """
-    return make_model(config, Shapes.of(dataset))
+    config, shapes = whole_set(config, len(dataset.train)), Shapes.of(dataset)
+    check_memory(eqx.filter_eval_shape(make_model, config, shapes)[0])
+    return make_model(config, shapes)
 
 
 def batch_loss(

@@ -1,5 +1,7 @@
 """How good predictions are, beyond accuracy."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float, Int, Num
 
@@ -17,12 +19,58 @@ def confusion_matrix(
     Returns:
         Counts, int64.
 
+    Raises:
+        TypeError: class indices or their number are not whole numbers.
+        ValueError: the arrays differ in length, or an index is not from 0 to `classes - 1`.
+
     Example:
         ```python
         confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)  # [[1, 1], [0, 1]]
         ```
     """
-    return np.bincount(targets * classes + predictions, minlength=classes**2).reshape(classes, classes)
+    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 1:
+        raise TypeError(f"confusion_matrix: classes={classes!r} is not a whole number of at least 1.")
+    true = _indices("confusion_matrix: targets", targets, int(classes))
+    named = _indices("confusion_matrix: predictions", predictions, int(classes))
+    if len(true) != len(named):
+        raise ValueError(f"confusion_matrix: {len(true)} targets and {len(named)} predictions; pass one for each case.")
+    return np.bincount(true * int(classes) + named, minlength=classes**2).reshape(classes, classes)
+
+
+def _indices(what: str, values: Any, classes: int) -> np.ndarray:
+    """Return class indices as int64, or raise if they are none."""
+    indices = np.asarray(values)
+    if indices.ndim != 1 or not (indices.size == 0 or np.issubdtype(indices.dtype, np.integer)):
+        raise TypeError(
+            f"{what} must be whole numbers of shape (cases,), and are {indices.dtype} of shape {indices.shape}."
+        )
+    if indices.size and not 0 <= indices.min() <= indices.max() < classes:
+        raise ValueError(
+            f"{what} go from {indices.min()} to {indices.max()}, and the indices of {classes} classes from 0 to "
+            f"{classes - 1}."
+        )
+    return indices.astype(np.int64)
+
+
+def _reals(what: str, values: Any, ndim: int | None = None) -> np.ndarray:
+    """Return real numbers as float64, or raise if they are none."""
+    numbers = np.asarray(values)
+    if numbers.dtype.kind not in "iuf" and not (numbers.dtype.kind == "V" and numbers.dtype.name == "bfloat16"):
+        raise TypeError(f"{what} must be real numbers, and are {numbers.dtype}.")
+    if ndim is not None and numbers.ndim != ndim:
+        raise ValueError(f"{what} must have {ndim} dimensions, and their shape is {numbers.shape}.")
+    return numbers.astype(np.float64)
+
+
+def _finite(what: str, numbers: np.ndarray) -> np.ndarray:
+    """Return the numbers, or raise if one of them is not finite."""
+    wrong = int(np.count_nonzero(~np.isfinite(numbers)))
+    if wrong:
+        raise ValueError(
+            f"{what}: {wrong} of {numbers.size} numbers are NaN or infinite, so there is no score. If they come out "
+            "of a model, it has diverged: train it with a lower learning rate."
+        )
+    return numbers
 
 
 def scores_from_confusion(confusion: Int[np.ndarray, "classes classes"]) -> dict[str, float]:
@@ -42,6 +90,9 @@ def scores_from_confusion(confusion: Int[np.ndarray, "classes classes"]) -> dict
     Returns:
         `{"accuracy", "balanced_accuracy", "f1"}`, NaN if there are no cases.
 
+    Raises:
+        ValueError: the table is not square, or holds something else than counts.
+
     Source: K. H. Brodersen et al., ICPR 2010, for the balanced accuracy.
 
     Example:
@@ -49,8 +100,15 @@ def scores_from_confusion(confusion: Int[np.ndarray, "classes classes"]) -> dict
         scores_from_confusion(np.array([[8, 2], [1, 1]]))  # accuracy 0.75, balanced accuracy 0.65, f1 0.62
         ```
     """
-    right = np.diag(confusion).astype(np.float64)
-    cases, predicted = confusion.sum(1), confusion.sum(0)
+    table = _finite("scores_from_confusion", _reals("scores_from_confusion: the counts", confusion, 2))
+    if table.shape[0] != table.shape[1] or not table.size:
+        raise ValueError(
+            f"scores_from_confusion: the table has shape {table.shape}, and must be square: as many rows as classes, "
+            "and as many columns."
+        )
+    if table.min() < 0:
+        raise ValueError(f"scores_from_confusion: the counts go down to {table.min():g}, and must not be negative.")
+    right, cases, predicted = np.diag(table), table.sum(1), table.sum(0)
     if not cases.any():
         return dict.fromkeys(("accuracy", "balanced_accuracy", "f1"), float("nan"))
     there, seen = cases > 0, cases + predicted > 0
@@ -78,16 +136,30 @@ def classification_metrics(
     Returns:
         `{"loss", "accuracy", "balanced_accuracy", "f1", "confusion"}`, see `scores_from_confusion`.
 
+    Raises:
+        TypeError: the logits are not real numbers, or the targets not whole ones.
+        ValueError: there is no case, shapes do not fit, an index is out of range, a logit or weight is not finite, or
+            all weights of the cases are 0.
+
     Example:
         ```python
         classification_metrics(np.array([[2.0, 0.0], [0.0, 1.0]]), np.array([0, 0]))["accuracy"]  # 0.5
         ```
     """
-    logits = logits.astype(np.float64)
+    who = "classification_metrics"
+    logits = _finite(f"{who}: logits", _reals(f"{who}: logits", logits, 2))
     classes = logits.shape[1]
+    targets = _indices(f"{who}: targets", targets, classes)
+    if len(logits) != len(targets) or not logits.size:
+        raise ValueError(f"{who}: {len(targets)} targets for logits of shape {logits.shape}; pass one for each case.")
     shifted = logits - logits.max(1, keepdims=True)
     log_probability = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    weights = np.ones(classes) if class_weights is None else class_weights.astype(np.float64)
+    weights = np.ones(classes) if class_weights is None else _reals(f"{who}: class_weights", class_weights, 1)
+    if weights.shape != (classes,) or _finite(f"{who}: class_weights", weights).min() < 0 or not weights[targets].any():
+        raise ValueError(
+            f"{who}: class_weights are {weights.tolist()}, and must be one for each of {classes} classes, at least 0, "
+            "and not 0 for all cases."
+        )
     surprise = -log_probability[np.arange(len(targets)), targets]
     confusion = confusion_matrix(targets, logits.argmax(1), classes)
     return {
@@ -113,14 +185,27 @@ def regression_metrics(
     Returns:
         `{"mse", "mae", "r2"}`; R² is NaN where all targets are the same.
 
+    Raises:
+        TypeError: an array holds no real numbers, or the mask no booleans.
+        ValueError: shapes differ, no number counts, or one that counts is not finite.
+
     Example:
         ```python
         regression_metrics(np.array([1.0, 3.0]), np.array([1.0, 2.0]))  # mse 0.5, mae 0.5, r2 -1
         ```
     """
-    if predictions.shape != targets.shape:
-        raise ValueError(f"predictions of shape {predictions.shape} for targets of shape {targets.shape}.")
-    counts = np.ones(targets.shape, bool) if mask is None else mask
-    y, error = targets[counts].astype(np.float64), (predictions - targets)[counts].astype(np.float64)
+    found, true = _reals("regression_metrics: predictions", predictions), _reals("regression_metrics: targets", targets)
+    if found.shape != true.shape:
+        raise ValueError(f"regression_metrics: predictions of shape {found.shape} for targets of shape {true.shape}.")
+    counts = np.ones(true.shape, bool) if mask is None else np.asarray(mask)
+    if counts.dtype != bool or counts.shape != true.shape:
+        raise TypeError(
+            f"regression_metrics: mask is {counts.dtype} of shape {counts.shape}, and must be booleans of shape "
+            f"{true.shape}."
+        )
+    if not counts.any():
+        raise ValueError("regression_metrics: no number counts, so there is nothing to score.")
+    y = _finite("regression_metrics: targets", true[counts])
+    error = _finite("regression_metrics: predictions", found[counts]) - y
     mse, spread = float(np.mean(error**2)), float(np.mean((y - y.mean()) ** 2))
     return {"mse": mse, "mae": float(np.mean(np.abs(error))), "r2": 1 - mse / spread if spread > 0 else float("nan")}

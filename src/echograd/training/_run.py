@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import pathlib
 from typing import Any
@@ -15,14 +14,13 @@ import numpy as np
 from jaxtyping import Float
 
 from ..data import Dataset, Split, load
-from ._config import ABOUT, Config
-from ._files import load_checkpoint, read_lines
-from ._learner import Model, Shapes, make_model, predict
+from ._config import Config
+from ._files import load_checkpoint, load_header, read_json, read_lines, unseal
+from ._learner import Model, Shapes, make_model, predict, whole_set
 from ._metrics import classification_metrics, regression_metrics
 
 CONFIG, METRICS, RESULTS = "config.json", "metrics.jsonl", "results.json"
 LAST, BEST = "last.eqx", "best.eqx"
-_HELD = ("best_epoch", "epochs", "seconds", "parameters", "monitor", "classes", "test", "validation")
 
 
 class Run:
@@ -32,6 +30,7 @@ class Run:
 
     Attributes:
         folder: where it is.
+        id: identity of the run, drawn at random when it began. Every file in the folder carries it.
         config: what it was made with.
         versions: of echograd and JAX, with dtype and device.
 
@@ -45,6 +44,7 @@ class Run:
 
     def __init__(self, folder: pathlib.Path, config: Config, about: dict[str, Any], dataset: Dataset | None) -> None:
         self.folder, self.config = folder, config
+        self.id: str = about["run"]
         self.versions: dict[str, str] = about["versions"]
         self._data: dict[str, Any] = about["data"]
         self._given = dataset
@@ -59,31 +59,37 @@ class Run:
 
         Raises:
             FileNotFoundError: there is no run.
+            TypeError: `folder` is not a path, or `dataset` not a set.
             ValueError: its config cannot be read, or the set is another one.
         """
-        folder = pathlib.Path(folder)
+        folder = as_path("Run.open: the folder", folder)
+        check_kind("Run.open", dataset)
         path = folder / CONFIG
         if not path.is_file():
             raise FileNotFoundError(f"{folder} holds no training run: there is no {CONFIG} in it.")
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            about = {key: dict(values[key]) for key in ABOUT}
-            config = Config.from_dict(values)
-            run = Run(folder, config, about, dataset)
-            # What is asked for later is looked for now.
-            _ = run.shapes, about["data"]["name"], about["data"]["fingerprint"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            values = read_json(path)
+            about = unseal(values, None) | {"run": values["run"]}
+            run = Run(folder, Config.from_dict(values), about, dataset)
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{path} cannot be read ({type(error).__name__}: {error}). Was it edited, or written by another "
-                "version? Restore it, or begin another run."
+                f"{path} cannot be read: {error}. Restore the file, or begin another run; to begin it with settings "
+                "that you edit, copy them into a file of their own (--config)."
             ) from error
         if dataset is not None:
             check_dataset(dataset, about["data"], folder)
         return run
 
     def history(self) -> list[dict[str, Any]]:
-        """Return one record for every epoch: `{"epoch", "step", "seconds", "train": {...}, "validation": {...}}`."""
-        return read_lines(self.folder / METRICS)
+        """Return one record for every epoch: `{"epoch", "step", "seconds", "train": {...}, "validation": {...}}`.
+
+        Raises:
+            ValueError: the file was changed or cut short, or is of another run.
+        """
+        # The checkpoint first: a run that goes on meanwhile adds lines.
+        last = self.folder / LAST
+        epochs = load_header(last, self.id)["epoch"] if last.is_file() else 0
+        return read_lines(self.folder / METRICS, self.id, epochs)
 
     @property
     def results(self) -> dict[str, Any]:
@@ -91,21 +97,17 @@ class Run:
 
         Raises:
             FileNotFoundError: training has not come to its end.
-            ValueError: the file was changed.
+            ValueError: the file was changed, or is of another run.
         """
         path = self.folder / RESULTS
         if not path.is_file():
             raise FileNotFoundError(f"{self.folder} has no {RESULTS}: training has not come to its end. Resume it.")
         try:
-            results = json.loads(path.read_text(encoding="utf-8"))
-            for key in _HELD:
-                results[key]
-            return results
-        except (ValueError, KeyError, TypeError) as error:
-            why = f"there is no {error} in it" if isinstance(error, KeyError) else error
+            return unseal(read_json(path), self.id)
+        except ValueError as error:
             raise ValueError(
-                f"{path} cannot be read ({why}). It was changed after it was written. Delete it and resume the run, "
-                "which writes it again."
+                f"{path} does not hold the results of this run: {error}. Delete the file and resume the run, which "
+                "writes it again."
             ) from error
 
     @property
@@ -153,7 +155,12 @@ class Run:
         if not path.is_file():
             raise FileNotFoundError(f"{self.folder} has no model yet: no epoch has come to its end. Resume it.")
         with precision(self.config):
-            _, (model, state) = load_checkpoint(path, make_model(self.config, self.shapes))
+            header, (model, state) = load_checkpoint(path, self.id, make_model(self.config, self.shapes))
+        if self.finished and header["epoch"] != self.results["best_epoch"]:
+            raise ValueError(
+                f"{path} holds the model of epoch {header['epoch']}, and {RESULTS} is about that of epoch "
+                f"{self.results['best_epoch']}. Restore the file, or begin another run."
+            )
         return eqx.nn.inference_mode(model), state
 
     def predict(self, split: str = "test") -> Float[np.ndarray, "cases ..."]:
@@ -188,12 +195,29 @@ class Run:
         return splits[name]
 
     def _outputs(self, split: Split) -> np.ndarray:
+        size = whole_set(self.config, len(self.prepared.train)).batch_size
         with precision(self.config):
-            outputs = predict(self.model, self.state, split, self.config.batch_size)
+            outputs = predict(self.model, self.state, split, size)
         return in_units(outputs, split, self.dataset, self.config)
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, {'finished' if self.finished else 'not finished'})"
+
+
+def as_path(what: str, path: Any) -> pathlib.Path:
+    """Return a path, or raise if it is none."""
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise TypeError(f"{what} is {path!r}, and must be a path, such as 'runs/ecg'.")
+    return pathlib.Path(path)
+
+
+def check_kind(who: str, dataset: Any) -> None:
+    """Raise if what is given as a set is not one."""
+    if dataset is not None and not isinstance(dataset, Dataset):
+        raise TypeError(
+            f"{who}: dataset is a {type(dataset).__name__}, and must be an echograd.data.Dataset, or None to load the "
+            "set by its name."
+        )
 
 
 def precision(config: Config) -> contextlib.AbstractContextManager:
