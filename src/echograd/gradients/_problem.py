@@ -170,7 +170,7 @@ def finite_cotangents(bars: PyTree) -> PyTree:
             "solve: the trajectory is finite and its gradient is not. Likely causes: (a) an energy without a second "
             "derivative where the path goes (abs(q)**1.5, sqrt or a norm at zero, eigenvalues that cross): add a small "
             "constant under the root; (b) a tangent that outgrew the floats, as in chaotic motion: use fewer steps or "
-            "float64; (c) a loss whose own derivative is not finite.",
+            "float64; (c) a finite nudge that is too strong; (d) a loss whose own derivative is not finite.",
         ),
         bars,
     )

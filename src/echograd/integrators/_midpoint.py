@@ -104,7 +104,7 @@ def _read_lagrangian(
         balance = _tree.subtract(_tree.subtract(momentum, p), _tree.scale(half, force))
         return _tree.flat(balance)
 
-    v = unravel(root(residual, jnp.zeros_like(flat)))
+    v = unravel(root(residual, jnp.zeros_like(flat), terms=flat))
     middle, (force, _) = slopes(v)
     h = eqx.combine(wanted, rest).h
 
@@ -136,6 +136,9 @@ def _dissipative_step(
         left = _tree.subtract(system.inertia(v), _tree.add(p, _tree.scale(half, change)))
         return _tree.flat(left)
 
-    v = unravel(root(residual, jnp.zeros_like(flat)))
+    # A velocity that is rounding beside q / h changes no coordinate.
+    fast = _tree.scale(1 / world.h, jax.lax.stop_gradient(q))
+    terms = _tree.add(system.inertia(fast), _tree.scale(half, system.friction(fast)))
+    v = unravel(root(residual, jnp.zeros_like(flat), terms=_tree.flat(terms)))
     there = _tree.subtract(_tree.scale(2, system.inertia(v)), p)
     return (_tree.add(q, _tree.scale(2 * half, v)), there), wanted

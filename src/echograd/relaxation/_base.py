@@ -50,9 +50,9 @@ class AbstractRelaxation(eqx.Module):
         accuracy = jnp.asarray(self.accuracy(dtype), dtype)
         if self.tolerance is not None:
             return accuracy
-        elastic = _tree.max_abs(landscape.stiffness(s, s))
+        elastic = _tree.max_abs(jax.jvp(landscape.force, (s,), (s,))[1])
         scale = jnp.maximum(_largest(landscape, s, force), jnp.where(jnp.isfinite(elastic), elastic, 0))
-        return accuracy * jax.lax.stop_gradient(jnp.where(scale > 0, scale, 1))
+        return accuracy * jax.lax.stop_gradient(jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1))
 
     def relax(self, landscape: Landscape, s: PyTree) -> Equilibrium:
         """Move `s` until it is at rest. Forward only: see `rest` for what can be differentiated."""

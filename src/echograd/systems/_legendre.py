@@ -111,4 +111,4 @@ def _inverse(slope: Any, target: PyTree) -> PyTree:
     """Return the argument at which a gradient of one scalar has the value `target`, starting from zero."""
     flat, unravel = jax.flatten_util.ravel_pytree(target)
     residual = lambda x: _tree.flat(slope(unravel(x))) - flat  # noqa: E731
-    return unravel(root(residual, jnp.zeros_like(flat)))
+    return unravel(root(residual, jnp.zeros_like(flat), terms=flat))
