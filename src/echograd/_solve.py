@@ -84,9 +84,9 @@ def solve(
     respect to the system's array leaves, the boundary data, the inputs, `dt`, `t0`, and arrays that `cost` and `save`
     hold or close over. Works under `jit`, `vmap` and inside any JAX code; batch axes come from `vmap`.
 
-    Every call outside of `jit` traces the energies, `cost` and `save` anew and reuses a compiled program if they
-    compute the same: a changed global number takes effect, and a new `lambda` that says the same is not compiled again.
-    Inside your own `jax.jit` Python values are constants, as always.
+    Every call outside of `jit` traces the energies, `cost` and `save` and reuses a compiled program if they compute the
+    same: a changed global number takes effect, and an equal new `lambda` is not compiled again. Inside your own
+    `jax.jit` Python values are constants, as always.
 
     Args:
         system: a Hamiltonian, a Lagrangian or a `Dissipative` system; its array leaves are the parameters.

@@ -136,7 +136,8 @@ def checked_cotangents(problem: Problem, course: Course, response: Response, rul
         else:
             x = _check_retrace(x, course, response, tolerance_for(rule, course.final))
         x = _check_nudge_strength(x, course, response)
-        return rule.nudge.check(x, response.beta, response.ensemble, response.load, problem.steps)
+        sizes = course.sizes()
+        return rule.nudge.check(x, response.beta, response.ensemble, response.load, problem.steps, sizes)
 
     return _tree.check_heads(check, bars)
 

@@ -79,7 +79,8 @@ class SameBoundary(AbstractPathGradient):
             bars = eqx.tree_at(lambda p: p.world, response.readings, world), start
         if not problem.throw:
             return bars
-        bars = self.nudge.check(bars, response.beta, response.ensemble, response.load, problem.steps)
+        sizes = course.sizes()
+        bars = self.nudge.check(bars, response.beta, response.ensemble, response.load, problem.steps, sizes)
         return finite_cotangents(bars)
 
     def read_path(
