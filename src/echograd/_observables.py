@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from . import _checks, _tree
+from ._hoist import digest
 from ._solve import Trajectory
 from .systems import Dissipative, Hamiltonian, Lagrangian, LegendreHamiltonian, legendre
 
@@ -122,7 +123,7 @@ def _at_nodes(owner: str, read: Callable[..., Any], system: Any, sol: Trajectory
     t = jax.ShapeDtypeStruct((), sol.t.dtype)
     _checks.scalar(owner, "the energy(t, q, p, u)", hamiltonian, t, *node, jax.tree.map(one, inputs))
     if sol.stride is None:
-        return _compiled(read, hamiltonian, False, jnp.ravel(sol.t)[-1], sol.q, sol.p, _tree.take(inputs, -1))
+        return _read(read, hamiltonian, False, jnp.ravel(sol.t)[-1], sol.q, sol.p, _tree.take(inputs, -1))
     if lengths:
         (steps,), nodes = lengths.pop(), len(sol.t)
         if steps // sol.stride != nodes - 1:
@@ -132,10 +133,19 @@ def _at_nodes(owner: str, read: Callable[..., Any], system: Any, sol: Trajectory
             )
         index = jnp.minimum(sol.stride * jnp.arange(nodes), steps - 1)
         inputs = jax.tree.map(lambda u: u[index], inputs)
-    return _compiled(read, hamiltonian, True, sol.t, sol.q, sol.p, inputs)
+    return _read(read, hamiltonian, True, sol.t, sol.q, sol.p, inputs)
+
+
+def _read(read: Callable[..., Any], hamiltonian: Hamiltonian, mapped: bool, *at: PyTree) -> Any:
+    # Known by what it computes, as in `solve`: a changed global number takes effect.
+    first = jax.tree.map(lambda x: x[0], at) if mapped else at
+    arrays, static = eqx.partition(hamiltonian, eqx.is_array)
+    program = digest(jax.make_jaxpr(lambda arrays, at: read(eqx.combine(arrays, static), *at))(arrays, first))
+    return _compiled(read, hamiltonian, mapped, program, *at)
 
 
 @eqx.filter_jit
-def _compiled(read: Callable[..., Any], hamiltonian: Hamiltonian, mapped: bool, *at: PyTree) -> Any:
+def _compiled(read: Callable[..., Any], hamiltonian: Hamiltonian, mapped: bool, program: str, *at: PyTree) -> Any:
+    del program
     one = functools.partial(read, hamiltonian)
     return (jax.vmap(one) if mapped else one)(*at)

@@ -75,6 +75,9 @@ def solutions(
 
 
 def _distance(a: Trajectory, b: Trajectory) -> float:
-    apart = _tree.max_abs(jax.tree.map(jnp.subtract, (a.q, a.p), (b.q, b.p)))
-    size = jnp.maximum(_tree.max_abs((a.q, a.p)), _tree.max_abs((b.q, b.p)))
-    return float(jnp.where(size > 0, apart / jnp.where(size > 0, size, 1), apart))
+    """Return how far two paths are apart, coordinates and momenta each in units of their size."""
+    parts = []
+    for x, y in ((a.q, b.q), (a.p, b.p)):
+        apart, size = _tree.max_abs(jax.tree.map(jnp.subtract, x, y)), _tree.max_abs((x, y))
+        parts.append(apart / jnp.where(size > 0, size, 1))
+    return float(jnp.maximum(*parts))

@@ -11,6 +11,7 @@ import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
 from .. import _checks, _tree
+from .._refusals import refuse_if
 from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
 from ._base import AbstractBoundary, End
 
@@ -142,8 +143,7 @@ def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) 
     flat, unravel = jax.flatten_util.ravel_pytree(v)
     params, static = eqx.partition((system, end, q), eqx.is_inexact_array)
 
-    def residual(p: Float[Array, " n"], args: Any) -> Float[Array, " n"]:
-        params, flat = args
+    def slope(p: Float[Array, " n"], params: PyTree) -> Float[Array, " n"]:
         system, end, q = eqx.combine(params, static)
 
         def energy(p: Float[Array, " n"]) -> Float[Array, ""]:
@@ -151,7 +151,17 @@ def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) 
                 return system.kinetic(end.t, unravel(p))
             return system(end.t, q, unravel(p), end.u)
 
-        return jax.grad(energy)(p) - flat
+        return jax.grad(energy)(p)
+
+    # Velocities in units of the largest, momenta in units of that which belongs to it about rest: powers of two.
+    fixed, given = _tree.fixed((params, flat))
+    speed = _power_of_two(jnp.max(jnp.abs(given), initial=0))
+    pushed = jax.jvp(lambda p: slope(p, fixed), (jnp.zeros_like(flat),), (given / speed,))[1]
+    unit = speed / _power_of_two(jnp.max(jnp.abs(pushed), initial=0))
+
+    def residual(x: Float[Array, " n"], args: Any) -> Float[Array, " n"]:
+        params, flat, speed, unit = args
+        return (slope(unit * x, params) - flat) / speed
 
     eps = float(jnp.finfo(flat.dtype).eps)
     if flat.size <= _DENSE:
@@ -161,20 +171,25 @@ def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) 
     solution = optx.root_find(
         residual,
         optx.Newton(rtol=50 * eps, atol=50 * eps, linear_solver=linear),
-        flat,
-        args=(params, flat),
+        given / speed,
+        args=(params, flat, speed, unit),
         tags=frozenset({lx.positive_semidefinite_tag}),
         adjoint=optx.ImplicitAdjoint(linear_solver=linear),
         max_steps=64,
         throw=False,
     )
-    p = solution.value
-    off = jnp.abs(residual(p, (params, flat)))
-    tolerance = eps**0.5 * (1 + jnp.max(jnp.abs(flat)))
-    p = eqx.error_if(
-        p,
-        jnp.logical_not(jnp.all(off <= tolerance)),
-        "v=...: no momentum moves at the given velocity. The kinetic energy may be flat (a zero inverse "
-        "mass), bounded in its velocity (relativistic), or not convex. Give the momentum with `p=` instead.",
+    off = jnp.max(jnp.abs(residual(solution.value, (params, flat, speed, unit))), initial=0)
+    p = refuse_if(
+        unit * solution.value,
+        ~(off <= eps**0.5),
+        "v=...: no momentum moves at the given velocity (the closest one is off by {} of it). The kinetic energy may "
+        "be flat (a zero inverse mass), bounded in its velocity (relativistic), or not convex. Give the momentum with `p=` instead.",
+        off,
     )
     return unravel(p)
+
+
+def _power_of_two(x: Float[Array, ""]) -> Float[Array, ""]:
+    """Return the power of two next to a size; one for what is none."""
+    sound = (x > 0) & jnp.isfinite(x)
+    return jnp.ldexp(jnp.ones_like(x), jnp.frexp(jnp.where(sound, x, 1))[1])
