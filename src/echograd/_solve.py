@@ -227,6 +227,7 @@ def retrace_error(
     Raises:
         TypeError: for a system that is none, or a boundary that is not an `InitialValue`.
         ValueError: for shapes, structures or numbers that do not fit together.
+        RuntimeError: (at run time) if the run or its echo is not finite.
 
     Example:
         ```python
@@ -235,7 +236,12 @@ def retrace_error(
     """
     options = {"dt": dt, "steps": steps, "t0": t0, "integrator": integrator}
     problem, z0 = initial_value_problem(system, boundary, inputs, **options)
-    return _retrace_error(problem, z0)
+    error = _retrace_error(problem, z0)
+    return eqx.error_if(
+        error,
+        ~jnp.isfinite(error),
+        "retrace_error: the run or its echo is not finite, so no distance can be told. Halve dt, or take fewer steps.",
+    )
 
 
 def initial_value_problem(
