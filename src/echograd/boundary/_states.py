@@ -182,7 +182,7 @@ def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) 
     p = refuse_if(
         unit * solution.value,
         ~(off <= eps**0.5),
-        "v=...: no momentum moves at the given velocity (the closest one is off by {} of it). The kinetic energy "
+        "v=...: no momentum moves at the given velocity (Newton's method is off by {} of it). The kinetic energy "
         "may be flat (a zero inverse mass), bounded in its velocity (relativistic), or not convex. Give the momentum "
         "with `p=` instead.",
         off,
