@@ -107,11 +107,11 @@ class ShakenEcho(AbstractNudgedGradient):
     def prepared(self, problem, z0):
         return self.echo.prepared(problem, z0)
 
-    def read_run(self, wanted, rest, z0, final, bar):
+    def read_run(self, wanted, rest, course, bar):
         u = rest.world.u
         shaken = u + self.strength * jax.random.normal(self.key, u.shape, u.dtype)
         rest = eqx.tree_at(lambda problem: problem.world.u, rest, shaken)
-        return self.echo.read_run(wanted, rest, z0, final, bar)
+        return self.echo.read_run(wanted, rest, course, bar)
 
     def run_two_point(self, *arguments):
         return self.echo.run_two_point(*arguments)

@@ -35,9 +35,9 @@ class ShakenEcho(AbstractNudgedGradient):
     def prepared(self, problem, z0):
         return self.echo.prepared(problem, z0)
 
-    def read_run(self, wanted, rest, z0, final, bar):
+    def read_run(self, wanted, rest, course, bar):
         rest = eqx.tree_at(lambda problem: problem.world.u, rest, rest.world.u + self.disturbance)
-        return self.echo.read_run(wanted, rest, z0, final, bar)
+        return self.echo.read_run(wanted, rest, course, bar)
 
     def run_two_point(self, *arguments):
         raise NotImplementedError("The disturbance is one of initial value problems.")

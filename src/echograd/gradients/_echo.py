@@ -25,7 +25,7 @@ _LARGEST_MISS, _LEAST_BEND = 0.3, 0.03
 
 # The relative error of a gradient over that of its path. Measured over chaotic and regular systems: 10 to 200 where the
 # errors are large enough to matter.
-_BENDING = 30
+_BENDING = 20
 
 
 class Echo(AbstractNudgedGradient):
@@ -50,7 +50,7 @@ class Echo(AbstractNudgedGradient):
         nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)`, `OneSided(beta)`,
             `Richardson(beta, order)` or `Holomorphic(radius, points)`.
         retrace_tolerance: largest accepted estimate of the relative error of the gradient, by default 1e-9 in float64
-            and 3e-2 in float32. It is 30 times the sum of two measured numbers: how far the run back strays from
+            and 3e-2 in float32. It is 20 times the sum of two measured numbers: how far the run back strays from
             the free run, relative to how far each leaf of the state moves; and $\varepsilon \sqrt N$ times the growth
             of the cotangents, since rounding errors of the path grow as they do. With a finite nudge it is the largest
             accepted retrace error, 1e-6 or 1e-3. `float("inf")` accepts any path.

@@ -25,7 +25,8 @@ class Response(eqx.Module):
         readings: d/dβ of the readings, in the tree of the problem, with `None` for what was not wanted.
         state: d/dβ of the state at the far end, in forward time.
         strayed: for every leaf of the state, by how much the run left the free path, summed over the stretches.
-        growth: the largest response at a mark, relative to the state and to the load; zero for finite nudges.
+        growth: by how much more a relative change of the state at a mark changes the loss than one of the nodes that it
+            looks at, at the most; zero for finite nudges.
         ended: the best estimate of the un-nudged state there, in forward time.
         about: that estimate displaced by its uncertainty: as far as the members are apart.
         beta: strength of the nudge.
@@ -133,16 +134,17 @@ def nudged_run(
         if isinstance(nudge, Infinitesimal) and held:
             found, there = in_forward_time(nudge.retraced(ensemble)[0]), _tree.take(course.states, j)
             strayed = jax.tree.map(lambda s, a, b: s + _tree.max_abs(a - b), strayed, found, there)
-            moved = jax.tree.map(lambda x, size: _tree.max_abs(x) / size, ensemble[1], sizes)
-            growth = jnp.maximum(growth, _tree.max_abs(moved).astype(growth.dtype))
+            growth = jnp.maximum(growth, _weight(ensemble[1], there, units))
             ensemble = nudge.put_back(ensemble, in_forward_time(there))
         return ensemble, du, _tree.add(total, more), strayed, growth
 
-    sizes = _filled(_tree.fixed(course).sizes())
+    units = _units(course)
     nothing = jax.tree.map(lambda x: jnp.zeros((), x.dtype), start)
     carry = ensemble, _tree.zeros_like(wanted.world.u), _tree.zeros_like(lasting), nothing, jnp.zeros_like(load)
     ensemble, du, total, strayed, growth = repeated(len(marks), stretch, carry)
-    growth = jnp.where(load > 0, growth / jnp.where(load > 0, load * beta.astype(load.dtype), 1), 0)
+    if held:
+        began = weight_of(problem, course, bar, beta, units)
+        growth = jnp.where(began > 0, growth / jnp.where(began > 0, began, 1), 0)
     last = index(n if forward else 0)
     ensemble, pushing = nudge.advance(beta, lambda beta, z: visit(last, beta, z), ensemble)
     if bar.final is not None and forward:
@@ -225,17 +227,86 @@ def load_of(problem: Problem, course: Course, bar: Outcome) -> Float[Array, ""]:
     if bar.final is not None:
         total += relative(bar.final)
     if bar.saved is not None and isinstance(problem.save, SaveFunction):
-        rows = [
-            _row_sizes(x) / jnp.maximum(_tree.max_abs(x), jnp.finfo(x.dtype).tiny) for x in jax.tree.leaves(bar.saved)
-        ]
-        rows = functools.reduce(jnp.maximum, [x.astype(dtype) for x in rows])
-        strongest = _tree.take(bar.saved, jnp.argmax(rows))
+        rows, strongest = _strongest(bar.saved, dtype)
         total += jnp.sum(rows) * gauged(lambda k, z: paired(strongest, problem.observe(k, z)))
     elif bar.saved is not None:
         total += relative(bar.saved, _row_sizes)
     if bar.cost is not None and problem.cost is not None:
         total += (problem.steps + 1) * jnp.abs(bar.cost) * gauged(problem.running_cost)
     return total
+
+
+def _units(course: Course) -> tuple[Array, Array]:
+    """Return the sizes of coordinates and momenta, in which products of the two do not leave the range of floats."""
+    q, p = (_tree.max_abs(x) for x in _filled(_tree.fixed(course).sizes()))
+    return q, p
+
+
+def _weight(response: State, z: State, units: tuple[Array, Array]) -> Float[Array, ""]:
+    r"""Return $|d_\beta p|\,|q| + |d_\beta q|\,|p|$: by how much relative changes of the state `z` change the loss."""
+    (dq, dp), (q, p), (q_unit, p_unit) = response, z, units
+
+    def products(x: PyTree, y: PyTree, x_unit: Array, y_unit: Array) -> Any:
+        size = lambda a, unit: _tree.max_abs(a).astype(unit.dtype) / unit  # noqa: E731
+        return _tree.sum_of(jax.tree.map(lambda a, b: size(a, x_unit) * size(b, y_unit), x, y))
+
+    return products(dp, q, p_unit, q_unit) + products(dq, p, q_unit, p_unit)
+
+
+def weight_of(
+    problem: Problem, course: Course, bar: Outcome, beta: Array, units: tuple[Array, Array]
+) -> Float[Array, ""]:
+    """Return the same of all nudges together, every node with the larger of the states at the marks beside it."""
+    problem, course, bar = _tree.fixed((problem, course, bar))
+    bounds = (*course.marks, problem.steps)
+    every = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), course.states, course.final)
+    largest = jax.tree.map(_row_sizes, every)
+    beside = jax.tree.map(lambda x: jnp.maximum(x[:-1], x[1:]), largest)
+
+    def weight(kick: Any, sizes: State) -> Float[Array, ""]:
+        """Return the weight of a kick by cotangents (of coordinates, of momenta) of a state of these sizes."""
+        kick = jax.tree.map(
+            lambda y, size: jax.tree.map(jnp.zeros_like, size) if y is None else y, kick, sizes, is_leaf=_is_none
+        )
+        dp, dq = jax.tree.map(lambda y: y * beta.astype(y.dtype), kick)
+        return _weight((dq, dp), sizes, units)
+
+    def gauged(share: Callable[[Any, State], Array]) -> Float[Array, ""]:
+        nodes = jnp.asarray(bounds, jnp.int32)
+        return jnp.mean(jax.lax.map(lambda x: weight(jax.grad(share, 1)(x[0], x[1]), x[1]), (nodes, every)))
+
+    total = jnp.zeros_like(units[0])
+    if bar.final is not None:
+        total += weight(bar.final, _tree.take(largest, -1))
+    if bar.saved is not None and isinstance(problem.save, SaveFunction):
+        rows, strongest = _strongest(bar.saved, total.dtype)
+        total += jnp.sum(rows) * gauged(lambda k, z: paired(strongest, problem.observe(k, z)))
+    elif bar.saved is not None:
+        stride = problem.save.stride(problem.steps) or 1
+        rows = jax.tree.map(_row_sizes, bar.saved)
+        starts = jnp.asarray([k // stride for k in course.marks], jnp.int32)
+        stops = jnp.asarray([*(k // stride for k in course.marks[1:]), problem.steps // stride + 1], jnp.int32)
+
+        def stretch(x: Any) -> Float[Array, ""]:
+            start, stop, sizes = x
+
+            def within(row: Array) -> Array:
+                i = jnp.arange(row.shape[0], dtype=jnp.int32)
+                return jnp.sum(jnp.where((i >= start) & (i < stop), row, jnp.zeros_like(row)))
+
+            return weight(jax.tree.map(within, rows), sizes)
+
+        total += jnp.sum(jax.lax.map(stretch, (starts, stops, beside)))
+    if bar.cost is not None and problem.cost is not None:
+        total += (problem.steps + 1) * jnp.abs(bar.cost) * gauged(problem.running_cost)
+    return total
+
+
+def _strongest(saved: PyTree, dtype: Any) -> tuple[Float[Array, " rows"], PyTree]:
+    """Return the sizes of the rows of cotangents relative to the largest, and the row that is the largest."""
+    rows = [_row_sizes(x) / jnp.maximum(_tree.max_abs(x), jnp.finfo(x.dtype).tiny) for x in jax.tree.leaves(saved)]
+    rows = functools.reduce(jnp.maximum, [x.astype(dtype) for x in rows])
+    return rows, _tree.take(saved, jnp.argmax(rows))
 
 
 def _is_none(x: Any) -> bool:

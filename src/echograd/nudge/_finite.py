@@ -114,9 +114,7 @@ class AbstractFiniteNudge(AbstractNudge):
         apart = jax.tree.map(lambda a, b: a - b[None].astype(a.dtype), ensemble, centre)
         # Coordinates and momenta each in units of their own size. A part that does not answer at all says nothing,
         # unless no part does.
-        parts = apart if isinstance(apart, tuple) else (apart,)
-        sizes = jax.tree.map(_tree.max_abs, centre) if sizes is None else sizes
-        sizes = sizes if isinstance(apart, tuple) else (sizes,)
+        parts, sizes = ((apart,), (centre,)) if sizes is None else (apart, sizes)
         sizes = [_tree.max_abs(size) for size in sizes]
         spreads = [
             _tree.max_abs(part) / jnp.where(size > 0, size, jnp.inf) for part, size in zip(parts, sizes, strict=True)
