@@ -10,6 +10,7 @@ import pytest
 
 import echograd as eg
 from echograd.device import (
+    AbstractImperfection,
     Drift,
     ForceNoise,
     Friction,
@@ -235,8 +236,17 @@ def test_a_lagrangian_is_surveyed_with_its_initial_velocity():
     assert found.rows[0]["ideal_error"] < 1e-4
 
 
+class Motor(AbstractImperfection):
+    """Momenta that grow without bound."""
+
+    rate: jax.Array
+
+    def moved(self, z, dt, k, occasion):
+        return z[0], jnp.exp(self.rate * dt) * z[1]
+
+
 def test_a_machine_that_runs_away_in_a_survey_is_named():
-    kinds = {"a motor": lambda s, key: Friction(-1e4 * s)}
+    kinds = {"a motor": lambda s, key: Motor(1e4 * s)}
     with pytest.raises(ValueError, match=r"not finite.* a motor at 1\. The machine runs away"):
         surveyed(imperfections=kinds, strengths=(1e-9, 1.0))
 

@@ -88,26 +88,26 @@ def test_the_gradient_is_that_of_the_rounded_path():
     assert difference(gradient_of(args, steps, eg.Echo()), expected) < 1e-9
 
 
-def test_at_a_chaotic_length_only_the_exact_echo_differentiates_the_path():
+def test_at_a_chaotic_length_the_exact_echo_differentiates_the_path_and_others_are_refused():
     args, steps = chaos(16), {"float32": 2000, "float64": 5500}[str(jnp.zeros(()).dtype)]
     echo = eg.Echo(retrace_tolerance=float("inf"))
     expected = gradient_of(args, steps, eg.Backprop(checkpoints=40))
     rounding = 1e3 * float(jnp.finfo(expected.dtype).eps) * steps**0.5
     assert difference(gradient_of(args, steps, echo), expected) < rounding
-    plain = eg.Leapfrog()
-    expected = gradient_of(args, steps, eg.Backprop(checkpoints=40), plain)
-    assert difference(gradient_of(args, steps, echo, plain), expected) > 0.01
+    for gradient in (eg.Echo(), eg.Glep()):
+        with pytest.raises(eqx.EquinoxRuntimeError, match=r"determined to a relative error of \d\S* only"):
+            gradient_of(args, steps, gradient, eg.Leapfrog())
 
 
 @pytest.mark.float64_only
 def test_a_path_that_is_nearly_retraced_is_refused_in_float64():
-    """What float32 has to live with is another gradient where exactness is to be had."""
+    """What float32 has to live with is refused where nine digits are to be had; the estimate bounds the error."""
     args, steps, plain = chaos(16), 2800, eg.Leapfrog()
     expected = gradient_of(args, steps, eg.Backprop(checkpoints=40), plain)
-    found = gradient_of(args, steps, eg.Echo(retrace_tolerance=1e-3), plain)
-    assert 1e-6 < difference(found, expected) < 1e-2
+    found = gradient_of(args, steps, eg.Echo(retrace_tolerance=0.1), plain)
+    assert difference(found, expected) < 0.1
     for gradient in (eg.Echo(), eg.Glep()):
-        with pytest.raises(eqx.EquinoxRuntimeError, match="exceeds retrace_tolerance=1e-06"):
+        with pytest.raises(eqx.EquinoxRuntimeError, match="more than retrace_tolerance=1e-09"):
             gradient_of(args, steps, gradient, plain)
 
 
@@ -204,14 +204,16 @@ class Leaning(Fput):
         return 0.5 * jnp.sum(p**2) + 100 * jnp.finfo(p.dtype).eps * jnp.sum(p)
 
 
-def test_an_echo_that_ends_on_other_bits_is_refused():
+def test_an_energy_that_is_even_but_for_rounding_is_retraced_bit_for_bit():
+    """Its program does not show that it is even, so that the run back is the inverse map, whatever it is."""
     system, q, p = chaos()
-    with pytest.raises(eqx.EquinoxRuntimeError, match="did not return to the initial bits"):
-        gradient_of((Leaning(system.stiffness), q, p), 200, eg.Echo())
+    args = Leaning(system.stiffness), q, p
+    expected, found = (gradient_of(args, 200, gradient) for gradient in (eg.Backprop(), eg.Echo()))
+    assert difference(found, expected) < 1e3 * float(jnp.finfo(expected.dtype).eps)
 
 
 def test_a_gradient_that_overflows_is_refused():
-    with pytest.raises(eqx.EquinoxRuntimeError, match="gradient is not finite"):
+    with pytest.raises(eqx.EquinoxRuntimeError, match="its gradient is not"):
         gradient_of(chaos(16), {"float32": 40_000, "float64": 200_000}[str(jnp.zeros(()).dtype)], eg.Echo())
 
 

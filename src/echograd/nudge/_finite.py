@@ -114,11 +114,15 @@ class AbstractFiniteNudge(AbstractNudge):
         apart = jax.tree.map(lambda a, b: a - b[None].astype(a.dtype), ensemble, centre)
         # Coordinates and momenta each in units of their own size. A part that does not answer at all says nothing,
         # unless no part does.
-        parts, sizes = ((apart,), (centre,)) if sizes is None else (apart, sizes)
-        sizes = [_tree.max_abs(size) for size in sizes]
-        spreads = [
-            _tree.max_abs(part) / jnp.where(size > 0, size, jnp.inf) for part, size in zip(parts, sizes, strict=True)
-        ]
+        known = sizes is not None
+        parts, sizes = (apart, sizes) if known else ((apart,), (centre,))
+
+        def relative(part: PyTree, size: PyTree) -> Float[Array, ""]:
+            spread, size = _tree.max_abs(part), _tree.max_abs(size)
+            beside_nothing = jnp.where(spread == 0, 0, jnp.inf)
+            return jnp.where(size > 0, spread / jnp.where(size > 0, size, 1), beside_nothing)
+
+        spreads = [relative(part, size) for part, size in zip(parts, sizes, strict=True)]
         spreads = jnp.stack([spread.astype(load.dtype) for spread in spreads])
         weakest = jnp.min(jnp.where(spreads > 0, spreads, jnp.inf))
         weakest = jnp.where(jnp.any(spreads > 0), weakest, 0)
@@ -130,6 +134,8 @@ class AbstractFiniteNudge(AbstractNudge):
             'beta, pass beta="auto" (which scales it to the cotangents), use float64, or use Infinitesimal().',
             weakest,
         )
+        if not known:  # the last state may be next to nothing
+            return x
         strongest, most = jnp.max(spreads), 1e-3 / noise
         return refuse_if(
             x,
