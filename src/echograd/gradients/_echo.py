@@ -1,5 +1,6 @@
 """Hamiltonian echo learning: the gradient is read off the machine while it runs back along its own path."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -54,10 +55,11 @@ class Echo(AbstractNudgedGradient):
             the free run, relative to how far each leaf of the state moves; and $\varepsilon \sqrt N$ times the growth
             of the cotangents, since rounding errors of the path grow as they do. With a finite nudge it is the largest
             accepted retrace error, 1e-6 or 1e-3. `float("inf")` accepts any path.
+        report: called with the estimate of every gradient that is taken with an infinitesimal nudge, such as `print`.
 
     Raises:
-        RuntimeError: (at run time) if the energy is not time-reversible, or its slope by what is differentiated is
-            not, if the echo does not return, or if a finite nudge is lost in rounding or is found too strong (see
+        RuntimeError: (at run time) if the energy is not time-reversible, if the gradient is not finite or not
+            determined to the tolerance, or if a finite nudge is lost in rounding or is found too strong (see
             `Symmetric`).
 
     Source: G. Pourcel and M. Ernoult, arXiv 2506.05259, eqs. 6-7 and Cor. A.7-A.8; arXiv 2506.06248.
@@ -74,10 +76,18 @@ class Echo(AbstractNudgedGradient):
 
     nudge: AbstractNudge
     retrace_tolerance: float | None = eqx.field(static=True)
+    report: Callable[[Any], None] | None = eqx.field(static=True)
 
-    def __init__(self, nudge: AbstractNudge | None = None, *, retrace_tolerance: float | None = None) -> None:
+    def __init__(
+        self,
+        nudge: AbstractNudge | None = None,
+        *,
+        retrace_tolerance: float | None = None,
+        report: Callable[[Any], None] | None = None,
+    ) -> None:
         self.nudge = checked_nudge("Echo", nudge)
         self.retrace_tolerance = _checks.tolerance("Echo", "retrace_tolerance", retrace_tolerance)
+        self.report = None if report is None else _checks.function("Echo", "report", report, "error -> None")
 
     def prepared(self, problem: Problem, z0: State) -> State:
         return check_time_reversal(problem, z0)
@@ -168,6 +178,8 @@ def _check_error(x: Any, problem: Problem, course: Course, response: Response, r
     tolerance = largest_error(course.final) if tolerance is None else tolerance
     strayed = strayed_by(course, response.strayed)
     error = _BENDING * (strayed + rounding * problem.steps**0.5 * response.growth.astype(strayed.dtype))
+    if rule.report is not None:
+        jax.debug.callback(rule.report, error)
     return refuse_if(
         x,
         ~(error <= tolerance),

@@ -1,5 +1,8 @@
 """Generalized Lagrangian equilibrium propagation: nudge under the dual boundary condition."""
 
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 
@@ -32,6 +35,7 @@ class Glep(AbstractPathGradient):
     Args:
         nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)`, `OneSided(beta)`, ...
         retrace_tolerance: for an `InitialValue`, as for `Echo`.
+        report: likewise.
 
     Raises:
         RuntimeError: (at run time) if no path is found, at a conjugate point, if the run back does not return, or if a
@@ -47,10 +51,18 @@ class Glep(AbstractPathGradient):
 
     nudge: AbstractNudge
     retrace_tolerance: float | None = eqx.field(static=True)
+    report: Callable[[Any], None] | None = eqx.field(static=True)
 
-    def __init__(self, nudge: AbstractNudge | None = None, *, retrace_tolerance: float | None = None) -> None:
+    def __init__(
+        self,
+        nudge: AbstractNudge | None = None,
+        *,
+        retrace_tolerance: float | None = None,
+        report: Callable[[Any], None] | None = None,
+    ) -> None:
         self.nudge = checked_nudge("Glep", nudge)
         self.retrace_tolerance = _checks.tolerance("Glep", "retrace_tolerance", retrace_tolerance)
+        self.report = None if report is None else _checks.function("Glep", "report", report, "error -> None")
 
     def prepared(self, problem: Problem, z0: State) -> State:
         return z0
