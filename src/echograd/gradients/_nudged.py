@@ -17,6 +17,9 @@ from ..nudge import AbstractNudge, Infinitesimal
 from ._problem import Course, Outcome, Problem, index, repeated
 from ._save import SaveFunction
 
+# So many rows of cotangents are looked at together.
+_BLOCK = 256
+
 
 class Response(eqx.Module):
     """What a nudged run leaves.
@@ -230,7 +233,7 @@ def load_of(problem: Problem, course: Course, bar: Outcome) -> Float[Array, ""]:
         rows, strongest = _strongest(bar.saved, dtype)
         total += jnp.sum(rows) * gauged(lambda k, z: paired(strongest, problem.observe(k, z)))
     elif bar.saved is not None:
-        total += relative(bar.saved, _row_sizes)
+        total += relative(bar.saved, lambda rows: _sum_of_rows(rows, 0, rows.shape[0]))
     if bar.cost is not None and problem.cost is not None:
         total += (problem.steps + 1) * jnp.abs(bar.cost) * gauged(problem.running_cost)
     return total
@@ -283,20 +286,14 @@ def weight_of(
         total += jnp.sum(rows) * gauged(lambda k, z: paired(strongest, problem.observe(k, z)))
     elif bar.saved is not None:
         stride = problem.save.stride(problem.steps) or 1
-        rows = jax.tree.map(_row_sizes, bar.saved)
-        starts = jnp.asarray([k // stride for k in course.marks], jnp.int32)
-        stops = jnp.asarray([*(k // stride for k in course.marks[1:]), problem.steps // stride + 1], jnp.int32)
+        starts = [k // stride for k in course.marks]
+        within = jnp.asarray([*zip(starts, [*starts[1:], problem.steps // stride + 1], strict=True)], jnp.int32)
 
         def stretch(x: Any) -> Float[Array, ""]:
-            start, stop, sizes = x
+            (start, stop), sizes = x
+            return weight(jax.tree.map(lambda rows: _sum_of_rows(rows, start, stop), bar.saved), sizes)
 
-            def within(row: Array) -> Array:
-                i = jnp.arange(row.shape[0], dtype=jnp.int32)
-                return jnp.sum(jnp.where((i >= start) & (i < stop), row, jnp.zeros_like(row)))
-
-            return weight(jax.tree.map(within, rows), sizes)
-
-        total += jnp.sum(jax.lax.map(stretch, (starts, stops, beside)))
+        total += jnp.sum(jax.lax.map(stretch, (within, beside)))
     if bar.cost is not None and problem.cost is not None:
         total += (problem.steps + 1) * jnp.abs(bar.cost) * gauged(problem.running_cost)
     return total
@@ -311,6 +308,22 @@ def _strongest(saved: PyTree, dtype: Any) -> tuple[Float[Array, " rows"], PyTree
 
 def _is_none(x: Any) -> bool:
     return x is None
+
+
+def _sum_of_rows(rows: Array, start: Any, stop: Any) -> Float[Array, ""]:
+    """Return the sum of the sizes of the rows from `start` to `stop`, a block at a time: they are not kept."""
+    length = min(_BLOCK, rows.shape[0])
+    start, stop = jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32)
+
+    def add(i: Any, total: Array) -> Array:
+        wanted = start + jnp.asarray(i, jnp.int32) * length
+        first = jnp.minimum(wanted, rows.shape[0] - length)
+        sizes = _row_sizes(jax.lax.dynamic_slice_in_dim(rows, first, length))
+        k = first + jnp.arange(length, dtype=jnp.int32)
+        return total + jnp.sum(jnp.where((k >= wanted) & (k < stop), sizes, jnp.zeros_like(sizes)))
+
+    zero = jnp.zeros((), rows.real.dtype)
+    return jax.lax.fori_loop(jnp.asarray(0, jnp.int32), (stop - start + length - 1) // length, add, zero)
 
 
 def _row_sizes(x: Array) -> Float[Array, " rows"]:
