@@ -132,7 +132,7 @@ def test_a_condition_that_no_path_meets_is_an_error():
     [
         ({"boundary": eg.Periodic(), "steps": 4}, ValueError, "guess"),
         ({"boundary": eg.FreeEnds(), "steps": 4}, ValueError, "guess"),
-        ({"boundary": eg.FreeEnds(), "steps": 4, "guess": jnp.zeros(1)}, TypeError, "state"),
+        ({"boundary": eg.FreeEnds(), "steps": 4, "guess": jnp.zeros(1)}, TypeError, "pair"),
         (
             {"boundary": eg.InitialValue(jnp.zeros(1), jnp.zeros(1)), "steps": 4, "solver": eg.TwoPointNewton()},
             ValueError,
