@@ -252,8 +252,8 @@ def initial_value_problem(
         raise TypeError(
             f"solve: the boundary is a {type(boundary).__name__}. Pass InitialValue(q, p) or InitialValue(q, v=v) here."
         )
-    _check_usable(system=system, boundary=boundary, inputs=inputs, t0=t0, **options)
     system, inputs = _accepted(system), _checks.numbers("solve", "inputs", inputs)
+    _check_usable(system=system, boundary=boundary, inputs=inputs, t0=t0, **options)
     n = step_count(inputs, options.pop("steps"))
     dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves((boundary.q, boundary.p, boundary.v))))
     z0 = boundary.state(system, End(_checks.number("solve", "t0", t0, dtype=dtype), _tree.take(inputs, 0)))
@@ -271,8 +271,8 @@ def two_point_problem(
             f"solve: the boundary is a {type(boundary).__name__}. Pass InitialValue(q, p), FixedEnds(q0, qN) or "
             "another boundary condition."
         )
-    _check_usable(system=system, boundary=boundary, inputs=inputs, guess=guess, t0=t0, **options)
     system, inputs = _accepted(system), _checks.numbers("solve", "inputs", inputs)
+    _check_usable(system=system, boundary=boundary, inputs=inputs, guess=guess, t0=t0, **options)
     n = step_count(inputs, options.pop("steps"))
     start, path = (None, guess) if isinstance(guess, Trajectory) else (guess, None)
     like = boundary.structure()

@@ -42,9 +42,10 @@ def test_the_mirror_makes_the_echo(make, start):
         right = [eqx.filter_grad(loss)(right, g, True) for g in (eg.Backprop(), eg.Echo())]
         return *right, eqx.filter_grad(loss)(wrong, eg.Echo(), False)
 
-    expected, found, wrong = gradients(make(True), make(False))
+    expected, found, unmirrored = gradients(make(True), make(False))
     assert worst(found, expected) < 1e-9
-    assert worst(eqx.tree_at(jax.tree.leaves, expected, jax.tree.leaves(wrong)), expected) > 0.1
+    # Computed by the inverse map, the number is right even where no machine could take it; it is refused all the same.
+    assert worst(eqx.tree_at(jax.tree.leaves, expected, jax.tree.leaves(unmirrored)), expected) < 1e-9
     with pytest.raises(eqx.EquinoxRuntimeError, match="not time-reversible"):
         eqx.filter_grad(loss)(make(False), eg.Echo(), True)
 
@@ -62,7 +63,7 @@ class Dragged(eg.Hamiltonian):
 
 @pytest.mark.parametrize("clocked", [True, False])
 def test_what_is_odd_only_later_is_not_overlooked(clocked):
-    """Off at the start, and so faint that the echo returns to within its tolerance: wrong by 1e-4 all the same."""
+    """Off at the start, and faint: refused where it is seen, and right where it is not."""
     system, u = Dragged(jnp.asarray([1.0, 2.0]), clocked), jnp.zeros(60).at[20:24].set(1.0)
 
     def loss(system, gradient, throw):
@@ -75,9 +76,9 @@ def test_what_is_odd_only_later_is_not_overlooked(clocked):
         rules = (eg.Backprop(), True), (eg.Glep(), True), (eg.Echo(), False)
         return [eqx.filter_grad(loss)(system, *rule) for rule in rules]
 
-    expected, backward, wrong = gradients(system)
+    expected, backward, unchecked = gradients(system)
     assert worst(backward, expected) < 1e-9
-    assert worst(wrong, expected) > 1e-6
+    assert worst(unchecked, expected) < 1e-9
     with pytest.raises(eqx.EquinoxRuntimeError, match="not time-reversible"):
         eqx.filter_grad(loss)(system, eg.Echo(), True)
 
@@ -101,7 +102,7 @@ class Windy(eg.SplitHamiltonian):
 
 
 def test_a_zero_that_is_odd_in_the_momentum_is_not_read_with_the_wrong_sign():
-    """The energy is even where the wind is still, so the machine does run back; but its slope by the wind is odd."""
+    """The energy is even where the wind is still, so the machine does run back; its slope by the wind is odd."""
 
     @eqx.filter_jit
     def gradients(wanted, rest, rule, throw):
@@ -113,27 +114,22 @@ def test_a_zero_that_is_odd_in_the_momentum_is_not_read_with_the_wrong_sign():
         return eqx.filter_grad(loss)(wanted)
 
     both = Windy(jnp.asarray(0.3), jnp.asarray(0.0)), jnp.zeros(12)
-    winds = eqx.tree_at(lambda x: x[0].spring, both, None)
-    spring = eqx.tree_at(lambda x: (x[0].wind, x[1]), both, (None, None))
     expected = gradients(both, both, eg.Backprop(), True)
-    unseen = gradients(both, both, eg.Echo(), False)
-    np.testing.assert_allclose(unseen[0].wind, -expected[0].wind, rtol=1e-9)  # what was returned before
-    np.testing.assert_allclose(unseen[1], -expected[1], rtol=1e-9)
-    with pytest.raises(eqx.EquinoxRuntimeError, match="read it with the wrong sign"):
-        gradients(both, both, eg.Echo(), True)
-    assert worst(gradients(both, both, eg.Glep(), True), expected) < 1e-9
-    # Where it is not asked for there is nothing wrong.
-    np.testing.assert_allclose(gradients(spring, winds, eg.Echo(), True)[0].spring, expected[0].spring, rtol=1e-9)
+    for rule in (eg.Echo(), eg.Glep()):
+        assert worst(gradients(both, both, rule, True), expected) < 1e-9
 
 
 def test_a_real_hopping_of_complex_type_has_a_phase_that_is_odd():
     @eqx.filter_jit
-    def gradient(hopping):
+    def gradient(hopping, rule):
         def loss(hopping):
-            sol = eg.solve(KerrLattice(hopping, 0.1, 0.5), eg.InitialValue(*WAVE), dt=0.1, steps=12)
+            start = eg.InitialValue(*WAVE)
+            sol = eg.solve(KerrLattice(hopping, 0.1, 0.5), start, dt=0.1, steps=12, gradient=rule)
             return mixed(sol.q[-1])
 
-        return eqx.filter_grad(loss)(hopping)
+        return jax.grad(loss)(hopping)
 
-    with pytest.raises(eqx.EquinoxRuntimeError, match="read it with the wrong sign"):
-        gradient(jnp.asarray(np.abs(RING).astype(complex)))
+    hopping = jnp.asarray(np.abs(RING).astype(complex))
+    expected, found = (gradient(hopping, rule) for rule in (eg.Backprop(), eg.Echo()))
+    assert np.any(expected.imag != 0)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
