@@ -343,6 +343,7 @@ class _Trainer:
         count = devices * jax.process_count()
         held = whole_set(config, len(self.prepared.train), max(count, 1))
         self.size = held.batch_size
+        self.devices, self.shared, self.everywhere = devices, *_shardings(devices, self.size)
         self.batches = Batches(self.prepared.train, self.size, seed=config.seed, multiple=count)
         self.steps = config.epochs * len(self.batches)
         if self.steps >= 2**31:
@@ -352,7 +353,6 @@ class _Trainer:
             )
         dtype = jnp.float64 if config.precision == "float64" else jnp.float32
         self.class_weights = jnp.asarray(class_weights(self.prepared, config), dtype)
-        self.devices, self.shared, self.everywhere = devices, *_shardings(devices, self.size)
         sizes = eqx.filter_eval_shape(make_learner, held, self.shapes, self.steps)
         check_memory(sizes.model, sizes.moments, self.size * dataset.length * dataset.inputs_dim)
         self.snapshot = _Snapshot(self.place(make_learner(held, self.shapes, self.steps)))
