@@ -228,6 +228,7 @@ def test_an_envelope_of_what_has_none_is_refused():
         eg.solve(eg.Envelope(point.system, RATE), eg.InitialValue(point.q, point.p), point.inputs, dt=point.dt)
 
 
+@pytest.mark.float64_only
 def test_a_machine_that_has_forgotten_cannot_come_back():
     """Driven for 76 decay times, the start is below rounding; the echo sees that it does not return."""
     point = chain()

@@ -139,6 +139,7 @@ def checked_cotangents(problem: Problem, course: Course, response: Response, rul
     bars = finite_cotangents(bars)
 
     def check(x: Any) -> Any:
+        x = _check_units(x, course)
         if problem.world.grid is not None:
             x = _check_bitwise_retrace(x, response)
         elif isinstance(rule.nudge, Infinitesimal):
@@ -150,6 +151,20 @@ def checked_cotangents(problem: Problem, course: Course, response: Response, rul
         return rule.nudge.check(x, response.beta, response.ensemble, response.load, problem.steps, sizes)
 
     return _tree.check_heads(check, bars)
+
+
+def _check_units(x: Any, course: Course) -> Any:
+    """Return `x`, or raise at run time if what is read, actions, is next to the smallest numbers of the dtype."""
+    q, p = (_tree.max_abs(size) for size in course.sizes())
+    action, info = q * p, jnp.finfo(q.dtype)
+    least = float(info.tiny) / float(info.eps) ** 2
+    return refuse_if(
+        x,
+        (q > 0) & (p > 0) & (action < least),
+        f"Echo: a coordinate times a momentum is {{}} here, and below {least:.1g} numbers of {q.dtype} underflow while "
+        "an echo is read. Choose units in which actions are nearer to 1, or use float64.",
+        action,
+    )
 
 
 def strayed_by(course: Course, strayed: State) -> Float[Array, ""]:

@@ -112,8 +112,7 @@ class AbstractFiniteNudge(AbstractNudge):
         # balanced is at its best, and there only has to be something.
         least = 4 * noise if isinstance(self.beta, str) else min(1e3 * noise, 0.25 * noise ** (1 / (self.power + 1)))
         apart = jax.tree.map(lambda a, b: a - b[None].astype(a.dtype), ensemble, centre)
-        # Coordinates and momenta each in units of their own size. A part that does not answer at all says nothing,
-        # unless no part does.
+        # Coordinates and momenta each in units of their own size; at this instant one of them may be where it was.
         known = sizes is not None
         parts, sizes = (apart, sizes) if known else ((apart,), (centre,))
 
@@ -124,19 +123,18 @@ class AbstractFiniteNudge(AbstractNudge):
 
         spreads = [relative(part, size) for part, size in zip(parts, sizes, strict=True)]
         spreads = jnp.stack([spread.astype(load.dtype) for spread in spreads])
-        weakest = jnp.min(jnp.where(spreads > 0, spreads, jnp.inf))
-        weakest = jnp.where(jnp.any(spreads > 0), weakest, 0)
+        strongest = jnp.max(spreads)
         x = refuse_if(
             x,
-            (load > 0) & ~(weakest >= least),
+            (load > 0) & ~(strongest >= least),
             f"{type(self).__name__}: the nudge is lost in rounding. The nudged runs differ by {{}} of the size of the "
             f"state, and the rounding error that the steps pile up leaves three digits above {least:.1g} only. Raise "
             'beta, pass beta="auto" (which scales it to the cotangents), use float64, or use Infinitesimal().',
-            weakest,
+            strongest,
         )
         if not known:  # the last state may be next to nothing
             return x
-        strongest, most = jnp.max(spreads), 1e-3 / noise
+        most, strongest = 1e-3 / noise, jnp.max(jnp.where(jnp.isinf(spreads), 0, spreads))
         return refuse_if(
             x,
             (load > 0) & ~(strongest <= most),

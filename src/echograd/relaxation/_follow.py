@@ -106,8 +106,9 @@ class Relaxation(AbstractRelaxation):
         size, far = _tree.norm(force), _tree.norm(s)
         pulled = _tree.scale(1 / jnp.where(size > 0, size, 1), force)
         stiffness = _tree.norm(jax.jvp(landscape.force, (s,), (pulled,))[1])
-        length = 1e-6 * jnp.where(far > 0, far / jnp.where(size > 0, size, 1), 1)
-        length = jnp.where((stiffness > 0) & jnp.isfinite(stiffness), 1e-6 / stiffness, length)
+        sound = (stiffness > 0) & jnp.isfinite(stiffness)
+        bowl = 1 / jnp.where(sound, stiffness, 1)
+        length = 1e-6 * jnp.where(far > 0, far / jnp.where(size > 0, size, 1), bowl)
         return s, force, length, jnp.full_like(length, jnp.inf)
 
     def move(self, landscape: Landscape, s: PyTree, force: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
