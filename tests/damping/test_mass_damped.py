@@ -229,25 +229,23 @@ def test_an_envelope_of_what_has_none_is_refused():
 
 
 @pytest.mark.float64_only
-def test_a_machine_that_has_forgotten_cannot_come_back():
-    """Driven for 76 decay times, the start is below rounding; the echo sees that it does not return."""
+def test_a_machine_that_has_forgotten_is_held_to_its_path():
+    """Driven for 76 decay times, the start is far below rounding: from mark to mark the echo is exact all the same."""
     point = chain()
     steps = 190
 
-    def f(system, gradient, **options):
-        sol = eg.solve(
-            eg.MassDamped(system, 2.0),
-            eg.InitialValue(point.q, point.p),
-            jnp.ones(steps),
-            dt=0.2,
-            gradient=gradient,
-            save=eg.FinalNode(),
-            **options,
-        )
+    def f(system, gradient):
+        start = eg.InitialValue(point.q, point.p)
+        damped = eg.MassDamped(system, 2.0)
+        sol = eg.solve(damped, start, jnp.ones(steps), dt=0.2, gradient=gradient, save=eg.FinalNode())
         return jnp.sum(sol.q**2)
 
-    with pytest.raises(eqx.EquinoxRuntimeError, match="determined to a relative error"):
-        eqx.filter_jit(eqx.filter_grad(f))(point.system, eg.Echo())
+    @eqx.filter_jit
+    def gradients(system):
+        return [eqx.filter_grad(f)(system, gradient) for gradient in (eg.Backprop(), eg.Echo())]
+
+    expected, found = gradients(point.system)
+    assert worst(found, expected) < 1e-9
 
 
 def test_a_rate_that_the_dtype_cannot_hold_is_refused():
