@@ -44,8 +44,11 @@ class Echo(AbstractNudgedGradient):
 
     With `Infinitesimal()` it takes two passes, one forward and one back, whatever the number of parameters and steps. A
     finite nudge runs several machines back side by side: `OneSided` and `Symmetric` two, `Richardson(order)` `order`,
-    `Holomorphic(points)` `points / 2`. Only the final state is kept for the echo, with the inputs and the incoming
-    cotangents. Reverse mode; second derivatives are forward over reverse, as `jax.hessian` takes them.
+    `Holomorphic(points)` `points / 2`. For the echo the final state and up to 16 others are kept, however many steps
+    there are, with the inputs and the incoming cotangents. An infinitesimally nudged echo is put back on the free path
+    at these marks, so rounding errors grow from one mark to the next only. Where the program of the energy does not
+    show that it is even in the momentum, the run back is computed by the inverse map, which makes the same path and
+    reads the slopes that the free run had. Reverse mode; second derivatives are forward over reverse, as `jax.hessian` takes them.
 
     Args:
         nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)`, `OneSided(beta)`,
