@@ -33,6 +33,7 @@ from .gradients import (
     reversible,
     twist_of,
 )
+from .gradients._problem import MARKS
 from .integrators import AbstractIntegrator, Direction, State, World
 from .systems import Dissipative, Hamiltonian, Lagrangian, legendre
 
@@ -396,8 +397,7 @@ class Bench:
         if growth:
             by_steps = math.log2(self.passes(boundary, gradient, times=2) / passes)
             by_parameters = self.passes_by_parameters(boundary, gradient, passes)
-            longer = _memory(self.program(boundary, gradient, self.integrator, times=2)[0])
-            memory_by_steps = math.log2(longer / memory)
+            memory_by_steps = self.memory_by_steps(boundary, gradient)
 
         like = _coordinates(boundary, self.guess)
         reversible = self.reversible(boundary)
@@ -453,6 +453,14 @@ class Bench:
             return None
         of = jax.tree.unflatten(treedef, [i == one for i in range(len(leaves))])
         return float(f"{(passes - self.passes(boundary, gradient, of=of)) / others:.2g}")
+
+    def memory_by_steps(self, boundary: AbstractBoundary, gradient: AbstractGradient) -> float:
+        """Return the exponent with which the memory grows, from a length at which an echo keeps all its marks."""
+        times = math.ceil(MARKS / self.steps)
+        short, long = (
+            _memory(self.program(boundary, gradient, self.integrator, times=n)[0]) for n in (times, 2 * times)
+        )
+        return math.log2(long / short)
 
     def reversible(self, boundary: AbstractBoundary) -> bool:
         """Return whether an echo of the machine would retrace, by what an echo asks of a system."""

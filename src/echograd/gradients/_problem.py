@@ -14,7 +14,7 @@ from ..integrators import AbstractIntegrator, State, World
 from ._save import AbstractSave
 
 # So many states of the free run are kept for its echo, however long it is.
-_MARKS = 16
+MARKS = 16
 
 
 class Problem(eqx.Module):
@@ -92,7 +92,7 @@ def marks_of(steps: int, stride: int | None) -> tuple[int, ...]:
     """Return the nodes of the states that an echo is held to: as many in a long run as in a short one."""
     unit = 1 if stride is None else stride
     blocks = steps // unit
-    count = max(1, min(_MARKS, blocks))
+    count = max(1, min(MARKS, blocks))
     # Not evenly spaced, lest a periodic motion be seen at one phase only.
     shifts = [0.4 * ((0.618 * j) % 1) for j in range(count)]
     return tuple(sorted({unit * int(blocks * (j + shift) / count) for j, shift in enumerate(shifts)}))
