@@ -31,7 +31,7 @@ demo: install ## learn heart rhythms by echoes and write a report, the main job
 	@$(BIN)/echograd demo $(DEMO_ARGS)
 
 bench: install ## time, memory and error of gradients beside others; docs/benchmarks.md is the page
-	@$(BIN)/echograd bench $(BENCH_ARGS)
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 constraints: ## resolve constraints.txt anew; needs Python 3.11, 3.12 and 3.13
 	@sh scripts/refresh-constraints.sh

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import echograd as eg
-from echograd.data import load
+from echograd.workbench.data import load
 
 jax.config.update("jax_enable_x64", True)
 

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 
 import echograd as eg
-from echograd.data import load
+from echograd.workbench.data import load
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--epochs", type=int, default=10)

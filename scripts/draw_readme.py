@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 import echograd as eg
 from echograd import plot
-from echograd.report import measure
+from echograd.workbench.report import measure
 
 STEPS = (1000, 2000, 4000, 8000, 16000, 32000)
 

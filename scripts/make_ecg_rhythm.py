@@ -33,7 +33,7 @@ import numpy as np
 import scipy.signal
 from numpy.typing import NDArray
 
-from echograd.data import read_wfdb, read_wfdb_annotations
+from echograd.workbench.data import read_wfdb, read_wfdb_annotations
 
 OUTPUT = pathlib.Path(__file__).parents[1] / "src/echograd/data/_bundled/ecg_rhythm.npz"
 

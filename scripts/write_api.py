@@ -59,7 +59,7 @@ GROUPS = (
     Group(
         "Solving",
         "One verb; what it returns, keeps and takes.",
-        "solve Trajectory energy velocity AllNodes FinalNode EveryNode solutions TwoPointNewton gradients.Convergence",
+        "solve Trajectory energy velocity AllNodes FinalNode EveryNode solutions TwoPointNewton two_point.Convergence",
     ),
     Group(
         "Integrators",
@@ -103,13 +103,18 @@ GROUPS = (
     ),
     Group(
         "Data",
-        "Data sets by name, and readers of published files.",
-        "data.load data.available data.data_folder data.Dataset data.Split data.Batches data.Batch data.*",
+        "Data sets by name, and readers of published files: `eg.data` is short for `eg.workbench.data`.",
+        " ".join(
+            f"workbench.data.{x}"
+            for x in ["load", "available", "data_folder", "Dataset", "Split", "Batches", "Batch", "*"]
+        ),
     ),
     Group(
         "Training",
-        "Needs the extra `train`.",
-        "training.fit training.Config training.Network training.Optimiser training.ecg_recipe training.Run training.*",
+        "Needs the extra `workbench`.",
+        " ".join(
+            f"workbench.training.{x}" for x in ["fit", "Config", "Network", "Optimiser", "ecg_recipe", "Run", "*"]
+        ),
     ),
     Group(
         "Plots",
@@ -117,17 +122,17 @@ GROUPS = (
         "plot.figure plot.style plot.*",
     ),
     Group(
-        "Reports, benchmarks and the command line",
+        "Reports and the command line",
         "`echograd --help` lists the commands.",
-        "report.* bench.* cli.*",
+        "workbench.report.* workbench.cli.*",
     ),
     Group(
         "For extensions",
         "Base classes, and what `solve` is made of. See [extending.md](extending.md).",
         "systems.AbstractSystem systems.AbstractPart boundary.AbstractBoundary integrators.AbstractIntegrator "
         "integrators.AbstractSplitting nudge.AbstractNudge nudge.AbstractFiniteNudge gradients.AbstractGradient "
-        "gradients.AbstractNudgedGradient gradients.AbstractStaticGradient relaxation.AbstractRelaxation systems.* "
-        "boundary.* integrators.* nudge.* gradients.* relaxation.*",
+        "gradients.AbstractNudgedGradient statics.AbstractStaticGradient statics.AbstractRelaxation systems.* "
+        "boundary.* integrators.* nudge.* problem.* two_point.* gradients.* statics.*",
     ),
 )
 
@@ -135,7 +140,6 @@ GROUPS = (
 ALIASES = {
     "integrators.State": "Coordinates and momenta, `(q, p)`: two PyTrees of the same structure.",
     "integrators.Direction": '`"forward"`; `"backward"`, by the inverse map; or `"echo"`, by the map itself.',
-    "bench.ROWS": "All rows of the suite, by name.",
 }
 
 
@@ -163,9 +167,12 @@ def exports(package: Path) -> dict[str, Origin]:
 def public_names() -> dict[str, Origin]:
     """Return every public name below `echograd`, once: what the top level has is not listed again under a part."""
     names = exports(SOURCE)
-    for package in sorted(path.parent for path in SOURCE.glob("[!_]*/__init__.py")):
+    for package in sorted(path.parent for path in SOURCE.rglob("*/__init__.py")):
+        part = ".".join(package.relative_to(SOURCE).parts)
+        if not part or part.startswith("_"):
+            continue
         known = set(names.values())
-        names |= {f"{package.name}.{name}": where for name, where in exports(package).items() if where not in known}
+        names |= {f"{part}.{name}": where for name, where in exports(package).items() if where not in known}
     return names
 
 

@@ -15,7 +15,7 @@ def main() -> int:
     if before is signal.default_int_handler:  # a process in the background ignores Ctrl-C, and goes on to
         signal.signal(signal.SIGINT, _leave)
     try:
-        from echograd.cli import main as run
+        from echograd.workbench.cli import main as run
     except ImportError as error:
         if not str(error).startswith("echograd refuses"):
             raise

@@ -11,7 +11,7 @@ import pytest
 
 import echograd as eg
 from damped import circuit
-from echograd import _audit
+from echograd.measure import _audit
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import pytest
 import echograd as eg
 from cases import chain, machine, mixed, worst
 from damped import circuit, cubic, gyroscope, hatano_nelson, lopsided, loss, network, normal_form, waveguides
-from echograd._diagnose import _declaration, _signed_involutions
+from echograd.measure._diagnose import _declaration, _signed_involutions
 
 X64 = jax.config.jax_enable_x64
 

@@ -7,7 +7,7 @@ import pytest
 from jaxtyping import Array
 
 import echograd as eg
-from echograd._equivalence import _by_echo, _by_glep
+from echograd.measure._equivalence import _by_echo, _by_glep
 
 RUNNING, TERMINAL = jnp.asarray(True), jnp.asarray(False)
 

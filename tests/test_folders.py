@@ -4,9 +4,9 @@ import pathlib
 
 import pytest
 
-from echograd import _files
-from echograd._files import make_folder, write_atomically
-from echograd.cli import main
+from echograd._internal import _files
+from echograd._internal._files import make_folder, write_atomically
+from echograd.workbench.cli import main
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_the_commands_say_it_in_one_line(place, command, capsys):
 
 
 def test_an_audit_is_not_made_for_a_file_that_cannot_be_written(tmp_path, monkeypatch, capsys):
-    from echograd.cli import _audit
+    from echograd.workbench.cli import _audit
 
     monkeypatch.setattr(_audit, "run", lambda *_, **__: pytest.fail("it has begun"))
     monkeypatch.setattr(_files.os, "access", lambda *_: False)
@@ -76,7 +76,7 @@ def test_an_audit_is_not_made_for_a_file_that_cannot_be_written(tmp_path, monkey
 
 
 def test_other_files_are_named_with_the_remedy(monkeypatch, capsys):
-    from echograd.cli import _datasets
+    from echograd.workbench.cli import _datasets
 
     def refused():
         pathlib.Path("nowhere/at/all").read_text()

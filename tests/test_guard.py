@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from echograd import _guard
+from echograd._internal import _guard
 
 ROOT = Path(__file__).parents[1]
 

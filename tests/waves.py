@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 
-from echograd.data import Dataset, Split
-from echograd.training import Config, Network, Optimiser, Run
+from echograd.workbench.data import Dataset, Split
+from echograd.workbench.training import Config, Network, Optimiser, Run
 
 SMALL = Config(
     "waves",

@@ -4,21 +4,15 @@ import importlib as _importlib
 from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
-from ._guard import check_jaxlib as _check_jaxlib
+from ._internal._guard import check_jaxlib as _check_jaxlib
 
 _check_jaxlib()
 
 from . import device as device, nn as nn, systems as systems
-from ._audit import AuditReport as AuditReport, AuditRow as AuditRow, audit as audit
-from ._check import GradientReport as GradientReport, check_gradients as check_gradients
-from ._diagnose import Diagnosis as Diagnosis, diagnose as diagnose
-from ._equilibrium import equilibrium as equilibrium
-from ._equivalence import EquivalenceRow as EquivalenceRow, equivalence as equivalence
 from ._learning import Lesson as Lesson, SelfLearningMachine as SelfLearningMachine
 from ._observables import energy as energy, velocity as velocity
 from ._solutions import solutions as solutions
 from ._solve import Trajectory as Trajectory, retrace_error as retrace_error, solve as solve
-from ._sweep import NudgeSweep as NudgeSweep, nudge_sweep as nudge_sweep
 from .boundary import (
     FinalValue as FinalValue,
     FixedEnds as FixedEnds,
@@ -32,17 +26,11 @@ from .boundary import (
     dual as dual,
 )
 from .gradients import (
-    EP as EP,
-    AllNodes as AllNodes,
     Backprop as Backprop,
     Echo as Echo,
-    EveryNode as EveryNode,
-    FinalNode as FinalNode,
     Glep as Glep,
-    Implicit as Implicit,
     Reciprocal as Reciprocal,
     SameBoundary as SameBoundary,
-    TwoPointNewton as TwoPointNewton,
 )
 from .integrators import (
     ImplicitMidpoint as ImplicitMidpoint,
@@ -50,6 +38,19 @@ from .integrators import (
     SplitStep as SplitStep,
     VelocityVerlet as VelocityVerlet,
     Yoshida as Yoshida,
+)
+from .measure import (
+    AuditReport as AuditReport,
+    AuditRow as AuditRow,
+    Diagnosis as Diagnosis,
+    EquivalenceRow as EquivalenceRow,
+    GradientReport as GradientReport,
+    NudgeSweep as NudgeSweep,
+    audit as audit,
+    check_gradients as check_gradients,
+    diagnose as diagnose,
+    equivalence as equivalence,
+    nudge_sweep as nudge_sweep,
 )
 from .nudge import (
     Holomorphic as Holomorphic,
@@ -59,11 +60,15 @@ from .nudge import (
     Richardson as Richardson,
     Symmetric as Symmetric,
 )
-from .relaxation import (
+from .problem import AllNodes as AllNodes, EveryNode as EveryNode, FinalNode as FinalNode
+from .statics import (
+    EP as EP,
     Equilibrium as Equilibrium,
+    Implicit as Implicit,
     LayerwiseRelaxation as LayerwiseRelaxation,
     Newton as Newton,
     Relaxation as Relaxation,
+    equilibrium as equilibrium,
 )
 from .systems import (
     Dissipative as Dissipative,
@@ -79,17 +84,19 @@ from .systems import (
     legendre as legendre,
     wave as wave,
 )
+from .two_point import TwoPointNewton as TwoPointNewton
 
 if _TYPE_CHECKING:
-    from . import bench as bench, data as data, plot as plot, report as report, training as training
+    from . import plot as plot, workbench as workbench
+    from .workbench import data as data
 
 # Imported on first use: they need extras, and say which where one is missing.
-_LAZY = frozenset({"bench", "data", "plot", "report", "training"})
+_LAZY = {"data": ".workbench.data", "plot": ".plot", "workbench": ".workbench"}
 
 
 def __getattr__(name: str) -> _ModuleType:
     if name in _LAZY:
-        return _importlib.import_module(f".{name}", __name__)
+        return _importlib.import_module(_LAZY[name], __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

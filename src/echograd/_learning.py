@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from . import _checks, _tree
+from ._internal import _checks, _tree
 from ._solve import solve
 from .boundary import InitialValue
-from .gradients import Echo, FinalNode, tolerance_for
+from .gradients import Echo
+from .gradients._echo import tolerance_for
 from .integrators import AbstractIntegrator, State, time_reversed
+from .problem import FinalNode
 from .systems import Hamiltonian
 
 

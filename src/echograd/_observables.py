@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from . import _checks, _tree
-from ._hoist import digest
+from ._internal import _checks, _tree
+from ._internal._hoist import digest
 from ._solve import Trajectory
 from .systems import Dissipative, Hamiltonian, Lagrangian, LegendreHamiltonian, legendre
 

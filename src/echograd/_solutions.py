@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from . import _checks, _tree
+from ._internal import _checks, _tree
 from ._solve import Trajectory, solve
 from .boundary import AbstractBoundary, InitialValue
 from .integrators import State

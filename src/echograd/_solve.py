@@ -9,30 +9,19 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
-from . import _checks, _tree
-from ._hoist import digest, hoisted, opened
-from ._soundness import not_blown_up, stable, timed
+from ._internal import _checks, _tree
+from ._internal._hoist import digest, hoisted, opened
 from .boundary import AbstractBoundary, End, InitialValue
-from .gradients import (
-    AbstractGradient,
-    AbstractSave,
-    AllNodes,
-    Backprop,
-    Condition,
-    Convergence,
-    Echo,
-    Glep,
-    Problem,
-    Reciprocal,
-    SaveFunction,
-    TwoPointNewton,
-    constant,
-    is_holomorphic,
-    retrace_error as _retrace_error,
-    two_point,
-)
+from .gradients import AbstractGradient, Backprop, Echo, Glep, Reciprocal
+from .gradients._echo import retrace_error as _retrace_error
 from .integrators import AbstractIntegrator, ImplicitMidpoint, Leapfrog, SplitStep, State, World
+from .nudge._checks import is_holomorphic
+from .problem import AbstractSave, AllNodes, Problem
+from .problem._save import SaveFunction
+from .problem._soundness import not_blown_up, stable, timed
 from .systems import Dissipative, Hamiltonian, Lagrangian, SeparableHamiltonian, SplitHamiltonian, legendre
+from .two_point import Condition, Convergence, TwoPointNewton
+from .two_point._two_point import two_point
 
 Save = AbstractSave | Callable[[Any, PyTree, PyTree], PyTree]
 Cost = Callable[[Any, PyTree, PyTree], Float[Array, ""]]
@@ -152,14 +141,14 @@ def solve(
         problem, z0 = initial_value_problem(system, boundary, inputs, **options)
         gradient.check(problem.world.system)
         with _checks.reverse_mode("solve", gradient):
-            outcome = _run(constant(gradient), problem, z0)
+            outcome = _run(_tree.fixed(gradient), problem, z0)
     else:
         problem, like, start, path = two_point_problem(system, boundary, inputs, guess=guess, **options)
         gradient.check(problem.world.system)
         solver = TwoPointNewton() if solver is None else solver
         _checks.instance("solve", "solver", solver, TwoPointNewton, "a TwoPointNewton(), with its parentheses")
         with _checks.reverse_mode("solve", gradient):
-            outcome, convergence = _run_two_point(constant(gradient), problem, boundary, like, start, path, solver)
+            outcome, convergence = _run_two_point(_tree.fixed(gradient), problem, boundary, like, start, path, solver)
 
     stride, n = problem.save.stride(problem.steps), problem.steps
     nodes = jnp.asarray(n, jnp.int32) if stride is None else jnp.arange(0, n + 1, stride, dtype=jnp.int32)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import toy
 
+from benchmarks import Effort, _results, _suite, _tables, _worker
+from benchmarks._contest import contest
 from echograd import bench
-from echograd.bench import _results, _suite, _tables, _worker
-from echograd.bench._contest import Effort, contest
-from echograd.cli import main
+from echograd.workbench.cli import main
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "benchmarks" / "results"
@@ -290,7 +290,7 @@ def test_what_is_measured_apart(monkeypatch):
 
 
 def test_operations_are_counted_as_often_as_loops_run():
-    from echograd.bench._growth import _operations
+    from benchmarks._growth import _operations
 
     def loop(x, times):
         return jax.lax.scan(lambda c, _: (c @ x + 1.0, None), x, None, length=times)[0]

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from echograd.bench._case import Case, Program, Row
+from benchmarks._case import Case, Program, Row
 
 CONTENDERS = ("base", "off", "talks and fails", "dies", "hangs", "greedy")
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from echograd import GradientReport, bench
-from echograd.cli import main
-from echograd.cli._tables import for_shell
-from echograd.data import available
-from echograd.training import Run
+from echograd.workbench.cli import main
+from echograd.workbench.cli._tables import for_shell
+from echograd.workbench.data import available
+from echograd.workbench.training import Run
 from waves import numbers, waves
 
 pytestmark = pytest.mark.slow
@@ -160,7 +160,7 @@ LONG = ["train", "Waves", *SIZES, "--epochs", "40", "--quiet"]
 # last epoch waits for it, so that no machine is fast enough to be through first.
 KILLED = """
 import os, signal, sys, threading, time
-from echograd.cli import _train, main
+from echograd.workbench.cli import _train, main
 
 tell = _train.Show.__call__
 sender = threading.Thread(target=lambda: (time.sleep(0.02), os.kill(os.getpid(), signal.SIGKILL)))
@@ -227,7 +227,7 @@ def test_a_run_that_is_asked_to_end_leaves_a_checkpoint_and_the_line_that_resume
 
 
 def test_an_interrupt_before_the_run_began_promises_nothing(folder, capsys, monkeypatch):
-    from echograd.cli import _train
+    from echograd.workbench.cli import _train
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -284,7 +284,7 @@ def test_check_passes_exact_gradients(capsys):
 
 @pytest.mark.parametrize("error", [1e-3, float("nan")])
 def test_the_verdict_of_check(error, monkeypatch, capsys):
-    from echograd.cli import _check
+    from echograd.workbench.cli import _check
 
     row = {"candidate": "echo", "parameter": "x", "relative_error": error, "cosine": 1.0, "norm_ratio": 1.0}
     report = GradientReport([{**row, "reference_norm": 1.0, "taylor_slope": None}])
@@ -318,7 +318,7 @@ def test_wrong_use_is_told(capsys):
 
 
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch, capsys):
-    from echograd.cli import _datasets
+    from echograd.workbench.cli import _datasets
 
     def broken():
         raise KeyError("bug")
@@ -343,18 +343,16 @@ def test_a_refusal_is_a_message_and_with_a_switch_a_traceback(monkeypatch, capsy
 
 @pytest.mark.parametrize("extra", ["tyro", "rich", "optax"])
 def test_a_missing_extra_is_told_in_one_line(extra):
-    program = (
-        f"import sys; sys.modules[{extra!r}] = None; from echograd.cli import main; sys.exit(main(['train', 'x']))"
-    )
+    program = f"import sys; sys.modules[{extra!r}] = None; from echograd.workbench.cli import main; sys.exit(main(['train', 'x']))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 1
-    assert done.stderr == f"echograd train: this command needs {extra}: pip install 'echograd[train]'\n"
+    assert done.stderr == f"echograd train: this command needs {extra}: pip install 'echograd[workbench]'\n"
 
 
 def test_head_may_close_the_output():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = f"{sys.executable} -m echograd.cli datasets ecg-rhythm | head -1"
+    command = f"{sys.executable} -m echograd.workbench.cli datasets ecg-rhythm | head -1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.startswith("ecg-rhythm: classification, 900 steps")
     assert done.stderr == ""

@@ -3,12 +3,12 @@
 import pytest
 
 import echograd as eg
-from echograd.cli import main
+from echograd.workbench.cli import main
 
 
 def test_the_equivalence_is_printed_and_judged(capsys, monkeypatch):
     from echograd import EquivalenceRow
-    from echograd.cli import _check
+    from echograd.workbench.cli import _check
 
     def measured(systems, difference):
         assert len(systems) == 3
@@ -24,7 +24,7 @@ def test_the_equivalence_is_printed_and_judged(capsys, monkeypatch):
 
 
 def test_an_audit_tells_on_a_terminal_where_it_is(capsys, monkeypatch):
-    from echograd.cli import _audit
+    from echograd.workbench.cli import _audit
 
     told = []
 
@@ -64,7 +64,7 @@ def test_an_audit_does_not_overwrite(tmp_path, capsys):
     ],
 )
 def test_nonsense_is_refused_before_anything_is_computed(tmp_path, capsys, monkeypatch, arguments, complaint):
-    from echograd.cli import _audit, _bench, _check
+    from echograd.workbench.cli import _audit, _bench, _check
 
     (tmp_path / "file").write_text("mine")
     for module, name in ((_check, "load"), (_audit, "run"), (_bench.bench, "measure")):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from echograd.cli import main
+from echograd.workbench.cli import main
 
 
 def test_the_findings_are_printed(capsys):
@@ -14,8 +14,8 @@ def test_the_findings_are_printed(capsys):
 
 def test_the_exit_code_tells_that_only_backprop_is_exact(capsys, monkeypatch):
     import echograd as eg
-    from echograd._diagnose import Finding
-    from echograd.cli import _diagnose
+    from echograd.measure._diagnose import Finding
+    from echograd.workbench.cli import _diagnose
 
     asked = {}
 

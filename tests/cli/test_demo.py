@@ -6,9 +6,9 @@ import json
 import pytest
 
 from echograd import GradientReport, plot
-from echograd.cli import _demo, main
-from echograd.report import _write
-from echograd.training import Run, ecg_recipe, fit
+from echograd.workbench.cli import _demo, main
+from echograd.workbench.report import _write
+from echograd.workbench.training import Run, ecg_recipe, fit
 from waves import SMALL, waves
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,12 @@ def _quick():
     gradients = report_of(3e-12)
     costs = [plot.CostRow(gradient=g, steps=9, bytes=9, seconds=1.0) for g in ("echo", "backprop")]
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("echograd.cli._check", "echograd.cli._demo", "echograd.training._fit", "echograd.training._run"):
+        for module in (
+            "echograd.workbench.cli._check",
+            "echograd.workbench.cli._demo",
+            "echograd.workbench.training._fit",
+            "echograd.workbench.training._run",
+        ):
             patch.setattr(f"{module}.load", lambda name, **_: data)
         patch.setattr(_write, "check_model", lambda *_: gradients)
         patch.setattr(_write, "model_costs", lambda *_: costs)
@@ -154,7 +159,7 @@ def test_report_tells_where_the_page_is(tmp_path, monkeypatch, capsys):
         say("measuring")
         return tmp_path / "page" / "report.html"
 
-    monkeypatch.setattr("echograd.report.write", write)
+    monkeypatch.setattr("echograd.workbench.report.write", write)
     assert main(["report", "runs/a", "--out", "page", "--title", "Mine"]) == 0
     said = capsys.readouterr().out
     assert "measuring …" in said

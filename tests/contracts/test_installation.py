@@ -75,9 +75,9 @@ def test_a_faulty_jax_cannot_be_installed_beside_echograd(python, version):
 # What is imported on first use, with or without its extra.
 LAZY = """
 assert callable(eg.data.load)
-for part, extra in {"training": "train", "plot": "plot", "report": "plot"}.items():
+for holder, part, extra in ((eg.workbench, "training", "workbench"), (eg, "plot", "plot"), (eg.workbench, "report", "plot")):
     try:
-        getattr(eg, part)
+        getattr(holder, part)
     except ModuleNotFoundError as error:
         assert f"echograd[{extra}]" in str(error), error
     else:

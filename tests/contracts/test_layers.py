@@ -14,31 +14,25 @@ import echograd
 
 PACKAGE = Path(inspect.getfile(echograd)).parent
 
-# From the top down. A part is a sub-package, or a module of the root without its underscore.
+# From the top down. A part is a package, or a module of the root.
 LAYERS = (
-    {"cli", "report", "bench"},
-    {"training", "data", "plot"},
-    {"nn", "device"},
-    {"audit", "check", "diagnose", "equivalence", "learning", "observables", "solutions", "sweep"},
-    {"solve", "equilibrium"},
-    {"soundness"},
-    {"gradients"},
-    {"boundary", "integrators", "nudge", "relaxation"},
-    {"systems"},
-    {"energy"},
-    {"loops"},
-    {"checks"},
-    {"refusals"},
-    {"tree", "root", "bordered", "guard", "hoist", "files", "table", "words"},
+    ("workbench",),
+    ("plot",),
+    ("measure", "device", "_solutions", "_learning", "_observables"),
+    ("nn",),
+    ("_solve",),
+    ("gradients",),
+    ("two_point", "statics"),
+    ("problem",),
+    ("boundary", "integrators", "nudge"),
+    ("systems",),
+    ("_loops",),
+    ("_internal",),
 )
-DEPTH = {part: depth for depth, layer in enumerate(({"__init__", "__main__"}, *LAYERS)) for part in layer}
+DEPTH = {part: depth for depth, layer in enumerate((("__init__",), *LAYERS)) for part in layer}
 
-# Neighbours in one layer do not know each other, but for these.
-SIDEWAYS = {
-    ("cli", "report"): "the command line writes the report",
-    ("cli", "bench"): "the command line runs the benchmarks",
-    ("training", "data"): "a training run takes a Dataset",
-}
+# The workbench is an application: it sees what any user sees, and a few tools for files and tables.
+TOOLS = {"_files", "_format", "_refusals", "_table", "_tree"}
 
 
 def imports(source: Path, package: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
@@ -66,32 +60,28 @@ def imports(source: Path, package: Path) -> Iterator[tuple[int, tuple[str, ...]]
 
 
 def violations(package: Path) -> list[str]:
-    """List the imports in a package that do not point down, or that reach past the face of another part."""
+    """List the imports in a package that do not point down, and the private ones of its application."""
     found = []
     for source in sorted(package.rglob("*.py")):
         path = source.relative_to(package)
-        part = _part(path.parts[0])
+        part = path.parts[0].removesuffix(".py")
         if part not in DEPTH:
             found.append(f"{path}: `{part}` has no layer; give it one in tests/contracts/test_layers.py")
             continue
         for line, target in imports(source, package):
-            wanted = _part(target[0]) if target else "__init__"
+            wanted = target[0] if target and target[0] in DEPTH else "__init__"
             where = f"{path}:{line}"
-            if wanted not in DEPTH:
-                if part != "__init__":
-                    found.append(f"{where}: `{wanted}` comes from the root, above all layers")
-            elif wanted == part:
+            if part in ("__init__", wanted):
                 continue
-            elif DEPTH[wanted] <= DEPTH[part] and (part, wanted) not in SIDEWAYS:
+            if part == "workbench":
+                private = [name for name in target if name.startswith("_")]
+                if private and not (target[0] == "_internal" and TOOLS & set(target)):
+                    found.append(f"{where}: `{'.'.join(target)}` is private to the library")
+            elif wanted == "__init__":
+                found.append(f"{where}: {part} imports `{'.'.join(target)}` from the root, above all layers")
+            elif DEPTH[wanted] <= DEPTH[part]:
                 found.append(f"{where}: {part} imports {wanted}, not below it")
-            elif len(path.parts) > 1 and any(name.startswith("_") for name in target[1:]):
-                found.append(f"{where}: `{'.'.join(target)}` is private to {wanted}")
     return found
-
-
-def _part(name: str) -> str:
-    name = name.removesuffix(".py")
-    return name if name.startswith("__") else name.removeprefix("_")
 
 
 def module_classes() -> list[type[eqx.Module]]:
@@ -125,18 +115,14 @@ def test_imports_point_down():
     [
         ("systems/_zoo.py", "from ..gradients import Echo", "systems imports gradients, not below it"),
         ("systems/_zoo.py", "def f():\n    from .. import nn", "systems imports nn, not below it"),
-        ("_solve.py", "if True:\n    import echograd.check", "solve imports check, not below it"),
-        ("_solve.py", "from ._check import check_gradients", "solve imports check, not below it"),
+        ("_solve.py", "if True:\n    import echograd.measure", "_solve imports measure, not below it"),
+        ("_solve.py", "from .measure._check import check_gradients", "_solve imports measure, not below it"),
         ("nudge/_base.py", "from ..boundary import InitialValue", "nudge imports boundary, not below it"),
-        ("data/_load.py", "from ..training import fit", "data imports training, not below it"),
-        (
-            "nn/_hssm.py",
-            "from ..gradients._echo import Echo",
-            "`gradients._echo.Echo` is private",
-        ),
-        ("nn/deep/_x.py", "from ...gradients import _echo", "`gradients._echo` is private to gradients"),
-        ("nn/_hssm.py", "from echograd import Echo", "`Echo` comes from the root, above all layers"),
-        ("nn/_hssm.py", "import echograd", "nn imports __init__, not below it"),
+        ("nn/_hssm.py", "from echograd import Echo", "nn imports `Echo` from the root"),
+        ("nn/_hssm.py", "import echograd", "nn imports `` from the root"),
+        ("workbench/data/_load.py", "from ..._solve import solve", "`_solve.solve` is private to the library"),
+        ("workbench/data/_load.py", "from echograd.nn._hssm import HSSM", "`nn._hssm.HSSM` is private"),
+        ("measure/_audit.py", "from ..workbench.data import load", "measure imports workbench, not below it"),
         ("extras/__init__.py", "", "`extras` has no layer"),
     ],
 )
@@ -151,10 +137,11 @@ def test_a_wrong_import_is_seen(tmp_path, where, statement, complaint):
 @pytest.mark.parametrize(
     ("where", "statement"),
     [
-        ("nn/_hssm.py", "from .. import _tree\nfrom ..gradients import Echo\nfrom ._units import LinearHRU"),
+        ("nn/_hssm.py", "from .._internal import _tree\nfrom ..gradients import Echo\nfrom ._units import LinearHRU"),
         ("nn/_hssm.py", "import jax\nfrom echograd.systems import SeparableHamiltonian"),
-        ("cli/_train.py", "from ..report import write\nfrom .._solve import solve"),
-        ("training/_fit.py", "from ..data import Dataset"),
+        ("nn/_hssm.py", "from ..gradients._echo import Echo"),
+        ("workbench/cli/_train.py", "from ..report import write\nfrom echograd import solve"),
+        ("workbench/training/_fit.py", "from ..data._store import folder\nfrom echograd._internal import _tree"),
         ("__init__.py", "from . import nn\nfrom ._solve import solve\nfrom .nudge import Symmetric"),
     ],
 )

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from echograd.data import Batches, Split
+from echograd.workbench.data import Batches, Split
 
 
 def make_split(cases, classes=3):

@@ -12,7 +12,16 @@ from test_idx import packed
 from test_ppg import make_subject
 from test_wfdb import annotation, note
 
-from echograd.data import load, read_arff, read_idx, read_ppg_dalia, read_ts, read_tsv, read_wfdb, read_wfdb_annotations
+from echograd.workbench.data import (
+    load,
+    read_arff,
+    read_idx,
+    read_ppg_dalia,
+    read_ts,
+    read_tsv,
+    read_wfdb,
+    read_wfdb_annotations,
+)
 
 TS = (
     b"# c\n@timeStamps false\n@missing false\n@univariate false\n@dimensions 2\n@equalLength true\n@seriesLength 3\n"

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from echograd.data import Dataset, Split
+from echograd.workbench.data import Dataset, Split
 
 
 def make_split(cases=12, length=7, channels=2, classes=3, seed=0, groups=None, lengths=None):

@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from echograd.data import load, slope_envelope
+from echograd.workbench.data import load, slope_envelope
 
 NAMES = ["ecg-rhythm", "ecg-afib", "ecg-rhythm-envelope", "ecg-afib-envelope"]
 
@@ -16,7 +16,7 @@ def dataset(request):
 
 @pytest.fixture(scope="module")
 def packed():
-    file = importlib.resources.files("echograd.data").joinpath("_bundled", "ecg_rhythm.npz")
+    file = importlib.resources.files("echograd.workbench.data").joinpath("_bundled", "ecg_rhythm.npz")
     with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
         return dict(arrays)
 
@@ -94,7 +94,7 @@ def test_the_description_tells_the_numbers(dataset):
 
 
 def test_it_is_small_enough_to_ship():
-    file = importlib.resources.files("echograd.data").joinpath("_bundled", "ecg_rhythm.npz")
+    file = importlib.resources.files("echograd.workbench.data").joinpath("_bundled", "ecg_rhythm.npz")
     assert len(file.read_bytes()) < 3_500_000
 
 

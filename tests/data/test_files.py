@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from echograd.data import dataset_from_cases, read_arff, read_ts, read_tsv
+from echograd.workbench.data import dataset_from_cases, read_arff, read_ts, read_tsv
 
 TS = """\
 # A comment about the set.

@@ -8,8 +8,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from echograd.data import _idx, available, load, read_idx, read_mnist
-from echograd.data._idx import FILES
+from echograd.workbench.data import _idx, available, load, read_idx, read_mnist
+from echograd.workbench.data._idx import FILES
 
 
 def packed(array, code):

@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
-from echograd.data import load, read_ppg_dalia
+from echograd.workbench.data import load, read_ppg_dalia
 
 SECONDS = 60
 

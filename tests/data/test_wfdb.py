@@ -3,7 +3,7 @@ import struct
 import numpy as np
 import pytest
 
-from echograd.data import read_wfdb, read_wfdb_annotations
+from echograd.workbench.data import read_wfdb, read_wfdb_annotations
 
 
 def pack_212(values):

@@ -1,11 +1,11 @@
-"""Arguments of the wrong kind: each door of `echograd.data` says what was passed and what it takes."""
+"""Arguments of the wrong kind: each door of `echograd.workbench.data` says what was passed and what it takes."""
 
 import os
 
 import numpy as np
 import pytest
 
-from echograd.data import (
+from echograd.workbench.data import (
     Batches,
     Cases,
     Dataset,

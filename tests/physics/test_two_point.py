@@ -9,7 +9,7 @@ import scipy.integrate
 
 import echograd as eg
 from cases import Oscillator
-from echograd import _bordered
+from echograd.two_point import _bordered
 
 
 class Pendulum(eg.Lagrangian):

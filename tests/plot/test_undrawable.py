@@ -8,7 +8,8 @@ import pytest
 from test_figures import COSTS, HISTORY, ROWS, sweep
 
 import echograd as eg
-from echograd import plot as P, report
+from echograd import plot as P
+from echograd.workbench import report
 
 NAN = math.nan
 AUDIT = [types.SimpleNamespace(rule="echo", error=1e-15, passes=2.0, forward_only=True)]

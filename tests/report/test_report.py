@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 
 import echograd as eg
-from echograd import plot, report
-from echograd.report import _measure, _sections, _write
-from echograd.report._html import Html, join, table, tag
-from echograd.report._page import Page, check_ours
-from echograd.training import Run, fit
+from echograd import plot
+from echograd.workbench import report
+from echograd.workbench.report import _measure, _sections, _write
+from echograd.workbench.report._html import Html, join, table, tag
+from echograd.workbench.report._page import Page, check_ours
+from echograd.workbench.training import Run, fit
 from waves import SMALL, sums, waves
 
 # A run has its own precision, so the other leg would show the same page; what is measured for it runs in both.

@@ -9,7 +9,7 @@ import pathlib, sys, warnings
 
 import jax, numpy as np
 from waves import Killed, killed_in_epoch_3, losses, smaller, waves
-from echograd.training import Network, Run, fit
+from echograd.workbench.training import Network, Run, fit
 
 root, data = pathlib.Path(sys.argv[1]), waves()
 assert len(jax.local_devices()) == 2

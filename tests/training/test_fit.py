@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from echograd.training import Config, Network, Optimiser, Run, TrainingDiverged, _files, _fit, fit
+from echograd.workbench.training import Config, Network, Optimiser, Run, TrainingDiverged, _files, _fit, fit
 from waves import SMALL, Killed, numbers, smaller, sums, waves
 
 DATA = waves()
@@ -407,7 +407,7 @@ def test_a_nan_stops_training_and_leaves_the_last_checkpoint(tmp_path):
         fit(smaller(epochs=4), DATA, out=folder, progress=After(4, Killed))
     good = (folder / "last.eqx").read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        from echograd.training import _fit
+        from echograd.workbench.training import _fit
 
         real = _fit.on_device
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from echograd import report
-from echograd.data import Batches
-from echograd.training import Config, Network, Optimiser, Run, batch_loss, fit, initial_model
+from echograd.workbench import report
+from echograd.workbench.data import Batches
+from echograd.workbench.training import Config, Network, Optimiser, Run, batch_loss, fit, initial_model
 from waves import numbers, sums, waves
 
 DATA = waves((60, 20, 20), rare=0.5, equal=True)

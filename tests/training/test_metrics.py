@@ -5,7 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from echograd.training import classification_metrics, confusion_matrix, regression_metrics, scores_from_confusion
+from echograd.workbench.training import (
+    classification_metrics,
+    confusion_matrix,
+    regression_metrics,
+    scores_from_confusion,
+)
 
 
 def test_confusion_counts_true_classes_in_rows():

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from echograd.training import Network, Run, fit, join
+from echograd.workbench.training import Network, Run, fit, join
 from waves import Killed, answers, killed_in_epoch_3, losses, smaller, start, waves
 
 # How the gradient comes about makes no difference here; backprop compiles fastest.
@@ -16,7 +16,7 @@ PROGRAM = """
 import pathlib, sys
 
 import jax, numpy as np
-from echograd.training import Run, _files, fit, join
+from echograd.workbench.training import Run, _files, fit, join
 from waves import Killed, killed_in_epoch_3, waves
 from test_processes import CONFIG
 
@@ -27,7 +27,7 @@ if process:
     def refuse(*_):
         raise AssertionError("only process 0 writes")
     _files.write_atomically = refuse
-    from echograd.training import _fit
+    from echograd.workbench.training import _fit
     _fit.write_json = _fit.append_line = _fit.keep_lines = refuse
 data = waves()
 run = fit(CONFIG, data, out=root / "two")

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from echograd.data import load
-from echograd.training import (
+from echograd.workbench.data import load
+from echograd.workbench.training import (
     Config,
     Network,
     Optimiser,

@@ -11,7 +11,7 @@ import numpy as np
 from jax.extend.core import Literal
 from jaxtyping import Array
 
-from .. import _tree
+from .._internal import _tree
 from ._flat import Flat, Operation, Value, flat
 from ._trigonometry import is_served, sine_and_cosine
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.extend.core import jaxpr_as_fun
 from jaxtyping import PyTree
 
-from .. import _tree
+from .._internal import _tree
 from ._cores import on_all_cores
 from ._once import rearranged
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _checks, _tree
+from .._internal import _checks, _tree
 from ._base import AbstractBoundary, End
 from ._ends import FixedEnds, FreeEnds, LinearBoundary, MixedEnds, Periodic
 from ._states import FinalValue, InitialValue

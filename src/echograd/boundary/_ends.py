@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
-from .. import _checks, _tree
+from .._internal import _checks, _tree
 from ..systems import Hamiltonian
 from ._base import AbstractBoundary, End
 

@@ -10,8 +10,8 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
-from .. import _checks, _tree
-from .._refusals import refuse_if
+from .._internal import _checks, _tree
+from .._internal._refusals import refuse_if
 from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
 from ._base import AbstractBoundary, End
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax.experimental import io_callback
 from jaxtyping import PyTree
 
-from .. import _checks
+from .._internal import _checks
 from ._machine import AbstractMachine, Order, Record
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from .. import _checks, _tree
+from .._internal import _checks, _tree
 from ..integrators import State
 
 Strength = float | Float[Array, ""]

@@ -8,12 +8,14 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
-from .. import _checks, _tree
+from .._internal import _checks, _tree
 from .._solve import Cost, Save, Trajectory, initial_value_problem
 from ..boundary import AbstractBoundary
-from ..gradients import Problem, SaveFunction, constant, readings_are_even, reversible
+from ..gradients._echo import readings_are_even, reversible
 from ..integrators import State, World, time_reversed
 from ..nudge import AbstractFiniteNudge
+from ..problem import Problem
+from ..problem._save import SaveFunction
 from ..systems import Dissipative
 from ._machine import AbstractMachine, Kicks, Order, Sample, echo_kicks, mirrored, mirrored_reading, total_load
 
@@ -114,7 +116,7 @@ def run(
     world, n = problem.world, problem.steps
     stride = problem.save.stride(n)
     whole = cost is not None or isinstance(problem.save, SaveFunction)
-    task = _Task(constant(nudge), _number(experiment), n, 1 if whole else stride, float(retrace_tolerance), throw)
+    task = _Task(_tree.fixed(nudge), _number(experiment), n, 1 if whole else stride, float(retrace_tolerance), throw)
     probe = _checks.number("device.run", "probe", probe, dtype=world.h.dtype)
     nodes, final = _run((world, z0, machine, probe), task)
     k = jnp.arange(n + 1, dtype=jnp.int32)

@@ -8,23 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
-from .. import _checks, _tree
+from .._internal import _checks, _tree
 from .._solve import default_integrator
-from ..gradients import surely_even
+from ..gradients._echo import surely_even
 from ..integrators import AbstractIntegrator, Direction, Leapfrog, State, World, time_reversed
 from ..systems import AbstractSystem
 from ._imperfections import AbstractImperfection, Occasion, straight_through
-from ._machine import (
-    AbstractMachine,
-    Kicks,
-    Order,
-    Record,
-    Sample,
-    backwards,
-    mirrored,
-    mirrored_reading,
-    sizes_of,
-)
+from ._machine import AbstractMachine, Kicks, Order, Record, Sample, backwards, mirrored, mirrored_reading, sizes_of
 
 
 class Simulated(AbstractMachine):

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .. import _checks, _tree
+from .._internal import _checks, _tree
+from .._internal._table import Table, Tabled
 from .._solve import Trajectory, initial_value_problem, solve
-from .._table import Table, Tabled
 from ..boundary import InitialValue
 from ..gradients import Backprop
 from ..nudge import AbstractFiniteNudge

@@ -7,13 +7,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
-from .. import _checks
+from .._internal import _checks
 from ..integrators import State
-from ..relaxation import AbstractRelaxation, Equilibrium, Landscape, resting
+from ..problem import Outcome, Problem
+from ..problem._problem import finite, index, watched
+from ..statics import AbstractRelaxation, AbstractStaticGradient, Equilibrium
+from ..statics._base import resting
+from ..statics._static_problem import Landscape
+from ..two_point import Convergence, TwoPoint, TwoPointNewton
+from ..two_point._two_point import Nodes, find_path, outcome_of
 from ._base import AbstractGradient
-from ._problem import Outcome, Problem, finite, index, watched
-from ._static import AbstractStaticGradient
-from ._two_point import Convergence, Nodes, TwoPoint, TwoPointNewton, find_path, outcome_of
 
 
 class Backprop(AbstractGradient, AbstractStaticGradient):

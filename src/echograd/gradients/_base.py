@@ -4,25 +4,17 @@ import abc
 from typing import Any, TypeVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .. import _checks, _tree
+from .._internal import _tree
 from ..integrators import State, World
-from ..nudge import AbstractNudge, Holomorphic, Infinitesimal
+from ..nudge import AbstractNudge
+from ..problem import Outcome, Problem
+from ..problem._problem import Course, finite, free_run, marked_run, marks_of
 from ..systems import Dissipative
-from ._problem import Course, Outcome, Problem, finite, free_run, marked_run, marks_of
-from ._two_point import (
-    Condition,
-    Convergence,
-    Nodes,
-    TwoPoint,
-    TwoPointNewton,
-    find_path,
-    fixed_tree,
-    outcome_of,
-)
+from ..two_point import Condition, Convergence, TwoPoint, TwoPointNewton
+from ..two_point._two_point import Nodes, find_path, outcome_of
 
 _Gradient = TypeVar("_Gradient", bound=eqx.Module)
 
@@ -78,7 +70,7 @@ class AbstractPathGradient(AbstractNudgedGradient):
 
     def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
         arguments = _guarded(problem.problem).world, problem.condition
-        found, convergence = _path(arguments, fixed_tree(problem), guess, self, newton)
+        found, convergence = _path(arguments, _tree.fixed(problem), guess, self, newton)
         return outcome_of(problem, found), convergence
 
     @abc.abstractmethod
@@ -95,25 +87,6 @@ class AbstractPathGradient(AbstractNudgedGradient):
             bars: cotangents of the nodes.
             newton: how paths are found.
         """
-
-
-def constant(gradient: _Gradient) -> _Gradient:
-    """Return the gradient object with its arrays (a nudge's strength) taken as constants: nothing trains them."""
-    arrays, static = eqx.partition(gradient, eqx.is_array)
-    return eqx.combine(jax.lax.stop_gradient(arrays), static)
-
-
-def checked_nudge(owner: str, nudge: Any) -> AbstractNudge:
-    """Return the nudge, infinitesimal by default, or say what one is."""
-    nudge = Infinitesimal() if nudge is None else nudge
-    what = "a nudge, an object such as Infinitesimal() or, with a number for its strength, Symmetric(beta)"
-    return _checks.instance(owner, "nudge", nudge, AbstractNudge, what)
-
-
-def is_holomorphic(gradient: Any) -> bool:
-    """Return whether a gradient nudges with complex numbers."""
-    is_one = lambda x: isinstance(x, Holomorphic)  # noqa: E731
-    return any(map(is_one, jax.tree.leaves(gradient, is_leaf=is_one)))
 
 
 def _guarded(problem: Problem) -> Problem:

@@ -9,16 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .. import _checks, _tree
-from .._refusals import refuse_if
-from ..integrators import Direction, State, World, is_mirrored, time_reversed
+from .._internal import _checks, _tree
+from .._internal._refusals import refuse_if
+from ..integrators import Direction, State, World, time_reversed
+from ..integrators._base import is_mirrored
 from ..nudge import AbstractNudge, Infinitesimal
+from ..nudge._checks import checked_nudge
+from ..problem import Outcome, Problem
+from ..problem._problem import Course, finite_cotangents, index, marked_run, marks_of
 from ..systems import Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
-from ._base import AbstractNudgedGradient, checked_nudge
+from ..two_point import Convergence, TwoPoint, TwoPointNewton
+from ..two_point._two_point import Nodes
+from ._base import AbstractNudgedGradient
 from ._nudged import Response, nudged_run
 from ._parity import is_even
-from ._problem import Course, Outcome, Problem, finite_cotangents, index, marked_run, marks_of
-from ._two_point import Convergence, Nodes, TwoPoint, TwoPointNewton, fixed_tree
 
 # How far, in units of the state, nudged echoes may extrapolate off the un-nudged one, unless that is no more than the
 # other fraction of how far they are apart. Over the zoo, gradients off by less than 1 % come up to 0.17.
@@ -270,7 +274,7 @@ def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool
     state and at a state without any symmetry, at several times of the run and with the inputs there, and with a mixture
     of all inputs: what is odd may be switched on late. The mirror must be an orthogonal involution.
     """
-    world, z0 = fixed_tree((world, z0))
+    world, z0 = _tree.fixed((world, z0))
     if surely_even(world, z0):
         return np.True_
     system, eps = world.system, 1e3 * _tree.rounding(z0)
@@ -304,7 +308,7 @@ def readings_are_even(wanted: World, rest: World, steps: int, z0: State) -> Bool
     """
     if is_mirrored(eqx.combine(wanted, rest).system, z0[0]):
         return np.True_
-    wanted, rest, z0 = fixed_tree((wanted, rest, z0))
+    wanted, rest, z0 = _tree.fixed((wanted, rest, z0))
     if surely_even(eqx.combine(wanted, rest), z0):
         return np.True_
     system = eqx.combine(wanted, rest).system

@@ -6,15 +6,18 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from .. import _checks
+from .._internal import _checks
 from ..boundary import dual_rows
 from ..integrators import State, World
 from ..nudge import AbstractNudge
-from ._base import AbstractPathGradient, checked_nudge
+from ..nudge._checks import checked_nudge
+from ..problem import Outcome, Problem
+from ..problem._problem import Course
+from ..two_point import Condition, TwoPoint, TwoPointNewton
+from ..two_point._two_point import Nodes, condition_bars, ends, nudged_path
+from ._base import AbstractPathGradient
 from ._echo import checked_cotangents, way_back
 from ._nudged import nudged_run
-from ._problem import Course, Outcome, Problem
-from ._two_point import Condition, Nodes, TwoPoint, TwoPointNewton, condition_bars, ends, nudged_path
 
 
 class Glep(AbstractPathGradient):

@@ -9,13 +9,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from .. import _tree
-from .._energy import derivatives
+from .._internal import _tree
+from .._internal._energy import derivatives
 from .._loops import summed
-from ..integrators import Direction, State, World, sign, time_reversed
+from ..integrators import Direction, State, World, time_reversed
+from ..integrators._base import sign
 from ..nudge import AbstractNudge, Infinitesimal
-from ._problem import Course, Outcome, Problem, index, repeated
-from ._save import SaveFunction
+from ..problem import Outcome, Problem
+from ..problem._problem import Course, index, repeated
+from ..problem._save import SaveFunction
 
 # So many rows of cotangents are looked at together.
 _BLOCK = 256

@@ -9,16 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from .. import _checks, _tree
-from .._refusals import refuse_if
+from .._internal import _checks, _tree
+from .._internal._refusals import refuse_if
 from ..integrators import State, World
 from ..nudge import AbstractNudge
+from ..problem import AbstractSave, Outcome, Problem
+from ..problem._problem import Course, finite, finite_cotangents, free_run, index, marks_of
 from ..systems import Dissipative
+from ..two_point import Convergence, TwoPoint, TwoPointNewton
+from ..two_point._two_point import Nodes
 from ._base import AbstractGradient
 from ._nudged import load_of, share_of
-from ._problem import Course, Outcome, Problem, finite, finite_cotangents, free_run, index, marks_of
-from ._save import AbstractSave
-from ._two_point import Convergence, Nodes, TwoPoint, TwoPointNewton
 
 
 class Reciprocal(AbstractGradient):

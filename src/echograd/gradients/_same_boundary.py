@@ -8,24 +8,17 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _checks, _tree
+from .._internal import _checks, _tree
 from ..boundary import omega
 from ..integrators import State, World
 from ..nudge import AbstractNudge
-from ._base import AbstractPathGradient, checked_nudge
+from ..nudge._checks import checked_nudge
+from ..problem import Outcome, Problem
+from ..problem._problem import Course, finite_cotangents, free_run
+from ..two_point import Condition, TwoPoint, TwoPointNewton
+from ..two_point._two_point import Nodes, condition_bars, ends, nudged_path, path_at
+from ._base import AbstractPathGradient
 from ._nudged import nudged_run
-from ._problem import Course, Outcome, Problem, finite_cotangents, free_run
-from ._two_point import (
-    Condition,
-    Nodes,
-    TwoPoint,
-    TwoPointNewton,
-    condition_bars,
-    ends,
-    fixed_tree,
-    nudged_path,
-    path_at,
-)
 
 
 class SameBoundary(AbstractPathGradient):
@@ -92,7 +85,7 @@ class SameBoundary(AbstractPathGradient):
             # Of the residual only the part is kept that the boundary data themselves make explicit.
             return response.readings, condition_bars(problem.condition, ends(found, still), response.ends)
 
-        factors = fixed_tree(problem).linearised(*fixed_tree((found, still)))
+        factors = _tree.fixed(problem).linearised(*_tree.fixed((found, still)))
 
         def ends_of(arguments: tuple[World, Condition]) -> Float[Array, " 4n"]:
             world, condition = arguments

@@ -5,8 +5,6 @@ from ._base import (
     Direction as Direction,
     State as State,
     World as World,
-    is_mirrored as is_mirrored,
-    sign as sign,
     time_reversed as time_reversed,
 )
 from ._midpoint import ImplicitMidpoint as ImplicitMidpoint

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, Int, PyTree
 
-from .. import _tree
+from .._internal import _tree
 from ..systems import Dissipative, Hamiltonian
 
 State = tuple[PyTree, PyTree]

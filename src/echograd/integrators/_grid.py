@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _tree
+from .._internal import _tree
 from ..systems import SeparableHamiltonian
 from ._base import State, World
 

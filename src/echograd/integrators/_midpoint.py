@@ -9,9 +9,9 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from .. import _tree
-from .._energy import reading, slope
-from .._root import root
+from .._internal import _tree
+from .._internal._energy import reading, slope
+from .._internal._root import root
 from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian
 from ._base import AbstractIntegrator, Direction, State, World, sign
 

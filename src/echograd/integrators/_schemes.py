@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import equinox as eqx
 
-from .. import _checks
+from .._internal import _checks
 from ._base import State, World
 from ._grid import grid_of, rounded
 from ._splitting import AbstractSplitting, Substep, palindrome

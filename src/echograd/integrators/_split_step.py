@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .. import _checks, _tree
-from .._energy import no_reading
+from .._internal import _checks, _tree
+from .._internal._energy import no_reading
 from ..systems import (
     AbstractPart,
     Dissipative,

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from .. import _tree
-from .._energy import derivatives, no_reading
+from .._internal import _tree
+from .._internal._energy import derivatives, no_reading
 from ..systems import Dissipative, Hamiltonian, SeparableHamiltonian
 from ._base import AbstractIntegrator, Direction, State, World, sign
 from ._grid import rounded, within

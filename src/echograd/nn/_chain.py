@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .. import _tree
+from .._internal import _tree
 from ..gradients import Echo
 from ._norm import Moments
 from ._oscillators import AbstractOscillators

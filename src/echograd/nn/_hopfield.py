@@ -9,10 +9,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .. import _checks
-from .._equilibrium import equilibrium
-from ..gradients import EP, AbstractStaticGradient
-from ..relaxation import AbstractRelaxation, Equilibrium, LayerwiseRelaxation, Relaxation
+from .._internal import _checks
+from ..statics import (
+    EP,
+    AbstractRelaxation,
+    AbstractStaticGradient,
+    Equilibrium,
+    LayerwiseRelaxation,
+    Relaxation,
+    equilibrium,
+)
 
 Layers = tuple[Float[Array, "..."], ...]
 

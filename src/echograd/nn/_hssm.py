@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, UInt32
 
-from .. import _checks, _tree
-from ..gradients import AbstractGradient, Echo, constant
+from .._internal import _checks, _tree
+from ..gradients import AbstractGradient, Echo
 from ._chain import AbstractCell, chained, pooled
 from ._norm import BatchNorm, LayerNorm, Moments, Standardised
 from ._oscillators import AbstractOscillators, Wide
@@ -93,7 +93,7 @@ class Cell(AbstractCell):
     @property
     def echo(self) -> Echo:
         assert isinstance(self.gradient, Echo)
-        return constant(self.gradient)
+        return _tree.fixed(self.gradient)
 
     def moments(self, x: Rows, valid: Valid) -> Moments | None:
         return self.norm.moments(x, valid)

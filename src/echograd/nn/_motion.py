@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from .. import _tree
+from .._internal import _tree
 from ..integrators import State
 from ..nudge import AbstractFiniteNudge, AbstractNudge, Infinitesimal, relative_load
 from ._kernel import scan

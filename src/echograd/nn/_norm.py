@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .. import _checks
+from .._internal import _checks
 from ._rows import Rows, Valid, checked, checked_mask, rowlike
 
 Features = Float[Array, "*batch steps features"]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .. import _checks
+from .._internal import _checks
 
 Pairs = tuple[tuple[int, int], ...]
 

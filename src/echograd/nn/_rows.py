@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .. import _checks, _tree
+from .._internal import _checks, _tree
 
 Rows = Float[Array, "features *batch steps"]
 # Which rows count: 1 or 0.

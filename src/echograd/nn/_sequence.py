@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .. import _tree
-from ..gradients import AbstractGradient, Backprop, Echo, checkpointed_scan, constant, tolerance_for
+from .._internal import _tree
+from ..gradients import AbstractGradient, Backprop, Echo
+from ..gradients._backprop import checkpointed_scan
+from ..gradients._echo import tolerance_for
 from ..integrators import State
 from ..nudge import AbstractNudge, Infinitesimal
 from ._motion import Rotation, motion
@@ -89,7 +91,7 @@ def transduce(oscillators: AbstractOscillators, layer: AbstractLayer, x: Outer, 
     inside the layer) lives for one block, both ways: with an `Echo` the backward pass has the input `x` and the final
     state, and the positions come from the echo itself. Steps of padding after the end change nothing before it.
     """
-    gradient = constant(gradient)
+    gradient = _tree.fixed(gradient)
     batch, steps = x.shape[layer.axis - 1 : layer.axis + 1]
     length = block_length(steps, batch)
     if isinstance(gradient, Echo):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .. import _checks
+from .._internal import _checks
 from ..gradients import AbstractGradient, Echo
 from ..integrators import State
 from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _tree
+from .._internal import _tree
 
 Pushed = Callable[[Float[Array, ""], PyTree], tuple[PyTree, PyTree]]
 

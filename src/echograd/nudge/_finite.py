@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _checks, _tree
-from .._refusals import refuse_if
+from .._internal import _checks, _tree
+from .._internal._refusals import refuse_if
 from ._base import AbstractNudge, Pushed
 
 Strength = float | Float[Array, ""] | Literal["auto"]

@@ -8,8 +8,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _checks, _tree
-from .._refusals import refuse_if
+from .._internal import _checks, _tree
+from .._internal._refusals import refuse_if
 from ._finite import AbstractFiniteNudge, Stencil, Strength, check_strength
 
 # Above this the response of the final state is not that of a holomorphic function well inside its disc.

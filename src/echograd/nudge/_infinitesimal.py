@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _tree
+from .._internal import _tree
 from ._base import AbstractNudge, Pushed
 
 

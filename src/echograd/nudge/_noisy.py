@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from .. import _checks, _tree
+from .._internal import _checks, _tree
 from ._base import AbstractNudge, Pushed
 from ._finite import AbstractFiniteNudge, balanced_strength
 

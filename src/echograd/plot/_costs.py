@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from .._words import memory, seconds
+from .._internal._format import memory, seconds
 from ._check import check_axes, rows_of
 from ._style import headed, name_ends, theme
 
@@ -50,7 +50,7 @@ def costs(axes: Axes, rows: Sequence[CostRow], quantity: Literal["bytes", "secon
     check_axes("costs", axes)
     if quantity not in _HEADS:
         raise ValueError(f"costs: quantity={quantity!r}: choose 'bytes' or 'seconds'.")
-    rows = rows_of("costs", rows, ("gradient", "steps", quantity), "what echograd.report.measure returned")
+    rows = rows_of("costs", rows, ("gradient", "steps", quantity), "what echograd.workbench.report.measure returned")
     if not all(_positive(row[quantity]) and _positive(row["steps"]) for row in rows):
         raise ValueError(f"costs: steps and {quantity} must be positive to be drawn on a logarithmic axis.")
     colours = theme()

@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
-from .. import _checks
+from .._internal import _checks
 
 Scalar = Float[Array, ""]
 

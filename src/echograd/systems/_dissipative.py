@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _checks
+from .._internal import _checks
 from ._base import AbstractSystem, Scalar
 from ._parameter import converted
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .. import _checks
+from .._internal import _checks
 from ._base import Scalar, SeparableHamiltonian
 from ._parameter import check_shapes, parameter, work
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .. import _checks
+from .._internal import _checks
 from ._base import Scalar, SeparableHamiltonian
 from ._parameter import check_shapes, parameter, undriven
 

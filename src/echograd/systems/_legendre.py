@@ -7,8 +7,8 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from .. import _tree
-from .._root import root
+from .._internal import _tree
+from .._internal._root import root
 from ._base import Hamiltonian, Lagrangian, Scalar
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _checks, _tree
+from .._internal import _checks, _tree
 from ._base import Scalar, SeparableHamiltonian
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .. import _checks, _tree
+from .._internal import _checks, _tree
 from ._base import Scalar
 from ._parameter import as_parameter
 from ._split import AbstractPart, Kinetic, SeparableHamiltonian, SplitHamiltonian, State, flow_and_read, parts_of

@@ -11,8 +11,8 @@ import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Complex, Float, PyTree
 
-from .. import _checks, _tree
-from .._energy import reading, slope
+from .._internal import _checks, _tree
+from .._internal._energy import reading, slope
 from ._base import Hamiltonian, Scalar, SeparableHamiltonian
 from ._propagator import evolved
 from ._transform import Ends, real_modes, transformed

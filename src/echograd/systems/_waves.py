@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, PyTree
 
-from .. import _checks
-from .._tree import complexified
+from .._internal import _checks
+from .._internal._tree import complexified
 from ._base import Scalar
 from ._parameter import as_parameter, converted
 from ._split import AbstractPart, Dispersion, Drive, Hopping, Intensities, SplitHamiltonian

@@ -1,0 +1,102 @@
+"""`python -m benchmarks`: run the benchmark suite and write its page."""
+
+import dataclasses
+import itertools
+import os
+import pathlib
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import tyro
+
+from echograd._internal._files import make_folder
+from echograd.workbench.cli._signals import exit_code, stoppable, told
+from echograd.workbench.cli._tables import console
+
+from ._contest import Effort
+from ._page import write_page
+from ._suite import measure, planned
+
+_QUICK = pathlib.Path("runs") / "bench-quick"
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Run the benchmark suite: time, memory and error of gradients, ours beside others.
+
+    Every row goes into a JSON file, case by case; then one page with plots is written from these files. What is
+    measured already is kept, so that a run that was broken off goes on where it was.
+
+    Attributes:
+        rows: simulation, sequence, unit, boundary, growth; all of them if none is given.
+        quick: tiny sizes, to see that everything works; results and page go into runs/bench-quick.
+        peer: clones of published code: github.com/guillaumepourcel/rhel, github.com/tk-rusch/linoss.
+        out: folder of the JSON files; by default benchmarks/results.
+        docs: folder for benchmarks.md, and its plots in images/; by default docs.
+        only: measure only cases whose name contains this.
+        fresh: measure also what is measured already.
+        page_only: measure nothing; write the page of the files.
+        repeats: turns of every contender, of which the median counts.
+        seconds: no further turn of a case after so many seconds, but for the first three.
+        limit_mb: a contender that needs more temporary memory is not run; by default 60 % of the memory that there is.
+        patience: a contender that takes more seconds to compile and run once is given up.
+    """
+
+    rows: Annotated[
+        tuple[Literal["simulation", "sequence", "unit", "boundary", "growth"], ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="ROWS"),
+    ] = ()
+    quick: bool = False
+    peer: tyro.conf.UseAppendAction[tuple[tuple[pathlib.Path, ...], ...]] = ()
+    out: pathlib.Path | None = None
+    docs: pathlib.Path | None = None
+    only: str | None = None
+    fresh: bool = False
+    page_only: bool = False
+    repeats: int | None = None
+    seconds: float = Effort.seconds
+    limit_mb: float | None = None
+    patience: float = Effort.patience
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    command, out = tyro.cli(Bench, args=argv, prog="python -m benchmarks"), console()
+    usual = (_QUICK, _QUICK) if command.quick else (pathlib.Path("benchmarks") / "results", pathlib.Path("docs"))
+    results, docs = command.out or usual[0], command.docs or usual[1]
+    rows, peers = command.rows or None, tuple(itertools.chain(*command.peer))
+    if not command.page_only:
+        planned(rows, quick=command.quick, only=command.only, peers=peers)  # before anything is made
+    for folder in (docs,) if command.page_only else (results, docs):  # and not when all is measured
+        make_folder(folder, "Name another (--out, --docs), or mend that.")
+    if not command.page_only:
+        # This process only asks which device there is; the contenders need the memory of a GPU.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        chosen = {name: getattr(command, name) for name in ("repeats", "seconds", "limit_mb", "patience")}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        try:
+            measure(
+                rows,
+                results,
+                quick=command.quick,
+                fresh=command.fresh,
+                only=command.only,
+                peers=peers,
+                effort=Effort(**({"repeats": 2} if command.quick else {}) | chosen),
+                say=lambda text: out.print(text, markup=False, soft_wrap=True),
+            )
+        except KeyboardInterrupt as stop:
+            words = shlex.join(["python", "-m", "benchmarks", *(word for word in argv if word != "--fresh")])
+            print(f"{told(stop)}. What is measured is in {results}. Go on with: {words}", file=sys.stderr)
+            return exit_code(stop)
+    out.print(f"The page is {write_page(results, docs)}", markup=False, soft_wrap=True)
+    return 0
+
+
+if __name__ == "__main__":
+    with stoppable():
+        sys.exit(main())

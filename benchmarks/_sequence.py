@@ -1,0 +1,203 @@
+"""One training step of an `HSSM` at published shapes, beside published code."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from echograd.gradients import Backprop, Echo
+from echograd.nn import HSSM
+
+from ._case import Case, Program, Row, compiled, complaint
+
+ABOUT = """
+One training step of an `HSSM` at the shapes published for SelfRegulationSCP1, EigenWorms and PPG-DaLiA: random data,
+Adam, batch norm, dropout 0.05. Published code is that of clones given by `--peer`: RHEL and BPTT of
+github.com/guillaumepourcel/rhel, and LinOSS (IMEX, BPTT) of github.com/tk-rusch/linoss. Errors are measured in float64
+at the full length but with two examples and two blocks, against backpropagation through the same model: ours against
+our backprop, the published RHEL against the published BPTT.
+"""
+
+SHAPES: dict[str, dict[str, int]] = {
+    "scp1": {"batch": 32, "length": 896, "inputs": 7, "hidden": 64, "units": 256, "blocks": 6, "every": 0},
+    "worms": {"batch": 4, "length": 17984, "inputs": 6, "hidden": 64, "units": 16, "blocks": 2, "every": 0},
+    "ppg": {"batch": 4, "length": 49920, "inputs": 6, "hidden": 64, "units": 16, "blocks": 6, "every": 128},
+    "small": {"batch": 2, "length": 64, "inputs": 3, "hidden": 8, "units": 8, "blocks": 2, "every": 0},
+}
+OURS = ("echo", "backprop")
+# The file that tells a clone, and the contenders that it brings.
+PEERS = {
+    "rhel": ("models/LinHRU.py", ("published RHEL", "published BPTT")),
+    "linoss": ("models/LinOSS.py", ("published LinOSS",)),
+}
+EXACT = {"echo": "backprop", "published RHEL": "published BPTT"}
+SMALLER = {"batch": 2, "blocks": 2}
+
+
+def find_peers(folders: list[Path]) -> dict[str, str]:
+    """Return which published code is in which of these folders.
+
+    Raises:
+        ValueError: a folder holds none that is known.
+    """
+    found = {}
+    for folder in folders:
+        names = [name for name, (file, _) in PEERS.items() if (folder / file).is_file()]
+        if not names:
+            files = " or ".join(file for file, _ in PEERS.values())
+            raise ValueError(f"{folder} holds no {files}: give the path of a clone of the published code.")
+        found |= {name: str(folder.resolve()) for name in names}
+    return found
+
+
+def cases(quick: bool, peers: dict[str, str]) -> list[Case]:
+    """Return all published shapes."""
+    contenders = OURS + tuple(name for peer in peers for name in PEERS[peer][1])
+    return [
+        Case(shape, SHAPES[shape], contenders, base="echo", dtype="float32", peers=peers)
+        for shape in (("small",) if quick else ("scp1", "worms", "ppg"))
+    ]
+
+
+def build(case: Case, contender: str) -> Program:
+    """Compile a training step, which goes on with what the last one left."""
+    optax: Any = importlib.import_module("optax")
+    model, state, loss, x, y = problem(contender, case.sizes, case.peers)
+    optimiser = optax.adam(1e-4)
+
+    def step(model: Any, state: Any, moments: Any, x: Any, y: Any, key: Any) -> Any:
+        (value, state), gradient = eqx.filter_value_and_grad(loss, has_aux=True)(model, state, x, y, key)
+        updates, moments = optimiser.update(gradient, moments)
+        return eqx.apply_updates(model, updates), state, moments, value
+
+    arrays, static = eqx.partition((model, state), eqx.is_array)
+    carry = (*arrays, optimiser.init(eqx.filter(model, eqx.is_inexact_array)))
+    program, figures = compiled(
+        lambda a, b, moments, x, y, key: step(*eqx.combine((a, b), static), moments, x, y, key),
+        *(*carry, x, y, jax.random.key(1)),
+    )
+    keys = iter(range(1, 1_000_000))
+
+    def run() -> Any:
+        nonlocal carry
+        *after, value = program(*carry, x, y, jax.random.key(next(keys)))
+        carry = tuple(after)
+        return *carry, value
+
+    return Program(run, figures)
+
+
+def apart(case: Case) -> dict[str, dict[str, Any]]:
+    """Return how far gradients are from backpropagation, in float64."""
+    found = {}
+    with jax.enable_x64(True):
+        for name in set(case.contenders) & set(EXACT):
+            try:
+                ours, exact = (_gradient(one, case.sizes | SMALLER, case.peers) for one in (name, EXACT[name]))
+            except Exception as error:
+                found[name] = {"agreement_failed": complaint(error)}
+                continue
+            errors = {k: _norm([ours[k] - g]) / _norm([g]) for k, g in exact.items() if np.any(g)}
+            worst = max(errors, key=lambda k: errors[k])
+            found[name] = {
+                "error": _norm([ours[k] - g for k, g in exact.items()]) / _norm(list(exact.values())),
+                "error_against": EXACT[name],
+                "worst_leaf": worst,
+                "worst_leaf_error": errors[worst],
+            }
+    return found
+
+
+def _gradient(contender: str, size: dict[str, int], peers: dict[str, str]) -> dict[str, np.ndarray]:
+    model, state, loss, x, y = problem(contender, size, peers)
+    gradient = eqx.filter_jit(eqx.filter_grad(loss, has_aux=True))(model, state, x, y, jax.random.key(1))[0]
+    return {jax.tree_util.keystr(k): np.asarray(g) for k, g in jax.tree_util.tree_leaves_with_path(gradient)}
+
+
+def _norm(arrays: list[np.ndarray]) -> float:
+    return float(np.sqrt(sum(np.sum(np.abs(array) ** 2) for array in arrays)))
+
+
+def problem(contender: str, size: dict[str, int], peers: dict[str, str]) -> tuple[Any, Any, Any, Any, Any]:
+    """Return model, state, loss, inputs and targets."""
+    x = jax.random.normal(jax.random.key(0), (size["batch"], size["length"], size["inputs"]))
+    if size["every"]:
+        y = jax.random.uniform(jax.random.key(3), (size["batch"], size["length"] // size["every"], 1))
+    else:
+        y = jnp.arange(size["batch"]) % 2
+    if contender in OURS:
+        return *ours(contender, size), x, y
+    (peer,) = (name for name, (_, contenders) in PEERS.items() if contender in contenders)
+    return *published(peer, contender, size, peers[peer]), x, y
+
+
+def ours(name: str, size: dict[str, int]) -> tuple[Any, Any, Callable[..., Any]]:
+    """Return our model, its state and its loss."""
+    optax: Any = importlib.import_module("optax")
+    model, state = eqx.nn.make_with_state(HSSM)(
+        size["inputs"],
+        1 if size["every"] else 2,
+        hidden=size["hidden"],
+        units=size["units"],
+        blocks=size["blocks"],
+        norm="batch",
+        dropout=0.05,
+        head="regression" if size["every"] else "classification",
+        every=size["every"] or 1,
+        gradient=Echo() if name == "echo" else Backprop(),
+        key=jax.random.key(2),
+    )
+
+    def loss(model: Any, state: Any, x: Any, y: Any, key: Any) -> Any:
+        outputs, state = model(x, state, key=key)
+        if size["every"]:
+            return jnp.mean((outputs - y) ** 2), state
+        return optax.softmax_cross_entropy_with_integer_labels(outputs, y).mean(), state
+
+    return model, state, loss
+
+
+def published(peer: str, contender: str, size: dict[str, int], folder: str) -> tuple[Any, Any, Callable[..., Any]]:
+    """Return a published model, its state and its loss."""
+    name = Path(PEERS[peer][0]).stem
+    # Both repositories call their package `models`.
+    sys.path.insert(0, folder)
+    for loaded in [key for key in sys.modules if key == "models" or key.startswith("models.")]:
+        del sys.modules[loaded]
+    try:
+        module = importlib.import_module(f"models.{name}")
+    finally:
+        sys.path.remove(folder)
+    options: dict[str, Any] = {
+        "num_blocks": size["blocks"],
+        "N": size["inputs"],
+        "ssm_size": size["units"],
+        "H": size["hidden"],
+        "output_dim": 1 if size["every"] else 2,
+        "classification": not size["every"],
+        "output_step": size["every"] or 1,
+    }
+    if peer == "rhel":
+        options |= {"learning_algorithm": contender.split()[1], "epsilon": 0.1, "complex_ssm": True}
+        options |= {"train_steps": True, "nbr_dt": 1}
+    else:
+        options |= {"discretization": "IMEX"}
+    model, state = eqx.nn.make_with_state(getattr(module, name))(**options, key=jax.random.key(2))
+
+    def loss(model: Any, state: Any, x: Any, y: Any, key: Any) -> Any:
+        batched = jax.vmap(model, axis_name="batch", in_axes=(0, None, None), out_axes=(0, None))
+        outputs, state = batched(x, state, key)
+        if size["every"]:
+            return jnp.mean((outputs - y) ** 2), state
+        return -jnp.mean(jnp.log(outputs[jnp.arange(size["batch"]), y] + 1e-8)), state
+
+    return model, state, loss
+
+
+ROW = Row("sequence", "Training steps of sequence models", ABOUT, cases, build, apart)

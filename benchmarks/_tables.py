@@ -1,0 +1,240 @@
+"""Stored results as tables in Markdown."""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from echograd._internal import _format
+from echograd._internal._format import seconds
+
+Stored = dict[str, Any]
+Figures = dict[str, Any]
+
+
+def table(head: Sequence[str], body: Iterable[Sequence[str]], left: int = 1) -> list[str]:
+    """Return a table whose first columns are texts and whose others are numbers."""
+    rule = ["---"] * left + ["---:"] * (len(head) - left)
+    return ["| " + " | ".join(cells) + " |" for cells in (head, rule, *body)]
+
+
+def memory(value: float | None) -> str:
+    """Return a size, given in MB."""
+    return _format.memory(None if value is None else 1e6 * value)
+
+
+def number(value: float | None, form: str = ".3g") -> str:
+    """Return a number, or a dash."""
+    if value is None:
+        return "–"
+    text = f"{value:,.0f}" if form.endswith("g") and abs(value) >= 100 else format(value, form)
+    return text.removeprefix("-") if text.strip("-0.") == "" else text
+
+
+def times(value: float | None) -> str:
+    """Return a factor."""
+    return "–" if value is None else f"{number(value)} ×"
+
+
+def over(a: Figures | None, b: Figures | None, key: str) -> float | None:
+    """Return how many times as much a takes as b."""
+    if a is None or b is None or not a.get(key) or not b.get(key):
+        return None
+    return a[key] / b[key]
+
+
+def by_name(case: Stored) -> dict[str, Figures]:
+    """Return the results of a case by contender."""
+    return {result["contender"]: result for result in case["results"]}
+
+
+def contenders(case: Stored, ratio: str, extra: Sequence[tuple[str, Callable[[Figures], str]]] = ()) -> list[str]:
+    """Return all figures of a case."""
+    head = ["contender", "compilation", "run", ratio, "processor time", "temporary memory", "resident", "error"]
+    body = []
+    for r in case["results"]:
+        cells = [
+            r["contender"],
+            seconds(r.get("compile_s")),
+            seconds(r.get("run_s")),
+            number(r.get("ratio")),
+            seconds(r.get("processor_s")),
+            memory(r.get("temporary_mb")),
+            memory(r.get("resident_mb")),
+            number(r.get("error"), ".0e"),
+        ]
+        if "failed" in r:
+            cells[2] = f"*{r['failed']}*"
+        if "agreement_failed" in r:
+            cells[7] = f"*{r['agreement_failed']}*"
+        body.append([*(cell.replace("|", "\\|") for cell in cells), *(of(r) for _, of in extra)])
+    return table([*head, *(title for title, _ in extra)], body)
+
+
+def simulation(cases: list[Stored]) -> list[str]:
+    """Return what an echo gains, and all figures."""
+    body = []
+    for case in cases:
+        found = by_name(case)
+        echo, scan = found.get("echo"), found.get("lax.scan by hand")
+        rivals = [r for name, r in found.items() if "checkpoint" in name.lower() and r.get("run_s")]
+        best = min(rivals, key=lambda r: r["run_s"]) if rivals else None
+        body.append(
+            [
+                case["name"],
+                seconds(echo.get("run_s") if echo else None),
+                number(echo.get("ratio") if echo else None, ".2f"),
+                times(over(scan, echo, "run_s")),
+                times(over(scan, echo, "temporary_mb")),
+                times(over(best, echo, "run_s")),
+                times(over(best, echo, "temporary_mb")),
+                best["contender"] if best else "–",
+            ]
+        )
+    head = [
+        "case", "echo", "passes", "faster than scan backprop", "leaner", "faster than the best with checkpoints",
+        "leaner", "which is",
+    ]  # fmt: skip
+    return [*table(head, body), *details(cases, "passes")]
+
+
+def sequence(cases: list[Stored]) -> list[str]:
+    """Return what an echo gains over published code, and all figures."""
+    body = []
+    for case in cases:
+        echo = by_name(case).get("echo")
+        for name, other in by_name(case).items():
+            if name != "echo":
+                keys = ("run_s", "resident_mb", "temporary_mb", "compile_s")
+                body.append([case["name"], name, *(times(over(other, echo, key)) for key in keys)])
+    head = ["shape", "takes, against an echo", "time", "resident", "temporary", "compilation"]
+    return [*table(head, body, left=2), *details(cases, "of an echo")]
+
+
+def unit(cases: list[Stored]) -> list[str]:
+    """Return all figures, with the time over either bound."""
+    lines = []
+    for case in cases:
+        found = by_name(case)
+        copy, products = found.get("copy", {}), found.get("products", {})
+        bandwidth = copy["moved_mb"] / 1e3 / copy["run_s"] if copy.get("run_s") else None
+        lines += ["", f"**{case['name']}** ({_sizes(case)}); copy at {number(bandwidth)} GB/s", ""]
+        bounds = [
+            ("over copies", functools.partial(_per, copy, "moved_mb")),
+            ("over products", functools.partial(_per, products, "products")),
+        ]
+        lines += contenders(case, "of a copy", bounds)
+    return lines
+
+
+def _per(least: Figures, amount: str, r: Figures) -> str:
+    """Return how many times as long something takes as what bounds it, for the same amount of that."""
+    time, work = over(r, least, "run_s"), over(r, least, amount)
+    return times(time / work if time and work else None)
+
+
+def boundary(cases: list[Stored]) -> list[str]:
+    """Return what a gradient costs, how that grows, and all figures."""
+    body = []
+    for case in cases:
+        found = by_name(case)
+        path, glep, backprop, other = (found.get(k, {}) for k in ("path", "Glep()", "Backprop()", "scipy solve_bvp"))
+        body.append(
+            [
+                case["name"],
+                seconds(path.get("run_s")),
+                *(cell for r in (glep, backprop) for cell in (seconds(r.get("run_s")), number(r.get("ratio"), ".2f"))),
+                memory(glep.get("temporary_mb")),
+                number(glep.get("error"), ".0e"),
+                seconds(other.get("run_s")) if "failed" not in other else f"*{other['failed']}*",
+            ]
+        )
+    head = [
+        "case", "path", "`Glep()`", "in paths", "`Backprop()`", "in paths", "memory of `Glep()`", "its error",
+        "path by scipy",
+    ]  # fmt: skip
+    lines = table(head, body)
+    fits = []
+    for size, other, label in (("steps", "n", "N"), ("n", "steps", "n")):
+        group = longest(cases, other)
+        for name in by_name(group[0]) if len(group) > 1 else ():
+            sizes = [case["sizes"][size] for case in group]
+            found = [by_name(case).get(name, {}) for case in group]
+            slopes = [exponent(sizes, [r.get(key) for r in found]) for key in ("run_s", "temporary_mb")]
+            fixed = f"{other if other == 'n' else 'N'} = {group[0]['sizes'][other]:,}"
+            fits.append([label, f"{min(sizes):,} … {max(sizes):,}", fixed, name, *(number(s, ".2f") for s in slopes)])
+    if fits:
+        lines += ["", "Fitted exponents, fixed ends:", ""]
+        lines += table(["grows", "from … to", "where", "what", "time ~", "temporary memory ~"], fits, left=4)
+    return [*lines, *details(cases, "of the path", [("path error", lambda r: number(r.get("path_error"), ".0e"))])]
+
+
+def longest(cases: list[Stored], fixed: str) -> list[Stored]:
+    """Return the longest series of two-point problems with fixed ends in which one size does not change."""
+    groups: dict[int, list[Stored]] = {}
+    for case in cases:
+        if case["sizes"]["condition"] == "fixed ends":
+            groups.setdefault(case["sizes"][fixed], []).append(case)
+    return max(groups.values(), key=len, default=[])
+
+
+def growth(cases: list[Stored]) -> list[str]:
+    """Return fitted exponents, and all figures."""
+    body = []
+    for axis, of_axis in by_axis(cases).items():
+        sizes = [case["sizes"]["size"] for case in of_axis]
+        for name in ("forward", "echo", "backprop"):
+            found = [by_name(case).get(name, {}) for case in of_axis]
+            passes = [r["passes"] for r in found if "passes" in r]
+            span = "–"
+            if passes:
+                low, high = min(passes), max(passes)
+                span = f"{low:.3g}" if high - low < 0.005 * high else f"{low:.3g} … {high:.3g}"
+            fits = [exponent(sizes, [r.get(key) for r in found]) for key in ("run_s", "temporary_mb", "passes")]
+            body.append([axis, f"{min(sizes):,} … {max(sizes):,}", name, *(number(fit, ".2f") for fit in fits), span])
+    head = ["grows", "from … to", "what", "time ~", "temporary memory ~", "passes ~", "passes"]
+    return [
+        *table(head, body, left=3),
+        *details(cases, "of a forward run", [("passes", lambda r: number(r.get("passes")))]),
+    ]
+
+
+def by_axis(cases: list[Stored]) -> dict[str, list[Stored]]:
+    """Return the cases of growth by what grows, sizes ascending."""
+    axes: dict[str, list[Stored]] = {}
+    for case in sorted(cases, key=lambda case: case["sizes"]["size"]):
+        axes.setdefault(case["sizes"]["axis"], []).append(case)
+    order = ["N", "n", "batch", "parameters", "blocks"]
+    return {axis: axes[axis] for axis in order if axis in axes}
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float | None]) -> float | None:
+    """Return the slope of a straight line through logarithms, if there are two points at least."""
+    points = [(x, y) for x, y in zip(sizes, values, strict=True) if y is not None and y > 0]
+    if len({x for x, _ in points}) < 2:
+        return None
+    x, y = np.log(np.asarray(points, float)).T
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def details(cases: list[Stored], ratio: str, extra: Sequence[tuple[str, Callable[[Figures], str]]] = ()) -> list[str]:
+    """Return all figures of all cases, folded away."""
+    lines = ["", "<details><summary>All figures</summary>"]
+    for case in cases:
+        lines += ["", f"**{case['name']}** ({_sizes(case)})", "", *contenders(case, ratio, extra)]
+    return [*lines, "", "</details>"]
+
+
+def _sizes(case: Stored) -> str:
+    sizes = [f"{key} {value:,}" if isinstance(value, int) else f"{value}" for key, value in case["sizes"].items()]
+    return ", ".join([*sizes, case["dtype"]])
+
+
+TABLES: dict[str, Callable[[list[Stored]], list[str]]] = {
+    "simulation": simulation,
+    "sequence": sequence,
+    "unit": unit,
+    "boundary": boundary,
+    "growth": growth,
+}

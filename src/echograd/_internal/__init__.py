@@ -1,0 +1,1 @@
+"""Small tools of the house. Nothing here is public."""

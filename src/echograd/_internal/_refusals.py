@@ -1,0 +1,98 @@
+"""Errors of compiled programs: raised with what was measured, and read back without the text around them."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ._format import memory
+
+# What a compiled program raises: by `equinox.filter_jit`, and by `jax.jit` or a callback.
+RUNTIME_ERRORS = (eqx.EquinoxRuntimeError, jax.errors.JaxRuntimeError)
+
+_EXHAUSTED = re.compile(r"RESOURCE_EXHAUSTED.*?allocat\w+ (\d+) bytes", re.DOTALL)
+# The last exception of a printed stack, and its message up to the rule that ends it.
+_RAISED = re.compile(r"^[\w.]*(?:Error|Exception): (.*?)(?=\s*\n-{5,}|\Z)", re.DOTALL | re.MULTILINE)
+
+
+def said(error: BaseException) -> str:
+    """Return the message of an error: of one that comes out of a compiled program, only the sentences that were raised.
+
+    Args:
+        error: any error. `equinox.error_if` wraps its message into a stack and advice on debugging.
+
+    Example:
+        ```python
+        try:
+            solve(system, start, dt=50.0, steps=10)
+        except RUNTIME_ERRORS as error:
+            print(said(error))
+        ```
+    """
+    text = str(error).strip()
+    if not isinstance(error, RUNTIME_ERRORS):
+        return text or type(error).__name__
+    exhausted = _EXHAUSTED.search(text)
+    if exhausted:
+        return (
+            f"out of memory: a compiled program needs {memory(int(exhausted[1]))} at once, which are not free. Use a "
+            "smaller model, smaller batches or fewer steps."
+        )
+    if "stack inside of JIT" in text or "Traceback (most recent call last)" in text:
+        raised = _RAISED.findall(text)
+        text = raised[-1].strip() if raised else text
+    return text.partition("\n=== Source Location Trace")[0].strip()
+
+
+# A measured number reaches the message as an integer, its decimal logarithm in thousandths: three digits.
+_RESOLUTION = 1000
+_ZERO, _INFINITE, _NAN = -(10**6), 10**6, 10**6 + 1
+
+
+class _Quoting(Sequence[str]):
+    """All the messages that a text with a gap makes, by the integer that stands for the number in the gap."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __getitem__(self, index: Any) -> Any:
+        special = {_ZERO: 0.0, _INFINITE: math.inf, _NAN: math.nan}
+        value = special[index] if index in special else 10.0 ** (index / _RESOLUTION)
+        return self.text.format(f"{value:.3g}")
+
+    def __len__(self) -> int:
+        return 2 * _INFINITE
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Quoting) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+def refuse_if(x: Any, wrong: Bool[Array, "..."], text: str, measured: Float[Array, "..."]) -> Any:
+    """Return `x`, or raise at run time if `wrong` is true, with the measured number in the text.
+
+    Args:
+        x: a PyTree with at least one array. Whatever is computed from the result is computed after the check.
+        wrong: whether to raise; under `vmap`, if it is true of any member of the batch.
+        text: the message, with `{}` where the number belongs.
+        measured: a number that is not negative; under `vmap` the largest of the batch is quoted.
+
+    Returns:
+        `x`, unchanged.
+
+    Raises:
+        RuntimeError: (at run time) with the message.
+    """
+    size = jax.lax.stop_gradient(jnp.abs(measured))
+    tiny = jnp.finfo(size.dtype).tiny
+    index = jnp.round(_RESOLUTION * jnp.log10(jnp.clip(size, tiny, jnp.finfo(size.dtype).max))).astype(jnp.int32)
+    index = jnp.where(size < tiny, _ZERO, jnp.where(jnp.isinf(size), _INFINITE, index))
+    index = jnp.where(jnp.isnan(size), _NAN, index)
+    return eqx.branched_error_if(x, wrong, index, _Quoting(text))

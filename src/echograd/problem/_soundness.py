@@ -1,0 +1,151 @@
+"""Whether a run is sound: its clock, the stability of its step, and its energy."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from .._internal import _tree
+from .._internal._refusals import refuse_if
+from ..integrators import State
+from ..systems import Dissipative, SeparableHamiltonian
+from ._problem import Outcome, Problem
+
+# The clock of a system that reads it has to resolve this part of a step.
+_TICK = 1 / 64
+
+# A run has blown up if its energy has changed by more than this times what it moved with at the start, and by more than
+# the other number times what moves at the end.
+_FACTOR, _SHARE = 1e3, 0.25
+
+
+def timed(problem: Problem, z0: State) -> State:
+    """Return `z0`, or raise at run time if the floating-point numbers about the run's times are too coarse for dt."""
+    world = problem.world
+    if _reads(problem, z0)[0]:
+        limit = _TICK
+    elif problem.save.stride(problem.steps) is not None:
+        limit = 1.0  # only the times that are returned have to be told apart
+    else:
+        return z0
+    latest = jnp.maximum(jnp.abs(world.t0), jnp.abs(world.time(jnp.asarray(problem.steps, jnp.int32))))
+    spacing = jax.lax.stop_gradient(latest * jnp.finfo(latest.dtype).eps / world.h)
+    return refuse_if(
+        z0,
+        ~(spacing <= limit),
+        f"solve: the spacing of {world.h.dtype} numbers about the times of this run is {{}} of dt, above {limit:g}, so "
+        "the clock cannot follow the steps. Start nearer to t0 = 0 (shift the phase of what depends on time), use "
+        "float64, or take longer steps.",
+        spacing,
+    )
+
+
+def stable(problem: Problem, z0: State) -> State:
+    r"""Return `z0`, or raise at run time if the step is unstable for the linearised system there.
+
+    The squared frequencies of the oscillation about $z_0$ are the eigenvalues of $V''T''$. Power iteration gives the
+    Rayleigh quotient of a force $f$, $\langle w, V''w\rangle / \langle f, w\rangle$ with $w = T''f$: a lower bound of
+    the largest. A kink has a curvature that no step feels, so that the same quotient is taken with the change of the
+    force over the distance of a step, and the smaller one counts.
+    """
+    system, stop = problem.world.system, problem.world.time(jnp.asarray(problem.steps, jnp.int32))
+    z0 = system.admitted(z0, problem.world.t0, stop)
+    limit = problem.integrator.stability_limit
+    world, (q0, p0) = _tree.fixed((problem.world, z0))
+    system, u0 = world.system, _tree.take(world.u, 0)
+    if not isinstance(system, SeparableHamiltonian) or limit == jnp.inf:
+        return z0
+
+    def force(q: PyTree) -> PyTree:
+        return jax.grad(lambda q: system.potential(world.t0, q, u0))(q)
+
+    def mobility(f: PyTree) -> PyTree:
+        return jax.jvp(jax.grad(lambda p: system.kinetic(world.t0, p)), (p0,), (f,))[1]
+
+    def stiffness(w: PyTree) -> PyTree:
+        return jax.jvp(force, (q0,), (w,))[1]
+
+    def unit(x: PyTree) -> tuple[Array, PyTree]:
+        size = _tree.max_abs(x)
+        size = jnp.where(size > 0, size, 1)
+        return size, _tree.scale(1 / size, x)
+
+    def inertia(f: PyTree, w: PyTree, size: Array) -> Array:
+        """Return ⟨w, M w⟩ of w = T''f / size; infinite where it is not positive."""
+        weight = _tree.dot(f, w) / size
+        return jnp.where(weight > 0, weight, jnp.inf)
+
+    def iterate(_: Any, f: PyTree) -> PyTree:
+        return unit(stiffness(unit(mobility(f))[1]))[1]
+
+    f = jax.lax.fori_loop(0, 24, iterate, unit(_tree.spread(q0))[1])
+    size, w = unit(mobility(f))
+    mass = inertia(f, w, size)
+    # How far a step goes: by the velocity, or else by the force.
+    velocity = jax.grad(lambda p: system.kinetic(world.t0, p))(p0)
+    far = world.h * _tree.max_abs(velocity)
+    far = jnp.where(far > 0, far, world.h * (world.h * _tree.max_abs(mobility(force(q0)))))
+    away = _tree.scale(far, w)
+    change = _tree.subtract(force(_tree.add(q0, away)), force(_tree.subtract(q0, away)))
+    felt = jnp.where(far > 0, _tree.dot(w, change) / jnp.where(far > 0, 2 * far, 1), jnp.inf)
+    measured = world.h * (world.h * jnp.minimum(_tree.dot(w, stiffness(w)), felt) / mass)
+    return refuse_if(
+        z0,
+        measured > limit * (1 + 1e-5),
+        "solve: the step is unstable. About the initial state the fastest oscillation has (dt * frequency)^2 = {}, "
+        f"above {limit:.4g}, the limit of {type(problem.integrator).__name__}, so it would grow without bound. Shorten "
+        "dt to below sqrt(limit) / (highest angular frequency), or soften the stiffest part.",
+        measured,
+    )
+
+
+def not_blown_up(problem: Problem, z0: State, outcome: Outcome) -> Outcome:
+    r"""Return the outcome, or raise at run time if the energy of an autonomous system did not stay where it was.
+
+    A step that is too long where the path goes shows in the energy: it grows by orders of magnitude while every number
+    is still finite. What moves is measured by $T = \tfrac12\, p \cdot \partial H/\partial p$ and the rest, $H - T$.
+    """
+    system = problem.world.system
+    if isinstance(system, Dissipative) or any(_reads(problem, z0)):
+        return outcome
+    world, final, z0 = _tree.fixed((problem.world, outcome.final, z0))
+    u0 = _tree.take(world.u, 0)
+
+    def measured(z: State) -> tuple[Array, Array, Array]:
+        energy, (dq, dp) = jax.value_and_grad(lambda z: world.system(world.t0, *z, u0))(z)
+        return energy, 0.5 * _tree.dot(z[1], dp), 0.5 * _tree.dot(z[0], dq)
+
+    both = jax.tree.map(lambda x, y: jnp.stack([x, y]), z0, final)
+    energy, kinetic, virial = jax.lax.map(measured, both)
+    change = jnp.abs(energy[1] - energy[0])
+    began = jnp.abs(kinetic[0]) + jnp.abs(virial[0])
+    moving = jnp.sum(jnp.abs(kinetic)) + jnp.abs((energy[1] - kinetic[1]) - (energy[0] - kinetic[0]))
+    wrong = (began > 0) & (change > _FACTOR * began) & (change > _SHARE * moving)
+    final = refuse_if(
+        outcome.final,
+        wrong,
+        "solve: the run has blown up. Energy is conserved here, and it has changed by {} times what the system had at "
+        "the start, so the step is too long where the path goes (steep walls, close encounters). Halve dt until the "
+        "energy stays, soften the potential, or pass throw=False to see the run.",
+        change / jnp.where(began > 0, began, 1),
+    )
+    return Outcome(outcome.saved, final, outcome.cost)
+
+
+def _reads(problem: Problem, z0: State) -> tuple[bool, bool]:
+    """Return whether the program of the energy, or of the forces, uses the time, and whether it uses the inputs."""
+    world, (q, p) = problem.world, z0
+    system, u = world.system, _tree.take(world.u, 0)
+
+    def program(t: Any, u: Any) -> Any:
+        if isinstance(system, Dissipative):
+            return system.force(t, q, u)
+        if isinstance(system, SeparableHamiltonian):
+            return system.kinetic(t, p), system.potential(t, q, u)
+        return system(t, q, p, u)
+
+    jaxpr = jax.make_jaxpr(program)(world.t0, u).jaxpr
+    used = {id(v) for equation in jaxpr.eqns for v in equation.invars} | set(map(id, jaxpr.outvars))
+    time, *inputs = [id(v) in used for v in jaxpr.invars]
+    return time, any(inputs)

@@ -1,0 +1,104 @@
+"""The static limit: states of rest, and equilibrium propagation."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PyTree
+
+from .._internal import _checks, _tree
+from .._internal._hoist import hoisted
+from ..nudge._checks import is_holomorphic
+from ._base import AbstractRelaxation
+from ._descent import Relaxation
+from ._gradients import EP, AbstractStaticGradient
+from ._static_problem import Equilibrium, Landscape
+
+Energy = Callable[[PyTree, PyTree], Float[Array, ""]]
+
+
+def equilibrium(
+    energy: Energy,
+    x0: PyTree,
+    inputs: PyTree = None,
+    *,
+    gradient: AbstractStaticGradient | None = None,
+    solver: AbstractRelaxation | None = None,
+    bounds: tuple[float, float] | None = None,
+    throw: bool = True,
+) -> Equilibrium:
+    r"""Relax a state to where an energy is stationary; the result is differentiable, by the gradient you choose.
+
+    $$\frac{\partial E}{\partial s}(s, u; \theta) = 0, \quad {\rm low} \le s \le {\rm high}$$
+
+    Differentiate anything computed from the state with `jax.grad` or `equinox.filter_grad`, with respect to the
+    energy's array leaves, the inputs, and arrays that the energy closes over. Works under `jit`, `vmap` and inside any
+    JAX code. A batch may also be one state: energies of copies that do not interact add up, and their gradients are
+    then summed without ever being formed one by one.
+
+    Args:
+        energy: `(s, u) -> scalar`, an `equinox.Module` whose array leaves are the parameters, or a function.
+        x0: where the relaxation starts, a PyTree of real arrays.
+        inputs: what reaches the energy as `u`, a PyTree of arrays, or `None`.
+        gradient: `EP()` by default, equilibrium propagation with an infinitesimal nudge. `Implicit()` is the implicit
+            function theorem; `Backprop()` differentiates all of the solver's `max_steps` moves, which is the oracle
+            for a fixed number of steps and tends to the others as they grow.
+        solver: `Relaxation()` by default; `LayerwiseRelaxation()` for layered states, `Newton()` for small ones.
+        bounds: `(low, high)`, a box for every coordinate, as clipped ("hard sigmoid") units have; infinities are
+            allowed. A coordinate that its force presses against a bound stays there and does not respond.
+        throw: whether to measure, at run time, that states are at rest and the gradient can be vouched for, and raise
+            where not. `False` returns whatever comes out, a truncated relaxation too.
+
+    Returns:
+        `Equilibrium(state, energy, residual, steps, converged)`.
+
+    Raises:
+        TypeError: if the energy, gradient or solver is something else, or the state of half precision.
+        ValueError: if the energy is not one real number, or the state not real, or the box empty.
+        RuntimeError: (at run time, also under `jit`) if the state did not come to rest, or the gradient cannot be
+            vouched for.
+
+    Source: B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11 (2017) 24.
+
+    Example:
+        ```python
+        def energy(s, u):
+            return 0.5 * jnp.sum(s**2) - jnp.tanh(s) @ weights @ jnp.tanh(s) - u @ s
+
+        found = eg.equilibrium(energy, jnp.zeros(3), u)
+        ```
+    """
+    gradient = EP() if gradient is None else gradient
+    solver = Relaxation() if solver is None else solver
+    what = "a gradient of states of rest. Pass EP(nudge), Implicit() or Backprop(); Echo() is for trajectories"
+    _checks.instance("equilibrium", "gradient", gradient, AbstractStaticGradient, what)
+    what = "a relaxation solver. Pass Relaxation() or another, with its parentheses"
+    _checks.instance("equilibrium", "solver", solver, AbstractRelaxation, what)
+    _checks.function("equilibrium", "energy", energy, "(s, u) -> scalar. Pass an instance")
+    _checks.flag("equilibrium", "throw", throw)
+    if bounds is not None:
+        what = "the lower bound and the upper bound are numbers, the first below the second"
+        low, high = _checks.interval("equilibrium", "bounds", bounds, what, lambda x: True)
+        if low == high:
+            raise ValueError(f"equilibrium: bounds={bounds!r} leave no room; give (low, high) with low < high.")
+        bounds = None if (low, high) == (-math.inf, math.inf) else (low, high)
+
+    for name, tree in (("energy", energy), ("x0", x0), ("inputs", inputs)):
+        _tree.check_usable("equilibrium", name, tree)
+    inputs = _checks.numbers("equilibrium", "inputs", inputs)
+    x0 = _checks.state("equilibrium", "x0", x0)
+    if not sum(x.size for x in jax.tree.leaves(x0)):
+        raise ValueError("equilibrium: x0 holds no numbers, so there is nothing to relax.")
+    # A vector field is not an energy, but the slope of one.
+    _checks.scalar("equilibrium", "energy(s, u)", energy, x0, inputs)
+    nudged = (_tree.as_complex(x0), inputs) if is_holomorphic(gradient) else None
+    landscape = Landscape(hoisted(energy, x0, inputs, nudged=nudged), inputs, None, bounds, throw)
+    with _checks.reverse_mode("equilibrium", gradient):
+        return _relax(_tree.fixed(gradient), landscape, x0, solver)
+
+
+@eqx.filter_jit
+def _relax(gradient: Any, landscape: Landscape, x0: PyTree, solver: AbstractRelaxation) -> Equilibrium:
+    return gradient.relax(landscape, x0, solver)

@@ -1,0 +1,130 @@
+"""Finds the command, runs it, and turns what goes wrong into one message and an exit code."""
+
+import difflib
+import dis
+import importlib
+import importlib.metadata
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from echograd._internal._refusals import said
+
+from ._signals import exit_code, stoppable, told
+
+# A command is a private module of this package with a function `main(argv) -> exit code`, which is imported when it is
+# wanted and not before.
+COMMANDS = {
+    "train": ("_train", "train a model on a data set, or go on with a run"),
+    "evaluate": ("_evaluate", "score the best model of a run"),
+    "datasets": ("_datasets", "list the known data sets, and where their files go"),
+    "check": ("_check", "hold echo gradients against backprop, parameter by parameter"),
+    "audit": ("_audit", "measure which boundary conditions and gradients are practical"),
+    "diagnose": ("_diagnose", "measure which gradient is exact for a system, and why"),
+    "report": ("_report", "write a page about a run: scores, examples, gradients, memory and time"),
+    "demo": ("_demo", "learn heart rhythms from real ECGs by echoes, and write a page about it"),
+}
+
+FAILED, USAGE = 1, 2
+
+# Errors of the surroundings, and refusals at run time. The message says what, why, and the remedy.
+_MEANT = (OSError, RuntimeError, ModuleNotFoundError, MemoryError)
+# The package raises these on purpose, too; where anything else raises them, that is a fault of ours.
+_OFTEN_MEANT = (ValueError, TypeError)
+
+_EXTRA = {"optax", "tyro", "rich", "matplotlib"}
+
+_TRACEBACK = "ECHOGRAD_TRACEBACK"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command of `echograd`.
+
+    Args:
+        argv: the command and its arguments; by default those of the process.
+
+    Returns:
+        The exit code: 0; 1 if the command failed; 2 if it was used wrongly; 130 if it was interrupted, 143 if it was
+        told to end (SIGTERM).
+
+    Example:
+        ```python
+        main(["datasets"])
+        ```
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage(), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else USAGE
+    if arguments[0] == "--version":
+        print(f"echograd {importlib.metadata.version('echograd')}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean `echograd {close[0]}`?" if close else ""
+        print(f"echograd: there is no command {name!r}.{hint}\n\n{_usage()}", file=sys.stderr)
+        return USAGE
+    try:
+        with stoppable():
+            return importlib.import_module(f".{COMMANDS[name][0]}", __package__).main(rest)
+    except KeyboardInterrupt as stop:
+        print(f"{told(stop)}.", file=sys.stderr)
+        return exit_code(stop)
+    except SystemExit as stop:  # of the parser
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else FAILED
+    except BrokenPipeError:
+        # Whoever read the output has closed it, as `head` does. Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (*_MEANT, *_OFTEN_MEANT) as error:
+        if os.environ.get(_TRACEBACK) or not _meant(error):
+            raise
+        print(f"echograd {name}: {_message(error)}", file=sys.stderr)
+        return FAILED
+
+
+def _meant(error: Exception) -> bool:
+    """Return whether an error was raised on purpose: by a `raise` of this package, if others raise such errors too."""
+    if isinstance(error, _MEANT):
+        return not isinstance(error, RecursionError | NotImplementedError)
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is None:
+        return False
+    code = place.tb_frame.f_code
+    ours = pathlib.Path(code.co_filename).is_relative_to(pathlib.Path(__file__).parents[2])
+    return ours and dis.opname[code.co_code[place.tb_lasti]] == "RAISE_VARARGS"
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name.ljust(width)}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: echograd COMMAND ...",
+            "",
+            "Gradients of whole trajectories, measured like a physicist, exact like backprop.",
+            "",
+            *lines,
+            "",
+            "`echograd COMMAND --help` tells more. `echograd --version` tells the version.",
+            f"With {_TRACEBACK}=1 in the environment errors come with their traceback.",
+        ]
+    )
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name is not None:
+        package = error.name.partition(".")[0]
+        if package in _EXTRA:
+            return f"this command needs {package}: pip install 'echograd[workbench]'"
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error}). Use smaller sizes." if str(error) else "out of memory. Use smaller sizes."
+    if isinstance(error, OSError) and error.strerror:
+        if error.filename is None:  # one of ours
+            return error.strerror
+        return f"{error.filename} cannot be used ({error.strerror}). Mend that, or name another, and do it again."
+    return said(error)

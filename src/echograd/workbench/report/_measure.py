@@ -1,0 +1,357 @@
+"""What a report measures anew on a model: gradients, an echo that retraces, memory and time."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from echograd import (
+    Backprop,
+    Echo,
+    FinalNode,
+    GradientReport,
+    InitialValue,
+    SeparableHamiltonian,
+    check_gradients,
+    solve,
+)
+from echograd._internal import _tree
+from echograd.gradients import AbstractGradient
+from echograd.integrators import State
+from echograd.nn import HSSM, AbstractOscillators
+from echograd.plot import CostRow
+
+from ..data import Split
+from ..training import costs
+
+GRADIENTS: dict[str, AbstractGradient] = {"echo": Echo(), "backprop": Backprop()}
+
+Oscillations = Float[Array, "steps channels units"]
+
+# How long one gradient may be timed.
+_SECONDS = 1.5
+
+
+class Subject(eqx.Module):
+    """A model, and cases to differentiate its loss on.
+
+    Args:
+        model: the model.
+        state: of its batch norms.
+        inputs: as the model sees them, shape (cases, steps, channels).
+        mask: which steps are valid, or `None`: all.
+        targets: class indices, or numbers.
+    """
+
+    model: HSSM
+    state: Any
+    inputs: Float[Array, "cases steps channels"]
+    mask: Any
+    targets: Any
+
+    @staticmethod
+    def of(model: HSSM, state: Any, split: Split, cases: int, steps: int | None = None) -> "Subject":
+        """Take cases evenly spread over a split, cut to their first steps."""
+        index = np.unique(np.linspace(0, len(split) - 1, cases).round().astype(int))
+        few = split.take(index)
+        mask = None if few.equal_length else jnp.asarray(few.mask[:, :steps])
+        dtype = model.decoder.weight.dtype
+        targets = few.targets if few.targets.dtype == np.int32 else few.targets.astype(dtype)
+        inputs = jnp.asarray(few.inputs[:, :steps].astype(dtype))
+        if inputs.shape[1] < few.inputs.shape[1] and targets.ndim > 1:
+            targets = targets[:, : inputs.shape[1] // model.every]
+        return Subject(eqx.nn.inference_mode(model), state, inputs, mask, jnp.asarray(targets))
+
+    def stretched(self, steps: int) -> "Subject":
+        """Return the same cases at another length, cut or repeated."""
+        times = -(-steps // self.inputs.shape[1])
+
+        def stretch(x: Array) -> Array:
+            return jnp.tile(x, (1, times, *[1] * (x.ndim - 2)))[:, :steps]
+
+        targets = self.targets
+        if self.model.head == "regression":
+            targets = jnp.tile(targets, (1, times, 1))[:, : steps // self.model.every]
+        mask = self.mask
+        if mask is not None:
+            # As many steps count, but the first ones.
+            mask = jnp.arange(steps)[None] < jnp.sum(stretch(mask), 1, keepdims=True)
+        return Subject(self.model, self.state, stretch(self.inputs), mask, targets)
+
+    def in_double_precision(self) -> "Subject":
+        """Return the same numbers as float64; call it where these are enabled."""
+        return jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64) if eqx.is_inexact_array(x) else x, self)
+
+    def loss(self, model: HSSM, gradient: AbstractGradient) -> Float[Array, ""]:
+        """Return the mean loss of the cases, every unit of the model differentiated by `gradient`."""
+        model = eqx.tree_at(lambda m: [b.unit.gradient for b in m.blocks], model, [gradient] * len(model.blocks))
+
+        outputs = model(self.inputs, self.state, mask=self.mask)
+        return jnp.mean(costs(outputs if self.state is None else outputs[0], self.targets))
+
+
+def check_model(subject: Subject) -> GradientReport:
+    """Compare echo and backprop on the model, in float64 whatever it was trained in."""
+    with jax.enable_x64(True):
+        subject = subject.in_double_precision()
+        return check_gradients(subject.loss, subject.model)
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrace:
+    """One oscillator of a model on one case: the free run, its echo, and a nudged echo, all in the order of time.
+
+    Attributes:
+        steps: node indices 0..N.
+        unit: which oscillator.
+        forward: position and momentum, shape (nodes, 2).
+        echo: likewise, as the echo passed (with the momentum turned round again).
+        nudged: likewise, of the echo under a nudge that is strong enough to be seen.
+        echo_error: distance of the echo from the free run over all oscillators, relative to the size of the run.
+        nudged_error: likewise, of the nudged echo.
+        beta: strength of the nudge.
+    """
+
+    steps: np.ndarray
+    unit: int
+    forward: np.ndarray
+    echo: np.ndarray
+    nudged: np.ndarray
+    echo_error: np.ndarray
+    nudged_error: np.ndarray
+    beta: float
+
+
+def retrace(subject: Subject, case: int = 0, shift: float = 0.6) -> Retrace:
+    """Run the oscillators of the first block on one case, and then back: freely, and nudged by the loss.
+
+    Args:
+        subject: the model and its cases.
+        case: which case.
+        shift: how far the nudge is to drive the oscillator that is shown, in units of its standard deviation.
+    """
+    model = subject.model
+    valid = subject.inputs.shape[1] if subject.mask is None else int(subject.mask[case].sum())
+    unit = model.blocks[0].unit
+    drive, force = _drive_and_force(model, subject.state, subject.inputs[case, :valid], subject.targets[case])
+    forward = _free_nodes(unit.system, drive)
+    echo, response = _echo_and_response(unit.system, drive, force, forward)
+
+    # Shown is one that the loss moves far for its size, that has a say in the output, and whose swings can be followed.
+    q = np.asarray(forward[0][:, 0])
+    spread = q.std(0)
+    moved = np.abs(np.asarray(response[0][:, 0])).max(0) / np.maximum(spread, np.finfo(q.dtype).tiny)
+    say = spread * np.linalg.norm(np.asarray(unit.read_out[:, 0]), axis=0)
+    swings = np.count_nonzero(np.diff(np.signbit(q - q.mean(0)), axis=0), axis=0)
+    eligible = (say >= np.median(say)) & (swings <= max(40, swings.min()))
+    chosen = int(np.argmax(np.where(eligible if eligible.any() else True, moved, -1)))
+    beta = shift / moved[chosen] if moved[chosen] > 0 else 0.0
+    nudged = _echo_nodes(unit.system, drive, force, forward, jnp.asarray(beta, drive.dtype))
+
+    def shown(z: State) -> np.ndarray:
+        return np.stack([np.asarray(x[:, 0, chosen]) for x in z], 1)
+
+    def distance(z: State) -> np.ndarray:
+        rows = [np.sum(np.asarray(a - b) ** 2, (1, 2)) for a, b in zip(z, forward, strict=True)]
+        size = [np.sum(np.asarray(b) ** 2, (1, 2)).mean() for b in forward]
+        return np.sqrt(sum(rows) / sum(size))
+
+    return Retrace(
+        steps=np.arange(valid + 1),
+        unit=chosen,
+        forward=shown(forward),
+        echo=shown(echo),
+        nudged=shown(nudged),
+        echo_error=distance(echo),
+        nudged_error=distance(nudged),
+        beta=float(beta),
+    )
+
+
+@eqx.filter_jit
+def _drive_and_force(
+    model: HSSM, state: Any, x: Float[Array, "steps channels"], target: Array
+) -> tuple[Oscillations, Oscillations]:
+    """Return what drives the oscillators of the first block, and the slope of the loss in their positions."""
+    features = jax.vmap(model.encoder)(x).T[:, None]
+    running = [block.statistics(state) for block in model.blocks]
+    system, layer = model.blocks[0].around(running[0])
+    prepared = layer.prepare(features)
+    drive = layer.drive(prepared)
+    rest = jnp.zeros(drive.shape[:-1], drive.dtype)
+    _, q = system.stepwise((rest, rest), drive)
+
+    def loss(q: Array) -> Array:
+        x = layer.output(features, prepared, q, jnp.zeros((), jnp.int32))
+        for other, known in zip(model.blocks[1:], running[1:], strict=True):
+            x, _ = other(x, known)
+        if model.head == "classification":
+            outputs = model.decoder(jnp.mean(x[:, 0], -1))
+        else:
+            outputs = jax.vmap(model.decoder)(x[:, 0, model.every - 1 :: model.every].T)
+        truth = target if target.ndim == 0 else target.ravel()[: outputs.size]
+        return jnp.mean(costs(outputs[None], truth[None]))
+
+    return drive[:, :, 0].T, jax.grad(loss)(q)[:, :, 0].T
+
+
+@eqx.filter_jit
+def _free_nodes(system: AbstractOscillators, drive: Oscillations) -> State:
+    """Return all nodes of the free run from rest."""
+
+    def advance(z: State, u: Array) -> tuple[State, State]:
+        z = system.step(z, u)
+        return z, z
+
+    rest = jnp.zeros(drive.shape[1:], drive.dtype), jnp.zeros(drive.shape[1:], drive.dtype)
+    _, later = jax.lax.scan(advance, rest, drive)
+    return jax.tree.map(lambda first, later: jnp.concatenate([first[None], later]), rest, later)
+
+
+@eqx.filter_jit
+def _echo_nodes(
+    system: AbstractOscillators, drive: Oscillations, force: Oscillations, forward: State, beta: Float[Array, ""]
+) -> State:
+    """Return all nodes of an echo from the end of the free run, its momenta turned round to compare them."""
+
+    def advance(z: State, row: tuple[Array, Array]) -> tuple[State, State]:
+        u, push = row
+        z = system.step((z[0], z[1] + beta * push), u)
+        return z, z
+
+    end = forward[0][-1], -forward[1][-1]
+    _, earlier = jax.lax.scan(advance, end, (drive, force), reverse=True)
+    q, p = jax.tree.map(lambda earlier, end: jnp.concatenate([earlier, end[None]]), earlier, end)
+    return q, -p
+
+
+@eqx.filter_jit
+def _echo_and_response(
+    system: AbstractOscillators, drive: Oscillations, force: Oscillations, forward: State
+) -> tuple[State, State]:
+    """Return the un-nudged echo, and how it changes with the strength of the nudge."""
+    zero, one = jnp.zeros((), drive.dtype), jnp.ones((), drive.dtype)
+    return jax.jvp(lambda beta: _echo_nodes(system, drive, force, forward, beta), (zero,), (one,))
+
+
+def measure(
+    loss_of: Callable[[int], Callable[[Any, AbstractGradient], Float[Array, ""]]],
+    params: Any,
+    steps: Sequence[int],
+    gradients: Mapping[str, AbstractGradient] | None = None,
+    repeats: int = 15,
+) -> list[CostRow]:
+    """Measure memory and time of gradients of a loss at several numbers of steps.
+
+    Memory is what the compiled program allocates besides its arguments and results. Time is the median of repeats, in
+    which the gradients take turns; a gradient that takes long is repeated less.
+
+    Args:
+        loss_of: function that gives, for a number of steps, a loss `(params, gradient) -> scalar`.
+        params: PyTree whose floating-point arrays are differentiated.
+        steps: numbers of steps.
+        gradients: gradient objects by name; echo and backprop by default.
+        repeats: number of timed repeats, at least 3 where time is short.
+
+    Returns:
+        One row for every number of steps and gradient.
+
+    Raises:
+        TypeError: `loss_of` or what it returns is not a function, or steps or repeats are no whole numbers.
+        ValueError: there are no steps or gradients, or a number is below 1.
+    """
+    if not callable(loss_of):
+        raise TypeError(f"measure: loss_of={loss_of!r} is not a function of the number of steps that returns a loss.")
+    if isinstance(steps, str) or not isinstance(steps, Sequence):
+        raise TypeError(f"measure: steps={steps!r} is not a sequence of numbers of steps, such as (1000, 4000).")
+    for name, count in (*(("steps", n) for n in steps), ("repeats", repeats)):
+        if isinstance(count, bool) or not isinstance(count, int | np.integer):
+            raise TypeError(f"measure: {name}={count!r} is not a whole number.")
+        if count < 1:
+            raise ValueError(f"measure: {name}={count!r} must be at least 1.")
+    if gradients is not None and not (isinstance(gradients, Mapping) and gradients):
+        raise ValueError(
+            f"measure: gradients={gradients!r} is not a mapping from names to gradients, with one at least."
+        )
+    if not steps:
+        raise ValueError("measure: steps is empty, so there is nothing to measure.")
+    gradients = GRADIENTS if gradients is None else gradients
+    gradient_of: Any = eqx.filter_jit(lambda loss, gradient, params: eqx.filter_grad(loss)(params, gradient))
+    rows = []
+    for n in steps:
+        compiled, loss = {}, loss_of(n)
+        if not callable(loss):
+            raise TypeError(f"measure: loss_of({n}) returned {loss!r}, and must return a loss (params, gradient).")
+        for name, gradient in gradients.items():
+            compiled[name] = gradient_of.lower(loss, gradient, params).compile()
+        times: dict[str, list[float]] = {name: [] for name in compiled}
+        begun = time.perf_counter()
+        for i in range(repeats + 1):
+            for name, program in compiled.items():
+                start = time.perf_counter()
+                jax.block_until_ready(program(loss, gradients[name], params))
+                # The first call counts as warming up.
+                if i:
+                    times[name].append(time.perf_counter() - start)
+            if i >= 3 and time.perf_counter() - begun > _SECONDS * len(compiled):
+                break
+        for name, program in compiled.items():
+            size = program.compiled.memory_analysis().temp_size_in_bytes
+            rows.append(CostRow(gradient=name, steps=n, bytes=size, seconds=statistics.median(times[name])))
+    return rows
+
+
+def model_costs(subject: Subject, steps: Sequence[int]) -> list[CostRow]:
+    """Measure a gradient of the training loss with respect to the whole model."""
+    subjects = {n: subject.stretched(n) for n in steps}
+
+    def loss_of(n: int) -> Any:
+        # A bound method of a module: the cases are arguments of the program, not constants that the compiler may fold.
+        return subjects[n].loss
+
+    return measure(loss_of, subject.model, steps)
+
+
+class _Steady(SeparableHamiltonian):
+    """Oscillators under a drive that does not change."""
+
+    system: SeparableHamiltonian
+    drive: Float[Array, "channels units"]
+
+    def kinetic(self, t: Any, p: Any) -> Float[Array, ""]:
+        return self.system.kinetic(t, p)
+
+    def potential(self, t: Any, q: Any, u: Any) -> Float[Array, ""]:
+        return self.system.potential(t, q, self.drive)
+
+
+def oscillator_costs(subject: Subject, steps: Sequence[int]) -> list[CostRow]:
+    """Measure a gradient of the mean squared position of one block's oscillators, running freely."""
+    unit = subject.model.blocks[0].unit
+    system = _Steady(unit.system, jnp.zeros(unit.read_in.shape[:2], unit.read_in.dtype))
+    q = _tree.spread(system.drive)
+
+    def loss_of(n: int) -> Any:
+        def loss(system: _Steady, gradient: AbstractGradient) -> Float[Array, ""]:
+            start = InitialValue(q, jnp.zeros_like(q))
+            sol = solve(
+                system,
+                start,
+                dt=1.0,
+                steps=n,
+                gradient=gradient,
+                save=FinalNode(),
+                cost=lambda t, q, p: jnp.sum(q**2) / n,
+            )
+            return sol.cost
+
+        return loss
+
+    return measure(loss_of, system, steps)

@@ -1,0 +1,314 @@
+"""The compiled parts of training: one step, and one batch of predictions."""
+
+import dataclasses
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
+
+from echograd.nn import HSSM, HopfieldClassifier
+
+from ..data import Batch, Batches, Dataset, Split
+from ._config import Config, Optimiser
+from ._memory import check_memory
+
+try:
+    import optax
+except ModuleNotFoundError as error:
+    if error.name != "optax":
+        raise
+    raise ModuleNotFoundError("training needs optax: pip install 'echograd[workbench]'", name="optax") from None
+
+# Matrices, which weight decay makes smaller. The constants of oscillators are logits and logarithms: 0 is nothing
+# special to them.
+_DECAYED = ("weight", "read_in", "read_out")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+    """What a model must know of a data set.
+
+    Attributes:
+        task: classification or regression.
+        inputs: number of input channels.
+        outputs: number of classes or targets.
+        every: distance of the steps that have a target, or 0 if the whole case has one.
+        length: steps of a case.
+    """
+
+    task: Literal["classification", "regression"]
+    inputs: int
+    outputs: int
+    every: int
+    length: int = 0
+
+    @staticmethod
+    def of(dataset: Dataset) -> "Shapes":
+        """Return the shapes of a data set, or raise if a model cannot have them."""
+        if dataset.task == "classification":
+            return Shapes("classification", dataset.inputs_dim, dataset.classes, 0, dataset.length)
+        targets = dataset.train.targets.shape[1:]
+        if len(targets) <= 1:
+            return Shapes("regression", dataset.inputs_dim, targets[0] if targets else 1, 0, dataset.length)
+        if len(targets) > 2 or dataset.length // targets[0] < 1 or dataset.length % targets[0]:
+            raise ValueError(
+                f"{dataset.name}: regression targets of a case must be numbers of shape (), (outputs,) or (times, "
+                f"outputs) with a number of times that divides the {dataset.length} steps, not {targets}."
+            )
+        return Shapes("regression", dataset.inputs_dim, targets[1], dataset.length // targets[0], dataset.length)
+
+
+Model = HSSM | HopfieldClassifier
+
+
+class Learner(eqx.Module):
+    """All arrays that training changes: parameters, statistics of batch norms, moments of the optimiser."""
+
+    model: Model
+    state: eqx.nn.State
+    moments: PyTree
+
+
+def make_model(config: Config, shapes: Shapes) -> tuple[Model, eqx.nn.State]:
+    """Return the model of a run before training, and the state of its norms."""
+    network = config.network
+    if config.model == "hopfield":
+        if shapes.task != "classification":
+            raise ValueError(
+                "model='hopfield': a network of clipped units has classes only. Use 'linear' for regression."
+            )
+        return eqx.nn.make_with_state(HopfieldClassifier)(
+            [shapes.length * shapes.inputs, *[network.units] * network.blocks, shapes.outputs],
+            gradient=config.static_gradient_object(),
+            key=_key(config, "weights"),
+        )
+    return eqx.nn.make_with_state(HSSM)(
+        shapes.inputs,
+        shapes.outputs,
+        hidden=network.hidden,
+        units=network.units,
+        blocks=network.blocks,
+        unit=config.model,
+        complex=network.complex,
+        norm=network.norm,
+        dropout=network.dropout,
+        head="regression" if shapes.every else "classification",  # the latter pools over the steps
+        every=max(shapes.every, 1),
+        angles=network.angles,
+        gradient=config.gradient_object(),
+        key=_key(config, "weights"),
+    )
+
+
+def whole_set(config: Config, cases: int, share: int = 1) -> Config:
+    """Return the config with batches that are no larger than the set, which a larger one holds as a whole.
+
+    Args:
+        config: the run.
+        cases: number of training cases.
+        share: a multiple of this number of cases makes a batch.
+    """
+    most = -(-cases // share) * share
+    return config if config.batch_size <= most else dataclasses.replace(config, batch_size=most)
+
+
+def make_learner(config: Config, shapes: Shapes, steps: int) -> Learner:
+    """Return the learner of a run before its first step."""
+    model, state = make_model(config, shapes)
+    return Learner(model, state, _transformation(config.optimiser, steps).init(eqx.filter(model, eqx.is_inexact_array)))
+
+
+def step_key(config: Config, step: int) -> PRNGKeyArray:
+    """Return the random key of a step's dropout."""
+    return jax.random.fold_in(_key(config, "dropout"), step)
+
+
+def _key(config: Config, purpose: Literal["weights", "dropout"]) -> PRNGKeyArray:
+    return jax.random.fold_in(jax.random.key(config.seed), ("weights", "dropout").index(purpose))
+
+
+def _transformation(optimiser: Optimiser, steps: int) -> optax.GradientTransformation:
+    warmup = round(optimiser.warmup * steps)
+    if optimiser.schedule == "cosine":
+        after = optax.cosine_decay_schedule(optimiser.learning_rate, max(steps - warmup, 1))
+    else:
+        after = optax.constant_schedule(optimiser.learning_rate)
+    rise = optax.linear_schedule(optimiser.learning_rate / (warmup + 1), optimiser.learning_rate, warmup)
+    rate = optax.join_schedules([rise, after], [warmup]) if warmup else after
+    adam = optax.adamw(rate, weight_decay=optimiser.weight_decay, mask=_decays)
+    return adam if optimiser.clip is None else optax.chain(optax.clip_by_global_norm(optimiser.clip), adam)
+
+
+def _decays(params: PyTree) -> PyTree:
+    return jax.tree_util.tree_map_with_path(lambda path, _: getattr(path[-1], "name", None) in _DECAYED, params)
+
+
+def costs(outputs: Float[Array, "cases ..."], targets: Num[Array, "cases ..."]) -> Float[Array, "cases ..."]:
+    """Return what outputs cost: minus the logarithm of the probability of a class (an integer), or squared errors.
+
+    Args:
+        outputs: of a model, shape (cases, classes) or those of the targets.
+        targets: classes, shape (cases,), or numbers, as many as outputs.
+
+    Example:
+        ```python
+        jnp.mean(costs(model(inputs, state)[0], targets))
+        ```
+    """
+    if jnp.issubdtype(targets.dtype, jnp.integer):
+        return -jnp.take_along_axis(jax.nn.log_softmax(outputs), targets[:, None], 1)[:, 0]
+    return (outputs - targets.reshape(outputs.shape)) ** 2
+
+
+def _summed(
+    shapes: Shapes, outputs: Array, batch: Batch, class_weights: Float[Array, " classes"]
+) -> tuple[Array, Array]:
+    """Return the summed cost of a batch, and what to divide it by for a mean."""
+    counts = jnp.asarray(batch.weights, outputs.dtype)
+    if shapes.task == "classification":
+        # Class weights average to 1 over the training cases, so the mean is over cases, not over weights.
+        targets = jnp.asarray(batch.targets)
+        return jnp.sum(class_weights[targets] * counts * costs(outputs, targets)), jnp.sum(counts)
+    if shapes.every:
+        valid = batch.mask[:, shapes.every - 1 :: shapes.every].astype(outputs.dtype)
+        counts = counts[:, None, None] * valid[:, :, None]
+    else:
+        counts = counts[:, None]
+    counts = jnp.broadcast_to(counts, outputs.shape)
+    return jnp.sum(counts * costs(outputs, jnp.asarray(batch.targets, outputs.dtype))), jnp.sum(counts)
+
+
+def _apply(
+    model: Model, state: eqx.nn.State, batch: Batch, key: PRNGKeyArray | None
+) -> tuple[Float[Array, "batch ..."], eqx.nn.State]:
+    """Run the model on a batch; cases that only fill it up have no valid step, so that no batch norm sees them."""
+    if isinstance(model, HopfieldClassifier):
+        # Energies of a batch add up: one relaxation, and no gradient of every single case.
+        flat = jnp.asarray(batch.inputs, model.net.biases[0].dtype).reshape(batch.inputs.shape[0], -1)
+        return model(flat), state
+    mask = jnp.asarray(batch.mask & (batch.weights > 0)[:, None])
+    inputs = jnp.asarray(batch.inputs, model.decoder.weight.dtype)
+    return model(inputs, state, mask=mask, key=key)
+
+
+@eqx.filter_jit
+def train_step(
+    optimiser: Optimiser,
+    shapes: Shapes,
+    steps: int,
+    learner: Learner,
+    batch: Batch,
+    class_weights: Float[Array, " classes"],
+    key: PRNGKeyArray,
+    everywhere: jax.sharding.Sharding | None = None,
+) -> tuple[Learner, tuple[Array, Array, Array, Array]]:
+    """Return the learner after one step, and cost, count, norm of the gradient and outputs of the batch.
+
+    Where the batch is split over devices, `everywhere` says that each of them keeps the whole learner.
+    """
+
+    def cost(model: Model) -> Any:
+        outputs, state = _apply(model, learner.state, batch, key)
+        total, count = _summed(shapes, outputs, batch, class_weights)
+        return total / jnp.maximum(count, 1), (total, count, outputs, state)
+
+    (_, (total, count, outputs, state)), gradient = eqx.filter_value_and_grad(cost, has_aux=True)(learner.model)
+    params = eqx.filter(learner.model, eqx.is_inexact_array)
+    # optax mixes integers and floats, which users may have forbidden.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, moments = _transformation(optimiser, steps).update(gradient, learner.moments, params)
+    learner = Learner(eqx.apply_updates(learner.model, updates), state, moments)
+    if everywhere is not None:
+        learner, outputs = eqx.filter_shard((learner, outputs), everywhere)
+    return learner, (total, count, optax.tree.norm(gradient), outputs)
+
+
+@eqx.filter_jit
+def _outputs(
+    model: Model, state: eqx.nn.State, batch: Batch, everywhere: jax.sharding.Sharding | None
+) -> Float[Array, "batch ..."]:
+    outputs = _apply(eqx.nn.inference_mode(model), state, batch, None)[0]
+    return outputs if everywhere is None else eqx.filter_shard(outputs, everywhere)
+
+
+def initial_model(config: Config, dataset: Dataset) -> tuple[Model, eqx.nn.State]:
+    """Return the model that `fit` begins with, and the state of its norms.
+
+    Args:
+        config: the run.
+        dataset: what it is for.
+
+    Raises:
+        ValueError: the model does not fit the set, or does not fit into memory.
+
+    Example:
+        ```python
+        model, state = initial_model(ecg_recipe(), load("ecg-rhythm-envelope"))
+        ```
+    """
+    config, shapes = whole_set(config, len(dataset.train)), Shapes.of(dataset)
+    check_memory(eqx.filter_eval_shape(make_model, config, shapes)[0])
+    return make_model(config, shapes)
+
+
+def batch_loss(
+    dataset: Dataset,
+    model: Model,
+    state: eqx.nn.State,
+    batch: Batch,
+    class_weights: Float[Array, " classes"] | None = None,
+) -> Float[Array, ""]:
+    """Return the mean loss of a batch as `fit` minimises it, but without dropout and with the norms as in inference.
+
+    Args:
+        dataset: where the batch is from.
+        model: the model.
+        state: the state of its norms.
+        batch: cases of one of its splits.
+        class_weights: weights of the classes; `None`: all 1.
+
+    Example:
+        ```python
+        batch = Batches(dataset.train, 8).batch(0, 0)
+        gradient = eqx.filter_grad(lambda model: batch_loss(dataset, model, state, batch))(model)
+        ```
+    """
+    outputs, _ = _apply(eqx.nn.inference_mode(model), state, on_device(batch), None)
+    if class_weights is None:
+        class_weights = jnp.ones(max(dataset.classes, 1), outputs.dtype)
+    total, count = _summed(Shapes.of(dataset), outputs, batch, class_weights)
+    return total / jnp.maximum(count, 1)
+
+
+def on_device(batch: Batch, place: jax.sharding.Sharding | None = None) -> Batch:
+    """Return the batch with device arrays, split over devices where a sharding says so.
+
+    Every process has the whole batch, and puts its share onto its own devices.
+    """
+
+    def put(column: np.ndarray) -> Any:
+        if place is None:
+            return jax.device_put(column)
+        return jax.make_array_from_callback(column.shape, place, column.__getitem__)
+
+    return Batch(*map(put, batch))
+
+
+def predict(
+    model: Model,
+    state: eqx.nn.State,
+    split: Split,
+    batch_size: int,
+    place: jax.sharding.Sharding | None = None,
+    everywhere: jax.sharding.Sharding | None = None,
+) -> Float[np.ndarray, "cases ..."]:
+    """Return the outputs for every case of a split, batch by batch."""
+    found = []
+    devices = 1 if place is None else len(place.device_set)
+    for batch in Batches(split, batch_size, shuffle=False, multiple=devices).epoch(0):
+        outputs = np.asarray(_outputs(model, state, on_device(batch, place), everywhere))
+        found.append(outputs[batch.weights > 0])
+    return np.concatenate(found)
