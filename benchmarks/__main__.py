@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 import tyro
 
 from echograd._internal._files import make_folder
-from echograd.workbench.cli._signals import exit_code, stoppable, told
+from echograd.workbench.cli._main import guarded
+from echograd.workbench.cli._signals import exit_code, told
 from echograd.workbench.cli._tables import console
 
 from ._contest import Effort
@@ -63,8 +64,12 @@ class Bench:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    argv = sys.argv[1:] if argv is None else list(argv)
+    """Run the command and return its exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return guarded("benchmarks", lambda: _main(arguments))
+
+
+def _main(argv: Sequence[str]) -> int:
     command, out = tyro.cli(Bench, args=argv, prog="python -m benchmarks"), console()
     usual = (_QUICK, _QUICK) if command.quick else (pathlib.Path("benchmarks") / "results", pathlib.Path("docs"))
     results, docs = command.out or usual[0], command.docs or usual[1]
@@ -98,5 +103,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    with stoppable():
-        sys.exit(main())
+    sys.exit(main())

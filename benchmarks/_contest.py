@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from echograd import ArgumentError
 from echograd._internal._format import physical_memory
 
 from ._case import Case, Row
@@ -42,7 +43,7 @@ class Effort:
 
     def __post_init__(self) -> None:
         if self.repeats < 1 or not all(limit > 0 for limit in (self.seconds, self.limit_mb, self.patience)):
-            raise ValueError(f"{self}: at least one repeat, and positive limits of time and memory, are needed.")
+            raise ArgumentError(f"{self}: at least one repeat, and positive limits of time and memory, are needed.")
 
 
 class Contender:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from echograd import ArgumentError
 from echograd._internal._files import make_folder, write_atomically
 
 from . import _results
@@ -62,7 +63,7 @@ def write_page(results: str | Path, docs: str | Path = "docs") -> Path:
             image = draw(name, cases)
             content = [*TABLES[name](cases)]
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(
+            raise ArgumentError(
                 f"{results / f'{name}.json'} lacks what the page needs ({type(error).__name__}: {error}). Restore it, "
                 "or remove it and measure again."
             ) from error

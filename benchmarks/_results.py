@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from echograd import ArgumentError
 from echograd._internal._files import write_json
 from echograd._internal._format import cores, processor
 
@@ -28,16 +29,16 @@ def read(path: Path) -> list[dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}, and {FORMAT} is what this version reads")
+            raise ArgumentError(f"format {content['format']}, and {FORMAT} is what this version reads")
         for case in content["cases"]:
             missing = [key for key in _NEEDED if key not in case]
             if missing:
-                raise ValueError(f"a case without {', '.join(missing)}")
+                raise ArgumentError(f"a case without {', '.join(missing)}")
             if not all("contender" in result for result in case["results"]):
-                raise ValueError(f"{case['name']}: a result without its contender")
+                raise ArgumentError(f"{case['name']}: a result without its contender")
     except (ValueError, KeyError, TypeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(
+        raise ArgumentError(
             f"{path} holds no results of `make bench` ({what}). Restore it, or remove it and measure again."
         ) from error
     return content["cases"]

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from echograd import ArgumentError
 from echograd.gradients import Backprop, Echo
 from echograd.nn import HSSM
 
@@ -51,7 +52,7 @@ def find_peers(folders: list[Path]) -> dict[str, str]:
         names = [name for name, (file, _) in PEERS.items() if (folder / file).is_file()]
         if not names:
             files = " or ".join(file for file, _ in PEERS.values())
-            raise ValueError(f"{folder} holds no {files}: give the path of a clone of the published code.")
+            raise ArgumentError(f"{folder} holds no {files}: give the path of a clone of the published code.")
         found |= {name: str(folder.resolve()) for name in names}
     return found
 

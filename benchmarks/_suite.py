@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from echograd import ArgumentError
 from echograd._internal._files import make_folder
 from echograd._internal._format import seconds
 
@@ -40,12 +41,12 @@ def planned(
     chosen = list(ROWS) if rows is None else list(rows)
     for name in chosen:
         if name not in ROWS:
-            raise ValueError(f"there is no row {name!r}; choose from {', '.join(ROWS)}.")
+            raise ArgumentError(f"there is no row {name!r}; choose from {', '.join(ROWS)}.")
     known = find_peers(list(peers))
     cases = {name: ROWS[name].cases(quick, known) for name in chosen}
     cases = {name: [case for case in row if only is None or only in case.name] for name, row in cases.items()}
     if not any(cases.values()):
-        raise ValueError(f"no case of {', '.join(chosen)} has {only!r} in its name.")
+        raise ArgumentError(f"no case of {', '.join(chosen)} has {only!r} in its name.")
     return cases
 
 

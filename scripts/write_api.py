@@ -83,6 +83,11 @@ GROUPS = (
         "AuditRow equivalence EquivalenceRow",
     ),
     Group(
+        "Errors",
+        "What is raised on purpose, to be caught.",
+        "EchogradError ArgumentError ArgumentTypeError RunError plain_errors",
+    ),
+    Group(
         "States of rest",
         "The static limit: equilibrium propagation.",
         "equilibrium Equilibrium EP Implicit Relaxation LayerwiseRelaxation Newton",
@@ -104,17 +109,14 @@ GROUPS = (
     Group(
         "Data",
         "Data sets by name, and readers of published files: `eg.data` is short for `eg.workbench.data`.",
-        " ".join(
-            f"workbench.data.{x}"
-            for x in ["load", "available", "data_folder", "Dataset", "Split", "Batches", "Batch", "*"]
-        ),
+        "workbench.data.load workbench.data.available workbench.data.data_folder workbench.data.Dataset "
+        "workbench.data.Split workbench.data.Batches workbench.data.Batch workbench.data.*",
     ),
     Group(
         "Training",
         "Needs the extra `workbench`.",
-        " ".join(
-            f"workbench.training.{x}" for x in ["fit", "Config", "Network", "Optimiser", "ecg_recipe", "Run", "*"]
-        ),
+        "workbench.training.fit workbench.training.Config workbench.training.Network workbench.training.Optimiser "
+        "workbench.training.ecg_recipe workbench.training.Run workbench.training.*",
     ),
     Group(
         "Plots",

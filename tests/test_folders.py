@@ -53,8 +53,6 @@ def test_a_file_whose_folder_is_gone_was_not_left_intact(tmp_path):
     "command",
     [
         "demo --quick --out {}/dangling",
-        "bench unit --quick --out {}/dangling",
-        "bench --page-only --docs {}/dangling",
     ],
 )
 def test_the_commands_say_it_in_one_line(place, command, capsys):

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from echograd._internal._refusals import RUNTIME_ERRORS, said
+from echograd._internal._errors import RUNTIME_ERRORS, said
 
 SENTENCE = "solve: 5.2 is above 4.\nShorten dt."
 

@@ -9,6 +9,13 @@ from ._internal._guard import check_jaxlib as _check_jaxlib
 _check_jaxlib()
 
 from . import device as device, nn as nn, systems as systems
+from ._internal._errors import (
+    ArgumentError as ArgumentError,
+    ArgumentTypeError as ArgumentTypeError,
+    EchogradError as EchogradError,
+    RunError as RunError,
+    plain_errors as plain_errors,
+)
 from ._learning import Lesson as Lesson, SelfLearningMachine as SelfLearningMachine
 from ._observables import energy as energy, velocity as velocity
 from ._solutions import solutions as solutions

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ._internal import _checks, _tree
+from ._internal._errors import ArgumentTypeError
 from ._solve import solve
 from .boundary import InitialValue
 from .gradients import Echo
@@ -152,7 +153,7 @@ class SelfLearningMachine(eqx.Module):
 
     def __check_init__(self) -> None:
         if not isinstance(self.system, Hamiltonian):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"SelfLearningMachine: system={self.system!r} is not a Hamiltonian whose state is a pair (evaluation, "
                 "learning). To let the parameters of a system learn, wrap it: MovingParameters(system, mass)."
             )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ._internal import _checks, _tree
+from ._internal._errors import ArgumentError, ArgumentTypeError
 from ._internal._hoist import digest
 from ._solve import Trajectory
 from .systems import Dissipative, Hamiltonian, Lagrangian, LegendreHamiltonian, legendre
@@ -94,13 +95,13 @@ def _velocity(hamiltonian: Hamiltonian, *at: Any) -> PyTree:
 def _hamiltonian(owner: str, system: Any) -> Hamiltonian:
     """Return the energy that a system has, or say why it has none."""
     if isinstance(system, Dissipative):
-        raise TypeError(
+        raise ArgumentTypeError(
             f"{owner}: {type(system).__name__} is a Dissipative system, given by its forces: no energy belongs to it. "
             "Its momenta are p = M v, from which the velocity follows where M is known and not zero; write the energy "
             "you mean as a function of sol.q and sol.p."
         )
     if not isinstance(system, Hamiltonian | Lagrangian):
-        raise TypeError(f"{owner}: the system is a {type(system).__name__}. Pass the one that `solve` ran.")
+        raise ArgumentTypeError(f"{owner}: the system is a {type(system).__name__}. Pass the one that `solve` ran.")
     return legendre(system) if isinstance(system, Lagrangian) else system
 
 
@@ -108,16 +109,16 @@ def _at_nodes(owner: str, read: Callable[..., Any], system: Any, sol: Trajectory
     """Return what is read, `read(hamiltonian, t, q, p, u)`, at every kept node."""
     hamiltonian = _hamiltonian(owner, system)
     if not isinstance(sol, Trajectory):
-        raise TypeError(f"{owner}: a {type(sol).__name__} is no trajectory. Pass what `solve` returned.")
+        raise ArgumentTypeError(f"{owner}: a {type(sol).__name__} is no trajectory. Pass what `solve` returned.")
     if sol.t.ndim != (sol.stride is not None or sol.saved is not None):
-        raise ValueError(
+        raise ArgumentError(
             f"{owner}: the times of the trajectory have shape {sol.t.shape}, so it is a batch of trajectories or a "
             f"part of one. For a batch write jax.vmap(lambda sol: eg.{owner}(system, sol))(sol)."
         )
     inputs = _checks.numbers(owner, "inputs", inputs)
     lengths = {x.shape[:1] for x in jax.tree.leaves(inputs)}
     if len(lengths) > 1 or () in lengths:
-        raise ValueError(f"{owner}: the inputs have no leading axis of steps in common. Pass those of `solve`.")
+        raise ArgumentError(f"{owner}: the inputs have no leading axis of steps in common. Pass those of `solve`.")
     one = lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype)  # noqa: E731
     node = (sol.q, sol.p) if sol.stride is None else jax.tree.map(one, (sol.q, sol.p))
     t = jax.ShapeDtypeStruct((), sol.t.dtype)
@@ -127,7 +128,7 @@ def _at_nodes(owner: str, read: Callable[..., Any], system: Any, sol: Trajectory
     if lengths:
         (steps,), nodes = lengths.pop(), len(sol.t)
         if steps // sol.stride != nodes - 1:
-            raise ValueError(
+            raise ArgumentError(
                 f"{owner}: the trajectory has {nodes} nodes, one every {sol.stride} steps, and the inputs have {steps} "
                 "steps. Pass those of `solve`."
             )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ._internal import _checks, _tree
+from ._internal._errors import ArgumentError, ArgumentTypeError
 from ._solve import Trajectory, solve
 from .boundary import AbstractBoundary, InitialValue
 from .integrators import State
@@ -58,12 +59,12 @@ def solutions(
         ```
     """
     if isinstance(boundary, InitialValue):
-        raise ValueError("solutions: an InitialValue has exactly one solution. Run it with solve().")
+        raise ArgumentError("solutions: an InitialValue has exactly one solution. Run it with solve().")
     what = "a boundary condition such as FixedEnds(q0, qN), an instance"
     _checks.instance("solutions", "boundary", boundary, AbstractBoundary, what)
     _checks.constant("solutions", "separation", separation, _checks.not_negative, "it must be zero or positive")
     if not isinstance(guesses, Iterable) or isinstance(guesses, str):
-        raise TypeError(f"solutions: guesses={_checks.shown(guesses)} is not a sequence of states (q0, p0).")
+        raise ArgumentTypeError(f"solutions: guesses={_checks.shown(guesses)} is not a sequence of states (q0, p0).")
     found: list[Trajectory] = []
     for guess in guesses:
         path = solve(system, boundary, inputs, dt=dt, steps=steps, guess=guess, throw=False, **options)

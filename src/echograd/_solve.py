@@ -10,6 +10,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from ._internal import _checks, _tree
+from ._internal._errors import ArgumentError, ArgumentTypeError, plain_errors
 from ._internal._hoist import digest, hoisted, opened
 from .boundary import AbstractBoundary, End, InitialValue
 from .gradients import AbstractGradient, Backprop, Echo, Glep, Reciprocal
@@ -134,20 +135,20 @@ def solve(
     convergence = None
     if causal:
         if guess is not None or solver is not None:
-            raise ValueError(
+            raise ArgumentError(
                 "solve: guess and solver are for two-point problems; an InitialValue is run, not solved for. Leave "
                 "them out."
             )
         problem, z0 = initial_value_problem(system, boundary, inputs, **options)
         gradient.check(problem.world.system)
-        with _checks.reverse_mode("solve", gradient):
+        with _checks.reverse_mode("solve", gradient), plain_errors():
             outcome = _run(_tree.fixed(gradient), problem, z0)
     else:
         problem, like, start, path = two_point_problem(system, boundary, inputs, guess=guess, **options)
         gradient.check(problem.world.system)
         solver = TwoPointNewton() if solver is None else solver
         _checks.instance("solve", "solver", solver, TwoPointNewton, "a TwoPointNewton(), with its parentheses")
-        with _checks.reverse_mode("solve", gradient):
+        with _checks.reverse_mode("solve", gradient), plain_errors():
             outcome, convergence = _run_two_point(_tree.fixed(gradient), problem, boundary, like, start, path, solver)
 
     stride, n = problem.save.stride(problem.steps), problem.steps
@@ -225,7 +226,8 @@ def retrace_error(
     """
     options = {"dt": dt, "steps": steps, "t0": t0, "integrator": integrator}
     problem, z0 = initial_value_problem(system, boundary, inputs, **options)
-    error = _retrace_error(problem, z0)
+    with plain_errors():
+        error = _retrace_error(problem, z0)
     return eqx.error_if(
         error,
         ~jnp.isfinite(error),
@@ -238,7 +240,7 @@ def initial_value_problem(
 ) -> tuple[Problem, State]:
     """Return the checked problem and its initial state."""
     if not isinstance(boundary, InitialValue):
-        raise TypeError(
+        raise ArgumentTypeError(
             f"solve: the boundary is a {type(boundary).__name__}. Pass InitialValue(q, p) or InitialValue(q, v=v) here."
         )
     system, inputs = _accepted(system), _checks.numbers("solve", "inputs", inputs)
@@ -256,7 +258,7 @@ def two_point_problem(
 ) -> tuple[Problem, PyTree, State | None, State | None]:
     """Return the checked problem, coordinates to take the shape from, and a start or a path as the guess."""
     if not isinstance(boundary, AbstractBoundary):
-        raise TypeError(
+        raise ArgumentTypeError(
             f"solve: the boundary is a {type(boundary).__name__}. Pass InitialValue(q, p), FixedEnds(q0, qN) or "
             "another boundary condition."
         )
@@ -267,7 +269,7 @@ def two_point_problem(
     like = boundary.structure()
     if path is not None:
         if any(x.shape[:1] != (n + 1,) for x in jax.tree.leaves((path.q, path.p))):
-            raise ValueError(
+            raise ArgumentError(
                 f"solve: the guess is a trajectory that does not have the {n + 1} nodes of {n} steps. Pass one that "
                 "was solved with save=AllNodes() and as many steps, or a state (q0, p0)."
             )
@@ -282,14 +284,14 @@ def two_point_problem(
             _fits(boundary, like, start[0])
         like = start[0]
     if like is None:
-        raise ValueError(
+        raise ArgumentError(
             f"solve: {type(boundary).__name__} fits any number of coordinates, so it does not tell the shape of the "
             "state. Pass guess=(q0, p0), a state from which the search begins."
         )
     z0 = (like, like) if start is None else start
     problem, z0 = _problem(system, inputs, n, z0, t0=t0, **options)
     if isinstance(problem.integrator, Leapfrog) and problem.integrator.exact:
-        raise ValueError(
+        raise ArgumentError(
             f"solve: Leapfrog(exact=True) runs from an InitialValue. A two-point problem ({type(boundary).__name__}) "
             "is solved for, in floats, and has nothing to reverse. Use Leapfrog()."
         )
@@ -305,7 +307,7 @@ def _fits(boundary: AbstractBoundary, like: PyTree, q: PyTree) -> None:
     """Raise unless a guess has as many coordinates as the condition is made for."""
     made, found = (sum(x.size for x in jax.tree.leaves(tree)) for tree in (like, q))
     if made != found:
-        raise ValueError(
+        raise ArgumentError(
             f"solve: the guess has {found} coordinates, and {type(boundary).__name__} is made for {made}. Give both "
             "the coordinates of the system."
         )
@@ -315,7 +317,7 @@ def _accepted(system: Any) -> Hamiltonian | Dissipative:
     if isinstance(system, Lagrangian):
         return legendre(system)
     if not isinstance(system, Hamiltonian | Dissipative):
-        raise TypeError(
+        raise ArgumentTypeError(
             f"solve: the system is a {type(system).__name__}. Derive it from SeparableHamiltonian, Hamiltonian, "
             "Lagrangian or Dissipative and pass an instance."
         )
@@ -380,7 +382,7 @@ def step_count(inputs: PyTree, steps: Any) -> int:
     lengths = {}
     for path, x in jax.tree_util.tree_leaves_with_path(inputs):
         if x.ndim == 0:
-            raise ValueError(
+            raise ArgumentError(
                 f"solve: inputs{jax.tree_util.keystr(path)} is a scalar. Inputs have a leading axis of steps, entry k "
                 "being held during step k. A constant belongs in the system, as a field."
             )
@@ -388,16 +390,16 @@ def step_count(inputs: PyTree, steps: Any) -> int:
     if steps is not None:
         lengths["steps"] = _checks.integer("solve", "steps", steps, what="the length of a compiled loop")
     if not lengths:
-        raise ValueError("solve: give `steps`, the number of steps, or `inputs` with a leading axis of that length.")
+        raise ArgumentError("solve: give `steps`, the number of steps, or `inputs` with a leading axis of that length.")
     if len(set(lengths.values())) > 1:
-        raise ValueError(
+        raise ArgumentError(
             "solve: these disagree on the number of steps: "
             + ", ".join(f"{k} has {v}" for k, v in lengths.items())
             + ". Inputs have one entry per step."
         )
     n = next(iter(lengths.values()))
     if n < 1:
-        raise ValueError(f"solve: the number of steps is {n}; at least 1 is needed.")
+        raise ArgumentError(f"solve: the number of steps is {n}; at least 1 is needed.")
     return n
 
 
@@ -446,7 +448,7 @@ def _check_forces(world: World, z0: State, u0: Any) -> None:
     ):
         found = _checks.returned("solve", name, function, *arguments)
         if shapes(found) != shapes(q0):
-            raise ValueError(
+            raise ArgumentError(
                 f"solve: {name} must return a tree shaped like the coordinates, {shapes(q0)}, and returned "
                 f"{shapes(found)}."
             )

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import toy
 
-from benchmarks import Effort, _results, _suite, _tables, _worker
+import benchmarks as bench
+from benchmarks import Effort, __main__ as command, _results, _suite, _tables, _worker
 from benchmarks._contest import contest
-from echograd import bench
-from echograd.workbench.cli import main
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "benchmarks" / "results"
@@ -105,7 +104,7 @@ def test_what_is_not_there_is_refused(tmp_path, arguments, complaint):
 
 def test_the_command_makes_no_folders_for_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["bench", "simulation", "--only", "perpetuum"]) == 1
+    assert command.main(["simulation", "--only", "perpetuum"]) == 1
     assert "no case of simulation has 'perpetuum' in its name" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
 
@@ -114,10 +113,10 @@ def test_the_command_makes_no_folders_for_nothing(tmp_path, monkeypatch, capsys)
 def test_the_page_is_that_of_the_stored_results(tmp_path, capsys, machine):
     """Of the results in the repository, and nothing is run."""
     results, docs = STORED / machine, ROOT / "docs" / machine
-    assert main(["bench", "--page-only", "--out", str(results), "--docs", str(tmp_path)]) == 0
+    assert command.main(["--page-only", "--out", str(results), "--docs", str(tmp_path)]) == 0
     assert "benchmarks.md" in capsys.readouterr().out
     text = (tmp_path / "benchmarks.md").read_text()
-    assert text == (docs / "benchmarks.md").read_text(), "run `echograd bench --page-only`"
+    assert text == (docs / "benchmarks.md").read_text(), "run `make bench BENCH_ARGS=--page-only`"
     for file in results.glob("*.json"):
         name = file.stem
         assert bench.ROWS[name].title in text
@@ -184,7 +183,7 @@ def test_a_broken_file_is_named(tmp_path, capsys, damage, complaint):
     shutil.copy(STORED / "unit.json", tmp_path)
     file = tmp_path / "unit.json"
     file.write_text(damage(file.read_text()))
-    assert main(["bench", "--page-only", "--out", str(tmp_path), "--docs", str(tmp_path)]) == 1
+    assert command.main(["--page-only", "--out", str(tmp_path), "--docs", str(tmp_path)]) == 1
     said = capsys.readouterr().err
     assert complaint in said
     assert str(file) in said
@@ -192,17 +191,17 @@ def test_a_broken_file_is_named(tmp_path, capsys, damage, complaint):
 
 
 def test_no_results_make_no_page(tmp_path, capsys):
-    assert main(["bench", "--page-only", "--out", str(tmp_path), "--docs", str(tmp_path)]) == 1
-    assert "Run `echograd bench` first" in capsys.readouterr().err
+    assert command.main(["--page-only", "--out", str(tmp_path), "--docs", str(tmp_path)]) == 1
+    assert "Run `make bench` first" in capsys.readouterr().err
 
 
 def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bench, "measure", interrupted)
-    assert main(["bench", "unit", "--fresh", "--repeats", "3"]) == 130
-    assert "Go on with: echograd bench unit --repeats 3" in capsys.readouterr().err
+    monkeypatch.setattr(command, "measure", interrupted)
+    assert command.main(["unit", "--fresh", "--repeats", "3"]) == 130
+    assert "Go on with: python -m benchmarks unit --repeats 3" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -306,3 +305,39 @@ def test_sizes_and_times_are_readable():
     assert [_tables.times(x) for x in (28612.3, 1.234, None)] == ["28,612 ×", "1.23 ×", "–"]
     assert _tables.exponent([1, 10, 100], [None, 5.0, 5.0]) == pytest.approx(0, abs=1e-9)
     assert _tables.exponent([3], [5.0]) is None
+
+
+def test_clones_may_be_given_together_or_one_by_one(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(command, "measure", lambda *_, peers, **__: seen.append(peers))
+    monkeypatch.setattr(command, "write_page", lambda *_: tmp_path)
+    folders = ["--out", str(tmp_path), "--docs", str(tmp_path)]
+    monkeypatch.chdir(tmp_path)
+    for clone, file in (("a", "LinHRU.py"), ("b", "LinOSS.py")):
+        (tmp_path / clone / "models").mkdir(parents=True)
+        (tmp_path / clone / "models" / file).touch()
+    for peers in (["--peer", "a", "b"], ["--peer", "a", "--peer", "b"]):
+        assert command.main(["sequence", *folders, *peers]) == 0
+    assert seen == [(Path("a"), Path("b"))] * 2
+
+
+@pytest.mark.parametrize("argv", [["unit", "--quick", "--seconds", "nan"], ["unit", "--quick", "--only", "nothing"]])
+def test_wrong_options_are_told_in_one_short_message(argv, capsys):
+    assert command.main(argv) in (1, 2)
+    said = capsys.readouterr().err
+    assert 0 < len(said) < 900
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("argv", [["unit", "--quick", "--out"], ["--page-only", "--docs"]])
+def test_what_stands_in_the_way_of_a_folder_is_told_before_anything_is_measured(argv, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    monkeypatch.setattr(command, "measure", lambda *_, **__: pytest.fail("it has begun"))
+    for name, what in {"file": "file is a file", "dangling": "dangling is a link to what is not there"}.items():
+        assert command.main([*argv, str(tmp_path / name)]) == 1
+        said = capsys.readouterr()
+        assert what in said.err
+        assert "(--out" in said.err
+        assert said.err.count("\n") == 1
+        assert not said.out

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from echograd import GradientReport, bench
+from echograd import GradientReport
 from echograd.workbench.cli import main
 from echograd.workbench.cli._tables import for_shell
 from echograd.workbench.data import available
@@ -343,7 +343,10 @@ def test_a_refusal_is_a_message_and_with_a_switch_a_traceback(monkeypatch, capsy
 
 @pytest.mark.parametrize("extra", ["tyro", "rich", "optax"])
 def test_a_missing_extra_is_told_in_one_line(extra):
-    program = f"import sys; sys.modules[{extra!r}] = None; from echograd.workbench.cli import main; sys.exit(main(['train', 'x']))"
+    program = (
+        f"import sys; sys.modules[{extra!r}] = None; "
+        "from echograd.workbench.cli import main; sys.exit(main(['train', 'x']))"
+    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 1
@@ -365,20 +368,6 @@ def test_predictions_are_those_of_the_run(run):
     assert np.isfinite(logits).all()
 
 
-def test_clones_may_be_given_together_or_one_by_one(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(bench, "measure", lambda *_, peers, **__: seen.append(peers))
-    monkeypatch.setattr(bench, "write_page", lambda *_: tmp_path)
-    folders = ["--out", str(tmp_path), "--docs", str(tmp_path)]
-    monkeypatch.chdir(tmp_path)
-    for clone, file in (("a", "LinHRU.py"), ("b", "LinOSS.py")):
-        (tmp_path / clone / "models").mkdir(parents=True)
-        (tmp_path / clone / "models" / file).touch()
-    for peers in (["--peer", "a", "b"], ["--peer", "a", "--peer", "b"]):
-        assert main(["bench", "sequence", *folders, *peers]) == 0
-    assert seen == [(pathlib.Path("a"), pathlib.Path("b"))] * 2
-
-
 def one_message(argv, capsys):
     """Run a command that has to fail, and return its exit code and its one short message."""
     code = main(argv)
@@ -398,7 +387,7 @@ train Waves --out /dev/null/x|train Waves --config deep.json|train Waves --confi
 train Waves --config list.json|train Waves --config long.json|train Waves --config nan.json|train --config {}
 train Waves --coordinator :: --processes 1 --process 0|evaluate /dev/null|evaluate .|report /dev/null|datasets a b
 check Waves --tolerance nan|check Waves --nudge symmetric --beta nan|check Waves --model hopfield|audit fput --json .
-diagnose fput --dt inf|diagnose kepler --damping nan|bench unit --quick --seconds nan|bench unit --quick --only nothing
+diagnose fput --dt inf|diagnose kepler --damping nan
 demo --out /dev/null|train Waves --hidden 4 --units 3 --blocks 1 --epochs 1 --learning-rate 1e30 --out diverged
 """.replace("\n", "|")
     .strip("|")

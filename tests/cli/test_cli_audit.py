@@ -59,15 +59,13 @@ def test_an_audit_does_not_overwrite(tmp_path, capsys):
         ("check --units 999999999999", "units=999999999999: a whole number below"),
         ("audit fput --steps 1", "steps=1: a whole number at least 2"),
         ("audit fput --json {}/nowhere/audit.json", "nowhere is no folder"),
-        ("bench unit --quick --out {}/file", "file is a file"),
-        ("bench --page-only --docs {}/file", "file is a file"),
     ],
 )
 def test_nonsense_is_refused_before_anything_is_computed(tmp_path, capsys, monkeypatch, arguments, complaint):
-    from echograd.workbench.cli import _audit, _bench, _check
+    from echograd.workbench.cli import _audit, _check
 
     (tmp_path / "file").write_text("mine")
-    for module, name in ((_check, "load"), (_audit, "run"), (_bench.bench, "measure")):
+    for module, name in ((_check, "load"), (_audit, "run")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it has begun"))
     assert main(arguments.format(tmp_path).split()) == 1
     assert complaint in capsys.readouterr().err.replace("\n", " ")

@@ -75,7 +75,8 @@ def test_a_faulty_jax_cannot_be_installed_beside_echograd(python, version):
 # What is imported on first use, with or without its extra.
 LAZY = """
 assert callable(eg.data.load)
-for holder, part, extra in ((eg.workbench, "training", "workbench"), (eg, "plot", "plot"), (eg.workbench, "report", "plot")):
+places = (eg.workbench, "training", "workbench"), (eg.workbench, "report", "plot"), (eg, "plot", "plot")
+for holder, part, extra in places:
     try:
         getattr(holder, part)
     except ModuleNotFoundError as error:

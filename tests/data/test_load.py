@@ -179,7 +179,7 @@ class TestDownload:
 
     def test_without_pooch(self, monkeypatch, tmp_path):
         monkeypatch.setitem(sys.modules, "pooch", None)
-        with pytest.raises(ModuleNotFoundError, match=r"echograd\[data\].*put EigenWorms_TRAIN\.ts"):
+        with pytest.raises(ModuleNotFoundError, match=r"echograd\[workbench\].*put EigenWorms_TRAIN\.ts"):
             load("EigenWorms", root=tmp_path)
 
     def test_other_formats_in_the_archive(self, upstream, tmp_path):

@@ -13,7 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from . import _tree
-from ._refusals import said
+from ._errors import ArgumentError, ArgumentTypeError, said
 
 _LONGEST = 80
 
@@ -42,7 +42,7 @@ def reverse_mode(owner: str, gradient: Any) -> Iterator[None]:
     except TypeError as error:
         if "forward-mode autodiff" not in str(error):
             raise
-        raise TypeError(
+        raise ArgumentTypeError(
             f"{owner}: forward mode (jvp, jacfwd) cannot differentiate through {type(gradient).__name__}(), whose "
             "gradient is read off a nudged run. Use reverse mode (grad, vjp, jacrev; forward over reverse for second "
             "derivatives, as jax.hessian does), or gradient=Backprop()."
@@ -52,21 +52,21 @@ def reverse_mode(owner: str, gradient: Any) -> Iterator[None]:
 def instance(owner: str, name: str, x: Any, kind: type | tuple[type, ...], what: str) -> Any:
     """Return `x` if it is of a class; `what` says which one, and what to pass."""
     if not isinstance(x, kind):
-        raise TypeError(f"{owner}: {name}={shown(x)} is not {what}.")
+        raise ArgumentTypeError(f"{owner}: {name}={shown(x)} is not {what}.")
     return x
 
 
 def flag(owner: str, name: str, x: Any) -> bool:
     """Return a boolean."""
     if not isinstance(x, bool | np.bool_):
-        raise TypeError(f"{owner}: {name}={shown(x)} must be True or False.")
+        raise ArgumentTypeError(f"{owner}: {name}={shown(x)} must be True or False.")
     return bool(x)
 
 
 def choice(owner: str, name: str, x: Any, choices: Any) -> Any:
     """Return one of several strings."""
     if not isinstance(x, str) or x not in choices:
-        raise ValueError(f"{owner}: {name}={shown(x)}; choose one of {', '.join(map(repr, choices))}.")
+        raise ArgumentError(f"{owner}: {name}={shown(x)}; choose one of {', '.join(map(repr, choices))}.")
     return x
 
 
@@ -78,7 +78,7 @@ def integer(owner: str, name: str, x: Any, least: int = 1, most: int = 2**31 - 1
         n = None
     if n is None or not least <= n <= most:
         limit = f"at least {least}" if n is None or n < least else f"at most {most}"
-        raise ValueError(f"{owner}: {name}={shown(x)}; {what} must be a Python integer of {limit}.")
+        raise ArgumentError(f"{owner}: {name}={shown(x)}; {what} must be a Python integer of {limit}.")
     return n
 
 
@@ -109,9 +109,9 @@ def number(
     except (TypeError, ValueError):
         array = np.asarray(None)
     if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
-        raise ValueError(f"{owner}: {name}={shown(x)} is not a real number; {what}.")
+        raise ArgumentError(f"{owner}: {name}={shown(x)} is not a real number; {what}.")
     if array.shape != ():
-        raise ValueError(f"{owner}: {name} has shape {array.shape}, and one number is needed; {what}.")
+        raise ArgumentError(f"{owner}: {name} has shape {array.shape}, and one number is needed; {what}.")
     if isinstance(array, Tracer):
         array = array if dtype is None else array.astype(dtype)
         return eqx.error_if(array, jnp.isnan(array) | ~_both(holds, array), why) if at_run_time else array
@@ -119,7 +119,7 @@ def number(
     with np.errstate(over="ignore", under="ignore"):
         value = float(array if dtype is None else np.asarray(array).astype(dtype))
     if np.isnan(value) or not holds(value):
-        raise ValueError(why)
+        raise ArgumentError(why)
     if dtype is not None:
         return jnp.asarray(value, dtype)
     return jnp.asarray(array) if isinstance(x, jax.Array | np.ndarray) else value
@@ -132,17 +132,19 @@ def _both(holds: Callable[[Any], Any], x: Array) -> Array:
 def constant(owner: str, name: str, x: Any, holds: Callable[[Any], Any], what: str) -> float:
     """Return a number that compiled programs hold: a Python float, never traced."""
     if isinstance(x, Tracer):
-        raise TypeError(f"{owner}: {name}={shown(x)} is traced, and a constant is needed. Pass a Python number.")
+        raise ArgumentTypeError(
+            f"{owner}: {name}={shown(x)} is traced, and a constant is needed. Pass a Python number."
+        )
     return float(number(owner, name, x, holds, what))
 
 
 def interval(owner: str, name: str, x: Any, what: str, holds: Callable[[Any], Any]) -> tuple[float, float]:
     """Return the two bounds of an interval, constants."""
     if not isinstance(x, tuple | list) or len(x) != 2:
-        raise ValueError(f"{owner}: {name}={shown(x)} is not a pair (low, high); {what}.")
+        raise ArgumentError(f"{owner}: {name}={shown(x)} is not a pair (low, high); {what}.")
     low, high = (constant(owner, f"{name}[{i}]", bound, holds, what) for i, bound in enumerate(x))
     if not low <= high:
-        raise ValueError(f"{owner}: {name}={shown(x)} has the larger bound first; {what}.")
+        raise ArgumentError(f"{owner}: {name}={shown(x)} has the larger bound first; {what}.")
     return low, high
 
 
@@ -173,14 +175,14 @@ def key(owner: str, x: Any, name: str = "key") -> PRNGKeyArray:
     dtype, shape = getattr(x, "dtype", None), getattr(x, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     if not typed and not (dtype == jnp.uint32 and len(shape or ()) == 1 and x.size >= 2):
-        raise TypeError(f"{owner}: {name}={shown(x)} is not one random key. Pass jax.random.key(0), say.")
+        raise ArgumentTypeError(f"{owner}: {name}={shown(x)} is not one random key. Pass jax.random.key(0), say.")
     return x
 
 
 def function(owner: str, name: str, x: Any, signature: str) -> Any:
     """Return a function, or an instance that can be called."""
     if not callable(x) or isinstance(x, type):
-        raise TypeError(f"{owner}: {name}={shown(x)} is not a function {signature}.")
+        raise ArgumentTypeError(f"{owner}: {name}={shown(x)} is not a function {signature}.")
     return x
 
 
@@ -198,7 +200,7 @@ def returned(owner: str, call: str, function: Callable[..., Any], *arguments: An
     except Exception as error:
         names = call.partition("(")[2].rstrip(")").split(", ")
         given = ", ".join(f"{name}={shown(x)}" for name, x in zip(names, arguments, strict=True))
-        kind = TypeError if isinstance(error, TypeError) else ValueError
+        kind = ArgumentTypeError if isinstance(error, TypeError) else ArgumentError
         raise kind(f"{owner}: {call} failed for {given}: {said(error)}") from error
 
 
@@ -212,7 +214,7 @@ def scalar(owner: str, call: str, function: Callable[..., Any], *arguments: Any,
         kinds = (jnp.floating, jnp.integer, jnp.bool_) if integers else (jnp.floating,)
         real = any(jnp.issubdtype(dtype, kind) for kind in kinds)
     if getattr(value, "shape", ()) != () or not real:
-        raise ValueError(
+        raise ArgumentError(
             f"{owner}: {call} must return one real number, and returned {shown(value)}. Sum it over coordinates and "
             "take the real part of complex numbers; for a batch use vmap."
         )
@@ -230,7 +232,7 @@ def numbers(owner: str, name: str, x: PyTree) -> PyTree:
             array = np.asarray(None)
         if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
             where = f"{name}{jax.tree_util.keystr(path)}"
-            raise TypeError(f"{owner}: {where} is {shown(leaf)}, and not an array of numbers.")
+            raise ArgumentTypeError(f"{owner}: {where} is {shown(leaf)}, and not an array of numbers.")
         with np.errstate(over="ignore"):
             return jnp.asarray(leaf)
 
@@ -241,13 +243,13 @@ def state(owner: str, name: str, x: PyTree, *, nan: bool = False) -> PyTree:
     """Return `x` with real floating-point arrays for leaves; finite, unless `nan`, as far as numbers are known."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(x):
         if path and isinstance(path[-1], jax.tree_util.SequenceKey) and isinstance(leaf, int | float | complex):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"{owner}: {name} is {shown(x)}, a sequence of numbers, which JAX takes for a tree of scalars. Pass an "
                 "array: jnp.array([...])."
             )
     x = array(owner, name, x, nan=nan)
     if jax.tree.leaves(x) and not sum(leaf.size for leaf in jax.tree.leaves(x)):
-        raise ValueError(f"{owner}: {name}={shown(x)} holds no numbers.")
+        raise ArgumentError(f"{owner}: {name}={shown(x)} holds no numbers.")
     return x
 
 
@@ -257,12 +259,12 @@ def array(owner: str, name: str, x: PyTree, *, nan: bool = False) -> PyTree:
     def convert(path: Any, leaf: Array) -> Array:
         where = f"{name}{jax.tree_util.keystr(path)}"
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
-            raise ValueError(
+            raise ArgumentError(
                 f"{owner}: {where} is complex, and real numbers are needed. A complex state has its real and imaginary "
                 "parts for coordinates and momenta: InitialValue(*canonical(psi))."
             )
         if not jnp.issubdtype(leaf.dtype, jnp.floating) and not jnp.issubdtype(leaf.dtype, jnp.integer):
-            raise TypeError(f"{owner}: {where} is {shown(leaf)}, and not an array of real numbers.")
+            raise ArgumentTypeError(f"{owner}: {where} is {shown(leaf)}, and not an array of real numbers.")
         return leaf if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.astype(jnp.result_type(float))
 
     x = jax.tree_util.tree_map_with_path(convert, numbers(owner, name, x))
@@ -276,7 +278,7 @@ def finite(owner: str, name: str, x: PyTree) -> PyTree:
         if isinstance(leaf, Tracer) or not getattr(leaf, "is_fully_addressable", True):
             continue
         if not np.all(np.isfinite(np.asarray(leaf))):
-            raise ValueError(f"{owner}: {name}{jax.tree_util.keystr(path)} holds a NaN or an infinity.")
+            raise ArgumentError(f"{owner}: {name}{jax.tree_util.keystr(path)} holds a NaN or an infinity.")
     return x
 
 
@@ -284,35 +286,35 @@ def signed(owner: str, name: str, x: Any, sign: str = "any") -> Array:
     """Return a real array that is finite and of one sign ("any", "positive", "not negative"), as far as it is known."""
     x = array(owner, name, x)
     if not isinstance(x, jax.Array):
-        raise TypeError(f"{owner}: {name}={shown(x)} is not one array of real numbers.")
+        raise ArgumentTypeError(f"{owner}: {name}={shown(x)} is not one array of real numbers.")
     if sign != "any" and not isinstance(x, Tracer) and getattr(x, "is_fully_addressable", True):
         known = np.asarray(x)
         if not np.all(known > 0 if sign == "positive" else known >= 0):
-            raise ValueError(f"{owner}: {name}={known if known.size < 9 else shown(x)} must be {sign}.")
+            raise ArgumentError(f"{owner}: {name}={known if known.size < 9 else shown(x)} must be {sign}.")
     return x
 
 
 def same_shapes(owner: str, name: str, a: PyTree, other: str, b: PyTree) -> None:
     """Raise unless two trees have the same structure and shapes, and any numbers at all."""
     if jax.tree.structure(a) != jax.tree.structure(b):
-        raise ValueError(
+        raise ArgumentError(
             f"{owner}: {name} and {other} have different structures, {jax.tree.structure(a)} and "
             f"{jax.tree.structure(b)}. Every coordinate needs its own entry in {other}."
         )
     for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
         if jnp.shape(x) != jnp.shape(y):
-            raise ValueError(
+            raise ArgumentError(
                 f"{owner}: {name}{jax.tree_util.keystr(path)} has shape {jnp.shape(x)} but {other} has {jnp.shape(y)} "
                 f"there. Give {other} one number per coordinate."
             )
     if not sum(np.size(x) for x in jax.tree.leaves(a)):
-        raise ValueError(f"{owner}: the state holds no numbers. Give {name} at least one array that is not empty.")
+        raise ArgumentError(f"{owner}: the state holds no numbers. Give {name} at least one array that is not empty.")
 
 
 def pair(owner: str, name: str, x: Any, *, nan: bool = False) -> tuple[PyTree, PyTree]:
     """Return a state, a pair of coordinates and momenta of the same structure and shapes."""
     if not isinstance(x, tuple) or len(x) != 2:
-        raise TypeError(f"{owner}: {name}={shown(x)} is not a pair (q, p) of coordinates and momenta.")
+        raise ArgumentTypeError(f"{owner}: {name}={shown(x)} is not a pair (q, p) of coordinates and momenta.")
     q, p = (state(owner, f"{name}[{i}]", part, nan=nan) for i, part in enumerate(x))
     same_shapes(owner, f"{name}[0]", q, f"{name}[1]", p)
     return q, p

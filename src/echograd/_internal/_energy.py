@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from . import _tree
+from ._errors import ArgumentTypeError
 
 # On a complex number none of these is the restriction of a differentiable function of a complex variable.
 _NOT_HOLOMORPHIC = {"abs", "real", "imag", "conj", "sign", "is_finite", "max", "min", "clamp", "sort"} | {
@@ -31,7 +32,7 @@ def derivatives(action: Callable[[Any, Any], Array], wanted: PyTree, x: PyTree) 
         return jax.grad(action, (0, 1))(wanted, x)
 
     if _is_complex(wanted):
-        raise TypeError(
+        raise ArgumentTypeError(
             "Holomorphic() differentiates by real parameters and inputs only, and one of these is complex: its nudges "
             "would be told apart from its imaginary part by nothing. Use Richardson(beta, order), which nudges with "
             "real numbers, or Infinitesimal(); or keep real and imaginary part as two real arrays."
@@ -86,10 +87,12 @@ def _check_holomorphic(value: Callable[[Any], Array], x: PyTree) -> None:
     try:
         jaxpr = jax.make_jaxpr(value)(x)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"An energy or cost refuses a complex state: {error}\n{remedy}") from error
+        raise ArgumentTypeError(f"An energy or cost refuses a complex state: {error}\n{remedy}") from error
     found = sorted(set(_offenders(jaxpr.jaxpr)))
     if found:
-        raise TypeError(f"An energy or cost is not holomorphic: it takes {', '.join(found)} of the state. {remedy}")
+        raise ArgumentTypeError(
+            f"An energy or cost is not holomorphic: it takes {', '.join(found)} of the state. {remedy}"
+        )
 
 
 def _offenders(jaxpr: Any) -> Iterator[str]:

@@ -22,6 +22,8 @@ from jax.core import Tracer, eval_jaxpr
 from jax.extend.core import Literal
 from jaxtyping import PyTree
 
+from ._errors import ArgumentTypeError
+
 
 class _Traced:
     """What a function does with arguments of some types, for each of which it has been traced."""
@@ -58,7 +60,7 @@ class Program(eqx.Module):
         found = self.traced.variants.get(_kind(arguments))
         if found is None:
             if self.traced.function is None:
-                raise TypeError(
+                raise ArgumentTypeError(
                     "A function that closes over a traced array is called with arguments of other types than it was "
                     f"traced for: {_kind(arguments)[1]}. Hand the array to it as a field of an equinox.Module."
                 )

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Integer, PyTree
 
+from ._errors import ArgumentError, ArgumentTypeError
+
 
 def add(a: PyTree, b: PyTree) -> PyTree:
     """Return `a + b`, leaf by leaf."""
@@ -134,7 +136,7 @@ def hashed(k: Integer[Array, "*shape"], dtype: Any) -> Float[Array, "*shape"]:
 def check_differentiable(owner: str, what: str, a: PyTree) -> None:
     """Raise unless a tree holds something that can be differentiated."""
     if not jax.tree.leaves(eqx.filter(a, eqx.is_inexact_array)):
-        raise ValueError(
+        raise ArgumentError(
             f"{owner}: {what} holds no floating-point arrays, so there is nothing to differentiate. Wrap numbers in "
             "jnp.asarray."
         )
@@ -144,7 +146,7 @@ def check_digits(owner: str, what: str, a: PyTree) -> None:
     """Raise if a tree holds numbers of less than single precision: no path retraces in three digits."""
     for path, x in jax.tree_util.tree_leaves_with_path(a):
         if jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 32:
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"{owner}: {what}{jax.tree_util.keystr(path)} is {x.dtype}, whose two or three digits are lost within "
                 "some hundred steps. Convert it to float32 or float64; what goes on from the result may be cast back."
             )
@@ -155,19 +157,19 @@ def check_usable(owner: str, what: str, a: PyTree) -> None:
     for path, x in jax.tree_util.tree_leaves_with_path(eqx.filter(a, eqx.is_array)):
         name, kind = f"{owner}: {what}{jax.tree_util.keystr(path)}", jax.typeof(x)
         if jnp.issubdtype(x.dtype, jnp.inexact) and jax.dtypes.canonicalize_dtype(x.dtype) != x.dtype:
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"{name} is {x.dtype}, but jax_enable_x64 is off: the array was made before that, and JAX computes in "
                 "single precision now. Cast the array to float32, or switch jax_enable_x64 on again."
             )
         if any(axis is not None for axis in kind.sharding.spec):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"{name} is spread over an explicit mesh, {kind}. Leave "
                 "the layout of loops to the compiler: make the mesh with axis_types=(jax.sharding.AxisType.Auto,); "
                 "or map over the axis that is spread with jax.vmap; or call this inside jax.sharding.auto_axes, with "
                 "all arrays as arguments."
             )
         if axes := varying(kind):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"{name} differs between the devices along {', '.join(map(repr, sorted(axes)))}, in a jax.shard_map "
                 "that checks this (check_vma=True, the default). JAX would add up, over the devices, derivatives by "
                 "what they share: forces would be wrong. Pass check_vma=False to jax.shard_map."

@@ -12,6 +12,7 @@ from jax.extend.core import Literal
 from jaxtyping import Array
 
 from .._internal import _tree
+from .._internal._errors import ArgumentTypeError
 from ._flat import Flat, Operation, Value, flat
 from ._trigonometry import is_served, sine_and_cosine
 
@@ -50,7 +51,7 @@ def rearranged(closed: Any) -> Any:
     try:
         program = jax.make_jaxpr(lambda *arguments: _arranged(closed, arguments))(*closed.in_avals)
         if list(map(_type, program.out_avals)) != list(map(_type, closed.out_avals)):
-            raise TypeError("the types of the results differ")
+            raise ArgumentTypeError("the types of the results differ")
     except Exception as error:
         _LOG.warning("A loop could not be arranged for the CPU and runs as it is: %r. Please report this.", error)
         return closed

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
+from .._internal._errors import ArgumentTypeError
 from ._base import AbstractBoundary, End
 from ._ends import FixedEnds, FreeEnds, LinearBoundary, MixedEnds, Periodic
 from ._states import FinalValue, InitialValue
@@ -111,7 +112,7 @@ def dual(boundary: AbstractBoundary, ends: tuple[Any, Any] | None = None, like: 
         return boundary
     if ends is not None:
         if not isinstance(ends, tuple | list) or len(ends) != 2:
-            raise TypeError(f"dual: ends={_checks.shown(ends)} are not the two states ((q0, p0), (qN, pN)).")
+            raise ArgumentTypeError(f"dual: ends={_checks.shown(ends)} are not the two states ((q0, p0), (qN, pN)).")
         ends = _checks.pair("dual", "ends[0]", ends[0]), _checks.pair("dual", "ends[1]", ends[1])
         if isinstance(boundary, InitialValue):
             return FinalValue(*ends[1])

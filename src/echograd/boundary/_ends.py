@@ -10,6 +10,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
+from .._internal._errors import ArgumentError
 from ..systems import Hamiltonian
 from ._base import AbstractBoundary, End
 
@@ -25,7 +26,7 @@ def _array(owner: str, name: str, x: Any) -> Array:
     try:
         x = x if isinstance(x, jax.Array) else np.asarray(x)
     except ValueError:  # rows of different lengths
-        raise ValueError(f"{owner}: {name}={_checks.shown(x)} is not an array: its rows differ in length.") from None
+        raise ArgumentError(f"{owner}: {name}={_checks.shown(x)} is not an array: its rows differ in length.") from None
     return _checks.array(owner, name, x)
 
 
@@ -130,7 +131,7 @@ class MixedEnds(AbstractBoundary):
     def __init__(self, q0: PyTree = None, pN: PyTree = None, *, p0: PyTree = None, qN: PyTree = None) -> None:
         given = {name: x is not None for name, x in {"q0": q0, "pN": pN, "p0": p0, "qN": qN}.items()}
         if [name for name, there in given.items() if there] not in (["q0", "pN"], ["p0", "qN"]):
-            raise ValueError(
+            raise ArgumentError(
                 "MixedEnds takes coordinates at one end and momenta at the other: q0 and pN, or p0 and qN. For two of "
                 "a kind use FixedEnds(q0, qN) or FreeEnds(p0, pN); for both at one end InitialValue or FinalValue."
             )
@@ -180,10 +181,10 @@ class Periodic(AbstractBoundary):
         except (TypeError, ValueError):  # a traced one, or rows of different lengths
             matrix = None
         if matrix is None:
-            raise ValueError(f"Periodic: twist={_checks.shown(twist)} is neither 1 nor -1 nor a constant matrix.")
+            raise ArgumentError(f"Periodic: twist={_checks.shown(twist)} is neither 1 nor -1 nor a constant matrix.")
         if matrix.ndim == 0:
             if abs(matrix) != 1:
-                raise ValueError(
+                raise ArgumentError(
                     f"Periodic(twist={twist!r}): a number must be 1 or -1. Scaling both coordinates and momenta is not "
                     "symplectic; for such a condition use LinearBoundary(B, b)."
                 )
@@ -191,7 +192,7 @@ class Periodic(AbstractBoundary):
         else:
             square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
             if not square or not np.allclose(matrix @ matrix.T, np.eye(len(matrix)), atol=1e-10):
-                raise ValueError(
+                raise ArgumentError(
                     f"Periodic(twist): the matrix of shape {matrix.shape} is not orthogonal, R Rᵀ = 1. For another "
                     "relation between the ends use LinearBoundary(B, b)."
                 )
@@ -205,7 +206,7 @@ class Periodic(AbstractBoundary):
         n = x.size
         twist = jnp.asarray(self.twist, x.dtype)
         if twist.ndim and twist.shape != (n, n):
-            raise ValueError(f"Periodic: the twist has shape {twist.shape}, and there are {n} coordinates.")
+            raise ArgumentError(f"Periodic: the twist has shape {twist.shape}, and there are {n} coordinates.")
         twist = twist if twist.ndim else twist * jnp.eye(n, dtype=x.dtype)
         both = jnp.kron(jnp.eye(2, dtype=x.dtype), twist)
         return jnp.concatenate([-both, jnp.eye(2 * n, dtype=x.dtype)], 1), jnp.zeros(2 * n, x.dtype)
@@ -244,7 +245,7 @@ class Robin(AbstractBoundary):
     def __check_init__(self) -> None:
         for name, matrix in (("K0", self.K0), ("KN", self.KN)):
             if matrix.ndim not in (0, 2) or (matrix.ndim == 2 and matrix.shape[0] != matrix.shape[1]):
-                raise ValueError(f"Robin: {name} has shape {matrix.shape}; give a square matrix or one number.")
+                raise ArgumentError(f"Robin: {name} has shape {matrix.shape}; give a square matrix or one number.")
 
     def structure(self) -> PyTree:
         sized = [len(m) for m in (self.K0, self.KN) if m.ndim]
@@ -257,12 +258,12 @@ class Robin(AbstractBoundary):
 
         def matrix(name: str, m: Array) -> Array:
             if m.ndim and m.shape != (n, n):
-                raise ValueError(f"Robin: {name} has shape {m.shape}, and there are {n} coordinates.")
+                raise ArgumentError(f"Robin: {name} has shape {m.shape}, and there are {n} coordinates.")
             return m.astype(x.dtype) if m.ndim else m.astype(x.dtype) * identity
 
         def offset(name: str, b: Array | None) -> Array:
             if b is not None and b.size != n:
-                raise ValueError(f"Robin: {name} has {b.size} entries, and there are {n} coordinates.")
+                raise ArgumentError(f"Robin: {name} has {b.size} entries, and there are {n} coordinates.")
             return zero[0] if b is None else b.reshape(n).astype(x.dtype)
 
         top = jnp.concatenate([-matrix("K0", self.K0), identity, zero, zero], 1)
@@ -298,17 +299,17 @@ class LinearBoundary(AbstractBoundary):
     def __check_init__(self) -> None:
         rows = self.B.shape[0] if self.B.ndim == 2 else 0
         if self.B.ndim != 2 or rows % 2 or self.B.shape[1] != 2 * rows or not rows:
-            raise ValueError(
+            raise ArgumentError(
                 f"LinearBoundary: B has shape {self.B.shape}; with n coordinates it needs 2n rows (one per condition) "
                 "and 4n columns (q0, p0, qN, pN)."
             )
         if self.b.shape != (rows,):
-            raise ValueError(f"LinearBoundary: b has shape {self.b.shape}, and B has {rows} rows.")
+            raise ArgumentError(f"LinearBoundary: b has shape {self.b.shape}, and B has {rows} rows.")
         if isinstance(self.B, Tracer):
             return
         rank = int(np.linalg.matrix_rank(np.asarray(self.B)))
         if rank < rows:
-            raise ValueError(
+            raise ArgumentError(
                 f"LinearBoundary: B has rank {rank}, fewer than its {rows} rows: some conditions repeat others (or "
                 "contradict them), and the trajectory is not determined. Replace the dependent rows."
             )
@@ -319,7 +320,7 @@ class LinearBoundary(AbstractBoundary):
     def rows(self, system: Hamiltonian, start: End, stop: End, like: PyTree) -> tuple[Array, Array]:
         n = _tree.flat(like).size
         if self.B.shape[0] != 2 * n:
-            raise ValueError(
+            raise ArgumentError(
                 f"LinearBoundary: B is made for {self.B.shape[0] // 2} coordinates, and the system has {n}. Check the "
                 "guess and the order (q0, p0, qN, pN)."
             )

@@ -11,7 +11,7 @@ import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
-from .._internal._refusals import refuse_if
+from .._internal._errors import ArgumentError, refuse_if
 from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
 from ._base import AbstractBoundary, End
 
@@ -42,7 +42,7 @@ class AbstractStateValue(AbstractBoundary):
 def _given(name: str, q: PyTree, p: PyTree, v: PyTree) -> tuple[PyTree, PyTree, PyTree]:
     if (p is None) == (v is None):
         given = "neither" if p is None else "both"
-        raise ValueError(
+        raise ArgumentError(
             f"{name} needs exactly one of `p` (momenta) and `v` (velocities), and got {given}. "
             "For a state at rest pass v=jax.tree.map(jnp.zeros_like, q)."
         )

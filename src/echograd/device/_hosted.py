@@ -10,6 +10,7 @@ from jax.experimental import io_callback
 from jaxtyping import PyTree
 
 from .._internal import _checks
+from .._internal._errors import ArgumentError, ArgumentTypeError
 from ._machine import AbstractMachine, Order, Record
 
 
@@ -87,7 +88,9 @@ def _expected(order: Order) -> Record:
 def _accepted(record: Any, expected: Record, order: Order) -> Record:
     """Return what a function returned as arrays of the expected types, or say what does not fit."""
     if not isinstance(record, Record):
-        raise TypeError(f"Hosted: the function returned a {type(record).__name__}, not an echograd.device.Record.")
+        raise ArgumentTypeError(
+            f"Hosted: the function returned a {type(record).__name__}, not an echograd.device.Record."
+        )
     like = {"nodes": order.start, "parameters": order.model, "inputs": order.inputs}
     trees = {}
     for name, tree in like.items():
@@ -100,18 +103,18 @@ def _accepted(record: Any, expected: Record, order: Order) -> Record:
             found = []
         remedy = f"Return {_WHAT[name]}."
         if len(found) != len(leaves):
-            raise ValueError(
+            raise ArgumentError(
                 f"Hosted: the {name} of the returned Record are {len(found)} arrays where {len(leaves)} were asked "
                 f"for. {remedy}"
             )
         for i, (x, y) in enumerate(zip(found, leaves, strict=True)):
             if np.shape(x) != y.shape:
-                raise ValueError(
+                raise ArgumentError(
                     f"Hosted: the {name} of the returned Record have shape {np.shape(x)} in array {i}, where {y.shape} "
                     f"was asked for. {remedy}"
                 )
             if not np.all(np.isfinite(x)):
-                raise ValueError(
+                raise ArgumentError(
                     f"Hosted: the {name} of the returned Record are not finite in array {i}. The machine ran away, or "
                     f"was not read. {remedy}"
                 )

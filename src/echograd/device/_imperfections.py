@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from .._internal import _checks, _tree
+from .._internal._errors import ArgumentError
 from ..integrators import State
 
 Strength = float | Float[Array, ""]
@@ -242,7 +243,7 @@ class ImperfectMirror(AbstractImperfection):
         if self.key is not None:
             _checks.key("ImperfectMirror", self.key)
         elif not (isinstance(self.noise, int | float) and self.noise == 0):
-            raise ValueError("ImperfectMirror: noise needs a random key. Pass key=jax.random.key(0), or noise=0.")
+            raise ArgumentError("ImperfectMirror: noise needs a random key. Pass key=jax.random.key(0), or noise=0.")
 
     def reversed(self, z: State, occasion: Occasion) -> State:
         q, p = z

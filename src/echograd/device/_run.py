@@ -9,6 +9,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _checks, _tree
+from .._internal._errors import ArgumentError, ArgumentTypeError
 from .._solve import Cost, Save, Trajectory, initial_value_problem
 from ..boundary import AbstractBoundary
 from ..gradients._echo import readings_are_even, reversible
@@ -105,12 +106,12 @@ def run(
         ```
     """
     if not isinstance(nudge, AbstractFiniteNudge) or any(isinstance(node, complex) for node in nudge.nodes):
-        raise TypeError(
+        raise ArgumentTypeError(
             f"device.run(nudge={nudge!r}): a machine is kicked with finite, real strengths. Pass Symmetric(beta), "
             "OneSided(beta) or Richardson(beta, order). What a machine reads is noisy by itself, see ReadoutNoise."
         )
     if _checks.tolerance("device.run", "retrace_tolerance", retrace_tolerance) is None:
-        raise ValueError("device.run: retrace_tolerance=None; give a positive number, or float('inf').")
+        raise ArgumentError("device.run: retrace_tolerance=None; give a positive number, or float('inf').")
     _checks.flag("device.run", "throw", throw)
     problem, z0 = _posed(machine, model, boundary, inputs, dt=dt, steps=steps, t0=t0, save=save, cost=cost)
     world, n = problem.world, problem.steps
@@ -184,12 +185,12 @@ class _Task(eqx.Module):
 
 def _posed(machine: Any, model: Any, boundary: Any, inputs: PyTree, **options: Any) -> tuple[Problem, State]:
     if not isinstance(machine, AbstractMachine):
-        raise TypeError(
+        raise ArgumentTypeError(
             f"device.run: machine={machine!r} is not a machine. Pass Simulated(), Hosted(function), or an instance of "
             "a class of your own that derives from AbstractMachine."
         )
     if isinstance(model, Dissipative):
-        raise TypeError(
+        raise ArgumentTypeError(
             f"device.run: the model is a {type(model).__name__}, given by its forces. There is no energy whose slope a "
             "sensor could read. Pass the Hamiltonian without the damping, and give that to the machine: "
             "Simulated([Friction(rate)])."
@@ -222,7 +223,7 @@ def _opaque(x: PyTree) -> PyTree:
 
 @_opaque.defjvp
 def _opaque_jvp(primals: Any, tangents: Any) -> Any:
-    raise TypeError(
+    raise ArgumentTypeError(
         "device.run: a machine is not differentiable, and its gradient, which is read off it, is not either. Second "
         "derivatives and forward mode need the inside of the machine: take them of `solve`, on the model."
     )
@@ -245,7 +246,7 @@ def _run(arguments: Any, task: _Task) -> tuple[State | None, State]:
 def _run_forward(perturbed: PyTree, arguments: Any, task: _Task) -> Any:
     world, _, machine, _ = perturbed = jax.tree.map(bool, perturbed)
     if world.h or world.t0 or any(jax.tree.leaves(machine)):
-        raise TypeError(
+        raise ArgumentTypeError(
             "device.run: the loss is differentiated with respect to "
             f"{'the clock (dt or t0)' if world.h or world.t0 else 'the inside of the machine'}, which no echo reads. "
             "Differentiate with respect to the model, the initial state and the inputs, and wrap the rest in "

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from .._internal import _checks, _tree
+from .._internal._errors import ArgumentError, ArgumentTypeError
 from .._solve import default_integrator
 from ..gradients._echo import surely_even
 from ..integrators import AbstractIntegrator, Direction, Leapfrog, State, World, time_reversed
@@ -68,11 +69,11 @@ class Simulated(AbstractMachine):
     def __check_init__(self) -> None:
         for x in self.imperfections:
             if not isinstance(x, AbstractImperfection):
-                raise TypeError(
+                raise ArgumentTypeError(
                     f"Simulated: {x!r} is not an imperfection. Pass a sequence of such as Friction(1e-3), or none."
                 )
         if isinstance(self.integrator, Leapfrog) and self.integrator.exact:
-            raise ValueError(
+            raise ArgumentError(
                 "Simulated: Leapfrog(exact=True) computes in fixed point, so that an echo returns bit for bit; no "
                 "kick, friction or noise of a machine is on its grid. Use Leapfrog()."
             )

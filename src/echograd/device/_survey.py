@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._internal import _checks, _tree
+from .._internal._errors import ArgumentError, ArgumentTypeError
 from .._internal._table import Table, Tabled
 from .._solve import Trajectory, initial_value_problem, solve
 from ..boundary import InitialValue
@@ -152,7 +153,7 @@ def survey(
     """
     machine = Simulated() if machine is None else machine
     if not isinstance(machine, Simulated):
-        raise TypeError(
+        raise ArgumentTypeError(
             f"device.survey: the machine is a {type(machine).__name__}. Only of a Simulated one is the exact gradient "
             "known, to compare with."
         )
@@ -173,12 +174,12 @@ def survey(
     problem = {"boundary": boundary, "inputs": inputs, "dt": dt, "steps": steps, "t0": t0}
     ideal, size, duration = _ideal(loss, model, problem, machine)
     if not bool(jnp.all(jnp.isfinite(ideal))):
-        raise ValueError(
+        raise ArgumentError(
             "device.survey: the gradient of the ideal model holds a NaN or an infinity, so nothing can be compared "
             "with it. The loss may have no derivative where the run ends, or the model or the inputs hold a NaN."
         )
     if not float(jnp.linalg.norm(ideal)) > 0:
-        raise ValueError("device.survey: the gradient of the ideal model is zero, so no error is relative to it.")
+        raise ArgumentError("device.survey: the gradient of the ideal model is zero, so no error is relative to it.")
     if imperfections is None:
         imperfections = _catalogue(float(size), float(duration))
 
@@ -193,7 +194,7 @@ def survey(
     names = [(name, float(strength)) for name in imperfections for strength in strengths]
     lost = [f"{name} at {x:g}" for i, (name, x) in enumerate(names, 1) if not _sound(g[i], exact[i], retrace[i])]
     if not _sound(g[0], exact[0], retrace[0]) or lost:
-        raise ValueError(
+        raise ArgumentError(
             f"device.survey: gradients are not finite, or those of the machine as realised are zero, for "
             f"{', '.join(lost) or 'a perfect machine'}. The machine runs away (or stands still) with such an "
             "imperfection. Pass smaller strengths, a shorter run, or other imperfections."
@@ -211,7 +212,9 @@ def survey(
 def _strengths(strengths: Any) -> list[float]:
     """Return the strengths of imperfections as positive numbers, at least one."""
     if not isinstance(strengths, Sequence | np.ndarray | jax.Array) or isinstance(strengths, str) or not len(strengths):
-        raise ValueError(f"device.survey: strengths={_checks.shown(strengths)}; give a sequence of positive numbers.")
+        raise ArgumentError(
+            f"device.survey: strengths={_checks.shown(strengths)}; give a sequence of positive numbers."
+        )
     why = "strengths are positive and finite"
     return [float(_checks.number("device.survey", "strengths", x, _checks.positive, why)) for x in strengths]
 

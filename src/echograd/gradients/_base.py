@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._internal import _tree
+from .._internal._errors import ArgumentTypeError
 from ..integrators import State, World
 from ..nudge import AbstractNudge
 from ..problem import Outcome, Problem
@@ -25,7 +26,7 @@ class AbstractGradient(eqx.Module):
     def check(self, system: Any) -> None:
         """Raise if the gradient is not made for the system."""
         if isinstance(system, Dissipative):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"{type(self).__name__}: {type(system).__name__} is a Dissipative system, given by its forces. No "
                 "energy and no action belong to it, so there is nothing to read in an echo of it. Use Reciprocal() if "
                 "it is linear and reciprocal (diagnose measures that), MassDamped(system, rate) on a Hamiltonian if "
@@ -106,7 +107,7 @@ def _unless_differentiated(arguments: tuple[Array, list[Array]]) -> Array:
 def _refuse_closures(perturbed: PyTree, arguments: tuple[Array, list[Array]]) -> tuple[Array, None]:
     if any(perturbed[1]):
         shapes = ", ".join(str(x.aval.str_short()) for x, p in zip(arguments[1], perturbed[1], strict=True) if p)
-        raise TypeError(
+        raise ArgumentTypeError(
             f"solve: a method of the system uses an array ({shapes}) that is being differentiated and is no field of "
             "the system: the method closes over it, or finds it in a global name or an attribute. A nudged run reads "
             "derivatives by the fields only. Make the array a field of the system, or pass gradient=Backprop()."

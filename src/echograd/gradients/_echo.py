@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._internal import _checks, _tree
-from .._internal._refusals import refuse_if
+from .._internal._errors import ArgumentTypeError, refuse_if
 from ..integrators import Direction, State, World, time_reversed
 from ..integrators._base import is_mirrored
 from ..nudge import AbstractNudge, Infinitesimal
@@ -52,7 +52,8 @@ class Echo(AbstractNudgedGradient):
     there are, with the inputs and the incoming cotangents. An infinitesimally nudged echo is put back on the free path
     at these marks, so rounding errors grow from one mark to the next only. Where the program of the energy does not
     show that it is even in the momentum, the run back is computed by the inverse map, which makes the same path and
-    reads the slopes that the free run had. Reverse mode; second derivatives are forward over reverse, as `jax.hessian` takes them.
+    reads the slopes that the free run had. Reverse mode; second derivatives are forward over reverse, as
+    `jax.hessian` takes them.
 
     Args:
         nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)`, `OneSided(beta)`,
@@ -105,7 +106,7 @@ class Echo(AbstractNudgedGradient):
         return checked_cotangents(problem, course, response, self)
 
     def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
-        raise TypeError(
+        raise ArgumentTypeError(
             "Echo: an echo is the dual of an InitialValue only; under another condition the nudged path is no forward "
             "run of the machine. Use gradient=Glep(), which nudges under the dual condition, or Backprop()."
         )

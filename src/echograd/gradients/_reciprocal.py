@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _checks, _tree
-from .._internal._refusals import refuse_if
+from .._internal._errors import ArgumentTypeError, refuse_if
 from ..integrators import State, World
 from ..nudge import AbstractNudge
 from ..problem import AbstractSave, Outcome, Problem
@@ -86,7 +86,7 @@ class Reciprocal(AbstractGradient):
 
     def __init__(self, nudge: AbstractNudge | None = None, *, tolerance: float | None = None) -> None:
         if not (nudge is None or isinstance(nudge, AbstractNudge)):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"Reciprocal(nudge={nudge!r}): pass None to overlap two records, or a nudge such as Symmetric(beta) "
                 "for the contrastive form."
             )
@@ -95,7 +95,7 @@ class Reciprocal(AbstractGradient):
 
     def check(self, system: Any) -> None:
         if not isinstance(system, Dissipative):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"Reciprocal: {type(system).__name__} is not a Dissipative system. For a Hamiltonian or a Lagrangian "
                 "use Echo(), and for one with damping in proportion to its mass Echo() on MassDamped(system, rate). A "
                 "linear system with any damping can be written as LinearDamped or as a Dissipative."
@@ -106,7 +106,7 @@ class Reciprocal(AbstractGradient):
         return _run((problem, z0), self)
 
     def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
-        raise TypeError(
+        raise ArgumentTypeError(
             "Reciprocal: the machine answers the reversed error from rest, which is the adjoint of an InitialValue "
             "only. Under a condition on both ends use Backprop()."
         )

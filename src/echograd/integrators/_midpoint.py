@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _tree
 from .._internal._energy import reading, slope
+from .._internal._errors import ArgumentTypeError
 from .._internal._root import root
 from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian
 from ._base import AbstractIntegrator, Direction, State, World, sign
@@ -122,7 +123,7 @@ def _dissipative_step(
 ) -> tuple[State, World]:
     r"""Step a damped system: find the velocity $v$ at the midpoint, where $q + \tfrac h2 v$ and $M v$ are the state."""
     if jax.tree.leaves(wanted):
-        raise TypeError(
+        raise ArgumentTypeError(
             "A Dissipative system has no action to read while it runs. Use gradient=Reciprocal() or Backprop()."
         )
     world = rest.seen(direction)

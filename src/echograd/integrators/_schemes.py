@@ -6,6 +6,7 @@ from typing import ClassVar
 import equinox as eqx
 
 from .._internal import _checks
+from .._internal._errors import ArgumentError
 from ._base import State, World
 from ._grid import grid_of, rounded
 from ._splitting import AbstractSplitting, Substep, palindrome
@@ -35,7 +36,7 @@ _COMPOSITIONS: dict[int, tuple[float, ...]] = {
 def composition(owner: str, order: int) -> tuple[float, ...]:
     """Return the lengths of the steps of order 2 that compose a step of this order."""
     if _checks.integer(owner, "order", order) not in _COMPOSITIONS:
-        raise ValueError(
+        raise ArgumentError(
             f"{owner}(order={order!r}): there are compositions of order 4, 6 and 8. "
             "Use one of these, or the plain scheme of order 2."
         )
@@ -89,7 +90,7 @@ class Leapfrog(AbstractSplitting):
 
     def __check_init__(self) -> None:
         if self.bits is not None and not self.exact:
-            raise ValueError(f"Leapfrog(bits={self.bits!r}): bits belong to a grid. Pass exact=True with it.")
+            raise ArgumentError(f"Leapfrog(bits={self.bits!r}): bits belong to a grid. Pass exact=True with it.")
 
     def prepared(self, world: World, z0: State) -> tuple[World, State]:
         if not self.exact:

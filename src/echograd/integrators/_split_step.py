@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from .._internal import _checks, _tree
 from .._internal._energy import no_reading
+from .._internal._errors import ArgumentTypeError
 from ..systems import (
     AbstractPart,
     Dissipative,
@@ -65,7 +66,7 @@ class SplitStep(AbstractIntegrator):
 
     def check(self, system: Hamiltonian | Dissipative) -> None:
         if not isinstance(system, SplitHamiltonian | SeparableHamiltonian):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"SplitStep composes the flows of the parts of an energy, and {type(system).__name__} does not say "
                 "which it has. Derive it from SplitHamiltonian, or pass integrator=ImplicitMidpoint()."
             )

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _tree
 from .._internal._energy import derivatives, no_reading
+from .._internal._errors import ArgumentError, ArgumentTypeError
 from ..systems import Dissipative, Hamiltonian, SeparableHamiltonian
 from ._base import AbstractIntegrator, Direction, State, World, sign
 from ._grid import rounded, within
@@ -35,7 +36,7 @@ class Substep(NamedTuple):
 def palindrome(lengths: tuple[float, ...], first: Literal["drift", "kick"]) -> tuple[Substep, ...]:
     """Return the alternating substeps with these lengths, drifts and kicks each summing to one step."""
     if lengths != lengths[::-1]:
-        raise ValueError(
+        raise ArgumentError(
             f"The lengths {lengths} are not a palindrome, so the step is not its own adjoint and no echo retraces it. "
             "Append the mirrored coefficients."
         )
@@ -48,7 +49,7 @@ def palindrome(lengths: tuple[float, ...], first: Literal["drift", "kick"]) -> t
         clocks[kind] += length
     for kind, total in clocks.items():
         if abs(total - 1) > 1e-13:
-            raise ValueError(f"The {kind}s of {lengths} add up to {total}, not to one step.")
+            raise ArgumentError(f"The {kind}s of {lengths} add up to {total}, not to one step.")
     return tuple(substeps)
 
 
@@ -75,7 +76,7 @@ class AbstractSplitting(AbstractIntegrator):
 
     def check(self, system: Hamiltonian | Dissipative) -> None:
         if not isinstance(system, SeparableHamiltonian):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"{type(self).__name__} splits the energy into T(p) and V(q), and {type(system).__name__} does not say "
                 "how: it is not a SeparableHamiltonian. Derive it from SeparableHamiltonian if its energy splits, or "
                 "pass integrator=ImplicitMidpoint()."

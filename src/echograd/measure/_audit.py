@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _checks, _tree
+from .._internal._errors import RUNTIME_ERRORS, ArgumentError, ArgumentTypeError, EchogradError, said
 from .._internal._files import finite
 from .._internal._format import memory
-from .._internal._refusals import said
 from .._internal._table import Table, Tabled
 from .._solve import Trajectory, default_integrator, solve, step_count
 from ..boundary import AbstractBoundary, FinalValue, InitialValue, defect
@@ -201,17 +201,17 @@ def audit(
         ```
     """
     if not isinstance(system, Hamiltonian | Lagrangian | Dissipative):
-        raise TypeError(
+        raise ArgumentTypeError(
             f"audit: the system is a {type(system).__name__}, and not a Hamiltonian, a Lagrangian or a Dissipative "
             "system. Pass an instance of a subclass of one of them."
         )
     _checks.instance("audit", "rules", rules, Mapping, "a dictionary {name: (boundary, gradient)}")
     if not rules:
-        raise ValueError("audit: there are no rules. Pass {name: (boundary, gradient)}.")
+        raise ArgumentError("audit: there are no rules. Pass {name: (boundary, gradient)}.")
     for name, rule in rules.items():
         pair = isinstance(rule, tuple | list) and len(rule) == 2
         if not pair or not isinstance(rule[0], AbstractBoundary) or not isinstance(rule[1], AbstractGradient):
-            raise TypeError(f"audit: rules[{name!r}]={_checks.shown(rule)} is not a pair (boundary, gradient).")
+            raise ArgumentTypeError(f"audit: rules[{name!r}]={_checks.shown(rule)} is not a pair (boundary, gradient).")
     _tree.check_differentiable("audit", "the system", system)
     inputs = _checks.numbers("audit", "inputs", inputs)
     steps = step_count(inputs, steps)
@@ -236,7 +236,7 @@ def audit(
             progress(f"{i} of {len(rules)}: {name}")
         try:
             rows.append(bench.row(name, boundary, gradient, growth))
-        except Exception as error:
+        except (EchogradError, *RUNTIME_ERRORS, NotImplementedError) as error:
             rows.append(_failed(name, boundary, gradient, said(error)))
     leaf = jax.tree.leaves(eqx.filter(system, eqx.is_inexact_array))[0]
     setting = {

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._internal import _checks, _tree
+from .._internal._errors import ArgumentError
 from .._internal._table import Table, Tabled
 from ..gradients import AbstractGradient, Backprop, Echo
 
@@ -146,13 +147,13 @@ def check_gradients(
     _checks.flag("check_gradients", "taylor", taylor)
     key = jax.random.key(0) if key is None else _checks.key("check_gradients", key)
     if not gradients:
-        raise ValueError('check_gradients: no candidates. Pass gradients={"echo": Echo()}, or leave it out.')
+        raise ArgumentError('check_gradients: no candidates. Pass gradients={"echo": Echo()}, or leave it out.')
     what = "a gradient object. Pass Echo(), Backprop() or another one, with its parentheses"
     for name, gradient in {**gradients, "reference": reference}.items():
         _checks.instance("check_gradients", name, gradient, AbstractGradient, what)
     _tree.check_differentiable("check_gradients", "`params`", params)
     if not sum(x.size for x in jax.tree.leaves(params) if eqx.is_inexact_array(x)):
-        raise ValueError("check_gradients: the arrays of `params` are empty. Pass some that hold numbers.")
+        raise ArgumentError("check_gradients: the arrays of `params` are empty. Pass some that hold numbers.")
     _checks.scalar("check_gradients", "loss(params, gradient)", loss, params, reference)
 
     value, expected = _value_and_grad(loss, reference, params)

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _checks, _tree
+from .._internal._errors import ArgumentError, ArgumentTypeError
 from .._internal._table import Table, Tabled
 from .._solve import Trajectory, initial_value_problem, solve
 from ..boundary import InitialValue
@@ -136,25 +137,25 @@ def diagnose(
     """
     _checks.tolerance("diagnose", "tolerance", tolerance, _checks.not_negative, "the largest violation by rounding")
     if not isinstance(mirrors, Sequence | jax.Array | np.ndarray) or isinstance(mirrors, str):
-        raise TypeError(f"diagnose: mirrors={_checks.shown(mirrors)} is not a sequence of matrices.")
+        raise ArgumentTypeError(f"diagnose: mirrors={_checks.shown(mirrors)} is not a sequence of matrices.")
     mirrors = [_checks.signed("diagnose", f"mirrors[{i}]", matrix) for i, matrix in enumerate(mirrors)]
     if any(matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] for matrix in mirrors):
-        raise ValueError(f"diagnose: mirrors={_checks.shown(mirrors)}; each must be a square matrix.")
+        raise ArgumentError(f"diagnose: mirrors={_checks.shown(mirrors)}; each must be a square matrix.")
     run = None
     if isinstance(boundary, Trajectory):
         run = boundary
         if not (dt is None and steps is None and t0 is None):
-            raise ValueError("diagnose: a trajectory tells dt, steps and t0 itself. Leave them out beside it.")
+            raise ArgumentError("diagnose: a trajectory tells dt, steps and t0 itself. Leave them out beside it.")
         boundary, dt, steps, t0 = _of_trajectory(run)
     if dt is None:
-        raise ValueError("diagnose: give dt, the step length, beside an InitialValue.")
+        raise ArgumentError("diagnose: give dt, the step length, beside an InitialValue.")
     timing = {"dt": dt, "steps": steps, "t0": 0.0 if t0 is None else t0, "integrator": integrator}
     problem, z0 = initial_value_problem(system, boundary, inputs, **timing)
     rounding = float(jnp.finfo(problem.world.h.dtype).eps) ** 0.5 if tolerance is None else tolerance
     if run is None:
         run = solve(system, boundary, inputs, **timing, gradient=Backprop())
     elif not (off := float(_step_error(problem, (run.q, run.p)))) <= rounding:
-        raise ValueError(
+        raise ArgumentError(
             "diagnose: the trajectory is not one of this system: from one of its nodes a step leads elsewhere than to "
             f"the next, by {off:.1e} of the size of the state. Pass the system, inputs and integrator that it was "
             "solved with, and save=AllNodes(); or the InitialValue, with dt and steps."
@@ -168,7 +169,7 @@ def diagnose(
 
 def _of_trajectory(run: Trajectory) -> tuple[InitialValue, Any, int, Any]:
     if run.t.ndim != 1 or run.t.shape[0] < 2 or run.saved is not None:
-        raise ValueError(
+        raise ArgumentError(
             "diagnose: the trajectory needs every node, from save=AllNodes(). Or pass the InitialValue, with dt and "
             "steps."
         )
@@ -489,7 +490,7 @@ def _candidates(n: int, supplied: Sequence[Array], inputs: bool) -> Iterator[tup
     options = (False, True) if inputs else (False,)
     for matrix in itertools.chain(map(np.asarray, supplied), _signed_involutions(n)):
         if matrix.shape != (n, n):
-            raise ValueError(f"diagnose: a mirror has shape {matrix.shape}; on {n} coordinates it is ({n}, {n}).")
+            raise ArgumentError(f"diagnose: a mirror has shape {matrix.shape}; on {n} coordinates it is ({n}, {n}).")
         for with_inputs in options:
             yield matrix, with_inputs
 

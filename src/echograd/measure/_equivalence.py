@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .._internal import _checks, _tree
+from .._internal._errors import ArgumentTypeError
 from .._internal._root import root
 from .._solve import solve
 from ..boundary import InitialValue
@@ -77,7 +78,7 @@ def equivalence(systems: Mapping[str, tuple[Hamiltonian, State, float]], steps: 
     rows = []
     for name, triple in systems.items():
         if not isinstance(triple, tuple | list) or len(triple) != 3:
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"equivalence: systems[{name!r}]={_checks.shown(triple)} is no triple (Hamiltonian, (q, p), dt)."
             )
         system, start, dt = triple

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._internal import _checks, _tree
-from .._internal._refusals import said
+from .._internal._errors import ArgumentError, ArgumentTypeError, said
 from .._internal._table import Table, Tabled
 from ..gradients import AbstractGradient, Echo
 from ..nudge import AbstractFiniteNudge, Holomorphic, Infinitesimal, Noisy, Symmetric
@@ -66,7 +66,7 @@ class NudgeSweep(Tabled):
         """
         rows = [row for row in self.rows if row["refused"] is None]
         if not rows:
-            raise ValueError(f"nudge_sweep: every strength was refused, the last with: {self.rows[-1]['refused']}")
+            raise ArgumentError(f"nudge_sweep: every strength was refused, the last with: {self.rows[-1]['refused']}")
         return min(rows, key=lambda row: row["error"])
 
     def cells(self) -> Table:
@@ -139,13 +139,13 @@ def nudge_sweep(
         except TypeError as error:
             made = error
         if not isinstance(made, AbstractFiniteNudge):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"nudge_sweep: nudge={_checks.shown(nudge)} makes no finite nudge of a strength: {made}. Pass "
                 "Symmetric itself, or a function such as lambda beta: Richardson(beta, order=4)."
             )
     _tree.check_differentiable("nudge_sweep", "`params`", params)
     if _ignores_gradient(loss, params):
-        raise ValueError(
+        raise ArgumentError(
             "nudge_sweep: the loss makes no use of its second argument, so that no nudge would ever be seen. Hand it "
             "on: solve(..., gradient=gradient)."
         )
@@ -154,7 +154,7 @@ def nudge_sweep(
     exact = _gradient(loss, params, reference)
     size = float(np.linalg.norm(exact))
     if not (size > 0 and math.isfinite(size)):
-        raise ValueError(f"nudge_sweep: the exact gradient has norm {size}, so no error is relative to it.")
+        raise ArgumentError(f"nudge_sweep: the exact gradient has norm {size}, so no error is relative to it.")
 
     keys = jax.random.split(key, repeats) if noise else None
     rows = [_row(loss, params, beta, nudge, noise, keys, exact) for beta in strengths]
@@ -175,9 +175,9 @@ def _strengths(betas: Any) -> list[Any]:
     remedy = 'Pass a sequence or an array of numbers, such as [1e-3, 1e-2, 1e-1]; "auto" may be among them'
     betas = [betas] if isinstance(betas, str) else betas
     if not isinstance(betas, Sequence | np.ndarray | jax.Array) or not np.ndim(betas):
-        raise TypeError(f"nudge_sweep: betas={_checks.shown(betas)} are not strengths. {remedy}.")
+        raise ArgumentTypeError(f"nudge_sweep: betas={_checks.shown(betas)} are not strengths. {remedy}.")
     if not len(betas):
-        raise ValueError(f"nudge_sweep: betas is empty. {remedy}.")
+        raise ArgumentError(f"nudge_sweep: betas is empty. {remedy}.")
 
     def strength(beta: Any) -> Any:
         if isinstance(beta, str) and beta == "auto":

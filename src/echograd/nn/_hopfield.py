@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._internal import _checks
+from .._internal._errors import ArgumentError
 from ..statics import (
     EP,
     AbstractRelaxation,
@@ -73,7 +74,7 @@ class HopfieldNet(eqx.Module):
         key: PRNGKeyArray,
     ) -> None:
         if not isinstance(sizes, Sequence) or isinstance(sizes, str) or len(sizes) < 2:
-            raise ValueError(
+            raise ArgumentError(
                 f"HopfieldNet: sizes={_checks.shown(sizes)}; give the numbers of inputs and of units of every layer."
             )
         sizes = [_checks.integer("HopfieldNet", f"sizes[{i}]", n, what="a size") for i, n in enumerate(sizes)]
@@ -126,7 +127,7 @@ class HopfieldNet(eqx.Module):
         inputs = self.weights[0].shape[0]
         u = _checks.signed("HopfieldNet", "u", u)
         if jnp.shape(u)[-1:] != (inputs,):
-            raise ValueError(
+            raise ArgumentError(
                 f"HopfieldNet: u={_checks.shown(u)}, and an array with {inputs} inputs on its last axis is needed."
             )
         if solver is None:

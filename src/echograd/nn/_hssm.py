@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree, UInt32
 
 from .._internal import _checks, _tree
+from .._internal._errors import ArgumentError, RunError
 from ..gradients import AbstractGradient, Echo
 from ._chain import AbstractCell, chained, pooled
 from ._norm import BatchNorm, LayerNorm, Moments, Standardised
@@ -61,7 +62,7 @@ class HSSMBlock(eqx.Module):
         """Return the block with its parameters in the form in which sequences need them."""
         dropping = self.dropout.p > 0 and not self.dropout.inference
         if dropping and seed is None:
-            raise RuntimeError(
+            raise RunError(
                 "HSSM: dropout needs a random key in training. Pass key=..., or use equinox.nn.inference_mode."
             )
         return Cell(
@@ -294,7 +295,7 @@ class HSSM(eqx.Module):
         chosen: dict[str, Any] = {} if angles is None else {"angles": checked_angles("HSSM", angles)}
         if _checks.flag("HSSM", "kernel", kernel):
             if unit != "nonlinear":
-                raise ValueError("HSSM(kernel=True): linear units need no kernel, being products along time.")
+                raise ArgumentError("HSSM(kernel=True): linear units need no kernel, being products along time.")
             chosen["kernel"] = True
 
         encoder_key, decoder_key, key = jax.random.split(key, 3)
@@ -356,7 +357,7 @@ class HSSM(eqx.Module):
             return outcome[0] if state is None else (outcome[0][0], outcome[1])
 
         if self.head == "regression" and x.shape[1] < self.every:
-            raise ValueError(
+            raise ArgumentError(
                 f"HSSM: of {x.shape[1]} steps no output is left, for every={self.every} reads out the {self.every}th "
                 "first. Pass longer sequences, or build the model with a smaller `every`."
             )
@@ -435,7 +436,7 @@ class HSSM(eqx.Module):
         if state is not None:
             _checks.instance("HSSM", "state", state, eqx.nn.State, "what equinox.nn.make_with_state returns")
         if state is None and any(isinstance(block.norm, BatchNorm) for block in self.blocks):
-            raise ValueError(
+            raise ArgumentError(
                 'HSSM(norm="batch") needs its state: build it with '
                 "`model, state = equinox.nn.make_with_state(HSSM)(...)` and call `logits, state = model(x, state)`, "
                 "or `model.initial_state(state)` to stream."

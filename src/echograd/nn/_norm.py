@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .._internal import _checks
+from .._internal._errors import ArgumentError
 from ._rows import Rows, Valid, checked, checked_mask, rowlike
 
 Features = Float[Array, "*batch steps features"]
@@ -200,7 +201,7 @@ class BatchNorm(eqx.nn.StatefulLayer):
     def check_batch(self) -> None:
         """Raise if a single sequence has no batch around it, and one is needed."""
         if not self.inference and not self.shared:
-            raise ValueError(
+            raise ArgumentError(
                 "BatchNorm: there is no batch axis. Pass a batch, shape (batch, steps, features), or call the model "
                 f'inside jax.vmap(..., axis_name="{self.axis_name}"), or in equinox.nn.inference_mode.'
             )

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .._internal import _checks
+from .._internal._errors import ArgumentError, ArgumentTypeError
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -81,13 +82,13 @@ class ResistiveNet(eqx.Module):
         inputs = _checks.integer("ResistiveNet", "inputs", inputs, 0, what="the number of held nodes")
         resistors, diodes = _pairs("resistors", resistors), _pairs("diodes", diodes)
         if not inputs < nodes:
-            raise ValueError(f"ResistiveNet: {inputs} of {nodes} nodes are held; at least one has to be free.")
+            raise ArgumentError(f"ResistiveNet: {inputs} of {nodes} nodes are held; at least one has to be free.")
         for i, j in (*resistors, *diodes):
             if i == j or not (0 <= i < nodes and 0 <= j < nodes):
-                raise ValueError(f"ResistiveNet: ({i}, {j}) does not join two different nodes of 0 to {nodes - 1}.")
+                raise ArgumentError(f"ResistiveNet: ({i}, {j}) does not join two different nodes of 0 to {nodes - 1}.")
         lonely = set(range(inputs, nodes)) - {node for pair in resistors for node in pair}
         if lonely:
-            raise ValueError(
+            raise ArgumentError(
                 f"ResistiveNet: free nodes {sorted(lonely)} have no resistor, so nothing may fix their voltage. Join "
                 "each to the network by a resistor."
             )
@@ -104,7 +105,7 @@ class ResistiveNet(eqx.Module):
         held, free = self.inputs, self.nodes - self.inputs
         shapes = jnp.shape(u), jnp.shape(s)
         if shapes[0][-1:] != (held,) or shapes[1][-1:] != (free,):
-            raise ValueError(
+            raise ArgumentError(
                 f"ResistiveNet: inputs are the voltages of {held} held nodes on the last axis, the state of {free} "
                 f"free ones, and got shapes {shapes[0]} and {shapes[1]}. One too many would shift all the others."
             )
@@ -126,14 +127,16 @@ def _pairs(name: str, pairs: Any) -> Pairs:
     try:
         return tuple((operator.index(i), operator.index(j)) for i, j in pairs)
     except (TypeError, ValueError):
-        raise TypeError(f"ResistiveNet: {name}={_checks.shown(pairs)} is not a sequence of pairs of nodes.") from None
+        raise ArgumentTypeError(
+            f"ResistiveNet: {name}={_checks.shown(pairs)} is not a sequence of pairs of nodes."
+        ) from None
 
 
 def _log(name: str, x: Any, count: int) -> Array:
     """Return the logarithm of one positive number for each element."""
     x = _checks.signed("ResistiveNet", name, x if isinstance(x, jax.Array) else np.asarray(x), "positive").astype(float)
     if x.shape not in ((), (count,)):
-        raise ValueError(f"ResistiveNet: {name} is one number or one for each of {count}, and got shape {x.shape}.")
+        raise ArgumentError(f"ResistiveNet: {name} is one number or one for each of {count}, and got shape {x.shape}.")
     x = eqx.error_if(x, jnp.any(~(x > 0)), f"ResistiveNet: {name} must be positive.")
     return jnp.broadcast_to(jnp.log(x), (count,))
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from .._internal import _checks, _tree
+from .._internal._errors import ArgumentError, ArgumentTypeError
 
 Rows = Float[Array, "features *batch steps"]
 # Which rows count: 1 or 0.
@@ -28,15 +29,15 @@ def checked(name: str, x: Any, dtype: Any, features: int, *axes: str, nan: bool 
     """
     x = _checks.numbers(name, "the input", x)
     if not isinstance(x, jax.Array):
-        raise TypeError(f"{name}: the input is {_checks.shown(x)}, and not one array of numbers.")
+        raise ArgumentTypeError(f"{name}: the input is {_checks.shown(x)}, and not one array of numbers.")
     shapes = [axes[1:], axes] if axes[:1] == ("batch",) else [axes]
     if x.shape[-1:] != (features,) or x.ndim - 1 not in map(len, shapes):
         wanted = " or ".join(f"({', '.join((*shape, str(features)))}{'' if shape else ','})" for shape in shapes)
-        raise ValueError(f"{name}: the input has shape {x.shape}, and {wanted} is needed.")
+        raise ArgumentError(f"{name}: the input has shape {x.shape}, and {wanted} is needed.")
     if x.size == 0:
-        raise ValueError(f"{name}: the input has shape {x.shape}: there is nothing in it.")
+        raise ArgumentError(f"{name}: the input has shape {x.shape}: there is nothing in it.")
     if x.dtype != dtype:
-        raise TypeError(f"{name}: the input is {x.dtype}, and the parameters are {dtype}. Convert one of them.")
+        raise ArgumentTypeError(f"{name}: the input is {x.dtype}, and the parameters are {dtype}. Convert one of them.")
     _tree.check_digits(name, "the input", x)
     _tree.check_usable(name, "the input", x)
     return x if nan else _checks.finite(name, "the input", x)
@@ -46,9 +47,9 @@ def checked_mask(name: str, mask: Any, x: Float[Array, "*batch steps inputs"]) -
     """Return the mask, or raise where it is none for these sequences."""
     mask = _checks.numbers(name, "mask", mask)
     if jnp.shape(mask) != x.shape[:-1]:
-        raise ValueError(f"{name}: the mask has shape {jnp.shape(mask)}, and (*batch, steps) is {x.shape[:-1]}.")
+        raise ArgumentError(f"{name}: the mask has shape {jnp.shape(mask)}, and (*batch, steps) is {x.shape[:-1]}.")
     if mask.dtype != jnp.bool_:
-        raise TypeError(
+        raise ArgumentTypeError(
             f"{name}: the mask is {mask.dtype}, and booleans are needed: mask > 0, or "
             "jnp.arange(steps)[None] < lengths[:, None]."
         )

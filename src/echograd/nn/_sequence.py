@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .._internal import _tree
+from .._internal._errors import ArgumentTypeError
 from ..gradients import AbstractGradient, Backprop, Echo
 from ..gradients._backprop import checkpointed_scan
 from ..gradients._echo import tolerance_for
@@ -99,7 +100,7 @@ def transduce(oscillators: AbstractOscillators, layer: AbstractLayer, x: Outer, 
     if isinstance(gradient, Backprop):
         y = _backpropagated(oscillators, layer, _padded(x, layer.axis, length), length, gradient.checkpoints)
         return jax.lax.slice_in_dim(y, 0, steps, axis=layer.axis)
-    raise TypeError(f"A recurrent unit takes gradient=Echo(...) or Backprop(...), and got {gradient!r}.")
+    raise ArgumentTypeError(f"A recurrent unit takes gradient=Echo(...) or Backprop(...), and got {gradient!r}.")
 
 
 def _padded(x: Outer, axis: int, length: int) -> Outer:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
-from .._internal._refusals import refuse_if
+from .._internal._errors import ArgumentError, refuse_if
 from ._base import AbstractNudge, Pushed
 
 Strength = float | Float[Array, ""] | Literal["auto"]
@@ -20,7 +20,7 @@ def check_strength(name: str, beta: Any, what: str = "beta", *, negative: bool =
     """Return the strength of a nudge as it is kept: a Python float, an array, or "auto"."""
     if isinstance(beta, str):
         if beta != "auto":
-            raise ValueError(f'{name}: {what} is a number or "auto", and got {beta!r}.')
+            raise ArgumentError(f'{name}: {what} is a number or "auto", and got {beta!r}.')
         return beta
     # A Python number stays one, so that a model that holds this nudge does not train its strength.
     limit, holds = ("not zero", _not_zero) if negative else ("positive", _checks.positive)
@@ -301,7 +301,9 @@ class Richardson(AbstractFiniteNudge):
         self.beta = check_strength("Richardson", beta)
         self.power = _checks.integer("Richardson", "order", order, 4, what="the order")
         if self.power % 2:
-            raise ValueError(f"Richardson: order={order} is odd. Symmetric pairs are extrapolated: take an even order.")
+            raise ArgumentError(
+                f"Richardson: order={order} is odd. Symmetric pairs are extrapolated: take an even order."
+            )
 
     @property
     def nodes(self) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
-from .._internal._refusals import refuse_if
+from .._internal._errors import ArgumentError, refuse_if
 from ._finite import AbstractFiniteNudge, Stencil, Strength, check_strength
 
 # Above this the response of the final state is not that of a holomorphic function well inside its disc.
@@ -72,7 +72,7 @@ class Holomorphic(AbstractFiniteNudge):
         self.beta = check_strength("Holomorphic", radius, "radius")
         self.power = _checks.integer("Holomorphic", "points", points, 2, what="the number of points")
         if self.power % 2:
-            raise ValueError(
+            raise ArgumentError(
                 f"Holomorphic: points={points} is odd. Points come in conjugate pairs, of which one is run: take an "
                 "even number."
             )
@@ -94,7 +94,7 @@ class Holomorphic(AbstractFiniteNudge):
             ValueError: with two points, where $a_{-1}$ and $a_1$ are the same number.
         """
         if self.power == 2:
-            raise ValueError("Holomorphic: two points cannot tell the leak from the response. Use at least four.")
+            raise ArgumentError("Holomorphic: two points cannot tell the leak from the response. Use at least four.")
         return Stencil(self.beta, self.nodes, self._against, self.power)
 
     @property

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._internal import _checks, _tree
+from .._internal._errors import ArgumentTypeError
 from ._base import AbstractNudge, Pushed
 from ._finite import AbstractFiniteNudge, balanced_strength
 
@@ -51,7 +52,7 @@ class Noisy(AbstractNudge):
 
     def __check_init__(self) -> None:
         if not isinstance(self.nudge, AbstractFiniteNudge):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"Noisy(nudge={self.nudge!r}): only a finite nudge can be read with noise, such as Symmetric(beta); "
                 "the variance of an infinitesimal difference of noisy readings is infinite."
             )

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from .._internal._errors import ArgumentError, ArgumentTypeError
 from ._check import check_axes, numbers
 from ._style import headed, theme
 
@@ -31,12 +32,12 @@ def confusion_matrix(axes: Axes, counts: ArrayLike, classes: Sequence[str]) -> A
     check_axes("confusion_matrix", axes)
     table = numbers("confusion_matrix", "counts", counts)
     if isinstance(classes, str) or not isinstance(classes, Sequence):
-        raise TypeError(f"confusion_matrix: classes={classes!r} is not a list of names.")
+        raise ArgumentTypeError(f"confusion_matrix: classes={classes!r} is not a list of names.")
     n = len(classes)
     if table.shape != (n, n):
-        raise ValueError(f"confusion_matrix: {n} classes need a table of shape {(n, n)}, and got {table.shape}.")
+        raise ArgumentError(f"confusion_matrix: {n} classes need a table of shape {(n, n)}, and got {table.shape}.")
     if not (np.isfinite(table) & (table >= 0)).all():
-        raise ValueError("confusion_matrix: counts must be finite and not negative.")
+        raise ArgumentError("confusion_matrix: counts must be finite and not negative.")
     classes = [str(name) for name in classes]
     colours = theme()
     rows = table.sum(1, keepdims=True)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from .._internal._errors import ArgumentError
 from .._internal._format import memory, seconds
 from ._check import check_axes, rows_of
 from ._style import headed, name_ends, theme
@@ -49,10 +50,10 @@ def costs(axes: Axes, rows: Sequence[CostRow], quantity: Literal["bytes", "secon
     """
     check_axes("costs", axes)
     if quantity not in _HEADS:
-        raise ValueError(f"costs: quantity={quantity!r}: choose 'bytes' or 'seconds'.")
+        raise ArgumentError(f"costs: quantity={quantity!r}: choose 'bytes' or 'seconds'.")
     rows = rows_of("costs", rows, ("gradient", "steps", quantity), "what echograd.workbench.report.measure returned")
     if not all(_positive(row[quantity]) and _positive(row["steps"]) for row in rows):
-        raise ValueError(f"costs: steps and {quantity} must be positive to be drawn on a logarithmic axis.")
+        raise ArgumentError(f"costs: steps and {quantity} must be positive to be drawn on a logarithmic axis.")
     colours = theme()
     looks: dict[str, dict[str, Any]] = {
         "echo": {"color": colours.echo, "marker": "o"},

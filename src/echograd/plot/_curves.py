@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from .._internal._errors import ArgumentError
 from ._check import check_axes, numbers, real, rows_of
 from ._style import headed, theme
 
@@ -56,7 +57,7 @@ def learning_curve(
             axes.plot(epochs, values, color=colour, label=label, ls=style, marker=mark)
             drawn[side] = (epochs, values)
     if not drawn:
-        raise ValueError(f"learning_curve: no epoch of the history has {metric!r}.")
+        raise ArgumentError(f"learning_curve: no epoch of the history has {metric!r}.")
     headed(axes, metric.replace("_", " ").capitalize(), "epoch")
     axes.grid(axis="y")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))

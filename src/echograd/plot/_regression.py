@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from .._internal._errors import ArgumentError
 from ._check import check_axes, numbers
 from ._style import headed, theme
 
@@ -28,11 +29,11 @@ def predicted_against_true(axes: Axes, truth: ArrayLike, prediction: ArrayLike, 
     check_axes(who, axes)
     x, y = numbers(who, "truth", truth), numbers(who, "prediction", prediction)
     if x.shape != y.shape:
-        raise ValueError(f"predicted_against_true: shapes {x.shape} and {y.shape} differ.")
+        raise ArgumentError(f"predicted_against_true: shapes {x.shape} and {y.shape} differ.")
     colours = theme()
     x, y = (values[np.isfinite(x) & np.isfinite(y)] for values in (x, y))
     if not x.size:
-        raise ValueError("predicted_against_true: there is no case whose truth and prediction are both finite.")
+        raise ArgumentError("predicted_against_true: there is no case whose truth and prediction are both finite.")
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     room = 0.05 * (high - low) or 1.0
     ends = (low - room, high + room)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 
+from .._internal._errors import ArgumentError, ArgumentTypeError
 from ._check import check_axes, numbers
 from ._style import headed, theme
 
@@ -50,7 +51,7 @@ def echo_path(
     paths = {"forward": forward, "echo": echo, **({} if nudged is None else {"nudged": nudged})}
     paths = {name: _finite("echo_path", name, path, (None, 2)) for name, path in paths.items()}
     if potential is not None and not callable(potential):
-        raise TypeError(f"echo_path: potential={potential!r} is not a function of two arrays.")
+        raise ArgumentTypeError(f"echo_path: potential={potential!r} is not a function of two arrays.")
     colours = theme()
     forward, echo, nudged = paths["forward"], paths["echo"], paths.get("nudged")
     seen = np.concatenate(list(paths.values()))
@@ -89,7 +90,7 @@ def echo_path(
 def _finite(who: str, what: str, values: Any, shape: tuple[int | None, ...]) -> np.ndarray:
     found = numbers(who, what, values, shape)
     if not np.isfinite(found).all():
-        raise ValueError(f"{who}: {what} has numbers that are NaN or infinite, which cannot be drawn.")
+        raise ArgumentError(f"{who}: {what} has numbers that are NaN or infinite, which cannot be drawn.")
     return found
 
 

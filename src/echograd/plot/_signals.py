@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
+from .._internal._errors import ArgumentError
 from ._check import check_axes, numbers, real
 from ._style import theme
 
@@ -47,13 +48,13 @@ def signal_with_prediction(
     check_axes(who, axes)
     signal = numbers(who, "signal, (steps, channels),", signal, (None, None))
     if not np.isfinite(signal).all():
-        raise ValueError(f"{who}: the signal has numbers that are NaN or infinite, which cannot be drawn.")
+        raise ArgumentError(f"{who}: the signal has numbers that are NaN or infinite, which cannot be drawn.")
     if sample_rate is not None and real(who, "sample_rate", sample_rate) <= 0:
-        raise ValueError(f"{who}: sample_rate={sample_rate!r} must be positive, or None.")
+        raise ArgumentError(f"{who}: sample_rate={sample_rate!r} must be positive, or None.")
     if probability is not None and not 0 <= real(who, "probability", probability) <= 1:
-        raise ValueError(f"{who}: probability={probability!r} is not between 0 and 1.")
+        raise ArgumentError(f"{who}: probability={probability!r} is not between 0 and 1.")
     if channel_names and len(channel_names) < signal.shape[1]:
-        raise ValueError(f"{who}: {len(channel_names)} channel_names for {signal.shape[1]} channels.")
+        raise ArgumentError(f"{who}: {len(channel_names)} channel_names for {signal.shape[1]} channels.")
     colours = theme()
     shown = signal[:, :_MOST]
     t = np.arange(len(signal)) / (sample_rate or 1.0)

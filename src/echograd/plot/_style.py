@@ -20,6 +20,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
+from .._internal._errors import ArgumentError, ArgumentTypeError
+
 
 @dataclasses.dataclass(frozen=True)
 class Theme:
@@ -106,7 +108,7 @@ def style(name: Literal["light", "dark"] = "light") -> Iterator[Theme]:
         ```
     """
     if name not in THEMES:
-        raise ValueError(f"style({name!r}): choose one of {', '.join(map(repr, THEMES))}.")
+        raise ArgumentError(f"style({name!r}): choose one of {', '.join(map(repr, THEMES))}.")
     chosen = THEMES[name]
     token = _current.set(chosen)
     try:
@@ -135,14 +137,14 @@ def figure(width: float, height: float, *, rows: int = 1, columns: int = 1, **gr
     """
     for name, inches in (("width", width), ("height", height)):
         if isinstance(inches, bool) or not isinstance(inches, int | float | np.number):
-            raise TypeError(f"figure: {name}={inches!r} is not a number of inches.")
+            raise ArgumentTypeError(f"figure: {name}={inches!r} is not a number of inches.")
         if not 0 < inches <= 200:
-            raise ValueError(f"figure: {name}={inches!r}: above 0 and up to 200 inches are needed.")
+            raise ArgumentError(f"figure: {name}={inches!r}: above 0 and up to 200 inches are needed.")
     for name, count in (("rows", rows), ("columns", columns)):
         if isinstance(count, bool) or not isinstance(count, int | np.integer):
-            raise TypeError(f"figure: {name}={count!r} is not a whole number.")
+            raise ArgumentTypeError(f"figure: {name}={count!r} is not a whole number.")
         if not 1 <= count <= 100:
-            raise ValueError(f"figure: {name}={count!r}: from 1 to 100 are needed.")
+            raise ArgumentError(f"figure: {name}={count!r}: from 1 to 100 are needed.")
     fig = Figure(figsize=(width, height), layout="constrained")
     return fig, fig.subplots(rows, columns, **grid)
 
@@ -155,11 +157,13 @@ def png(fig: Figure, *, dpi: int = 200) -> bytes:
         ValueError: `dpi` is not positive, or too large.
     """
     if not isinstance(fig, Figure):
-        raise TypeError(f"png: {fig!r} is not a figure. plot.figure makes one, and axes know theirs: axes.figure.")
+        raise ArgumentTypeError(
+            f"png: {fig!r} is not a figure. plot.figure makes one, and axes know theirs: axes.figure."
+        )
     if isinstance(dpi, bool) or not isinstance(dpi, int | float | np.number):
-        raise TypeError(f"png: dpi={dpi!r} is not a number of dots per inch.")
+        raise ArgumentTypeError(f"png: dpi={dpi!r} is not a number of dots per inch.")
     if not 1 <= dpi <= 2400:
-        raise ValueError(f"png: dpi={dpi!r}: from 1 to 2400 dots per inch are needed.")
+        raise ArgumentError(f"png: dpi={dpi!r}: from 1 to 2400 dots per inch are needed.")
     drawn, file = io.BytesIO(), io.BytesIO()
     fig.savefig(drawn, format="png", dpi=dpi)
     image = Image.open(drawn).convert("RGB")

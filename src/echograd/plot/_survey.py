@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from matplotlib.axes import Axes
 
+from .._internal._errors import ArgumentError, ArgumentTypeError
 from ._check import check_axes, rows_of
 from ._style import headed, name_ends, theme
 
@@ -55,15 +56,17 @@ def device_survey(axes: Axes, survey: _Survey, against: Literal["error", "ideal_
     """
     check_axes("plot.device_survey", axes)
     if against not in _HEADS:
-        raise ValueError(f"plot.device_survey(against={against!r}): choose 'error' or 'ideal_error'.")
+        raise ArgumentError(f"plot.device_survey(against={against!r}): choose 'error' or 'ideal_error'.")
     source = "what echograd.device.survey returned"
     if not hasattr(survey, "rows") or not hasattr(survey, "floor"):
-        raise TypeError(f"plot.device_survey: got a {type(survey).__name__}, and needs {source}: rows and a floor.")
+        raise ArgumentTypeError(
+            f"plot.device_survey: got a {type(survey).__name__}, and needs {source}: rows and a floor."
+        )
     keys = ("imperfection", "strength", "error", "bias", against)
     found = rows_of("plot.device_survey", survey, keys, source) if survey.rows else []
     rows = [row for row in found if np.isfinite(row[against]) and row[against] > 0]
     if not rows:
-        raise ValueError("plot.device_survey: no imperfection gave a gradient with an error to draw.")
+        raise ArgumentError("plot.device_survey: no imperfection gave a gradient with an error to draw.")
     colours, ends = theme(), []
     for i, name in enumerate(dict.fromkeys(row["imperfection"] for row in rows)):
         mine = sorted((row for row in rows if row["imperfection"] == name), key=lambda row: row["strength"])

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from matplotlib.axes import Axes
 
+from .._internal._errors import ArgumentError, ArgumentTypeError
 from ._check import check_axes, rows_of
 from ._style import headed, theme
 
@@ -46,14 +47,14 @@ def nudge_sweep(axes: Axes, sweep: _Sweep) -> Axes:
     check_axes("plot.nudge_sweep", axes)
     source = "what echograd.nudge_sweep returned"
     if not all(hasattr(sweep, name) for name in ("rows", "nudge", "noise", "repeats")):
-        raise TypeError(f"plot.nudge_sweep: got a {type(sweep).__name__}, and needs {source}.")
+        raise ArgumentTypeError(f"plot.nudge_sweep: got a {type(sweep).__name__}, and needs {source}.")
     rows_of("plot.nudge_sweep", sweep, ("beta", "error", "bias", "deviation", "estimate", "refused"), source)
     numbered = sorted((row for row in sweep.rows if not isinstance(row["beta"], str)), key=lambda row: abs(row["beta"]))
     drawn = [row for row in numbered if row["refused"] is None]
     if not drawn:
-        raise ValueError("plot.nudge_sweep: no numbered strength gave a gradient, so there is nothing to draw.")
+        raise ArgumentError("plot.nudge_sweep: no numbered strength gave a gradient, so there is nothing to draw.")
     if not any(row["error"] > 0 for row in drawn):
-        raise ValueError("plot.nudge_sweep: every gradient is exact, so there is no error for a logarithmic axis.")
+        raise ArgumentError("plot.nudge_sweep: every gradient is exact, so there is no error for a logarithmic axis.")
     colours = theme()
     looks: dict[str, dict[str, Any]] = {
         "error": {"color": colours.ink, "marker": "o"},

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._internal import _tree
-from .._internal._refusals import refuse_if
+from .._internal._errors import refuse_if
 from ..integrators import State
 from ..systems import Dissipative, SeparableHamiltonian
 from ._problem import Outcome, Problem

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PyTree
 
 from .._internal import _tree
-from .._internal._refusals import refuse_if
+from .._internal._errors import refuse_if
 from ._static_problem import Equilibrium, Landscape
 
 

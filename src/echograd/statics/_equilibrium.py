@@ -9,6 +9,7 @@ import jax
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
+from .._internal._errors import ArgumentError, plain_errors
 from .._internal._hoist import hoisted
 from ..nudge._checks import is_holomorphic
 from ._base import AbstractRelaxation
@@ -82,7 +83,7 @@ def equilibrium(
         what = "the lower bound and the upper bound are numbers, the first below the second"
         low, high = _checks.interval("equilibrium", "bounds", bounds, what, lambda x: True)
         if low == high:
-            raise ValueError(f"equilibrium: bounds={bounds!r} leave no room; give (low, high) with low < high.")
+            raise ArgumentError(f"equilibrium: bounds={bounds!r} leave no room; give (low, high) with low < high.")
         bounds = None if (low, high) == (-math.inf, math.inf) else (low, high)
 
     for name, tree in (("energy", energy), ("x0", x0), ("inputs", inputs)):
@@ -90,12 +91,12 @@ def equilibrium(
     inputs = _checks.numbers("equilibrium", "inputs", inputs)
     x0 = _checks.state("equilibrium", "x0", x0)
     if not sum(x.size for x in jax.tree.leaves(x0)):
-        raise ValueError("equilibrium: x0 holds no numbers, so there is nothing to relax.")
+        raise ArgumentError("equilibrium: x0 holds no numbers, so there is nothing to relax.")
     # A vector field is not an energy, but the slope of one.
     _checks.scalar("equilibrium", "energy(s, u)", energy, x0, inputs)
     nudged = (_tree.as_complex(x0), inputs) if is_holomorphic(gradient) else None
     landscape = Landscape(hoisted(energy, x0, inputs, nudged=nudged), inputs, None, bounds, throw)
-    with _checks.reverse_mode("equilibrium", gradient):
+    with _checks.reverse_mode("equilibrium", gradient), plain_errors():
         return _relax(_tree.fixed(gradient), landscape, x0, solver)
 
 

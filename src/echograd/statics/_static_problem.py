@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._internal import _tree
 from .._internal._energy import slope
+from .._internal._errors import ArgumentTypeError
 
 
 class Equilibrium(eqx.Module):
@@ -65,7 +66,7 @@ class Landscape(eqx.Module):
         if self.bounds is None:
             return s
         if _is_complex(s):
-            raise TypeError(
+            raise ArgumentTypeError(
                 "equilibrium: a box is no holomorphic function of the state, so Holomorphic() cannot nudge a state in "
                 "bounds. Use Symmetric(beta) or Richardson(beta, order), or an energy with smooth walls."
             )

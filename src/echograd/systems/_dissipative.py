@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks
+from .._internal._errors import ArgumentError
 from ._base import AbstractSystem, Scalar
 from ._parameter import converted
 
@@ -117,19 +118,19 @@ class LinearDamped(Dissipative):
         given = {name: x for name, x in given.items() if x is not None and not callable(x)}
         for name, x in given.items():
             if x.ndim > 2 or (x.ndim == 2 and x.shape[0] != x.shape[1]):
-                raise ValueError(
+                raise ArgumentError(
                     f"LinearDamped: {name} has shape {x.shape}. Give a number, a vector (the diagonal) or a square "
                     "matrix."
                 )
         sizes = {name: x.shape[0] for name, x in given.items() if x.ndim}
         if self.drive is not None:
             if self.drive.ndim != 2:
-                raise ValueError(
+                raise ArgumentError(
                     f"LinearDamped: drive has shape {self.drive.shape}; it is a matrix with one row per coordinate."
                 )
             sizes["drive"] = self.drive.shape[0]
         if len(set(sizes.values())) > 1:
-            raise ValueError(
+            raise ArgumentError(
                 "LinearDamped: these disagree on the number of coordinates: "
                 + ", ".join(f"{name} has {n}" for name, n in sizes.items())
                 + "."

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._internal import _checks
+from .._internal._errors import ArgumentError
 from ._base import Scalar, SeparableHamiltonian
 from ._parameter import check_shapes, converted, parameter, work
 
@@ -105,7 +106,7 @@ class WaveField(SeparableHamiltonian):
     def __check_init__(self) -> None:
         super().__check_init__()
         if self.speed.ndim != 2 or not self.speed.size:
-            raise ValueError(
+            raise ArgumentError(
                 f"WaveField: speed has shape {self.speed.shape}; give one number per cell, shape (rows, columns)."
             )
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from .._internal import _tree
+from .._internal._errors import ArgumentTypeError
 from .._internal._root import root
 from ._base import Hamiltonian, Lagrangian, Scalar
 
@@ -104,7 +105,9 @@ def legendre(system: Lagrangian | Hamiltonian) -> Lagrangian | Hamiltonian:
         return LegendreHamiltonian(system)
     if isinstance(system, Hamiltonian):
         return LegendreLagrangian(system)
-    raise TypeError(f"legendre: {type(system).__name__} is neither a Lagrangian nor a Hamiltonian; derive it from one.")
+    raise ArgumentTypeError(
+        f"legendre: {type(system).__name__} is neither a Lagrangian nor a Hamiltonian; derive it from one."
+    )
 
 
 def _inverse(slope: Any, target: PyTree) -> PyTree:

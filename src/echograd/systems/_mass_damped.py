@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
+from .._internal._errors import ArgumentError, ArgumentTypeError
 from ._base import Scalar, SeparableHamiltonian
 
 
@@ -164,14 +165,16 @@ class Envelope(SeparableHamiltonian):
 def _rate(name: str, system: Any, rate: Any) -> Any:
     """Return the rate as it is kept, a Python float or an array, for a system that can have one."""
     if not isinstance(system, SeparableHamiltonian):
-        raise TypeError(
+        raise ArgumentTypeError(
             f"{name}: the system is a {type(system).__name__}, not a SeparableHamiltonian. For a Lagrangian multiply "
             "it by exp(rate * t) yourself; for general damping see LinearDamped and Reciprocal."
         )
     why = "the rate is one finite number. A rate of its own for every mass is a general damping: see LinearDamped"
     rate = _checks.number(name, "rate", rate, what=why)
     if not isinstance(rate, float) and not jnp.issubdtype(rate.dtype, jnp.floating):
-        raise ValueError(f"{name}: rate={_checks.shown(rate)} is an array of integers, which cannot be trained; {why}.")
+        raise ArgumentError(
+            f"{name}: rate={_checks.shown(rate)} is an array of integers, which cannot be trained; {why}."
+        )
     return rate
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
+from .._internal._errors import ArgumentError, ArgumentTypeError
 from ._base import Scalar
 from ._parameter import as_parameter
 from ._split import AbstractPart, Kinetic, SeparableHamiltonian, SplitHamiltonian, State, flow_and_read, parts_of
@@ -65,13 +66,13 @@ class MovingParameters(SplitHamiltonian):
     def __check_init__(self) -> None:
         parts = SplitHamiltonian, SeparableHamiltonian
         if not isinstance(self.system, parts):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"MovingParameters: {type(self.system).__name__} does not say which parts its energy has, so there is "
                 "no step for it and its parameters together. Derive it from SplitHamiltonian or SeparableHamiltonian."
             )
         moving = jax.tree.leaves(self.parameters())
         if not moving or not all(map(_is_real, moving)):
-            raise ValueError(
+            raise ArgumentError(
                 f"MovingParameters: `where` must return real arrays of the system, at least one; it returned {moving}. "
                 "A complex parameter moves as two real ones."
             )
@@ -88,7 +89,7 @@ class MovingParameters(SplitHamiltonian):
         parameters = _checks.numbers("MovingParameters", "parameters", parameters)
         expected, given = ([jnp.shape(x) for x in jax.tree.leaves(y)] for y in (self.parameters(), parameters))
         if expected != given:
-            raise ValueError(
+            raise ArgumentError(
                 f"MovingParameters: arrays of shapes {given} do not fit the moving parameters, of shapes {expected}. "
                 "state(q, p) and parameters() return what fits."
             )
@@ -104,10 +105,10 @@ class MovingParameters(SplitHamiltonian):
         try:
             chosen, structure = jax.tree.flatten(self.where(jax.tree.unflatten(treedef, marks)))
         except Exception as error:
-            raise ValueError(f"MovingParameters: where(system) failed: {error}") from error
+            raise ArgumentError(f"MovingParameters: where(system) failed: {error}") from error
         places = [[i for i, mark in enumerate(marks) if mark is x] for x in chosen]
         if not all(places):
-            raise ValueError(
+            raise ArgumentError(
                 "MovingParameters: `where` must return arrays of the system as they are, such as "
                 f"`lambda system: [system.mass, system.stiffness]`; it returned {chosen}."
             )

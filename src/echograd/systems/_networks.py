@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._internal._errors import ArgumentError
 from ._base import Scalar, SeparableHamiltonian
 from ._parameter import check_shapes, parameter, work
 
@@ -48,7 +49,7 @@ class OscillatorNetwork(SeparableHamiltonian):
         check_shapes(self, (self.mass.size,), "mass", number=False)
         n = self.mass.size
         if self.bonds.shape != (n * (n - 1) // 2,):
-            raise ValueError(
+            raise ArgumentError(
                 f"OscillatorNetwork: {n} masses have {n * (n - 1) // 2} pairs, and bonds has shape {self.bonds.shape}. "
                 "Give one bond for each pair i < j."
             )
@@ -106,7 +107,7 @@ class DuffingNetwork(SeparableHamiltonian):
         super().__check_init__()
         shape = self.coupling.shape
         if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
-            raise ValueError(f"DuffingNetwork: coupling has shape {shape}; give a square matrix.")
+            raise ArgumentError(f"DuffingNetwork: coupling has shape {shape}; give a square matrix.")
 
     def kinetic(self, t: Scalar, p: Float[Array, " n"]) -> Scalar:
         check_shapes(self, p.shape, "mass")

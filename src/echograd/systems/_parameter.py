@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from .._internal._errors import ArgumentError
 from ._base import AbstractSystem
 
 
@@ -46,7 +47,7 @@ def check_shapes(system: AbstractSystem, shape: tuple[int, ...], *names: str, nu
     for name in names:
         found = jnp.shape(getattr(system, name))
         if found != shape and not (number and found == ()):
-            raise ValueError(
+            raise ArgumentError(
                 f"{type(system).__name__}: {name} has shape {found}. For this state give "
                 f"{'one number' if number or not shape else ''}{' or ' if number and shape else ''}"
                 f"{f'shape {shape}' if shape else ''}; for a batch of systems use vmap."
@@ -59,7 +60,7 @@ def work(system: AbstractSystem, q: Array, u: Any) -> Float[Array, ""]:
         return jnp.zeros((), q.dtype)
     found = jax.tree.map(jnp.shape, u)
     if found != q.shape:
-        raise ValueError(
+        raise ArgumentError(
             f"{type(system).__name__}: the input held during a step has shape {found}, and the force that it is has "
             f"shape {q.shape}. Pass inputs of that shape, after their leading axis of steps."
         )
@@ -69,7 +70,7 @@ def work(system: AbstractSystem, q: Array, u: Any) -> Float[Array, ""]:
 def undriven(system: AbstractSystem, u: Any) -> None:
     """Raise if an input is given to a system that none acts on."""
     if jax.tree.leaves(u):
-        raise ValueError(
+        raise ArgumentError(
             f"{type(system).__name__}: it takes no inputs; they would change nothing. Leave them out and give `steps`, "
             "or derive a class from it whose energy has a term of `u`."
         )

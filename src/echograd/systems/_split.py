@@ -13,6 +13,7 @@ from jaxtyping import Array, Complex, Float, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._energy import reading, slope
+from .._internal._errors import ArgumentError, ArgumentTypeError
 from ._base import Hamiltonian, Scalar, SeparableHamiltonian
 from ._propagator import evolved
 from ._transform import Ends, real_modes, transformed
@@ -150,7 +151,7 @@ class Hopping(AbstractPart):
         matrix = _checks.finite("Hopping", "matrix", _checks.numbers("Hopping", "matrix", self.matrix))
         shape = getattr(matrix, "shape", ())
         if len(shape) != 2 or shape[0] != shape[1]:
-            raise ValueError(f"Hopping: matrix={_checks.shown(self.matrix)} is not a square matrix.")
+            raise ArgumentError(f"Hopping: matrix={_checks.shown(self.matrix)} is not a square matrix.")
 
     def __call__(self, q: PyTree, p: PyTree) -> Scalar:
         q, p = (_tree.flat(x) for x in (q, p))
@@ -242,7 +243,7 @@ class Drive(AbstractPart):
 
     def _forces(self, q: PyTree) -> tuple[Array, Array]:
         if jnp.shape(self.source) != q.shape:
-            raise ValueError(
+            raise ArgumentError(
                 f"Drive: the source held during a step has shape {jnp.shape(self.source)}, and the field {q.shape}. "
                 "Give one number for every entry of the field; as inputs, after their leading axis of steps."
             )
@@ -291,7 +292,7 @@ def parts_of(system: Hamiltonian, t: Scalar, u: Any) -> tuple[AbstractPart, ...]
         return system.parts(t, u)
     if isinstance(system, SeparableHamiltonian):
         return Kinetic(lambda p: system.kinetic(t, p)), Potential(lambda q: system.potential(t, q, u))
-    raise TypeError(
+    raise ArgumentTypeError(
         f"parts_of: {type(system).__name__} does not say which parts its energy has: it is neither a SplitHamiltonian "
         "nor a SeparableHamiltonian. Derive it from one of these, or pass integrator=ImplicitMidpoint()."
     )

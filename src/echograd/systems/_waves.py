@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float, PyTree
 
 from .._internal import _checks
+from .._internal._errors import ArgumentError, ArgumentTypeError
 from .._internal._tree import complexified
 from ._base import Scalar
 from ._parameter import as_parameter, converted
@@ -36,7 +37,7 @@ def canonical(psi: PyTree) -> tuple[PyTree, PyTree]:
     """
     psi = _checks.finite("canonical", "psi", _checks.numbers("canonical", "psi", psi))
     if not jax.tree.leaves(psi):
-        raise ValueError(f"canonical: psi={_checks.shown(psi)} holds no arrays.")
+        raise ArgumentError(f"canonical: psi={_checks.shown(psi)} holds no arrays.")
     return jax.tree.map(lambda x: 2**0.5 * x.real, psi), jax.tree.map(lambda x: 2**0.5 * x.imag, psi)
 
 
@@ -69,7 +70,7 @@ def _complex(owner: str, name: str, x: Any) -> Array:
     """Return `x` as an array of finite numbers, real or complex."""
     x = _checks.finite(owner, name, _checks.numbers(owner, name, converted(x)))
     if not isinstance(x, jax.Array):
-        raise TypeError(f"{owner}: {name}={_checks.shown(x)} is not one array of numbers.")
+        raise ArgumentTypeError(f"{owner}: {name}={_checks.shown(x)} is not one array of numbers.")
     return as_parameter(x)
 
 
@@ -118,23 +119,25 @@ class KerrLattice(SplitHamiltonian):
         )
         sites = None if reflection is None else np.asarray(reflection)
         if sites is not None and (sites.ndim != 1 or sites.dtype.kind not in "iu"):
-            raise ValueError(f"KerrLattice: reflection={_checks.shown(reflection)} is not a sequence of indices.")
+            raise ArgumentError(f"KerrLattice: reflection={_checks.shown(reflection)} is not a sequence of indices.")
         self.reflection = None if sites is None else tuple(sites.tolist())
 
     def __check_init__(self) -> None:
         shape = self.hopping.shape
         if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
-            raise ValueError(f"KerrLattice: hopping has shape {shape}; give a square matrix, one row for every site.")
+            raise ArgumentError(
+                f"KerrLattice: hopping has shape {shape}; give a square matrix, one row for every site."
+            )
         n = shape[0]
         for name, x in (("detuning", self.detuning), ("kerr", self.kerr)):
             if x.shape not in ((), (n,)):
-                raise ValueError(
+                raise ArgumentError(
                     f"KerrLattice: {name} has shape {x.shape}; give one number, or one for each of the {n} sites."
                 )
         if self.reflection is not None:
             sites, image = np.arange(n), np.asarray(self.reflection)
             if sorted(image) != sites.tolist() or not np.array_equal(image[image], sites):
-                raise ValueError(
+                raise ArgumentError(
                     f"KerrLattice: reflection={self.reflection} is not an involution of the {n} sites: applied twice, "
                     "every site must come back to its place."
                 )
@@ -222,7 +225,7 @@ class NonlinearSchroedinger(SplitHamiltonian):
             or self.nonlinearity.shape not in ((), grid)
             or self.dispersion.shape != ()
         ):
-            raise ValueError(
+            raise ArgumentError(
                 f"NonlinearSchroedinger: potential has shape {grid}, nonlinearity {self.nonlinearity.shape}, "
                 f"dispersion {self.dispersion.shape}. The potential has a number on every grid point, the nonlinearity "
                 "too or one for all, and the dispersion is one number."

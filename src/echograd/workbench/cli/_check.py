@@ -11,7 +11,16 @@ import jax.numpy as jnp
 import tyro
 from jaxtyping import Array, Float
 
-from echograd import GradientReport, InitialValue, SeparableHamiltonian, check_gradients, equivalence, solve, systems
+from echograd import (
+    ArgumentError,
+    GradientReport,
+    InitialValue,
+    SeparableHamiltonian,
+    check_gradients,
+    equivalence,
+    solve,
+    systems,
+)
 from echograd._internal._table import Table
 from echograd.gradients import AbstractGradient
 
@@ -91,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     command = tyro.cli(Check, args=argv, prog="echograd check")
     tolerance = _TOLERANCE[command.precision] if command.tolerance is None else command.tolerance
     if not 0 < tolerance < math.inf:
-        raise ValueError(f"tolerance={tolerance:g}: it must be positive.")
+        raise ArgumentError(f"tolerance={tolerance:g}: it must be positive.")
     for name in ("hidden", "units", "blocks", "cases", "steps"):
         at_least(name, getattr(command, name))
     out, failed = console(), False

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import tyro
 
+from echograd import ArgumentError
 from echograd._internal._files import make_folder, write_json
 
 from .. import report
@@ -113,7 +114,7 @@ def _claim(folder: pathlib.Path, config: Config) -> None:
         except (ValueError, KeyError, TypeError, RecursionError):
             same = False
         if not same:
-            raise ValueError(
+            raise ArgumentError(
                 f"{folder} holds a demo with other settings (quick or not, or of another version). Remove it, or give "
                 "another --out."
             )

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import jax
 import tyro
 
-from echograd import Backprop, InitialValue, diagnose, systems
+from echograd import ArgumentError, Backprop, InitialValue, diagnose, systems
 
 from ._audit import ZOO, Named
 from ._main import FAILED
@@ -41,15 +41,15 @@ def main(argv: Sequence[str]) -> int:
     command = tyro.cli(Diagnose, args=argv, prog="echograd diagnose")
     at_least("steps", command.steps)
     if command.dt is not None and not 0 < command.dt < float("inf"):
-        raise ValueError(f"dt={command.dt:g}: a step is positive and finite.")
+        raise ArgumentError(f"dt={command.dt:g}: a step is positive and finite.")
     if not 0 <= command.damping < float("inf"):
-        raise ValueError(f"damping={command.damping:g}: a rate is zero or positive, and finite.")
+        raise ArgumentError(f"damping={command.damping:g}: a rate is zero or positive, and finite.")
     with jax.enable_x64(command.precision == "float64"):
         system, start, dt = ZOO[command.system]()
         boundary = InitialValue(*start(system))
         if command.damping:
             if not isinstance(system, systems.SeparableHamiltonian):
-                raise ValueError(f"damping={command.damping:g}: {command.system} is not separable, as it must be.")
+                raise ArgumentError(f"damping={command.damping:g}: {command.system} is not separable, as it must be.")
             system = systems.MassDamped(system, command.damping)
         found = diagnose(system, boundary, dt=dt if command.dt is None else command.dt, steps=command.steps)
     out = console()

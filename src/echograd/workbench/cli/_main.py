@@ -1,15 +1,14 @@
 """Finds the command, runs it, and turns what goes wrong into one message and an exit code."""
 
 import difflib
-import dis
 import importlib
 import importlib.metadata
 import os
-import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from echograd._internal._refusals import said
+from echograd import EchogradError
+from echograd._internal._errors import RUNTIME_ERRORS, said
 
 from ._signals import exit_code, stoppable, told
 
@@ -28,12 +27,11 @@ COMMANDS = {
 
 FAILED, USAGE = 1, 2
 
-# Errors of the surroundings, and refusals at run time. The message says what, why, and the remedy.
-_MEANT = (OSError, RuntimeError, ModuleNotFoundError, MemoryError)
-# The package raises these on purpose, too; where anything else raises them, that is a fault of ours.
-_OFTEN_MEANT = (ValueError, TypeError)
+# What a user can act on: refusals of the package, and errors of files and memory. Anything else is a bug, and keeps its
+# traceback.
+_ACTIONABLE = (EchogradError, *RUNTIME_ERRORS, OSError, MemoryError)
 
-_EXTRA = {"optax", "tyro", "rich", "matplotlib"}
+_EXTRA = {"matplotlib", "optax", "pooch", "rich", "tyro"}
 
 _TRACEBACK = "ECHOGRAD_TRACEBACK"
 
@@ -66,9 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f" Did you mean `echograd {close[0]}`?" if close else ""
         print(f"echograd: there is no command {name!r}.{hint}\n\n{_usage()}", file=sys.stderr)
         return USAGE
+    return guarded(f"echograd {name}", lambda: importlib.import_module(f".{COMMANDS[name][0]}", __package__).main(rest))
+
+
+def guarded(name: str, command: Callable[[], int]) -> int:
+    """Run a command and return its exit code; print one message for an error that a user can act on."""
     try:
         with stoppable():
-            return importlib.import_module(f".{COMMANDS[name][0]}", __package__).main(rest)
+            return command()
     except KeyboardInterrupt as stop:
         print(f"{told(stop)}.", file=sys.stderr)
         return exit_code(stop)
@@ -78,25 +81,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read the output has closed it, as `head` does. Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except (*_MEANT, *_OFTEN_MEANT) as error:
-        if os.environ.get(_TRACEBACK) or not _meant(error):
+    except (*_ACTIONABLE, ModuleNotFoundError) as error:
+        missing_extra = isinstance(error, ModuleNotFoundError) and _package(error) in _EXTRA
+        if os.environ.get(_TRACEBACK) or not (isinstance(error, _ACTIONABLE) or missing_extra):
             raise
-        print(f"echograd {name}: {_message(error)}", file=sys.stderr)
+        print(f"{name}: {_message(error)}", file=sys.stderr)
         return FAILED
 
 
-def _meant(error: Exception) -> bool:
-    """Return whether an error was raised on purpose: by a `raise` of this package, if others raise such errors too."""
-    if isinstance(error, _MEANT):
-        return not isinstance(error, RecursionError | NotImplementedError)
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    if place is None:
-        return False
-    code = place.tb_frame.f_code
-    ours = pathlib.Path(code.co_filename).is_relative_to(pathlib.Path(__file__).parents[2])
-    return ours and dis.opname[code.co_code[place.tb_lasti]] == "RAISE_VARARGS"
+def _package(error: ModuleNotFoundError) -> str:
+    """Return the name of the package that could not be imported."""
+    return (error.name or "").partition(".")[0]
 
 
 def _usage() -> str:
@@ -117,10 +112,8 @@ def _usage() -> str:
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, ModuleNotFoundError) and error.name is not None:
-        package = error.name.partition(".")[0]
-        if package in _EXTRA:
-            return f"this command needs {package}: pip install 'echograd[workbench]'"
+    if isinstance(error, ModuleNotFoundError) and _package(error) != "pooch":  # which has a remedy without it
+        return f"this command needs {_package(error)}: pip install 'echograd[workbench]'"
     if isinstance(error, MemoryError):
         return f"out of memory ({error}). Use smaller sizes." if str(error) else "out of memory. Use smaller sizes."
     if isinstance(error, OSError) and error.strerror:

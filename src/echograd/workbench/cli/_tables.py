@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from echograd import ArgumentError
 from echograd._internal import _table
 
 TITLES = {
@@ -28,7 +29,7 @@ def at_least(name: str, value: int, least: int = 1) -> None:
     """Raise if an option is smaller than it can be, or larger than any machine could hold."""
     if not least <= value < 2**31:
         what = f"at least {least}" if value < least else "below 2³¹"
-        raise ValueError(f"{name}={value}: a whole number {what} is needed.")
+        raise ArgumentError(f"{name}={value}: a whole number {what} is needed.")
 
 
 def to_be_written(file: pathlib.Path | None) -> None:

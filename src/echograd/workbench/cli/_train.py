@@ -12,6 +12,8 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from echograd import ArgumentError
+
 from ..data import load
 from ..training import Config, Progress, Run, fit, is_first, join
 from ._signals import exit_code, told
@@ -103,18 +105,18 @@ def _file_config(path: pathlib.Path) -> Config:
     except OSError as error:
         raise OSError(error.errno, f"{path} cannot be read ({error.strerror}). Name a file of settings.") from error
     except RecursionError:
-        raise ValueError(f"{path} holds no settings: it is nested too deep.") from None
+        raise ArgumentError(f"{path} holds no settings: it is nested too deep.") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} holds no settings in JSON ({error}).") from error
+        raise ArgumentError(f"{path} holds no settings in JSON ({error}).") from error
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ArgumentError(f"{path}: {error}") from error
 
 
 def _train(command: Train) -> int:
     if command.coordinator is not None:
         join(command.coordinator, command.processes, command.process)
     elif command.processes is not None or command.process is not None:
-        raise ValueError("--processes and --process need --coordinator, the address of process 0: host:port.")
+        raise ArgumentError("--processes and --process need --coordinator, the address of process 0: host:port.")
     if not is_first():
         command = dataclasses.replace(command, quiet=True)
     out, folder = console(), command.folder()

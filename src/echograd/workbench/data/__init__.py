@@ -5,6 +5,7 @@ from ._batches import Batch as Batch, Batches as Batches
 from ._cases import Cases as Cases, dataset_from_cases as dataset_from_cases
 from ._dataset import Dataset as Dataset, Split as Split
 from ._ecg import slope_envelope as slope_envelope
+from ._errors import DataError as DataError
 from ._files import read_ts as read_ts, read_tsv as read_tsv
 from ._idx import read_idx as read_idx, read_mnist as read_mnist
 from ._load import Entry as Entry, available as available, load as load

@@ -18,6 +18,7 @@ from ._cases import (
     trim,
 )
 from ._checks import as_path
+from ._errors import DataError
 
 # Possessive quantifiers (*+, ++) never go back, so that no line takes more than linear time.
 _QUOTED = r"""(?:'[^'\\]*+(?:\\.[^'\\]*+)*+'|"[^"\\]*+(?:\\.[^"\\]*+)*+")"""
@@ -60,13 +61,13 @@ def read_arff(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
             in_data = header.add(line, where)
             continue
         if line.startswith("{"):
-            raise ValueError(f"{where}: a sparse row (in braces). Write every value, separated by commas.")
+            raise DataError(f"{where}: a sparse row (in braces). Write every value, separated by commas.")
         rows, label = header.fields(line, where)
         case = trim(stack([numbers_of(row.split(","), where) for row in rows], where), where)
         series.append(fill(case, missing, where))
         labels.append(label_of(label, where, header.declared, header.regression))
     if not in_data:
-        raise ValueError(f"{path}: no @data line; this is not an .arff file, or it is cut short.")
+        raise DataError(f"{path}: no @data line; this is not an .arff file, or it is cut short.")
     return cases_of(path, series, labels, header.class_names, header.regression)
 
 
@@ -94,10 +95,10 @@ class _Header:
         elif word == "@data":
             values = self.numbers - self.regression if self.block is None else self.block
             if self.in_block or values < 1 or not (self.class_names or self.numbers):
-                raise ValueError(f"{where}: the header declares no values, or no class or target after them.")
+                raise DataError(f"{where}: the header declares no values, or no class or target after them.")
             return True
         elif word != "@relation":
-            raise ValueError(
+            raise DataError(
                 f"{where}: expected a header line that begins with @relation, @attribute or @data, found {line[:30]!r}."
             )
         return False
@@ -105,13 +106,11 @@ class _Header:
     def _attribute(self, line: str, where: str) -> None:
         found = _ATTRIBUTE.fullmatch(line)
         if found is None:
-            raise ValueError(
-                f"{where}: {line[:60]!r} has no name and type. Put quotes around a name with blanks in it."
-            )
+            raise DataError(f"{where}: {line[:60]!r} has no name and type. Put quotes around a name with blanks in it.")
         name, kind = found[1], found[2].strip()
         if self.class_names or (self.block is not None and not self.in_block and self.numbers):
             last = f"the classes {', '.join(self.class_names)[:60]}" if self.class_names else "the target"
-            raise ValueError(
+            raise DataError(
                 f"{where}: an attribute follows {last}. Classes and targets are read "
                 "from the last column only; put theirs there, and leave out columns that are not numbers."
             )
@@ -126,7 +125,7 @@ class _Header:
         elif kind.lower() == "relational" and self.block is None and not self.numbers:
             self.block, self.in_block = 0, True
         else:
-            raise ValueError(
+            raise DataError(
                 f"{where}: attribute {name[:40]} is of type {kind[:40]!r}. Only numbers are read (numeric, real, "
                 "integer), in one relational block or none, and last a list of classes in braces. Leave the column "
                 "out, or write its values as numbers or its classes in braces."
@@ -137,7 +136,7 @@ class _Header:
         found = (_ROW if self.block is None else _BLOCK).fullmatch(line)
         if found is None:
             parts = "values, a comma" if self.block is None else "a quoted block, a comma"
-            raise ValueError(f"{where}: expected {parts} and a label. Cut short?")
+            raise DataError(f"{where}: expected {parts} and a label. Cut short?")
         if self.block is None:
             rows, more, wanted = [found[1]], 1, self.numbers + 1 - self.regression
         else:
@@ -147,7 +146,7 @@ class _Header:
             count = row.count(",") + 1 + more
             if count != wanted:
                 said = f"{count} values and labels" if more else f"a channel has {count} values"
-                raise ValueError(
+                raise DataError(
                     f"{where}: {said} for {wanted} attributes. Cut short? What a shorter case lacks is written as '?'."
                 )
         return rows, _unquoted(found[2])
@@ -170,7 +169,7 @@ def _names(text: str, where: str) -> tuple[str, ...]:
         at = found.end()
         if not found[2]:
             return tuple(names)
-    raise ValueError(
+    raise DataError(
         f"{where}: {text[:60]!r} is no list of classes such as {{1,2,'two words'}}. Put commas between classes, and "
         "quotes around those with blanks or commas in them."
     )

@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
+from echograd import ArgumentError
+
 from . import _checks
 from ._dataset import Split
 
@@ -76,13 +78,13 @@ class Batches:
         seed = _checks.integer("seed", seed, 0)
         shuffle, balanced = _checks.flag("shuffle", shuffle), _checks.flag("balanced", balanced)
         if size % multiple:
-            raise ValueError(f"size must be a multiple of multiple={multiple}, not {size}.")
+            raise ArgumentError(f"size must be a multiple of multiple={multiple}, not {size}.")
         if not isinstance(remainder, str) or remainder not in ("pad", "drop"):
-            raise ValueError(f"remainder must be 'pad' or 'drop', not {_checks.shown(remainder)}.")
+            raise ArgumentError(f"remainder must be 'pad' or 'drop', not {_checks.shown(remainder)}.")
         if remainder == "drop" and len(split) < size:
-            raise ValueError(f"the split has {len(split)} cases, so a batch of {size} would never be full.")
+            raise ArgumentError(f"the split has {len(split)} cases, so a batch of {size} would never be full.")
         if balanced and (not shuffle or split.targets.dtype != np.int32):
-            raise ValueError("balanced batches need shuffle=True and class indices as targets.")
+            raise ArgumentError("balanced batches need shuffle=True and class indices as targets.")
         size = min(size, -(-len(split) // multiple) * multiple)
         self.split, self.size, self.seed = split, size, seed
         self.shuffle, self.balanced, self.remainder = shuffle, balanced, remainder

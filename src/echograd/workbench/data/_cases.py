@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from . import _checks, _reading
 from ._dataset import Dataset, Split
+from ._errors import DataError
 
 Missing = Literal["error", "interpolate"]
 
@@ -68,9 +69,9 @@ def dataset_from_cases(
         _checks.instance(side, part, Cases, "`read_ts`, `read_tsv` and `read_arff` return one.")
     channels = {case.shape[1] for part in (train, test) for case in part.series}
     if len(channels) != 1:
-        raise ValueError(f"{name}: the files have cases with {sorted(channels)} channels.")
+        raise DataError(f"{name}: the files have cases with {sorted(channels)} channels.")
     if (train.labels is None) != (test.labels is None):
-        raise ValueError(f"{name}: one file has class labels, the other real targets.")
+        raise DataError(f"{name}: one file has class labels, the other real targets.")
     class_names = _ordered(train.class_names or train.labels or ())
     index = {label: number for number, label in enumerate(class_names)}
     length = max(len(case) for part in (train, test) for case in part.series)
@@ -81,7 +82,7 @@ def dataset_from_cases(
             return Split.from_series(part.series, part.targets, length=length)
         unknown = sorted(set(part.labels) - set(index))
         if unknown:
-            raise ValueError(f"{name}: classes {unknown} are in the test file but not among {list(class_names)}.")
+            raise DataError(f"{name}: classes {unknown} are in the test file but not among {list(class_names)}.")
         targets = np.array([index[label] for label in part.labels], dtype=np.int32)
         return Split.from_series(part.series, targets, length=length)
 
@@ -108,11 +109,11 @@ def lines_of(
         line = line.strip(around)
         if line.strip() and not line.startswith(comments):
             if "\0" in line:
-                raise ValueError(
+                raise DataError(
                     f"{path}, line {number}: holds a NUL character. This is no text file, or it is damaged."
                 )
             if "\ufffd" in line and not line.startswith("@"):
-                raise ValueError(
+                raise DataError(
                     f"{path}, line {number}: not UTF-8, so that different labels may read as one. Convert the file."
                 )
             yield number, line
@@ -125,7 +126,7 @@ def check_missing(missing: Any) -> Missing:
         ValueError: it is none.
     """
     if not isinstance(missing, str) or missing not in ("error", "interpolate"):
-        raise ValueError(f"missing must be 'error' or 'interpolate', not {_checks.shown(missing)}.")
+        raise DataError(f"missing must be 'error' or 'interpolate', not {_checks.shown(missing)}.")
     return missing  # pyright: ignore[reportReturnType]
 
 
@@ -137,11 +138,11 @@ def declared_of(class_names: tuple[str, ...]) -> dict[str, str]:
 def label_of(text: str, where: str, declared: Mapping[str, str], regression: bool = False) -> str:
     """Take the label of a case, which is a class that is declared (if any are) or a real target."""
     if text.strip().lower() in ("", "?", "nan"):
-        raise ValueError(f"{where}: the case has no label ({text!r} is in its place). Cut short? Leave the case out.")
+        raise DataError(f"{where}: the case has no label ({text!r} is in its place). Cut short? Leave the case out.")
     if regression and not abs(number_of(text, where)) <= float(np.finfo(np.float32).max):
-        raise ValueError(f"{where}: {text[:60]!r} as a target is not finite in float32. Scale the targets.")
+        raise DataError(f"{where}: {text[:60]!r} as a target is not finite in float32. Scale the targets.")
     if declared and _canonical(text) not in declared:
-        raise ValueError(
+        raise DataError(
             f"{where}: the case is of class {text[:60]!r}, which the header does not declare: it has "
             f"{', '.join(declared.values())[:60]}. Cut short? If the case is right, add its class to the header."
         )
@@ -155,7 +156,7 @@ def number_of(text: str, where: str) -> float:
             return math.nan if text == "?" else float(text)
     except ValueError:
         pass
-    raise ValueError(f"{where}: {text[:20]!r} is not a number.")
+    raise DataError(f"{where}: {text[:20]!r} is not a number.")
 
 
 def numbers_of(values: list[str], where: str) -> np.ndarray:
@@ -173,7 +174,7 @@ def stack(channels: list[np.ndarray], where: str) -> np.ndarray:
     """Put channels side by side: (steps, channels)."""
     lengths = [len(channel) for channel in channels]
     if len(set(lengths)) > 1:
-        raise ValueError(
+        raise DataError(
             f"{where}: channels of {min(lengths)} to {max(lengths)} steps in one case. All channels of a "
             "case must have one length; bring them onto one grid first."
         )
@@ -184,7 +185,7 @@ def trim(case: np.ndarray, where: str) -> np.ndarray:
     """Drop the steps at the end at which all channels are missing."""
     present = np.flatnonzero(~np.isnan(case).all(axis=1))
     if present.size == 0:
-        raise ValueError(f"{where}: all values are missing; leave the case out.")
+        raise DataError(f"{where}: all values are missing; leave the case out.")
     return case[: present[-1] + 1]
 
 
@@ -193,16 +194,16 @@ def fill(case: np.ndarray, missing: Missing, where: str, but: str = "") -> np.nd
     gaps = np.isnan(case)
     if gaps.any() and missing == "error":
         step, channel = np.argwhere(gaps)[0]
-        raise ValueError(
+        raise DataError(
             f"{where}: {gaps.sum()} missing values, the first at step {step} of channel {channel}{but}. Pass "
             "missing='interpolate' to fill them linearly in time, or leave the case out."
         )
     if gaps.all(axis=0).any():
-        raise ValueError(f"{where}: a channel has no value at all; there is nothing to interpolate.")
+        raise DataError(f"{where}: a channel has no value at all; there is nothing to interpolate.")
     large = np.abs(case) > np.finfo(np.float32).max
     if large.any():
         step, channel = np.argwhere(large)[0]
-        raise ValueError(
+        raise DataError(
             f"{where}: {case[step, channel]:g} at step {step} of channel {channel} is not finite in float32, which "
             "series are kept in. Scale the channel, or write '?' where a value is not known."
         )
@@ -221,16 +222,16 @@ def cases_of(
     regression: bool,
 ) -> Cases:
     if not series:
-        raise ValueError(f"{path}: no cases; the file is empty or cut short.")
+        raise DataError(f"{path}: no cases; the file is empty or cut short.")
     channels = {case.shape[1] for case in series}
     if len(channels) > 1:
-        raise ValueError(f"{path}: cases with {sorted(channels)} channels in one file. Cut short?")
+        raise DataError(f"{path}: cases with {sorted(channels)} channels in one file. Cut short?")
     if regression:
         targets = np.array([[float(label)] for label in labels], np.float32)
         return Cases(tuple(series), None, targets, ())
     class_names = tuple(_canonical(name) for name in class_names)
     if len(set(class_names)) != len(class_names):
-        raise ValueError(f"{path}: the header declares a class twice: {', '.join(sorted(class_names))[:60]}.")
+        raise DataError(f"{path}: the header declares a class twice: {', '.join(sorted(class_names))[:60]}.")
     names = tuple(_canonical(label) for label in labels)
     return Cases(tuple(series), names, None, class_names)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from echograd import ArgumentError, ArgumentTypeError
+
 
 def shown(value: object) -> str:
     """Return a value as it goes into a message: short, and no contents of arrays."""
@@ -32,10 +34,10 @@ def integer(name: str, value: Any, least: int | None = None, most: int | None = 
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, not {shown(value)}.") from None
+        raise ArgumentTypeError(f"{name} must be an integer, not {shown(value)}.") from None
     if (least is not None and number < least) or (most is not None and number > most):
         limits = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{name} must be {limits}, not {shown(number)}.")
+        raise ArgumentError(f"{name} must be {limits}, not {shown(number)}.")
     return number
 
 
@@ -47,13 +49,13 @@ def real(name: str, value: Any) -> float:
         ValueError: it is NaN or infinite.
     """
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a real number, not {shown(value)}.")
+        raise ArgumentTypeError(f"{name} must be a real number, not {shown(value)}.")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, not {shown(value)}.")
+        raise ArgumentError(f"{name} must be finite, not {shown(value)}.")
     return number
 
 
@@ -64,7 +66,7 @@ def flag(name: str, value: Any) -> bool:
         TypeError: it is neither True nor False.
     """
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, not {shown(value)}.")
+        raise ArgumentTypeError(f"{name} must be True or False, not {shown(value)}.")
     return bool(value)
 
 
@@ -75,7 +77,7 @@ def instance(name: str, value: Any, kind: type, remedy: str) -> None:
         TypeError: it is of another type.
     """
     if not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__name__}, not {shown(value)}. {remedy}")
+        raise ArgumentTypeError(f"{name} must be a {kind.__name__}, not {shown(value)}. {remedy}")
 
 
 def array(name: str, value: Any) -> None:
@@ -85,7 +87,7 @@ def array(name: str, value: Any) -> None:
         TypeError: it is something else.
     """
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array, not {shown(value)}. `np.asarray` converts.")
+        raise ArgumentTypeError(f"{name} must be a NumPy array, not {shown(value)}. `np.asarray` converts.")
 
 
 def as_path(value: Any, name: str = "path") -> pathlib.Path:
@@ -100,7 +102,7 @@ def as_path(value: Any, name: str = "path") -> pathlib.Path:
     except TypeError:
         text = None
     if not isinstance(text, str):
-        raise TypeError(f"{name} must be a str or a path, not {shown(value)}.")
+        raise ArgumentTypeError(f"{name} must be a str or a path, not {shown(value)}.")
     if not text or "\0" in text:
-        raise ValueError(f"{name} is {shown(text)}, which names no file. Pass the name of a file or folder.")
+        raise ArgumentError(f"{name} is {shown(text)}, which names no file. Pass the name of a file or folder.")
     return pathlib.Path(text)

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num, Shaped
 
+from echograd import ArgumentError, ArgumentTypeError
+
 from . import _checks
 
 Task = Literal["classification", "regression"]
@@ -50,33 +52,35 @@ class Split:
         for name, column in {"inputs": self.inputs, **columns}.items():
             _checks.array(name, column)
         if self.inputs.dtype != np.float32 or self.lengths.dtype != np.int32:
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"inputs and lengths must be float32 and int32, not {self.inputs.dtype} and "
                 f"{self.lengths.dtype}. `Split.from_series` converts."
             )
         if self.targets.dtype not in (np.int32, np.float32):
-            raise TypeError(f"targets must be int32 (class indices) or float32 (regression), not {self.targets.dtype}.")
+            raise ArgumentTypeError(
+                f"targets must be int32 (class indices) or float32 (regression), not {self.targets.dtype}."
+            )
         if self.inputs.ndim != 3 or 0 in self.inputs.shape:
-            raise ValueError(f"inputs must be (cases, length, channels), none of them 0, not {self.inputs.shape}.")
+            raise ArgumentError(f"inputs must be (cases, length, channels), none of them 0, not {self.inputs.shape}.")
         cases, length, _ = self.inputs.shape
         for name, column in columns.items():
             if column.shape[:1] != (cases,):
-                raise ValueError(f"{cases} cases in inputs, but {name} has shape {column.shape}.")
+                raise ArgumentError(f"{cases} cases in inputs, but {name} has shape {column.shape}.")
         if self.lengths.ndim != 1 or self.lengths.min() < 1 or self.lengths.max() > length:
-            raise ValueError(f"lengths must be (cases,) and from 1 to {length}; they go up to {self.lengths.max()}.")
+            raise ArgumentError(f"lengths must be (cases,) and from 1 to {length}; they go up to {self.lengths.max()}.")
         if not np.isfinite(self.inputs).all():
             case, step, channel = np.argwhere(~np.isfinite(self.inputs))[0]
-            raise ValueError(
+            raise ArgumentError(
                 f"inputs of case {case} are {self.inputs[case, step, channel]} at step {step}, channel "
                 f"{channel}. Fill missing values first (the readers do, with missing='interpolate') or leave "
                 "the case out."
             )
         if not np.isfinite(self.targets).all():
-            raise ValueError(f"the target of case {np.argwhere(~np.isfinite(self.targets))[0][0]} is not finite.")
+            raise ArgumentError(f"the target of case {np.argwhere(~np.isfinite(self.targets))[0][0]} is not finite.")
         if self.targets.dtype == np.int32 and self.targets.size and self.targets.min() < 0:
-            raise ValueError(f"class indices must be 0 or more; the smallest target is {self.targets.min()}.")
+            raise ArgumentError(f"class indices must be 0 or more; the smallest target is {self.targets.min()}.")
         if not self.equal_length and np.any(self.inputs[~self.mask]):
-            raise ValueError("inputs after a case's length must be 0: nothing may be hidden in the padding.")
+            raise ArgumentError("inputs after a case's length must be 0: nothing may be hidden in the padding.")
 
     @staticmethod
     def from_series(
@@ -99,24 +103,24 @@ class Split:
             ValueError: they do not fit together, or nearly all of the padded array would be padding.
         """
         if not isinstance(series, Sequence | np.ndarray):
-            raise TypeError(f"series must be a sequence of arrays, not {_checks.shown(series)}.")
+            raise ArgumentTypeError(f"series must be a sequence of arrays, not {_checks.shown(series)}.")
         if len(series) == 0:
-            raise ValueError("series is empty. A split has at least one case.")
+            raise ArgumentError("series is empty. A split has at least one case.")
         for number, case in enumerate(series):
             _numbers(f"series {number}", case)
         channels = {case.shape[1] if case.ndim == 2 and len(case) else 0 for case in series}
         if len(channels) != 1 or 0 in channels:
-            raise ValueError(
+            raise ArgumentError(
                 "every series must be (steps, channels), none of them 0, with the same number of channels."
             )
         longest = max(len(case) for case in series)
         length = longest if length is None else _checks.integer("length", length, 1)
         if length < longest:
-            raise ValueError(f"a series has {longest} steps, more than length={length}.")
+            raise ArgumentError(f"a series has {longest} steps, more than length={length}.")
         shape = len(series), length, channels.pop()
         values = sum(case.size for case in series)
         if math.prod(shape) > max(_PADDING * values, _SMALL):
-            raise ValueError(
+            raise ArgumentError(
                 f"series of {min(map(len, series))} to {longest} steps, padded to {length}, would be an array of shape "
                 f"{shape} and {4 * math.prod(shape)} bytes for {values} values. Cut the long series into shorter ones, "
                 "or leave them out."
@@ -170,9 +174,9 @@ class Split:
         """
         classes = _checks.integer("classes", classes, 1)
         if self.targets.dtype != np.int32:
-            raise TypeError("regression targets have no classes to count.")
+            raise ArgumentTypeError("regression targets have no classes to count.")
         if self.targets.ndim != 1 or self.targets.max() >= classes:
-            raise ValueError(f"classes={classes}, but there are targets up to {self.targets.max()}.")
+            raise ArgumentError(f"classes={classes}, but there are targets up to {self.targets.max()}.")
         return np.bincount(self.targets, minlength=classes)
 
     def __len__(self) -> int:
@@ -224,32 +228,32 @@ class Dataset:
                 _checks.instance(f"{side} of a data set", split, Split, remedy)
         for name, texts in (("class_names", self.class_names), ("channel_names", self.channel_names)):
             if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
-                raise TypeError(f"{name} must be a tuple of strings, not {_checks.shown(texts)}.")
+                raise ArgumentTypeError(f"{name} must be a tuple of strings, not {_checks.shown(texts)}.")
         if self.task not in ("classification", "regression"):
-            raise ValueError(f"task must be 'classification' or 'regression', not {_checks.shown(self.task)}.")
+            raise ArgumentError(f"task must be 'classification' or 'regression', not {_checks.shown(self.task)}.")
         if self.sample_rate is not None and _checks.real("sample_rate", self.sample_rate) <= 0:
-            raise ValueError(f"sample_rate must be positive or None, not {self.sample_rate:g} Hz.")
+            raise ArgumentError(f"sample_rate must be positive or None, not {self.sample_rate:g} Hz.")
         if (self.task == "regression") != (self.class_names == ()):
-            raise ValueError(f"{self.name}: class_names must be there for classification, and only for it.")
+            raise ArgumentError(f"{self.name}: class_names must be there for classification, and only for it.")
         for side, split in self.splits.items():
             where = f"{self.name}, {side}"
             if split.inputs.shape[1:] != (self.length, self.inputs_dim):
-                raise ValueError(
+                raise ArgumentError(
                     f"{where}: cases of shape {split.inputs.shape[1:]}, but in train {(self.length, self.inputs_dim)}."
                 )
             if split.targets.dtype != (np.int32 if self.task == "classification" else np.float32):
-                raise ValueError(f"{where}: {split.targets.dtype} targets do not fit {self.task}.")
+                raise ArgumentError(f"{where}: {split.targets.dtype} targets do not fit {self.task}.")
             if split.targets.shape[1:] != self.train.targets.shape[1:]:
-                raise ValueError(f"{where}: targets of shape {split.targets.shape[1:]} differ from those of train.")
+                raise ArgumentError(f"{where}: targets of shape {split.targets.shape[1:]} differ from those of train.")
             if self.task == "classification" and (
                 split.targets.ndim != 1 or split.targets.min() < 0 or split.targets.max() >= self.classes
             ):
-                raise ValueError(
+                raise ArgumentError(
                     f"{where}: class indices must be (cases,) and from 0 to {self.classes - 1}; they go from "
                     f"{split.targets.min()} to {split.targets.max()}."
                 )
         if len(self.channel_names) != self.inputs_dim:
-            raise ValueError(f"{self.name}: {len(self.channel_names)} names for {self.inputs_dim} channels.")
+            raise ArgumentError(f"{self.name}: {len(self.channel_names)} names for {self.inputs_dim} channels.")
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -283,7 +287,7 @@ class Dataset:
         """
         counts = self.train.class_counts(self.classes)
         if not counts.all():
-            raise ValueError(
+            raise ArgumentError(
                 f"{self.name}: no training case of class {self.class_names[int(np.argmin(counts))]!r}, so "
                 "its weight would be infinite. Leave the class out, or train without class weights."
             )
@@ -319,7 +323,7 @@ class Dataset:
     def target_scale(self) -> tuple[float, float]:
         """Give mean and standard deviation of the training targets (regression only)."""
         if self.task != "regression":
-            raise ValueError(f"{self.name}: class indices have no scale.")
+            raise ArgumentError(f"{self.name}: class indices have no scale.")
         mean, std = _mean_and_std(self.train.targets.reshape(-1, 1))
         return float(mean[0]), float(std[0])
 
@@ -338,10 +342,10 @@ class Dataset:
             ValueError: there is a validation split already, or a class would be left without training cases.
         """
         if self.validation is not None:
-            raise ValueError(f"{self.name} has a validation split of its own ({len(self.validation)} cases).")
+            raise ArgumentError(f"{self.name} has a validation split of its own ({len(self.validation)} cases).")
         fraction, seed = _checks.real("fraction", fraction), _checks.integer("seed", seed, 0)
         if not 0 < fraction < 1:
-            raise ValueError(f"fraction must be between 0 and 1, not {fraction:g}.")
+            raise ArgumentError(f"fraction must be between 0 and 1, not {fraction:g}.")
         # Regression is one class to draw from.
         labels = self.train.targets if self.task == "classification" else np.zeros(len(self.train), np.int32)
         rng = np.random.default_rng(seed)
@@ -350,7 +354,7 @@ class Dataset:
         else:
             chosen = _draw_groups(labels, self.train.groups, fraction, rng)
         if chosen is None:
-            raise ValueError(
+            raise ArgumentError(
                 f"{self.name}: no validation split of {fraction:g} of the cases leaves every class in "
                 "training. Ask for another fraction, or give a validation split of your own."
             )
@@ -374,7 +378,7 @@ def _numbers(name: str, value: Any) -> None:
     """Check that a value is an array of real numbers."""
     _checks.array(name, value)
     if value.dtype.kind not in "iuf":
-        raise TypeError(f"{name} must hold real numbers, not {value.dtype}.")
+        raise ArgumentTypeError(f"{name} must hold real numbers, not {value.dtype}.")
 
 
 def _targets(targets: Any) -> np.ndarray:
@@ -384,7 +388,7 @@ def _targets(targets: Any) -> np.ndarray:
         with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
             return targets.astype(np.float32)
     if targets.size and not -(1 << 31) <= int(targets.min()) <= int(targets.max()) < 1 << 31:
-        raise ValueError(f"class indices go from {targets.min()} to {targets.max()}, which int32 does not hold.")
+        raise ArgumentError(f"class indices go from {targets.min()} to {targets.max()}, which int32 does not hold.")
     return targets.astype(np.int32)
 
 
@@ -395,12 +399,12 @@ def _indices(indices: Any, cases: int) -> np.ndarray:
     except ValueError:  # of a ragged list
         found = np.asarray(None)
     if found.size == 0 and isinstance(indices, Sequence | np.ndarray) and not isinstance(indices, str):
-        raise ValueError("indices is empty. A split has at least one case.")
+        raise ArgumentError("indices is empty. A split has at least one case.")
     if found.dtype.kind not in "iu":
         hint = " `np.flatnonzero` makes indices of a mask." if found.dtype == bool else ""
-        raise TypeError(f"indices must be integers, not {_checks.shown(indices)}.{hint}")
+        raise ArgumentTypeError(f"indices must be integers, not {_checks.shown(indices)}.{hint}")
     if found.ndim != 1:
-        raise ValueError(f"indices must have shape (chosen,), not {found.shape}.")
+        raise ArgumentError(f"indices must have shape (chosen,), not {found.shape}.")
     wrong = found[(found < 0) | (found >= cases)]
     if wrong.size:
         raise IndexError(f"there is no case {wrong[0]}: the split has {cases}, from 0 to {cases - 1}.")

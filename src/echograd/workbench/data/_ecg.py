@@ -7,8 +7,11 @@ import io
 import numpy as np
 from jaxtyping import Float
 
+from echograd import ArgumentTypeError
+
 from . import _checks
 from ._dataset import Dataset, Split
+from ._errors import DataError
 
 _CLASSES = ("sinus rhythm", "atrial fibrillation", "bigeminy or trigeminy", "paced rhythm")
 _CHANNELS = ("MLII", "chest")
@@ -64,33 +67,33 @@ def slope_envelope(
     try:
         signals = np.asarray(signals)
     except ValueError:
-        raise TypeError("signals must be an array; these have no common length or number of leads.") from None
+        raise ArgumentTypeError("signals must be an array; these have no common length or number of leads.") from None
     if signals.dtype.kind not in "iuf":
-        raise TypeError(f"signals must hold real numbers, not {signals.dtype}.")
+        raise ArgumentTypeError(f"signals must hold real numbers, not {signals.dtype}.")
     if signals.ndim != 3 or 0 in signals.shape:
-        raise ValueError(f"signals must be (cases, length, leads), none of them 0, not {signals.shape}.")
+        raise DataError(f"signals must be (cases, length, leads), none of them 0, not {signals.shape}.")
     if signals.dtype not in (np.float32, np.float64):  # in which differences neither wrap around nor overflow
         signals = signals.astype(np.float64)
     if not np.isfinite(signals).all():
         case, step, lead = np.argwhere(~np.isfinite(signals))[0]
-        raise ValueError(
+        raise DataError(
             f"lead {lead} of case {case} is {signals[case, step, lead]} at step {step}. Fill missing values first, or "
             "leave the case out."
         )
     sample_rate = _checks.real("sample_rate", sample_rate)
     width, length = round(0.08 * sample_rate), signals.shape[1]
     if width < 2:
-        raise ValueError(f"an average over 80 ms needs at least 25 Hz, not {sample_rate:g} Hz.")
+        raise DataError(f"an average over 80 ms needs at least 25 Hz, not {sample_rate:g} Hz.")
     if width > length:
-        raise ValueError(f"an average over 80 ms takes {width} steps at {sample_rate:g} Hz, and a case has {length}.")
+        raise DataError(f"an average over 80 ms takes {width} steps at {sample_rate:g} Hz, and a case has {length}.")
     with np.errstate(over="ignore", invalid="ignore"):
         mean = _mean_slope(signals, width)
         spread = mean.std(axis=1, keepdims=True)
     if not spread.all():
         case, _, lead = np.argwhere(spread == 0)[0]
-        raise ValueError(f"lead {lead} of case {case} is flat; leave the case out.")
+        raise DataError(f"lead {lead} of case {case} is flat; leave the case out.")
     if not np.isfinite(spread).all():
-        raise ValueError("differences between samples overflow. Scale the signals, to millivolts say.")
+        raise DataError("differences between samples overflow. Scale the signals, to millivolts say.")
     return (mean / spread).sum(axis=2, keepdims=True).astype(np.float32)
 
 
@@ -149,7 +152,7 @@ def load_ecg(name: str) -> Dataset:
 @functools.cache
 def _unpack() -> dict[str, np.ndarray]:
     """Read the bundled file once; callers copy what they hand on."""
-    packed = importlib.resources.files("echograd.data").joinpath("_bundled", "ecg_rhythm.npz").read_bytes()
+    packed = importlib.resources.files("echograd.workbench.data").joinpath("_bundled", "ecg_rhythm.npz").read_bytes()
     with np.load(io.BytesIO(packed), allow_pickle=False) as file:
         arrays = dict(file)
     signals = np.cumsum(arrays.pop("differences"), axis=1, dtype=np.int32) * arrays["resolution"]

@@ -19,6 +19,7 @@ from ._cases import (
     trim,
 )
 from ._checks import as_path
+from ._errors import DataError
 
 
 def read_ts(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
@@ -55,7 +56,7 @@ def read_ts(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
         where = f"{path}, line {number}"
         if not in_data:
             if not line.startswith("@"):
-                raise ValueError(f"{where}: expected a header line that begins with @, found {line[:30]!r}.")
+                raise DataError(f"{where}: expected a header line that begins with @, found {line[:30]!r}.")
             in_data = line.split()[0].lower() == "@data"
             if in_data:
                 header.close()
@@ -69,13 +70,13 @@ def read_ts(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
                 "grid first."
             )
         if not channels:
-            raise ValueError(f"{where}: no ':' between series and label; the file may be cut short.")
+            raise DataError(f"{where}: no ':' between series and label; the file may be cut short.")
         case = stack([numbers_of(channel.split(","), where) for channel in channels], where)
         header.check(case, where)
         series.append(fill(case, missing, where, header.but("@missing")))
         labels.append(label_of(label.strip(), where, header.declared, header.regression))
     if not in_data:
-        raise ValueError(f"{path}: no @data line; this is not a .ts file, or it is cut short.")
+        raise DataError(f"{path}: no @data line; this is not a .ts file, or it is cut short.")
     return cases_of(path, series, labels, header.class_names, header.regression)
 
 
@@ -104,10 +105,10 @@ def read_tsv(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
         separator = next((mark for mark in "\t," if mark in line), None)
         label, *values = line.rstrip(separator).split(separator)
         if not values:
-            raise ValueError(f"{where}: a label and no values; this is not a file of the UCR archive.")
+            raise DataError(f"{where}: a label and no values; this is not a file of the UCR archive.")
         width = width or len(values)
         if len(values) != width:
-            raise ValueError(f"{where}: {len(values)} values, the first line has {width}. Cut short?")
+            raise DataError(f"{where}: {len(values)} values, the first line has {width}. Cut short?")
         case = trim(numbers_of(values, where)[:, None], where)
         series.append(fill(case, missing, where))
         labels.append(label_of(label.strip(), where, {}))
@@ -139,9 +140,9 @@ class _TsHeader:
             return
         values[:1] = [value.lower() for value in values[:1]]
         if name in self._FLAGS and values[:1] not in (["true"], ["false"]):
-            raise ValueError(f"{where}: {line[:60]!r} says neither true nor false. Write one of them after {word}.")
+            raise DataError(f"{where}: {line[:60]!r} says neither true nor false. Write one of them after {word}.")
         if name in self._claims and self._claims[name][2] != values:
-            raise ValueError(f"{where}: {line[:60]!r}, but {self._said(name)}. Leave in the one that is true.")
+            raise DataError(f"{where}: {line[:60]!r}, but {self._said(name)}. Leave in the one that is true.")
         self._claims[name] = number, line, values
         if name == "@timestamps" and self._flag(name):
             raise NotImplementedError(
@@ -152,9 +153,9 @@ class _TsHeader:
         """Take the header as complete."""
         classes, self.regression = self._flag("@classlabel"), self._flag("@targetlabel") is True
         if not classes and not self.regression:
-            raise ValueError(f"{self._path}: no class labels or targets (@classLabel or @targetLabel true).")
+            raise DataError(f"{self._path}: no class labels or targets (@classLabel or @targetLabel true).")
         if classes and self.regression:
-            raise ValueError(
+            raise DataError(
                 f"{self._path}: {self._said('@classlabel')}, but {self._said('@targetlabel')}. The last field of a "
                 "case is a class or a real target; leave in the line that is true."
             )
@@ -182,7 +183,7 @@ class _TsHeader:
         return f" (but {self._said(name)})" if self._flag(name) is False else ""
 
     def _refuse(self, where: str, found: str, name: str) -> None:
-        raise ValueError(
+        raise DataError(
             f"{where}: the case has {found}, but {self._said(name)}. Cut short, or a separator lost? If the data are "
             "right, correct that line or leave it out."
         )
@@ -199,7 +200,7 @@ class _TsHeader:
             return None
         text = (self._claims[name][2] or [""])[0]
         if not re.fullmatch(r"0*[1-9][0-9]{0,17}", text):
-            raise ValueError(
+            raise DataError(
                 f"{self._path}: {self._said(name)}, which is no number of 1 or more. Correct the line or leave it out."
             )
         return int(text)

@@ -11,6 +11,7 @@ from jaxtyping import Num
 
 from . import _checks
 from ._dataset import Dataset, Split
+from ._errors import DataError
 from ._reading import Unpacked
 
 NAME = "mnist"
@@ -57,20 +58,20 @@ def _read(path: pathlib.Path, expected: tuple[int, ...] | None = None) -> tuple[
     with Unpacked(path) as file:
         head = file.read(4)
         if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _DTYPES:
-            raise ValueError(
+            raise DataError(
                 f"{path} is not an IDX file: it begins with {head!r}, not with two zeros, a known type and the "
                 "number of axes."
             )
         dtype, axes = np.dtype(_DTYPES[head[2]]), head[3]
         sizes = file.read(4 * axes)
         if len(sizes) < 4 * axes:
-            raise ValueError(f"{path} is cut short: it ends within its header.")
+            raise DataError(f"{path} is cut short: it ends within its header.")
         shape = struct.unpack(f">{axes}I", sizes)
         wanted = math.prod(shape) * dtype.itemsize
         if expected is not None and shape != expected:
-            raise ValueError(f"{path} holds an array of shape {shape}, not {expected}. Is it another set's file?")
+            raise DataError(f"{path} holds an array of shape {shape}, not {expected}. Is it another set's file?")
         if axes > _AXES or not wanted or 4 + len(sizes) + wanted > file.most:
-            raise ValueError(
+            raise DataError(
                 f"{path} is damaged: its header says shape {str(shape)[:80]}, which takes {wanted} bytes. A file of "
                 f"this size has 1 to {file.most} bytes."
             )
@@ -78,7 +79,7 @@ def _read(path: pathlib.Path, expected: tuple[int, ...] | None = None) -> tuple[
         more = file.read(1)
     if len(content) != wanted or more:
         found = "more" if more else f"only {len(content)}"
-        raise ValueError(f"{path} is damaged: its shape {shape} takes {wanted} bytes of values, and it holds {found}.")
+        raise DataError(f"{path} is damaged: its shape {shape} takes {wanted} bytes of values, and it holds {found}.")
     digest = hashlib.sha256(head + sizes)
     digest.update(content)
     return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("=")), digest.hexdigest()
@@ -118,7 +119,7 @@ def read_mnist(folder: str | pathlib.Path) -> Dataset:
         assert file is not None
         values, digest = _read(file, shape)
         if digest != _SUMS[name]:
-            raise ValueError(
+            raise DataError(
                 f"{file} is not MNIST's: the SHA-256 of its contents (without gzip) is {digest}, published is "
                 f"{_SUMS[name]}. Fetch it again; `read_idx` reads files of other sets."
             )

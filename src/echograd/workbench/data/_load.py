@@ -8,6 +8,8 @@ import pathlib
 import re
 from typing import Literal
 
+from echograd import ArgumentError, ArgumentTypeError
+
 from . import _checks
 from ._arff import read_arff
 from ._cases import Missing, check_missing, dataset_from_cases
@@ -124,7 +126,7 @@ def load(
         ```
     """
     if not isinstance(name, str):
-        raise TypeError(f"name must be the name of a data set, such as 'ecg-afib', not {_checks.shown(name)}.")
+        raise ArgumentTypeError(f"name must be the name of a data set, such as 'ecg-afib', not {_checks.shown(name)}.")
     download, missing = _checks.flag("download", download), check_missing(missing)
     if name in BUNDLED:
         return load_ecg(name)
@@ -147,7 +149,7 @@ def load(
         close = difflib.get_close_matches(name[:60], names, n=1, cutoff=0.5)
         own = name if re.fullmatch(r"[\w-]{1,60}", name) else "NAME"
         hint = f"Did you mean {close[0]!r}? " if close else ""
-        raise ValueError(
+        raise ArgumentError(
             f"no data set {_checks.shown(name)}. {hint}Known: {', '.join(names)}. Any other set of the UCR and UEA "
             f"archives works once {own}_TRAIN.ts and {own}_TEST.ts (or .tsv, .arff) are in {folder / own}."
         )
@@ -253,7 +255,7 @@ def _read_archive(name: str, missing: Missing, folder: pathlib.Path) -> Dataset:
         published = (known.train, known.test, known.length, known.channels, known.classes)
         here = (len(dataset.train), len(dataset.test), dataset.length, dataset.inputs_dim, dataset.classes)
         if here != published:
-            raise ValueError(
+            raise ArgumentError(
                 f"{folder} does not hold the published {name}: (training cases, test cases, steps, channels, "
                 f"classes) are {here}, published are {published}. Delete the files and fetch them again."
             )

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from ._errors import DataError
+
 _OPCODES = 200_000  # a subject of PPG-DaLiA takes some hundreds
 _NESTING = 1_000
 _LONG_STRING = 1 << 12  # from here on, bytes stay in the file's buffer and are not copied
@@ -23,7 +25,7 @@ _KINDS = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8)}
 _MARK = object()
 
 
-class PickleError(ValueError):
+class PickleError(DataError):
     """A file is no pickle of plain data, or is cut short."""
 
 

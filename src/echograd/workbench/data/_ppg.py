@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from echograd import ArgumentTypeError
+
 from . import _checks
 from ._dataset import Dataset, Split
+from ._errors import DataError
 from ._plain_pickle import PickleError, as_numbers, load
 from ._reading import read_bytes
 
@@ -74,9 +77,9 @@ def read_ppg_dalia(
     length, stride = _checks.integer("length", length), _checks.integer("stride", stride)
     held_out, seed = _checks.integer("held_out", held_out), _checks.integer("seed", seed, 0)
     if length < _HOP or length % _HOP or stride < _HOP or stride % _HOP:
-        raise ValueError(f"length and stride must be multiples of {_HOP} steps (2 s), not {length} and {stride}.")
+        raise DataError(f"length and stride must be multiples of {_HOP} steps (2 s), not {length} and {stride}.")
     if not 0 < held_out < len(subjects) / 2:
-        raise ValueError(f"of {len(subjects)} subjects, {held_out} each for test and validation leave none to train.")
+        raise DataError(f"of {len(subjects)} subjects, {held_out} each for test and validation leave none to train.")
     files = {subject: folder / f"S{subject}" / f"S{subject}.pkl" for subject in subjects}
     missing = [str(file) for file in files.values() if not os.path.isfile(file)]
     if missing:
@@ -105,7 +108,7 @@ def read_ppg_dalia(
                     groups.append(subject)
                     count += 1
             if count == 0:
-                raise ValueError(f"{files[int(subject)]}: {len(signal)} steps are too few for one window of {length}.")
+                raise DataError(f"{files[int(subject)]}: {len(signal)} steps are too few for one window of {length}.")
         stacked = np.stack(inputs)
         return Split(stacked, np.stack(targets), np.full(len(stacked), length, np.int32), np.asarray(groups))
 
@@ -137,11 +140,11 @@ def _read_subject(file: pathlib.Path) -> tuple[Float[np.ndarray, "steps 6"], Flo
         sensors = {name: _column(_item(wrist, name), name, width) for name, width in _WIDTHS.items()}
         heart_rate = _column(_item(content, "label"), "label", 1)[:, 0]
     except PickleError as error:
-        raise ValueError(f"{file}: not a subject's file of PPG-DaLiA, or cut short ({error}).") from error
+        raise DataError(f"{file}: not a subject's file of PPG-DaLiA, or cut short ({error}).") from error
     for name, values in {**sensors, "label": heart_rate[:, None]}.items():
         if not np.isfinite(values).all():
             row = np.argwhere(~np.isfinite(values))[0][0]
-            raise ValueError(f"{file}: {name} is not finite in row {row}. Leave the subject out, or mend the file.")
+            raise DataError(f"{file}: {name} is not finite in row {row}. Leave the subject out, or mend the file.")
     seconds = min(len(values) // _SENSORS[name] for name, values in sensors.items())
     columns = [
         np.repeat(values[: seconds * _SENSORS[name]], _RATE // _SENSORS[name], axis=0)
@@ -155,10 +158,10 @@ def _subjects(numbers: Sequence[int]) -> tuple[int, ...]:
     try:
         found = tuple(_checks.integer("a subject", number, 0) for number in numbers)
     except TypeError as error:
-        raise TypeError(f"subjects must be numbers of subjects, such as (1, 2, 3): {error}") from None
+        raise ArgumentTypeError(f"subjects must be numbers of subjects, such as (1, 2, 3): {error}") from None
     twice = sorted({number for number in found if found.count(number) > 1})
     if twice:
-        raise ValueError(f"subjects has {twice} more than once, which would be on several sides. List each once.")
+        raise DataError(f"subjects has {twice} more than once, which would be on several sides. List each once.")
     return found
 
 

@@ -8,6 +8,8 @@ import stat
 import zlib
 from collections.abc import Iterator
 
+from ._errors import DataError
+
 LINE = 1 << 25  # characters; the longest lines of the published archives have a tenth of it
 _GZIP_MAGIC = b"\x1f\x8b"
 _RATIO, _FREE = 100, 1 << 28  # decompressed bytes: up to 100 a byte of the file, or 256 MiB in all
@@ -55,7 +57,7 @@ def read_bytes(path: pathlib.Path, remedy: str = "", most: int | None = None) ->
     with open_file(path, remedy) as file:
         size = os.fstat(file.fileno()).st_size
         if most is not None and size > most:
-            raise ValueError(f"{path} has {size} bytes; a file of its kind has at most {most}. Is it another file?")
+            raise DataError(f"{path} has {size} bytes; a file of its kind has at most {most}. Is it another file?")
         return file.read(size)
 
 
@@ -73,7 +75,7 @@ def lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
         while line := file.readline(LINE + 1):
             number += 1
             if len(line) > LINE:
-                raise ValueError(
+                raise DataError(
                     f"{path}, line {number}: longer than {LINE} characters. Is this a text file? If it is, cut its "
                     "series into shorter ones, or build a `Split` from arrays."
                 )
@@ -124,7 +126,7 @@ class Unpacked:
         except (OSError, EOFError, zlib.error) as error:
             if not self.packed:
                 raise
-            raise ValueError(f"{self._path} is no whole gzip file ({error}). Copy or download it again.") from error
+            raise DataError(f"{self._path} is no whole gzip file ({error}). Copy or download it again.") from error
         return b"".join(parts)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import TypeVar
 
+from echograd import ArgumentError
 from echograd._internal._files import make_folder
 
 from ._checks import as_path
@@ -47,7 +48,7 @@ def data_folder(root: str | os.PathLike | None = None) -> pathlib.Path:
             try:
                 return as_path(value, name).expanduser()
             except RuntimeError as error:
-                raise ValueError(f"{name} is {value!r}: {error} Write the folder's whole path.") from None
+                raise ArgumentError(f"{name} is {value!r}: {error} Write the folder's whole path.") from None
     home = pathlib.Path.home()
     if sys.platform == "win32":
         return pathlib.Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local") / "echograd" / "Cache"
@@ -129,12 +130,12 @@ def verify(folder: pathlib.Path, names: Sequence[str]) -> None:
     for name in names:
         file = folder / name
         if name not in recorded:
-            raise ValueError(
+            raise ArgumentError(
                 f"{sums} has no SHA-256 of {name}, so that nothing vouches for {file}. Delete {folder} and load the "
                 f"set again; or delete {sums.name} if you put the files there yourself."
             )
         if _digest(file) != recorded[name]:
-            raise ValueError(
+            raise ArgumentError(
                 f"{file} is not what was downloaded (its SHA-256 is not the one in {sums}). Delete {folder} "
                 f"and load the set again; or delete {sums.name} if the change was yours."
             )
@@ -147,7 +148,9 @@ def _extract(archive: pathlib.Path, scratch: pathlib.Path, alternatives: Sequenc
         for info in opened.infolist():
             members.setdefault(pathlib.PurePosixPath(info.filename).name, []).append(info)
         if len(opened.infolist()) > _MEMBERS:
-            raise ValueError(f"the archive has {len(opened.infolist())} members; at most {_MEMBERS} are looked through")
+            raise ArgumentError(
+                f"the archive has {len(opened.infolist())} members; at most {_MEMBERS} are looked through"
+            )
         for wanted in alternatives:
             if wanted.keys() <= members.keys():
                 chosen = {target: _only(members[name]) for name, target in wanted.items()}
@@ -164,13 +167,13 @@ def _extract(archive: pathlib.Path, scratch: pathlib.Path, alternatives: Sequenc
         archive.unlink()
         return _extract(archive.with_name("inner.zip"), scratch, alternatives)
     endings = collections.Counter(pathlib.PurePosixPath(name).suffix for name in members)
-    raise ValueError(f"the archive lacks {', '.join(alternatives[0])}; it holds {dict(endings.most_common(8))}")
+    raise ArgumentError(f"the archive lacks {', '.join(alternatives[0])}; it holds {dict(endings.most_common(8))}")
 
 
 def _only(infos: list[zipfile.ZipInfo]) -> zipfile.ZipInfo:
     """Return the member of a name, which may be there several times if it is the same each time."""
     if len({(info.CRC, info.file_size) for info in infos}) > 1:
-        raise ValueError(f"the archive holds different files {pathlib.PurePosixPath(infos[0].filename).name}")
+        raise ArgumentError(f"the archive holds different files {pathlib.PurePosixPath(infos[0].filename).name}")
     return infos[0]
 
 
@@ -179,7 +182,7 @@ def _refuse_bomb(archive: pathlib.Path, infos: Iterable[zipfile.ZipInfo]) -> Non
     size, packed = sum(info.file_size for info in infos), archive.stat().st_size
     most = min(max(_FREE, _RATIO * packed), _LARGEST)
     if size > most:
-        raise ValueError(
+        raise ArgumentError(
             f"its files would take {size} bytes; from an archive of {packed} bytes, at most {most} are taken"
         )
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from . import _checks
+from ._errors import DataError
 from ._reading import read_bytes
 
 # Annotation codes of the MIT format (WFDB's ecgcodes.h) that carry no beat and no label of their own.
@@ -82,13 +83,13 @@ class Annotations:
         """
         rate = _checks.real("sample_rate", sample_rate)
         if rate <= 0:
-            raise ValueError(f"sample_rate must be positive, not {rate:g} Hz.")
+            raise DataError(f"sample_rate must be positive, not {rate:g} Hz.")
         if self.resolution is None:
             return self
         with np.errstate(over="ignore"):
             samples = np.floor(self.samples * rate / self.resolution + 0.5)
         if not (samples < 1 << 53).all():
-            raise ValueError(f"annotations at {self.resolution:g} Hz have no sample numbers at {rate:g} Hz.")
+            raise DataError(f"annotations at {self.resolution:g} Hz have no sample numbers at {rate:g} Hz.")
         return dataclasses.replace(self, samples=samples.astype(np.int64), resolution=None)
 
     def rhythms(self, length: int) -> list[tuple[str, int, int]]:
@@ -105,7 +106,7 @@ class Annotations:
         """
         length = _checks.integer("length", length, 1)
         if self.resolution is not None:
-            raise ValueError(
+            raise DataError(
                 f"the annotations count {self.resolution:g} ticks per second, not samples. Convert them first: "
                 "annotations.at_rate(record.sample_rate)."
             )
@@ -117,7 +118,7 @@ class Annotations:
         changes.sort(key=lambda change: change[0])
         late = max((start for start, _ in changes), default=0)
         if late > length:
-            raise ValueError(
+            raise DataError(
                 f"a rhythm begins at sample {late} of a record of {length}. Are these the annotations of that record?"
             )
         ends = [start for start, _ in changes[1:]] + [length]
@@ -153,23 +154,23 @@ def read_wfdb(path: str | pathlib.Path) -> Record:
     comments = tuple(line.lstrip("# ") for line in lines if line.startswith("#"))
     fields = [line.split() for line in lines if line and not line.startswith("#")]
     if not fields or len(fields[0]) < 3:
-        raise ValueError(f"{header}: not a WFDB header (its first line names record, signals and rate).")
+        raise DataError(f"{header}: not a WFDB header (its first line names record, signals and rate).")
     name = fields[0][0]
     if "/" in name:
-        raise ValueError(f"{header}: a multi-segment record is not read here; read its segments one by one.")
+        raise DataError(f"{header}: a multi-segment record is not read here; read its segments one by one.")
     signals = _integer(fields[0][1], f"{header}: the number of signals")
     sample_rate = _finite(re.split(r"[/(]", fields[0][2])[0], f"{header}: sampling rate")
     if sample_rate <= 0:
-        raise ValueError(f"{header}: sampling rate {sample_rate:g} Hz. Write the rate of the recording there.")
+        raise DataError(f"{header}: sampling rate {sample_rate:g} Hz. Write the rate of the recording there.")
     announced = _integer((fields[0][3:] or ["0"])[0], f"{header}: the number of samples")
     if not signals:
-        raise ValueError(f"{header}: the record has no signals. `read_wfdb_annotations` reads its annotations.")
+        raise DataError(f"{header}: the record has no signals. `read_wfdb_annotations` reads its annotations.")
     described = [_Signal.of(line, f"{header}: signal {i}") for i, line in enumerate(fields[1:])]
     if len(described) != signals:
-        raise ValueError(f"{header}: {signals} signals announced, {len(described)} described.")
+        raise DataError(f"{header}: {signals} signals announced, {len(described)} described.")
     files, formats = {signal.file for signal in described}, {signal.format for signal in described}
     if len(files) != 1 or len(formats) != 1 or not formats <= {"212", "16"}:
-        raise ValueError(
+        raise DataError(
             f"{header}: signals in files {sorted(files)[:9]} of formats {sorted(formats)[:9]}. Only records with all "
             "signals in one file of format 212 or 16 are read here; convert others with WFDB's xform."
         )
@@ -182,7 +183,7 @@ def read_wfdb(path: str | pathlib.Path) -> Record:
     summed = all(signal.checksum is not None for signal in described)
     excess = spare > 1 if formats == {"212"} else raw.size > 2 * length * signals
     if spare < 0 or not length or (excess and not summed):
-        raise ValueError(
+        raise DataError(
             f"{data_file}: {digital.size / signals:g} samples where the header announces {length}. The file is not "
             "whole, or is not the header's; fetch both again."
         )
@@ -192,11 +193,11 @@ def read_wfdb(path: str | pathlib.Path) -> Record:
     for i, signal in enumerate(described):
         column = digital[:, i]
         if signal.checksum is not None and (int(column.sum(dtype=np.int64)) - signal.checksum) % 65536:
-            raise ValueError(f"{data_file}: signal {i} disagrees with the header's checksum; fetch it again.")
+            raise DataError(f"{data_file}: signal {i} disagrees with the header's checksum; fetch it again.")
         with np.errstate(over="ignore"):
             physical[:, i] = (column - signal.baseline) / signal.gain
         if not np.isfinite(physical[:, i]).all():
-            raise ValueError(
+            raise DataError(
                 f"{header}: signal {i}: values overflow with gain {signal.gain:g} and baseline {signal.baseline:g}. "
                 "Correct the header, or fetch it again."
             )
@@ -248,21 +249,21 @@ def read_wfdb_annotations(path: str | pathlib.Path) -> Annotations:
                     raise struct.error
                 at += value + value % 2
                 if not notes:
-                    raise ValueError(f"{file}: a note before the first annotation. It is damaged, or not a WFDB file.")
+                    raise DataError(f"{file}: a note before the first annotation. It is damaged, or not a WFDB file.")
                 notes[-1] = _text(note).rstrip("\0")
             elif code not in (_NUM, _SUB, _CHN):
                 time += value
                 if time < 0:
-                    raise ValueError(f"{file}: an annotation at sample {time}, before the first. Fetch the file again.")
+                    raise DataError(f"{file}: an annotation at sample {time}, before the first. Fetch the file again.")
                 if code > _LAST:
-                    raise ValueError(f"{file}: annotation code {code}, which has no meaning. Fetch the file again.")
+                    raise DataError(f"{file}: annotation code {code}, which has no meaning. Fetch the file again.")
                 samples.append(time)
                 codes.append(code)
                 notes.append("")
     except struct.error:
-        raise ValueError(f"{file}: ends without the end mark; it is cut short, or not a WFDB file.") from None
+        raise DataError(f"{file}: ends without the end mark; it is cut short, or not a WFDB file.") from None
     if data[at:].strip(b"\0"):
-        raise ValueError(f"{file}: goes on after its end mark; it is damaged, or not a WFDB file.")
+        raise DataError(f"{file}: goes on after its end mark; it is damaged, or not a WFDB file.")
     own, resolution = _own_header(file, samples, codes, notes)
     return Annotations(
         np.array(samples[own:], dtype=np.int64), np.array(codes[own:], dtype=np.int64), tuple(notes[own:]), resolution
@@ -281,7 +282,7 @@ def _own_header(
         if note.startswith(_RESOLUTION):
             resolution = _finite(note.removeprefix(_RESOLUTION).strip(), f"{file}: time resolution")
             if resolution <= 0:
-                raise ValueError(f"{file}: time resolution {resolution:g} Hz. Fetch the file again.")
+                raise DataError(f"{file}: time resolution {resolution:g} Hz. Fetch the file again.")
         defining = note != "## end of definitions" and (defining or note == "## annotation type definitions")
     return count, resolution
 
@@ -314,7 +315,7 @@ class _Signal:
     @staticmethod
     def of(line: list[str], where: str) -> "_Signal":
         if len(line) < 2:
-            raise ValueError(f"{where}: only {' '.join(line)[:60]!r} is there, and not its file and format.")
+            raise DataError(f"{where}: only {' '.join(line)[:60]!r} is there, and not its file and format.")
         text, _, unit = (line[2] if len(line) > 2 else "200").partition("/")
         number, _, baseline = text.partition("(")
         zero = line[4] if len(line) > 4 else "0"
@@ -333,25 +334,25 @@ def _beside(header: pathlib.Path, name: str) -> pathlib.Path:
     """Return a file that a header names, which must lie in the header's folder."""
     file = header.parent / name
     if pathlib.PurePath(name).name != name or name == ".." or "\\" in name or ":" in name or "\0" in name:
-        raise ValueError(
+        raise DataError(
             f"{header}: the signals are said to be in {name[:60]!r}. A header names files of its own folder."
         )
     if os.path.realpath(file.parent) != os.path.dirname(os.path.realpath(file)):
-        raise ValueError(f"{file}: a link out of the header's folder. Put the file itself there.")
+        raise DataError(f"{file}: a link out of the header's folder. Put the file itself there.")
     return file
 
 
 def _finite(text: str, what: str) -> float:
     number = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{what} {text[:30]!r} is not a finite number. Correct the header, or fetch it again.")
+        raise DataError(f"{what} {text[:30]!r} is not a finite number. Correct the header, or fetch it again.")
     return number
 
 
 def _integer(text: str, what: str, signed: bool = False) -> int:
     if not re.fullmatch(r"-?[0-9]{1,15}" if signed else r"[0-9]{1,15}", text):
         kind = "an integer" if signed else "an integer of 0 or more"
-        raise ValueError(f"{what} is {text[:30]!r}, which is not {kind}. Correct the header, or fetch it again.")
+        raise DataError(f"{what} is {text[:30]!r}, which is not {kind}. Correct the header, or fetch it again.")
     return int(text)
 
 

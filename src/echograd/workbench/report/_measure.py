@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from echograd import (
+    ArgumentError,
+    ArgumentTypeError,
     Backprop,
     Echo,
     FinalNode,
@@ -268,27 +270,33 @@ def measure(
         ValueError: there are no steps or gradients, or a number is below 1.
     """
     if not callable(loss_of):
-        raise TypeError(f"measure: loss_of={loss_of!r} is not a function of the number of steps that returns a loss.")
+        raise ArgumentTypeError(
+            f"measure: loss_of={loss_of!r} is not a function of the number of steps that returns a loss."
+        )
     if isinstance(steps, str) or not isinstance(steps, Sequence):
-        raise TypeError(f"measure: steps={steps!r} is not a sequence of numbers of steps, such as (1000, 4000).")
+        raise ArgumentTypeError(
+            f"measure: steps={steps!r} is not a sequence of numbers of steps, such as (1000, 4000)."
+        )
     for name, count in (*(("steps", n) for n in steps), ("repeats", repeats)):
         if isinstance(count, bool) or not isinstance(count, int | np.integer):
-            raise TypeError(f"measure: {name}={count!r} is not a whole number.")
+            raise ArgumentTypeError(f"measure: {name}={count!r} is not a whole number.")
         if count < 1:
-            raise ValueError(f"measure: {name}={count!r} must be at least 1.")
+            raise ArgumentError(f"measure: {name}={count!r} must be at least 1.")
     if gradients is not None and not (isinstance(gradients, Mapping) and gradients):
-        raise ValueError(
+        raise ArgumentError(
             f"measure: gradients={gradients!r} is not a mapping from names to gradients, with one at least."
         )
     if not steps:
-        raise ValueError("measure: steps is empty, so there is nothing to measure.")
+        raise ArgumentError("measure: steps is empty, so there is nothing to measure.")
     gradients = GRADIENTS if gradients is None else gradients
     gradient_of: Any = eqx.filter_jit(lambda loss, gradient, params: eqx.filter_grad(loss)(params, gradient))
     rows = []
     for n in steps:
         compiled, loss = {}, loss_of(n)
         if not callable(loss):
-            raise TypeError(f"measure: loss_of({n}) returned {loss!r}, and must return a loss (params, gradient).")
+            raise ArgumentTypeError(
+                f"measure: loss_of({n}) returned {loss!r}, and must return a loss (params, gradient)."
+            )
         for name, gradient in gradients.items():
             compiled[name] = gradient_of.lower(loss, gradient, params).compile()
         times: dict[str, list[float]] = {name: [] for name in compiled}

@@ -381,7 +381,8 @@ def repeat(page: Page, run: Run, command: str | None) -> None:
         page.code(command)
     page.text("In Python, the training alone:")
     page.code(
-        f'from echograd.workbench.training import Config, fit\n\nconfig = {config}\nfit(Config.from_dict(config), out="again")'
+        f"from echograd.workbench.training import Config, fit\n\nconfig = {config}\n"
+        'fit(Config.from_dict(config), out="again")'
     )
     page.text(
         "The same machine and versions give the same numbers, bit for bit; others may differ in the last digits, which "

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 
+from echograd import ArgumentError
 from echograd._internal._files import make_folder
 from echograd.nn import HSSM
 
@@ -61,7 +62,7 @@ def write(
     name = run.results and run.config.dataset  # a run that has not come to its end raises here
     model = run.model
     if not isinstance(model, HSSM):
-        raise ValueError(
+        raise ArgumentError(
             f"{run.folder} holds a Hopfield network, and a report is about trajectories and their echoes. Its scores: "
             f"`echograd evaluate {run.folder}`."
         )

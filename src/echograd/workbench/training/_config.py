@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from echograd import EP, Backprop, Echo, Implicit, Infinitesimal, OneSided, Symmetric
+from echograd import EP, ArgumentError, ArgumentTypeError, Backprop, Echo, Implicit, Infinitesimal, OneSided, Symmetric
 from echograd.gradients import AbstractGradient
 from echograd.nudge import AbstractNudge
 from echograd.statics import AbstractStaticGradient
@@ -26,7 +26,7 @@ _MOST = 2**31 - 1
 
 def _require(holds: bool, name: str, value: Any, remedy: str) -> None:
     if not holds:
-        raise ValueError(f"{name}={_shown(value)}: {remedy}.")
+        raise ArgumentError(f"{name}={_shown(value)}: {remedy}.")
 
 
 def _shown(value: Any) -> str:
@@ -54,16 +54,16 @@ def _converted(hint: Any, value: Any, name: str) -> Any:
         return None if value is None else _converted(arguments[0], value, name)
     if origin is tuple:
         if not isinstance(value, list | tuple) or len(value) != len(arguments):
-            raise TypeError(f"{name}={_shown(value)}: {len(arguments)} values are needed.")
+            raise ArgumentTypeError(f"{name}={_shown(value)}: {len(arguments)} values are needed.")
         return tuple(_converted(kind, item, name) for kind, item in zip(arguments, value, strict=True))
     if hint is float:
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise TypeError(f"{name}={_shown(value)}: a number is needed.")
+            raise ArgumentTypeError(f"{name}={_shown(value)}: a number is needed.")
         _require(abs(value) <= sys.float_info.max, name, value, "a finite number is needed")
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         wanted = {int: "a whole number", bool: "True or False", str: "a text"}.get(hint, f"{hint.__name__}(...)")
-        raise TypeError(f"{name}={_shown(value)}: {wanted} is needed.")
+        raise ArgumentTypeError(f"{name}={_shown(value)}: {wanted} is needed.")
     return value
 
 
@@ -241,11 +241,11 @@ class Config:
             ValueError: a key is unknown, or a value has the wrong type.
         """
         if not isinstance(values, Mapping):
-            raise ValueError(f"settings are a mapping from names to values, and {_shown(values)} is not.")
+            raise ArgumentError(f"settings are a mapping from names to values, and {_shown(values)} is not.")
         try:
             return _from_dict(Config, {key: value for key, value in values.items() if key not in ABOUT}, "")
         except TypeError as error:
-            raise ValueError(str(error)) from error
+            raise ArgumentError(str(error)) from error
 
 
 def _plain(value: Any) -> Any:
@@ -262,7 +262,7 @@ def _from_dict(cls: type[_T], values: Mapping[str, Any], path: str) -> _T:
     for key, value in values.items():
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
-                raise ValueError(f"the setting {path + key!r} is a group of settings, not {_shown(value)}.")
+                raise ArgumentError(f"the setting {path + key!r} is a group of settings, not {_shown(value)}.")
             value = _from_dict(typing.cast(type, hints[key]), value, path + key + ".")
         made[key] = value
     missing = [
@@ -271,7 +271,7 @@ def _from_dict(cls: type[_T], values: Mapping[str, Any], path: str) -> _T:
         if field.default is dataclasses.MISSING and field.name not in made
     ]
     if missing:
-        raise ValueError(f"the setting {path + missing[0]!r} is missing, and it has no default.")
+        raise ArgumentError(f"the setting {path + missing[0]!r} is missing, and it has no default.")
     return cls(**made)
 
 
@@ -280,7 +280,7 @@ def _refuse_unknown(names: Iterable[Any], known: Iterable[str], path: str = "") 
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f" Did you mean {path + close[0]!r}?" if close else f" Known here: {', '.join(known)}."
-            raise ValueError(f"there is no setting {_shown(f'{path}{name}')}.{hint}")
+            raise ArgumentError(f"there is no setting {_shown(f'{path}{name}')}.{hint}")
 
 
 def ecg_recipe(**changes: Any) -> Config:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import equinox as eqx
 
+from echograd import ArgumentError, RunError
 from echograd._internal._files import finite, unwritten, write_atomically
 
 _T = TypeVar("_T")
@@ -36,7 +37,7 @@ def alone(folder: pathlib.Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RuntimeError(
+            raise RunError(
                 f"another process is training in {folder}, and two would write over each other's checkpoints. Wait for "
                 "its end, stop it, or give another out= (--out)."
             ) from None
@@ -69,13 +70,13 @@ def unseal(record: Any, run: str | None) -> dict[str, Any]:
         ValueError: the record was changed, or is of another run.
     """
     if not isinstance(record, dict) or not isinstance(record.get("run"), str) or _CHECKSUM not in record:
-        raise ValueError("it has no identity of a run, or no checksum")
+        raise ArgumentError("it has no identity of a run, or no checksum")
     record = dict(record)
     if record.pop(_CHECKSUM) != _checksum(record):
-        raise ValueError("its checksum is wrong, so it was edited or damaged")
+        raise ArgumentError("its checksum is wrong, so it was edited or damaged")
     owner = record.pop("run")
     if run not in (None, owner):
-        raise ValueError(f"it belongs to run {owner}, and config.json to run {run}")
+        raise ArgumentError(f"it belongs to run {owner}, and config.json to run {run}")
     return record
 
 
@@ -97,7 +98,7 @@ def parse(text: bytes) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ArgumentError("it is nested too deep") from None
 
 
 def save_checkpoint(path: pathlib.Path, run: str, header: dict[str, Any], tree: Any) -> None:
@@ -138,9 +139,9 @@ def load_checkpoint(path: pathlib.Path, run: str, like: _T) -> tuple[dict[str, A
         arrays, wanted = file.read(), len(_serialised(like))
         found, written = zlib.crc32(arrays), header.pop("arrays")
         if found != written:
-            raise ValueError(f"its arrays have the checksum {found}, and {written} was written")
+            raise ArgumentError(f"its arrays have the checksum {found}, and {written} was written")
         if len(arrays) != wanted:
-            raise ValueError(f"its arrays take {len(arrays):,} bytes, and those of this model {wanted:,}")
+            raise ArgumentError(f"its arrays take {len(arrays):,} bytes, and those of this model {wanted:,}")
         return header, eqx.tree_deserialise_leaves(io.BytesIO(arrays), like)
 
 
@@ -148,7 +149,7 @@ def _header(file: BinaryIO, run: str) -> dict[str, Any]:
     header = unseal(parse(file.readline()), run)
     form = header.pop("format")
     if form != FORMAT:
-        raise ValueError(f"it has format {form}, and this version reads format {FORMAT}")
+        raise ArgumentError(f"it has format {form}, and this version reads format {FORMAT}")
     return header
 
 
@@ -159,7 +160,7 @@ def _explained(path: pathlib.Path) -> Iterator[None]:
         yield
     except (ValueError, KeyError, TypeError, RuntimeError, EOFError, MemoryError) as error:
         why = str(error) if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: {error}"
-        raise ValueError(
+        raise ArgumentError(
             f"{path} is not a checkpoint of this run: {why}. Restore the file; or delete it, with last.eqx if that is "
             "another file, and resume the run, which then trains from its beginning to the same numbers."
         ) from error
@@ -181,7 +182,7 @@ def _checksum(record: dict[str, Any]) -> int:
     try:
         return zlib.crc32(json.dumps(record, sort_keys=True, allow_nan=False).encode())
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ArgumentError("it is nested too deep") from None
 
 
 def append_line(path: pathlib.Path, run: str, record: dict[str, Any]) -> None:
@@ -221,15 +222,17 @@ def read_lines(path: pathlib.Path, run: str, epochs: int) -> list[dict[str, Any]
             record = unseal(parse(line), run)
             epoch = record["epoch"]
         except (ValueError, KeyError) as error:
-            raise ValueError(
+            raise ArgumentError(
                 f"{path}, line {number} is not the metrics of an epoch of this run: {error}. {remedy}"
             ) from error
         if records and epoch != records[-1]["epoch"] + 1:
-            raise ValueError(f"{path}, line {number} is of epoch {epoch}, after epoch {records[-1]['epoch']}. {remedy}")
+            raise ArgumentError(
+                f"{path}, line {number} is of epoch {epoch}, after epoch {records[-1]['epoch']}. {remedy}"
+            )
         records.append(record)
     last = records[-1]["epoch"] if records else 0
     if last < epochs:
-        raise ValueError(f"{path} ends with epoch {last}, and {epochs} epochs are over: it was cut short. {remedy}")
+        raise ArgumentError(f"{path} ends with epoch {last}, and {epochs} epochs are over: it was cut short. {remedy}")
     return records
 
 

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from echograd import ArgumentError, ArgumentTypeError, EchogradError, RunError
+from echograd._internal._errors import RUNTIME_ERRORS, said
 from echograd._internal._files import make_folder, write_json
-from echograd._internal._refusals import RUNTIME_ERRORS, said
 
 from ..data import Batches, Dataset, load
 from ._config import Config
@@ -51,7 +52,7 @@ from ._run import (
 _RISING = ("accuracy", "balanced_accuracy", "f1", "r2")
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDiverged(EchogradError, RuntimeError):
     """The loss, its gradient or an output of the model is not finite, or a gradient was refused."""
 
 
@@ -121,7 +122,7 @@ class _Snapshot:
             header["confusion"] = tuple(map(tuple, header["confusion"]))
             return _Snapshot(learner, **header)
         except (KeyError, TypeError) as error:
-            raise ValueError(
+            raise ArgumentError(
                 f"{path} is the best model of this run, and not a checkpoint to go on from ({error}). Restore the "
                 "file; or delete it and resume the run, which then trains from its beginning to the same numbers."
             ) from error
@@ -191,7 +192,7 @@ def fit(
     if dataset is None:
         dataset = load(config.dataset)
     elif dataset.name != config.dataset:
-        raise ValueError(f"the config is for the set {config.dataset!r}, and {dataset.name!r} is given.")
+        raise ArgumentError(f"the config is for the set {config.dataset!r}, and {dataset.name!r} is given.")
     with precision(config), contextlib.ExitStack() as held:
         trainer = _Trainer(config, dataset, folder, progress, checkpoint_minutes, devices)
         if resume:
@@ -208,15 +209,17 @@ def fit(
 def _check_arguments(config: Any, progress: Any, checkpoint_minutes: Any, devices: Any) -> None:
     """Raise if an argument of `fit` is of the wrong type."""
     if not isinstance(config, Config):
-        raise TypeError(f"fit: config is a {type(config).__name__}, and must be a Config, such as ecg_recipe().")
+        raise ArgumentTypeError(
+            f"fit: config is a {type(config).__name__}, and must be a Config, such as ecg_recipe()."
+        )
     if progress is not None and not callable(progress):
-        raise TypeError(f"fit: progress={progress!r} is not a function of a Progress.")
+        raise ArgumentTypeError(f"fit: progress={progress!r} is not a function of a Progress.")
     if isinstance(checkpoint_minutes, bool) or not isinstance(checkpoint_minutes, int | float):
-        raise TypeError(f"fit: checkpoint_minutes={checkpoint_minutes!r} is not a number.")
+        raise ArgumentTypeError(f"fit: checkpoint_minutes={checkpoint_minutes!r} is not a number.")
     if not checkpoint_minutes >= 0:
-        raise ValueError(f"fit: checkpoint_minutes={checkpoint_minutes!r}: a time is at least 0.")
+        raise ArgumentError(f"fit: checkpoint_minutes={checkpoint_minutes!r}: a time is at least 0.")
     if isinstance(devices, bool) or not isinstance(devices, int):
-        raise TypeError(f"fit: devices={devices!r} is not a whole number.")
+        raise ArgumentTypeError(f"fit: devices={devices!r} is not a whole number.")
 
 
 def _begin(trainer: "_Trainer", held: contextlib.ExitStack) -> None:
@@ -241,7 +244,7 @@ def _resume(trainer: "_Trainer") -> None:
     trainer.id = run.id
     differing = _differences(run.config.to_dict(), trainer.config.to_dict())
     if differing:
-        raise ValueError(
+        raise ArgumentError(
             f"{folder} was begun with other settings, so it cannot be resumed with these: {'; '.join(differing)}. "
             "Resume it with its own, or give another out= (--out)."
         )
@@ -256,7 +259,7 @@ def _resume(trainer: "_Trainer") -> None:
             header, _ = _read_best(folder, run.id, snapshot.learner)
             # The best model is written before the checkpoint of its epoch.
             if header["epoch"] not in (snapshot.best_epoch, snapshot.epoch + 1):
-                raise ValueError(
+                raise ArgumentError(
                     f"{folder / BEST} holds the model of epoch {header['epoch']}, and {LAST} says that the best one is "
                     f"of epoch {snapshot.best_epoch}. Restore it; or delete both and resume the run, which then trains "
                     "from its beginning to the same numbers."
@@ -301,11 +304,11 @@ def _shardings(devices: int, batch_size: int) -> tuple[jax.sharding.Sharding | N
         hint = ""
         if there[0].platform == "cpu":
             hint = f" XLA_FLAGS=--xla_force_host_platform_device_count={devices} makes a CPU count as several."
-        raise ValueError(f"devices={devices}: {len(there)} are here ({there[0].device_kind}).{hint}")
+        raise ArgumentError(f"devices={devices}: {len(there)} are here ({there[0].device_kind}).{hint}")
     processes = jax.process_count()
     if batch_size % (processes * devices):
         several = f" in each of {processes} processes" if processes > 1 else ""
-        raise ValueError(
+        raise ArgumentError(
             f"devices={devices}{several} cannot share batches of {batch_size} cases evenly. Change batch_size."
         )
     if processes * devices == 1:
@@ -340,7 +343,7 @@ class _Trainer:
             "regression": ("loss", "mse", "mae", "r2"),
         }[dataset.task]
         if self.monitor not in choices:
-            raise ValueError(f"monitor={self.monitor!r} for {dataset.task}: choose one of {', '.join(choices)}.")
+            raise ArgumentError(f"monitor={self.monitor!r} for {dataset.task}: choose one of {', '.join(choices)}.")
         count = devices * jax.process_count()
         held = whole_set(config, len(self.prepared.train), max(count, 1))
         self.size = held.batch_size
@@ -348,7 +351,7 @@ class _Trainer:
         self.batches = Batches(self.prepared.train, self.size, seed=config.seed, multiple=count)
         self.steps = config.epochs * len(self.batches)
         if self.steps >= 2**31:
-            raise ValueError(
+            raise ArgumentError(
                 f"epochs={config.epochs} of {len(self.batches)} batches are {self.steps:,} steps, and fewer than 2³¹ "
                 "can be counted. Lower epochs."
             )
@@ -489,7 +492,7 @@ class _Trainer:
         """Return the error for a compiled program that refused to go on, or that could not."""
         why = said(error)
         if why.startswith("out of memory"):
-            return RuntimeError(why)
+            return RunError(why)
         # The remedies of the library are for its callers, who would change the model by hand.
         return self.diverged(where, why.partition(". ")[0].removesuffix("."))
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
+from echograd import ArgumentError
 from echograd.nn import HSSM, HopfieldClassifier
 
 from ..data import Batch, Batches, Dataset, Split
@@ -54,7 +55,7 @@ class Shapes:
         if len(targets) <= 1:
             return Shapes("regression", dataset.inputs_dim, targets[0] if targets else 1, 0, dataset.length)
         if len(targets) > 2 or dataset.length // targets[0] < 1 or dataset.length % targets[0]:
-            raise ValueError(
+            raise ArgumentError(
                 f"{dataset.name}: regression targets of a case must be numbers of shape (), (outputs,) or (times, "
                 f"outputs) with a number of times that divides the {dataset.length} steps, not {targets}."
             )
@@ -77,7 +78,7 @@ def make_model(config: Config, shapes: Shapes) -> tuple[Model, eqx.nn.State]:
     network = config.network
     if config.model == "hopfield":
         if shapes.task != "classification":
-            raise ValueError(
+            raise ArgumentError(
                 "model='hopfield': a network of clipped units has classes only. Use 'linear' for regression."
             )
         return eqx.nn.make_with_state(HopfieldClassifier)(

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 
+from echograd import ArgumentError
 from echograd._internal._format import memory, physical_memory
 
 
@@ -24,7 +25,7 @@ def check_memory(model: Any, moments: Any = None, inputs: int = 0) -> None:
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit") or physical_memory()
     if limit is not None and size + batch > limit:
         batches = f", a batch {memory(batch)}" if batch else ""
-        raise ValueError(
+        raise ArgumentError(
             f"the model and its gradient take {memory(size)} at the least{batches}, and there are {memory(limit)} of "
             "memory. Use fewer units, a smaller width, fewer blocks or smaller batches."
         )

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Num
 
+from echograd import ArgumentError, ArgumentTypeError
+
 
 def confusion_matrix(
     targets: Int[np.ndarray, " cases"], predictions: Int[np.ndarray, " cases"], classes: int
@@ -29,11 +31,13 @@ def confusion_matrix(
         ```
     """
     if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 1:
-        raise TypeError(f"confusion_matrix: classes={classes!r} is not a whole number of at least 1.")
+        raise ArgumentTypeError(f"confusion_matrix: classes={classes!r} is not a whole number of at least 1.")
     true = _indices("confusion_matrix: targets", targets, int(classes))
     named = _indices("confusion_matrix: predictions", predictions, int(classes))
     if len(true) != len(named):
-        raise ValueError(f"confusion_matrix: {len(true)} targets and {len(named)} predictions; pass one for each case.")
+        raise ArgumentError(
+            f"confusion_matrix: {len(true)} targets and {len(named)} predictions; pass one for each case."
+        )
     return np.bincount(true * int(classes) + named, minlength=classes**2).reshape(classes, classes)
 
 
@@ -41,11 +45,11 @@ def _indices(what: str, values: Any, classes: int) -> np.ndarray:
     """Return class indices as int64, or raise if they are none."""
     indices = np.asarray(values)
     if indices.ndim != 1 or not (indices.size == 0 or np.issubdtype(indices.dtype, np.integer)):
-        raise TypeError(
+        raise ArgumentTypeError(
             f"{what} must be whole numbers of shape (cases,), and are {indices.dtype} of shape {indices.shape}."
         )
     if indices.size and not 0 <= indices.min() <= indices.max() < classes:
-        raise ValueError(
+        raise ArgumentError(
             f"{what} go from {indices.min()} to {indices.max()}, and the indices of {classes} classes from 0 to "
             f"{classes - 1}."
         )
@@ -56,9 +60,9 @@ def _reals(what: str, values: Any, ndim: int | None = None) -> np.ndarray:
     """Return real numbers as float64, or raise if they are none."""
     numbers = np.asarray(values)
     if numbers.dtype.kind not in "iuf" and not (numbers.dtype.kind == "V" and numbers.dtype.name == "bfloat16"):
-        raise TypeError(f"{what} must be real numbers, and are {numbers.dtype}.")
+        raise ArgumentTypeError(f"{what} must be real numbers, and are {numbers.dtype}.")
     if ndim is not None and numbers.ndim != ndim:
-        raise ValueError(f"{what} must have {ndim} dimensions, and their shape is {numbers.shape}.")
+        raise ArgumentError(f"{what} must have {ndim} dimensions, and their shape is {numbers.shape}.")
     return numbers.astype(np.float64)
 
 
@@ -66,7 +70,7 @@ def _finite(what: str, numbers: np.ndarray) -> np.ndarray:
     """Return the numbers, or raise if one of them is not finite."""
     wrong = int(np.count_nonzero(~np.isfinite(numbers)))
     if wrong:
-        raise ValueError(
+        raise ArgumentError(
             f"{what}: {wrong} of {numbers.size} numbers are NaN or infinite, so there is no score. If they come out "
             "of a model, it has diverged: train it with a lower learning rate."
         )
@@ -102,12 +106,12 @@ def scores_from_confusion(confusion: Int[np.ndarray, "classes classes"]) -> dict
     """
     table = _finite("scores_from_confusion", _reals("scores_from_confusion: the counts", confusion, 2))
     if table.shape[0] != table.shape[1] or not table.size:
-        raise ValueError(
+        raise ArgumentError(
             f"scores_from_confusion: the table has shape {table.shape}, and must be square: as many rows as classes, "
             "and as many columns."
         )
     if table.min() < 0:
-        raise ValueError(f"scores_from_confusion: the counts go down to {table.min():g}, and must not be negative.")
+        raise ArgumentError(f"scores_from_confusion: the counts go down to {table.min():g}, and must not be negative.")
     right, cases, predicted = np.diag(table), table.sum(1), table.sum(0)
     if not cases.any():
         return dict.fromkeys(("accuracy", "balanced_accuracy", "f1"), float("nan"))
@@ -151,12 +155,14 @@ def classification_metrics(
     classes = logits.shape[1]
     targets = _indices(f"{who}: targets", targets, classes)
     if len(logits) != len(targets) or not logits.size:
-        raise ValueError(f"{who}: {len(targets)} targets for logits of shape {logits.shape}; pass one for each case.")
+        raise ArgumentError(
+            f"{who}: {len(targets)} targets for logits of shape {logits.shape}; pass one for each case."
+        )
     shifted = logits - logits.max(1, keepdims=True)
     log_probability = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     weights = np.ones(classes) if class_weights is None else _reals(f"{who}: class_weights", class_weights, 1)
     if weights.shape != (classes,) or _finite(f"{who}: class_weights", weights).min() < 0 or not weights[targets].any():
-        raise ValueError(
+        raise ArgumentError(
             f"{who}: class_weights are {weights.tolist()}, and must be one for each of {classes} classes, at least 0, "
             "and not 0 for all cases."
         )
@@ -196,15 +202,17 @@ def regression_metrics(
     """
     found, true = _reals("regression_metrics: predictions", predictions), _reals("regression_metrics: targets", targets)
     if found.shape != true.shape:
-        raise ValueError(f"regression_metrics: predictions of shape {found.shape} for targets of shape {true.shape}.")
+        raise ArgumentError(
+            f"regression_metrics: predictions of shape {found.shape} for targets of shape {true.shape}."
+        )
     counts = np.ones(true.shape, bool) if mask is None else np.asarray(mask)
     if counts.dtype != bool or counts.shape != true.shape:
-        raise TypeError(
+        raise ArgumentTypeError(
             f"regression_metrics: mask is {counts.dtype} of shape {counts.shape}, and must be booleans of shape "
             f"{true.shape}."
         )
     if not counts.any():
-        raise ValueError("regression_metrics: no number counts, so there is nothing to score.")
+        raise ArgumentError("regression_metrics: no number counts, so there is nothing to score.")
     y = _finite("regression_metrics: targets", true[counts])
     error = _finite("regression_metrics: predictions", found[counts]) - y
     mse, spread = float(np.mean(error**2)), float(np.mean((y - y.mean()) ** 2))

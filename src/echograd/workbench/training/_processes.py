@@ -6,6 +6,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from echograd import ArgumentError, RunError
+
 
 def join(coordinator: str, processes: int | None, process: int | None) -> None:
     """Make this process one of several that train together. Before anything else is computed.
@@ -22,19 +24,19 @@ def join(coordinator: str, processes: int | None, process: int | None) -> None:
     """
     if coordinator == "auto":
         if processes is not None or process is not None:
-            raise ValueError(
+            raise ArgumentError(
                 "coordinator='auto': the cluster tells the processes. Leave --processes and --process out."
             )
         jax.distributed.initialize()
         return
     if processes is None or process is None or not 0 <= process < processes:
-        raise ValueError(
+        raise ArgumentError(
             f"coordinator={coordinator!r} with processes={processes} and process={process}: each process needs the "
             "number of all (--processes) and its own (--process), from 0 to one less."
         )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
-        raise ValueError(f"coordinator={coordinator!r} is no address of the form host:port.")
+        raise ArgumentError(f"coordinator={coordinator!r} is no address of the form host:port.")
     jax.distributed.initialize(coordinator, processes, process)
 
 
@@ -68,4 +70,4 @@ def led(action: Callable[[], object]) -> None:
     if error is not None:
         raise error
     if not done:
-        raise RuntimeError("Process 0 could not go on; it says why.")
+        raise RunError("Process 0 failed; see its log.")

@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from echograd import ArgumentError, ArgumentTypeError
+
 from ..data import Dataset, Split, load
 from ._config import Config
 from ._files import load_checkpoint, load_header, read_json, read_lines, unseal
@@ -72,7 +74,7 @@ class Run:
             about = unseal(values, None) | {"run": values["run"]}
             run = Run(folder, Config.from_dict(values), about, dataset)
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
+            raise ArgumentError(
                 f"{path} cannot be read: {error}. Restore the file, or begin another run; to begin it with settings "
                 "that you edit, copy them into a file of their own (--config)."
             ) from error
@@ -105,7 +107,7 @@ class Run:
         try:
             return unseal(read_json(path), self.id)
         except ValueError as error:
-            raise ValueError(
+            raise ArgumentError(
                 f"{path} does not hold the results of this run: {error}. Delete the file and resume the run, which "
                 "writes it again."
             ) from error
@@ -157,7 +159,7 @@ class Run:
         with precision(self.config):
             header, (model, state) = load_checkpoint(path, self.id, make_model(self.config, self.shapes))
         if self.finished and header["epoch"] != self.results["best_epoch"]:
-            raise ValueError(
+            raise ArgumentError(
                 f"{path} holds the model of epoch {header['epoch']}, and {RESULTS} is about that of epoch "
                 f"{self.results['best_epoch']}. Restore the file, or begin another run."
             )
@@ -191,7 +193,7 @@ class Run:
     def _split(self, name: str) -> Split:
         splits = self.prepared.splits
         if name not in splits:
-            raise ValueError(f"there is no split {name!r}; choose one of {', '.join(splits)}.")
+            raise ArgumentError(f"there is no split {name!r}; choose one of {', '.join(splits)}.")
         return splits[name]
 
     def _outputs(self, split: Split) -> np.ndarray:
@@ -207,14 +209,14 @@ class Run:
 def as_path(what: str, path: Any) -> pathlib.Path:
     """Return a path, or raise if it is none."""
     if not isinstance(path, str | os.PathLike) or not str(path):
-        raise TypeError(f"{what} is {path!r}, and must be a path, such as 'runs/ecg'.")
+        raise ArgumentTypeError(f"{what} is {path!r}, and must be a path, such as 'runs/ecg'.")
     return pathlib.Path(path)
 
 
 def check_kind(who: str, dataset: Any) -> None:
     """Raise if what is given as a set is not one."""
     if dataset is not None and not isinstance(dataset, Dataset):
-        raise TypeError(
+        raise ArgumentTypeError(
             f"{who}: dataset is a {type(dataset).__name__}, and must be an echograd.data.Dataset, or None to load the "
             "set by its name."
         )
@@ -289,7 +291,7 @@ def fingerprint(dataset: Dataset) -> str:
 def check_dataset(dataset: Dataset, about: dict[str, Any], folder: pathlib.Path) -> None:
     """Raise if the set is not the one that the run in the folder was trained on."""
     if fingerprint(dataset) != about["fingerprint"]:
-        raise ValueError(
+        raise ArgumentError(
             f"{dataset.name!r} has other cases than the set {about['name']!r} that {folder} was trained on. Open the "
             "run with that set, or train another run on this one."
         )

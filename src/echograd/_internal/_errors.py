@@ -1,8 +1,9 @@
-"""Errors of compiled programs: raised with what was measured, and read back without the text around them."""
+"""All errors that echograd raises on purpose, and the ones that compiled programs raise at run time."""
 
+import contextlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -18,6 +19,60 @@ RUNTIME_ERRORS = (eqx.EquinoxRuntimeError, jax.errors.JaxRuntimeError)
 _EXHAUSTED = re.compile(r"RESOURCE_EXHAUSTED.*?allocat\w+ (\d+) bytes", re.DOTALL)
 # The last exception of a printed stack, and its message up to the rule that ends it.
 _RAISED = re.compile(r"^[\w.]*(?:Error|Exception): (.*?)(?=\s*\n-{5,}|\Z)", re.DOTALL | re.MULTILINE)
+
+
+class EchogradError(Exception):
+    """An error that echograd raises on purpose. Its message says what is wrong, why, and what to do.
+
+    Catch this class to handle any of them; a bug of echograd keeps its own error and its traceback. The subclasses are
+    Python's usual errors as well: `ArgumentError` is a `ValueError`, `ArgumentTypeError` a `TypeError`, `RunError` a
+    `RuntimeError`.
+
+    Example:
+        ```python
+        try:
+            eg.solve(system, start, dt=50.0, steps=10)
+        except eg.EchogradError as error:
+            print(error)  # solve: the step is unstable. ...
+        ```
+    """
+
+
+class ArgumentError(EchogradError, ValueError):
+    """An argument has the right type and a wrong value: a number out of range, shapes that do not fit together."""
+
+
+class ArgumentTypeError(EchogradError, TypeError):
+    """An argument has the wrong type, or a system or gradient cannot be combined with the others."""
+
+
+class RunError(EchogradError, eqx.EquinoxRuntimeError):
+    """A measurement at run time shows that a result would be wrong. The message quotes the measured number."""
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raise `RunError`, with the message alone, for run-time errors of compiled programs in a block of code.
+
+    JAX wraps errors that compiled code raises into its own, with a long stack. `solve` and `equilibrium` do this
+    already when they are called outside of `jit` and `grad`; put your own gradients and compiled functions into such a
+    block.
+
+    Raises:
+        RunError: for a run-time error of a compiled program.
+
+    Example:
+        ```python
+        with eg.plain_errors():
+            gradient = jax.grad(loss)(system)
+        ```
+    """
+    try:
+        yield
+    except RUNTIME_ERRORS as error:
+        if isinstance(error, RunError):
+            raise
+        raise RunError(said(error)) from None
 
 
 def said(error: BaseException) -> str:
