@@ -2,8 +2,8 @@
 # # A wave field learns by its own motion
 #
 # A picture enters a nonlinear medium as a wave (a nonlinear Schroedinger field), together with a uniform beam, and
-# spreads in a landscape of potential. How much of it is in which corner at the end is the answer of the medium. What
-# learns is the landscape: it moves too, very heavy, with a momentum at every point, and one lesson is a run forward, a
+# spreads in a problem of potential. How much of it is in which corner at the end is the answer of the medium. What
+# learns is the problem: it moves too, very heavy, with a momentum at every point, and one lesson is a run forward, a
 # kick of the outgoing wave, time reversal, a run back, and friction (Hamiltonian echo backpropagation). The medium is
 # compared with gradient descent by backpropagation through a simulation of it, update for update.
 #
@@ -194,7 +194,7 @@ if plot is not None:
         final = eg.wave(*leaving(field[0], wave, eg.Backprop()))
         for ax, title, picture in zip(
             axes[1:],
-            ("The landscape", "What enters", "What leaves"),
+            ("The problem", "What enters", "What leaves"),
             (field[0], jnp.abs(wave) ** 2, jnp.abs(final) ** 2),
             strict=True,
         ):

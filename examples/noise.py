@@ -108,9 +108,9 @@ class ShakenEcho(AbstractNudgedGradient):
         return self.echo.prepared(problem, z0)
 
     def read_run(self, wanted, rest, course, bar):
-        u = rest.world.u
+        u = rest.given.u
         shaken = u + self.strength * jax.random.normal(self.key, u.shape, u.dtype)
-        rest = eqx.tree_at(lambda problem: problem.world.u, rest, shaken)
+        rest = eqx.tree_at(lambda problem: problem.given.u, rest, shaken)
         return self.echo.read_run(wanted, rest, course, bar)
 
     def run_two_point(self, *arguments):

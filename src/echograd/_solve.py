@@ -15,7 +15,7 @@ from ._internal._hoist import digest, hoisted, opened
 from .boundary import AbstractBoundary, End, InitialValue
 from .gradients import AbstractGradient, Backprop, Echo, Glep, Reciprocal
 from .gradients._echo import retrace_error as _retrace_error
-from .integrators import AbstractIntegrator, ImplicitMidpoint, Leapfrog, SplitStep, State, World
+from .integrators import AbstractIntegrator, ImplicitMidpoint, Leapfrog, SplitStep, State, StepInputs
 from .nudge._checks import is_holomorphic
 from .problem import AbstractSave, AllNodes, Problem
 from .problem._save import SaveFunction
@@ -140,12 +140,12 @@ def solve(
                 "them out."
             )
         problem, z0 = initial_value_problem(system, boundary, inputs, **options)
-        gradient.check(problem.world.system)
+        gradient.check(problem.given.system)
         with _checks.reverse_mode("solve", gradient), plain_errors():
             outcome = _run(_tree.fixed(gradient), problem, z0)
     else:
         problem, like, start, path = two_point_problem(system, boundary, inputs, guess=guess, **options)
-        gradient.check(problem.world.system)
+        gradient.check(problem.given.system)
         solver = TwoPointNewton() if solver is None else solver
         _checks.instance("solve", "solver", solver, TwoPointNewton, "a TwoPointNewton(), with its parentheses")
         with _checks.reverse_mode("solve", gradient), plain_errors():
@@ -153,7 +153,7 @@ def solve(
 
     stride, n = problem.save.stride(problem.steps), problem.steps
     nodes = jnp.asarray(n, jnp.int32) if stride is None else jnp.arange(0, n + 1, stride, dtype=jnp.int32)
-    t = problem.world.t0 + nodes.astype(problem.world.h.dtype) * problem.world.h
+    t = problem.given.t0 + nodes.astype(problem.given.h.dtype) * problem.given.h
     if isinstance(problem.save, SaveFunction):
         q, p = outcome.final
         return Trajectory(t, q, p, outcome.cost, outcome.saved, convergence, None)
@@ -178,10 +178,10 @@ def _run_two_point(
     path: State | None,
     solver: TwoPointNewton,
 ) -> Any:
-    world, n = problem.world, problem.steps
-    first = End(world.t0, _tree.take(world.u, 0))
-    last = End(world.time(jnp.asarray(n, jnp.int32)), _tree.take(world.u, n - 1))
-    condition = Condition(*boundary.rows(world.system, first, last, like))
+    given, n = problem.given, problem.steps
+    first = End(given.t0, _tree.take(given.u, 0))
+    last = End(given.time(jnp.asarray(n, jnp.int32)), _tree.take(given.u, n - 1))
+    condition = Condition(*boundary.rows(given.system, first, last, like))
     return gradient.run_two_point(*two_point(problem, condition, like, start, path), solver)
 
 
@@ -249,8 +249,8 @@ def initial_value_problem(
     dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves((boundary.q, boundary.p, boundary.v))))
     z0 = boundary.state(system, End(_checks.number("solve", "t0", t0, dtype=dtype), _tree.take(inputs, 0)))
     problem, z0 = _problem(system, inputs, n, z0, t0=t0, **options)
-    world, z0 = problem.integrator.prepared(problem.world, z0)
-    return eqx.tree_at(lambda p: p.world, problem, world), z0
+    given, z0 = problem.integrator.prepared(problem.given, z0)
+    return eqx.tree_at(lambda p: p.given, problem, given), z0
 
 
 def two_point_problem(
@@ -351,7 +351,7 @@ def _problem(
     why = "the step length must be positive and finite. To run back in time, flip the momenta and reverse the inputs"
     h = _checks.number("solve", "dt", dt, _checks.positive, why, dtype=dtype, at_run_time=True)
 
-    z0, program, closed_over = _traced(World(opened(system), inputs, h, t0), integrator, z0)
+    z0, program, closed_over = _traced(StepInputs(opened(system), inputs, h, t0), integrator, z0)
     nudged = (t0, *_tree.as_complex(z0)) if holomorphic else None
 
     if save is None:
@@ -366,8 +366,8 @@ def _problem(
         cost = hoisted(cost, t0, *z0, nudged=nudged)
 
     _tree.check_usable("solve", "what a function closes over: ", (closed_over, save, cost))
-    world = World(opened(system, program), inputs, h, t0)
-    return Problem(world, save, cost, integrator, steps, throw, closed_over, program), z0
+    given = StepInputs(opened(system, program), inputs, h, t0)
+    return Problem(given, save, cost, integrator, steps, throw, closed_over, program), z0
 
 
 def default_integrator(system: Hamiltonian | Lagrangian | Dissipative) -> AbstractIntegrator:
@@ -403,47 +403,47 @@ def step_count(inputs: PyTree, steps: Any) -> int:
     return n
 
 
-def _traced(world: World, integrator: AbstractIntegrator, z0: State) -> tuple[State, str, list[Any]]:
+def _traced(given: StepInputs, integrator: AbstractIntegrator, z0: State) -> tuple[State, str, list[Any]]:
     """Return `z0` in the dtypes that a step gives back, what the step does, and traced arrays that it closes over.
 
     Raises:
         ValueError: if energies or forces are not shaped as they should be.
     """
     q0, p0 = z0
-    u0 = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), world.u)
-    system, t0 = world.system, world.t0
+    u0 = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), given.u)
+    system, t0 = given.system, given.t0
     if isinstance(system, Dissipative):
-        _check_forces(world, z0, u0)
+        _check_forces(given, z0, u0)
     elif isinstance(system, SeparableHamiltonian):
         _checks.scalar("solve", "kinetic(t, p)", system.kinetic, t0, p0)
         _checks.scalar("solve", "potential(t, q, u)", system.potential, t0, q0, u0)
     else:
         _checks.scalar("solve", "the energy(t, q, p, u)", system, t0, q0, p0, u0)
 
-    arrays, static = eqx.partition(world.without_inputs(), eqx.is_array)
+    arrays, static = eqx.partition(given.without_inputs(), eqx.is_array)
 
     def step(arrays: Any, u: Any, z: State) -> Any:
         """Step, and what else the system is asked for while it runs."""
-        world = eqx.combine(arrays, static)
-        system, (q, p) = world.system, z
+        given = eqx.combine(arrays, static)
+        system, (q, p) = given.system, z
         mirrored = system.mirror(q), system.mirror(p), system.mirror_input(u)
         rest = (system.friction(p), system.twisted(q)) if isinstance(system, Dissipative) else ()
-        world = World(system, u, world.h, world.t0)
-        return integrator.step(world, jnp.asarray(0, jnp.int32), z), mirrored, rest
+        given = StepInputs(system, u, given.h, given.t0)
+        return integrator.step(given, jnp.asarray(0, jnp.int32), z), mirrored, rest
 
     program, (after, _, _) = jax.make_jaxpr(step, return_shape=True)(arrays, u0, z0)
     closed_over = [x for x in program.consts if isinstance(x, Tracer) and jnp.issubdtype(x.dtype, jnp.inexact)]
     return jax.tree.map(lambda x, y: x.astype(y.dtype), z0, after), digest(program), closed_over
 
 
-def _check_forces(world: World, z0: State, u0: Any) -> None:
+def _check_forces(given: StepInputs, z0: State, u0: Any) -> None:
     """Raise unless the forces of a damped system are shaped like its coordinates."""
-    (q0, v0), system = z0, world.system
+    (q0, v0), system = z0, given.system
     shapes = lambda tree: jax.tree.map(jnp.shape, tree)  # noqa: E731
     for name, function, *arguments in (
         ("inertia(v)", system.inertia, v0),
         ("friction(v)", system.friction, v0),
-        ("force(t, q, u)", system.force, world.t0, q0, u0),
+        ("force(t, q, u)", system.force, given.t0, q0, u0),
         ("twisted(q)", system.twisted, q0),
     ):
         found = _checks.returned("solve", name, function, *arguments)

@@ -17,9 +17,9 @@ from echograd.device import (
     Hosted,
     ImperfectMirror,
     Mismatch,
-    Occasion,
     Quantisation,
     ReadoutNoise,
+    RunId,
     Simulated,
     run,
     survey,
@@ -39,13 +39,13 @@ MANY = 4000
 STATE = jnp.linspace(-1.0, 1.0, MANY), {"a": jnp.linspace(2.0, 3.0, MANY)}
 
 
-def occasion(experiment=0, number=0):
-    return Occasion(jnp.asarray(experiment), jnp.asarray(number))
+def run_id(experiment=0, number=0):
+    return RunId(jnp.asarray(experiment), jnp.asarray(number))
 
 
 def effects(imperfection, z=STATE, when=None, k=3):
     """What an imperfection does at each of the places where it may do something, by name."""
-    when, k, dt = occasion() if when is None else when, jnp.asarray(k), jnp.asarray(0.25)
+    when, k, dt = run_id() if when is None else when, jnp.asarray(k), jnp.asarray(0.25)
     return {
         "realised": imperfection.realised(z, when),
         "reversed": imperfection.reversed(z, when),
@@ -99,7 +99,7 @@ def test_what_is_drawn_anew(name):
     where, make = SIZES[name][0], MAKE[name](SIGMA)
     first, again, run_1, experiment_1, step = (
         np.asarray(effects(make, when=when, k=k)[where][1]["a"])
-        for when, k in [*[(occasion(), 3)] * 2, (occasion(0, 1), 3), (occasion(1), 3), (occasion(), 4)]
+        for when, k in [*[(run_id(), 3)] * 2, (run_id(0, 1), 3), (run_id(1), 3), (run_id(), 4)]
     )
     np.testing.assert_array_equal(first, again)
     for other in (run_1, experiment_1):
@@ -139,7 +139,7 @@ def loss(sol):
 def test_a_mismatched_machine_gives_its_own_gradient_and_not_that_of_its_model():
     nudge, options = eg.Symmetric(0.01), {"dt": 0.1, "steps": 20, "throw": False}
     mismatch = Mismatch(0.2, KEY)
-    real = eqx.tree_at(lambda s: s.gravity, SYSTEM, mismatch.realised(SYSTEM, occasion()).gravity)
+    real = eqx.tree_at(lambda s: s.gravity, SYSTEM, mismatch.realised(SYSTEM, run_id()).gravity)
 
     @jax.jit
     def gradients(commanded, real):
@@ -241,7 +241,7 @@ class Motor(AbstractImperfection):
 
     rate: jax.Array
 
-    def moved(self, z, dt, k, occasion):
+    def moved(self, z, dt, k, run_id):
         return z[0], jnp.exp(self.rate * dt) * z[1]
 
 

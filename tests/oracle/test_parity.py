@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 import echograd as eg
 from echograd.gradients._echo import readings_are_even, reversible
 from echograd.gradients._parity import is_even
-from echograd.integrators import World
+from echograd.integrators import StepInputs
 
 M = jnp.asarray([[2.0, 0.5], [0.5, 1.0]])
 ZERO = jnp.zeros(())
@@ -95,8 +95,8 @@ def test_nothing_is_probed_where_the_program_shows_it(system, certain):
 
     @jax.jit
     def both(system):
-        world = World(system, None, jnp.asarray(0.1), jnp.asarray(0.0))
-        answers = reversible(world, 3, z0), readings_are_even(world, jax.tree.map(lambda _: None, world), 3, z0)
+        given = StepInputs(system, None, jnp.asarray(0.1), jnp.asarray(0.0))
+        answers = reversible(given, 3, z0), readings_are_even(given, jax.tree.map(lambda _: None, given), 3, z0)
         assert isinstance(answers[0], np.bool_) == certain
         return answers
 

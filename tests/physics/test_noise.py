@@ -36,7 +36,7 @@ class ShakenEcho(AbstractNudgedGradient):
         return self.echo.prepared(problem, z0)
 
     def read_run(self, wanted, rest, course, bar):
-        rest = eqx.tree_at(lambda problem: problem.world.u, rest, rest.world.u + self.disturbance)
+        rest = eqx.tree_at(lambda problem: problem.given.u, rest, rest.given.u + self.disturbance)
         return self.echo.read_run(wanted, rest, course, bar)
 
     def run_two_point(self, *arguments):

@@ -326,7 +326,7 @@ def test_the_last_model_is_not_taken_for_the_best(unbroken, tmp_path):
 
 def test_two_runs_in_one_folder_are_refused(unbroken, tmp_path):
     folder = shutil.copytree(unbroken, tmp_path / "run")
-    with _files.alone(folder), pytest.raises(RuntimeError, match="another process is training in"):
+    with _files.folder_lock(folder), pytest.raises(RuntimeError, match="another process is training in"):
         fit(SMALL, DATA, out=folder, resume=True)
     fit(SMALL, DATA, out=folder, resume=True)
 

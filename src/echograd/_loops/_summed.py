@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from .._internal import _tree
 from ._cores import on_all_cores
-from ._once import rearranged
+from ._share import rearranged
 
 
 def summed(step: Callable[[Any, Any], tuple[Any, PyTree]], steps: Any, state: Any) -> tuple[Any, PyTree]:

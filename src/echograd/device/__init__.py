@@ -11,9 +11,9 @@ from ._imperfections import (
     Friction as Friction,
     ImperfectMirror as ImperfectMirror,
     Mismatch as Mismatch,
-    Occasion as Occasion,
     Quantisation as Quantisation,
     ReadoutNoise as ReadoutNoise,
+    RunId as RunId,
 )
 from ._machine import AbstractMachine as AbstractMachine, Order as Order, Record as Record
 from ._run import retrace_error as retrace_error, run as run

@@ -14,7 +14,7 @@ from ..integrators import State
 Strength = float | Float[Array, ""]
 
 
-class Occasion(eqx.Module):
+class RunId(eqx.Module):
     """When something happens: in which run of which experiment.
 
     Attributes:
@@ -26,7 +26,7 @@ class Occasion(eqx.Module):
     run: Int[Array, ""]
 
     def key(self, key: PRNGKeyArray, *more: Any) -> PRNGKeyArray:
-        """Return the random key of this occasion, or of one moment `more` of it."""
+        """Return the random key of this run, or of one moment `more` of it."""
         for number in (self.experiment, self.run, *more):
             key = jax.random.fold_in(key, number)
         return key
@@ -39,23 +39,23 @@ class AbstractImperfection(eqx.Module):
     machine's own terms: momenta of an echo are those it has, after the flip.
     """
 
-    def realised(self, parameters: PyTree, occasion: Occasion) -> PyTree:
+    def realised(self, parameters: PyTree, run_id: RunId) -> PyTree:
         """Return the parameters that the machine has when it is commanded these."""
         return parameters
 
-    def reversed(self, z: State, occasion: Occasion) -> State:
+    def reversed(self, z: State, run_id: RunId) -> State:
         """Return the state that the mirror leaves when this one would be perfect."""
         return z
 
-    def kicked(self, kicks: State, occasion: Occasion) -> State:
+    def kicked(self, kicks: State, run_id: RunId) -> State:
         """Return the kicks of all nodes that arrive when these are ordered."""
         return kicks
 
-    def moved(self, z: State, dt: Float[Array, ""], k: Int[Array, ""], occasion: Occasion) -> State:
+    def moved(self, z: State, dt: Float[Array, ""], k: Int[Array, ""], run_id: RunId) -> State:
         """Return the state after the `k`-th step of a run, when it would be this one."""
         return z
 
-    def seen(self, z: State, k: Int[Array, ""], occasion: Occasion) -> State:
+    def seen(self, z: State, k: Int[Array, ""], run_id: RunId) -> State:
         """Return what is read of the state at the `k`-th node of a run; parameters are read through the same sensor."""
         return z
 
@@ -87,7 +87,7 @@ class Mismatch(AbstractImperfection):
         _checked("Mismatch", "spread", self.spread)
         _checks.key("Mismatch", self.key)
 
-    def realised(self, parameters: PyTree, occasion: Occasion) -> PyTree:
+    def realised(self, parameters: PyTree, run_id: RunId) -> PyTree:
         return _scattered(parameters, self.spread, self.key)
 
 
@@ -119,8 +119,8 @@ class Drift(AbstractImperfection):
         _checked("Drift", "spread", self.spread)
         _checks.key("Drift", self.key)
 
-    def realised(self, parameters: PyTree, occasion: Occasion) -> PyTree:
-        return _scattered(parameters, self.spread, occasion.key(self.key))
+    def realised(self, parameters: PyTree, run_id: RunId) -> PyTree:
+        return _scattered(parameters, self.spread, run_id.key(self.key))
 
 
 class Friction(AbstractImperfection):
@@ -146,7 +146,7 @@ class Friction(AbstractImperfection):
     def __check_init__(self) -> None:
         _checked("Friction", "rate", self.rate)
 
-    def moved(self, z: State, dt: Float[Array, ""], k: Int[Array, ""], occasion: Occasion) -> State:
+    def moved(self, z: State, dt: Float[Array, ""], k: Int[Array, ""], run_id: RunId) -> State:
         q, p = z
         return q, _tree.scale(jnp.exp(-jnp.asarray(self.rate, dt.dtype) * dt), p)
 
@@ -178,9 +178,9 @@ class ForceNoise(AbstractImperfection):
         _checked("ForceNoise", "strength", self.strength)
         _checks.key("ForceNoise", self.key)
 
-    def moved(self, z: State, dt: Float[Array, ""], k: Int[Array, ""], occasion: Occasion) -> State:
+    def moved(self, z: State, dt: Float[Array, ""], k: Int[Array, ""], run_id: RunId) -> State:
         q, p = z
-        return q, _noisy(p, jnp.asarray(self.strength, dt.dtype) * jnp.sqrt(dt), occasion.key(self.key, k))
+        return q, _noisy(p, jnp.asarray(self.strength, dt.dtype) * jnp.sqrt(dt), run_id.key(self.key, k))
 
 
 class ReadoutNoise(AbstractImperfection):
@@ -209,8 +209,8 @@ class ReadoutNoise(AbstractImperfection):
         _checked("ReadoutNoise", "scale", self.scale)
         _checks.key("ReadoutNoise", self.key)
 
-    def seen(self, z: State, k: Int[Array, ""], occasion: Occasion) -> State:
-        return _noisy(z, self.scale, occasion.key(self.key, k))
+    def seen(self, z: State, k: Int[Array, ""], run_id: RunId) -> State:
+        return _noisy(z, self.scale, run_id.key(self.key, k))
 
 
 class ImperfectMirror(AbstractImperfection):
@@ -245,10 +245,10 @@ class ImperfectMirror(AbstractImperfection):
         elif not (isinstance(self.noise, int | float) and self.noise == 0):
             raise ArgumentError("ImperfectMirror: noise needs a random key. Pass key=jax.random.key(0), or noise=0.")
 
-    def reversed(self, z: State, occasion: Occasion) -> State:
+    def reversed(self, z: State, run_id: RunId) -> State:
         q, p = z
         p = _tree.scale(self.gain, p)
-        return q, p if self.key is None else _noisy(p, self.noise, occasion.key(self.key))
+        return q, p if self.key is None else _noisy(p, self.noise, run_id.key(self.key))
 
 
 class Quantisation(AbstractImperfection):
@@ -276,10 +276,10 @@ class Quantisation(AbstractImperfection):
         _checked("Quantisation", "readout", self.readout)
         _checked("Quantisation", "kicks", self.kicks)
 
-    def kicked(self, kicks: State, occasion: Occasion) -> State:
+    def kicked(self, kicks: State, run_id: RunId) -> State:
         return _rounded(kicks, self.kicks)
 
-    def seen(self, z: State, k: Int[Array, ""], occasion: Occasion) -> State:
+    def seen(self, z: State, k: Int[Array, ""], run_id: RunId) -> State:
         return _rounded(z, self.readout)
 
 

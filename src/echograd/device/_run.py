@@ -13,7 +13,7 @@ from .._internal._errors import ArgumentError, ArgumentTypeError
 from .._solve import Cost, Save, Trajectory, initial_value_problem
 from ..boundary import AbstractBoundary
 from ..gradients._echo import readings_are_even, reversible
-from ..integrators import State, World, time_reversed
+from ..integrators import State, StepInputs, time_reversed
 from ..nudge import AbstractFiniteNudge
 from ..problem import Problem
 from ..problem._save import SaveFunction
@@ -114,16 +114,16 @@ def run(
         raise ArgumentError("device.run: retrace_tolerance=None; give a positive number, or float('inf').")
     _checks.flag("device.run", "throw", throw)
     problem, z0 = _posed(machine, model, boundary, inputs, dt=dt, steps=steps, t0=t0, save=save, cost=cost)
-    world, n = problem.world, problem.steps
+    given, n = problem.given, problem.steps
     stride = problem.save.stride(n)
     whole = cost is not None or isinstance(problem.save, SaveFunction)
     task = _Task(_tree.fixed(nudge), _number(experiment), n, 1 if whole else stride, float(retrace_tolerance), throw)
-    probe = _checks.number("device.run", "probe", probe, dtype=world.h.dtype)
-    nodes, final = _run((world, z0, machine, probe), task)
+    probe = _checks.number("device.run", "probe", probe, dtype=given.h.dtype)
+    nodes, final = _run((given, z0, machine, probe), task)
     k = jnp.arange(n + 1, dtype=jnp.int32)
-    total = jnp.zeros_like(world.h) if cost is None else jnp.sum(jax.vmap(problem.running_cost)(k, nodes))
+    total = jnp.zeros_like(given.h) if cost is None else jnp.sum(jax.vmap(problem.running_cost)(k, nodes))
     k = k[-1] if stride is None else k[::stride]
-    t = world.t0 + k.astype(world.h.dtype) * world.h
+    t = given.t0 + k.astype(given.h.dtype) * given.h
     if isinstance(problem.save, SaveFunction):
         (q, p), saved = final, jax.vmap(problem.observe)(k, nodes)
         return Trajectory(t, q, p, total, saved, None, None)
@@ -169,7 +169,7 @@ def retrace_error(
         ```
     """
     problem, z0 = _posed(machine, model, boundary, inputs, dt=dt, steps=steps, t0=t0)
-    return _retrace(machine, problem.world, z0, _number(experiment), problem.steps)
+    return _retrace(machine, problem.given, z0, _number(experiment), problem.steps)
 
 
 class _Task(eqx.Module):
@@ -205,15 +205,15 @@ def _number(experiment: Any) -> Int[Array, ""]:
     return jnp.asarray(_checks.integer("device.run", "experiment", experiment, least, what=what), jnp.int32)
 
 
-def forward_order(world: World, z0: State, steps: int, experiment: Any = 0) -> Order:
+def forward_order(given: StepInputs, z0: State, steps: int, experiment: Any = 0) -> Order:
     """Return the order of a forward run."""
-    return _order(world, z0, None, 0, experiment, steps)
+    return _order(given, z0, None, 0, experiment, steps)
 
 
-def _order(world: World, start: State, kicks: Any, run: Any, experiment: Any, steps: int) -> Order:
+def _order(given: StepInputs, start: State, kicks: Any, run: Any, experiment: Any, steps: int) -> Order:
     run, experiment = jnp.asarray(run, jnp.int32), jnp.asarray(experiment, jnp.int32)
-    inputs = world.u if kicks is None else mirrored(world.system, world.u)
-    return Order(world.system, start, inputs, kicks, world.h, world.t0, run, experiment, steps)
+    inputs = given.u if kicks is None else mirrored(given.system, given.u)
+    return Order(given.system, start, inputs, kicks, given.h, given.t0, run, experiment, steps)
 
 
 @jax.custom_jvp
@@ -244,17 +244,17 @@ def _run(arguments: Any, task: _Task) -> tuple[State | None, State]:
 
 @_run.def_fwd
 def _run_forward(perturbed: PyTree, arguments: Any, task: _Task) -> Any:
-    world, _, machine, _ = perturbed = jax.tree.map(bool, perturbed)
-    if world.h or world.t0 or any(jax.tree.leaves(machine)):
+    given, _, machine, _ = perturbed = jax.tree.map(bool, perturbed)
+    if given.h or given.t0 or any(jax.tree.leaves(machine)):
         raise ArgumentTypeError(
             "device.run: the loss is differentiated with respect to "
-            f"{'the clock (dt or t0)' if world.h or world.t0 else 'the inside of the machine'}, which no echo reads. "
+            f"{'the clock (dt or t0)' if given.h or given.t0 else 'the inside of the machine'}, which no echo reads. "
             "Differentiate with respect to the model, the initial state and the inputs, and wrap the rest in "
             "jax.lax.stop_gradient."
         )
-    given, z0, device, probe = arguments
+    wanted, z0, device, probe = arguments
     if task.throw and not device.reads_in_forward_time:
-        arguments = given, _readable(z0, *eqx.partition(given, world), task.steps), device, probe
+        arguments = wanted, _readable(z0, *eqx.partition(wanted, given), task.steps), device, probe
     sample = _forward(arguments, task)
     return (sample.kept, sample.last), (sample.last, _sizes(sample))
 
@@ -278,11 +278,11 @@ def _run_backward(residuals: Any, bars: Any, perturbed: PyTree, arguments: Any, 
     bars = kept, final
     parameters, du, z0, retrace = _echoes(arguments, residuals, bars, task)
     nothing = jax.tree.map(lambda _: None, eqx.filter(machine, eqx.is_inexact_array))
-    return World(parameters, du, None, None), z0, nothing, retrace.astype(probe.dtype)  # pyright: ignore
+    return StepInputs(parameters, du, None, None), z0, nothing, retrace.astype(probe.dtype)  # pyright: ignore
 
 
 @eqx.filter_jit
-def _readable(z0: State, wanted: World, rest: World, steps: int) -> State:
+def _readable(z0: State, wanted: StepInputs, rest: StepInputs, steps: int) -> State:
     """Return `z0`, or raise at run time if echoes would read other slopes than the free run had."""
     return eqx.error_if(
         z0,
@@ -296,16 +296,16 @@ def _readable(z0: State, wanted: World, rest: World, steps: int) -> State:
 
 @eqx.filter_jit
 def _forward(arguments: Any, task: _Task) -> Sample:
-    world, z0, machine, _ = arguments
+    given, z0, machine, _ = arguments
     if task.throw:
         z0 = eqx.error_if(
             z0,
-            ~reversible(world, task.steps, z0),
+            ~reversible(given, task.steps, z0),
             "device.run: the model is not time-reversible: its energy is not even in the momentum, H(t, q, -p, u) != "
             "H(t, q, p, u), under its mirror. No echo of such a machine retraces its path. Remove the part that is odd "
             "in p, or give the model the `mirror` under which it is even (an orthogonal involution).",
         )
-    sample = _carried_out(machine, forward_order(world, z0, task.steps, task.experiment), task.stride)
+    sample = _carried_out(machine, forward_order(given, z0, task.steps, task.experiment), task.stride)
     if not task.throw:
         return sample
     return eqx.error_if(
@@ -319,8 +319,8 @@ def _forward(arguments: Any, task: _Task) -> Sample:
 @eqx.filter_jit
 def _echoes(arguments: Any, residuals: Any, bars: Any, task: _Task) -> tuple[PyTree, PyTree, State, Float[Array, ""]]:
     """Return the cotangents of parameters, inputs and initial state, and the retrace error: the backward pass."""
-    (world, z0, machine, _), (final, sizes), nudge = arguments, residuals, task.nudge
-    system, unit = world.system, echo_kicks(world.system, bars[0], bars[1], task.steps, task.stride)
+    (given, z0, machine, _), (final, sizes), nudge = arguments, residuals, task.nudge
+    system, unit = given.system, echo_kicks(given.system, bars[0], bars[1], task.steps, task.stride)
     stride = None if unit.kept is None else task.stride
     load = total_load(unit, sizes)
     if task.throw:
@@ -335,7 +335,7 @@ def _echoes(arguments: Any, residuals: Any, bars: Any, task: _Task) -> tuple[PyT
 
     def echo(x: tuple[Float[Array, ""], Int[Array, ""]]) -> tuple[PyTree, PyTree, State]:
         node, run = x
-        order = _order(world, final, _tree.scale(beta * node, unit), run, task.experiment, task.steps)
+        order = _order(given, final, _tree.scale(beta * node, unit), run, task.experiment, task.steps)
         sample = _carried_out(machine, order, stride)
         return sample.parameters, sample.inputs, sample.last
 
@@ -344,7 +344,7 @@ def _echoes(arguments: Any, residuals: Any, bars: Any, task: _Task) -> tuple[PyT
     records = jax.lax.map(echo, (nodes, jnp.arange(1, len(nudge.nodes) + 1, dtype=jnp.int32)))
     parameters, du, end = nudge.response(beta, records)
     dq, dp = time_reversed(system, end)
-    found = parameters, mirrored_reading(system, world.u, du), (_tree.negate(dp), dq)
+    found = parameters, mirrored_reading(system, given.u, du), (_tree.negate(dp), dq)
 
     *_, ends = records
     ended, about = nudge.retraced(ends)
@@ -370,11 +370,11 @@ def _echoes(arguments: Any, residuals: Any, bars: Any, task: _Task) -> tuple[PyT
 
 
 @eqx.filter_jit
-def _retrace(machine: AbstractMachine, world: World, z0: State, experiment: Any, steps: int) -> Float[Array, ""]:
-    out = _carried_out(machine, forward_order(world, z0, steps, experiment), None)
+def _retrace(machine: AbstractMachine, given: StepInputs, z0: State, experiment: Any, steps: int) -> Float[Array, ""]:
+    out = _carried_out(machine, forward_order(given, z0, steps, experiment), None)
     still = Kicks(_tree.zeros_like(z0), None)
-    back = _carried_out(machine, _order(world, out.last, still, 1, experiment, steps), None).last
-    error = _distance(time_reversed(world.system, z0), back, _sizes(out))
+    back = _carried_out(machine, _order(given, out.last, still, 1, experiment, steps), None).last
+    error = _distance(time_reversed(given.system, z0), back, _sizes(out))
     return eqx.error_if(
         error,
         ~jnp.isfinite(error),

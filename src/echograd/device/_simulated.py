@@ -12,9 +12,9 @@ from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
 from .._solve import default_integrator
 from ..gradients._echo import surely_even
-from ..integrators import AbstractIntegrator, Direction, Leapfrog, State, World, time_reversed
+from ..integrators import AbstractIntegrator, Direction, Leapfrog, State, StepInputs, time_reversed
 from ..systems import AbstractSystem
-from ._imperfections import AbstractImperfection, Occasion, straight_through
+from ._imperfections import AbstractImperfection, RunId, straight_through
 from ._machine import AbstractMachine, Kicks, Order, Record, Sample, backwards, mirrored, mirrored_reading, sizes_of
 
 
@@ -78,7 +78,7 @@ class Simulated(AbstractMachine):
                 "kick, friction or noise of a machine is on its grid. Use Leapfrog()."
             )
 
-    def realised(self, model: Any, occasion: Occasion) -> Any:
+    def realised(self, model: Any, run_id: RunId) -> Any:
         """Return the system that the machine is in one run when it is set to a model.
 
         Its derivative with respect to the model is that of the plant, as if imperfections were added to parameters.
@@ -88,7 +88,7 @@ class Simulated(AbstractMachine):
         meant, static = eqx.partition(system, eqx.is_inexact_array)
         real = meant
         for imperfection in self.imperfections:
-            real = imperfection.realised(real, occasion)
+            real = imperfection.realised(real, run_id)
         return eqx.combine(jax.tree.map(straight_through, real, meant), static)
 
     @property
@@ -106,21 +106,21 @@ class Simulated(AbstractMachine):
 
     def _run(self, order: Order, stride: int | None, *, keep: bool = True) -> tuple[Sample, Any]:
         """Carry out an order with `Kicks`; return what was read, and the nodes at which it may be kicked."""
-        n, occasion = order.steps, Occasion(order.experiment, order.run)
-        system, pull = eqx.filter_vjp(lambda model: self.realised(model, occasion), order.model)
+        n, run_id = order.steps, RunId(order.experiment, order.run)
+        system, pull = eqx.filter_vjp(lambda model: self.realised(model, run_id), order.model)
         integrator = default_integrator(system) if self.integrator is None else self.integrator
         integrator.check(system)
         # Integrators mirror the inputs of an echo themselves, and count its steps down.
         direction: Direction = "echo" if order.echo else "forward"
         inputs = mirrored(system, order.inputs) if order.echo else order.inputs
         is_read: Any = eqx.is_inexact_array if order.echo else False
-        world = World(system, inputs, order.dt, order.t0)
-        wanted, rest = eqx.partition(world, World(is_read, is_read, False, False))  # pyright: ignore[reportArgumentType]
-        even = surely_even(world, order.start)
+        given = StepInputs(system, inputs, order.dt, order.t0)
+        wanted, rest = eqx.partition(given, StepInputs(is_read, is_read, False, False))  # pyright: ignore[reportArgumentType]
+        even = surely_even(given, order.start)
 
         def see(k: Int[Array, ""], z: State) -> State:
             for imperfection in self.imperfections:
-                z = imperfection.seen(z, k, occasion)
+                z = imperfection.seen(z, k, run_id)
             return z
 
         def move(carry: Any, k: Int[Array, ""]) -> tuple[Any, PyTree]:
@@ -135,7 +135,7 @@ class Simulated(AbstractMachine):
             elif order.echo and seen is not z:
                 _, reading = integrator.read(*asked, seen, direction)
             for imperfection in self.imperfections:
-                after = imperfection.moved(after, order.dt, k, occasion)
+                after = imperfection.moved(after, order.dt, k, run_id)
             sizes = jnp.maximum(sizes, sizes_of(jax.lax.stop_gradient(seen)))
             return (after, _tree.add(total, reading.without_inputs()), sizes), reading.u
 
@@ -157,8 +157,8 @@ class Simulated(AbstractMachine):
         if kicks is not None:
             z = time_reversed(system, z)
             for imperfection in self.imperfections:
-                z = imperfection.reversed(z, occasion)
-                kicks = jax.tree.map(lambda x, i=imperfection: i.kicked(x, occasion), kicks, is_leaf=_is_state)
+                z = imperfection.reversed(z, run_id)
+                kicks = jax.tree.map(lambda x, i=imperfection: i.kicked(x, run_id), kicks, is_leaf=_is_state)
         zero = jnp.zeros((), jnp.int32)
         carry = z, _tree.zeros_like(wanted.without_inputs()), jnp.zeros_like(sizes_of(z))
         if kicks is not None and kicks.first is not None:

@@ -277,10 +277,10 @@ def _gradients(
 
         def realised(model: Any) -> Float[Array, ""]:
             posed, z0 = initial_value_problem(model, problem["boundary"], problem["inputs"], **_clock(problem))
-            world = posed.world
-            q, p = here.run(forward_order(world, z0, posed.steps)).nodes
-            t = world.t0 + jnp.arange(posed.steps + 1, dtype=world.h.dtype) * world.h
-            return loss(Trajectory(t, q, p, jnp.zeros_like(world.h)))
+            given = posed.given
+            q, p = here.run(forward_order(given, z0, posed.steps)).nodes
+            t = given.t0 + jnp.arange(posed.steps + 1, dtype=given.h.dtype) * given.h
+            return loss(Trajectory(t, q, p, jnp.zeros_like(given.h)))
 
         found, retrace = eqx.filter_grad(measured)((model, jnp.zeros((), table.dtype)))
         return _tree.flat(found), _tree.flat(eqx.filter_grad(realised)(model)), retrace

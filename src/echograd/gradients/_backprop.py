@@ -13,7 +13,7 @@ from ..problem import Outcome, Problem
 from ..problem._problem import finite, index, watched
 from ..statics import AbstractRelaxation, AbstractStaticGradient, Equilibrium
 from ..statics._base import resting
-from ..statics._static_problem import Landscape
+from ..statics._static_problem import StaticProblem
 from ..two_point import Convergence, TwoPoint, TwoPointNewton
 from ..two_point._two_point import Nodes, find_path, outcome_of
 from ._base import AbstractGradient
@@ -81,12 +81,12 @@ class Backprop(AbstractGradient, AbstractStaticGradient):
         (z, cost), _ = checkpointed_scan(advance, carry, rest, self.checkpoints)
         return finite(problem, Outcome(saved, z, cost))
 
-    def relax(self, landscape: Landscape, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
+    def relax(self, problem: StaticProblem, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
         def scan(body: Any, carry: Any, xs: PyTree) -> tuple[Any, Any]:
             return checkpointed_scan(body, carry, xs, self.checkpoints)
 
-        found = relaxation.unroll(landscape, start, scan)
-        state = resting(found.state, found, landscape.throw, "the state")
+        found = relaxation.unroll(problem, start, scan)
+        state = resting(found.state, found, problem.throw, "the state")
         return Equilibrium(state, found.energy, found.residual, found.steps, found.converged)
 
     def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, PyTree
 
 from .._internal import _tree
 from .._internal._errors import ArgumentTypeError
-from ..integrators import State, World
+from ..integrators import State, StepInputs
 from ..nudge import AbstractNudge
 from ..problem import Outcome, Problem
 from ..problem._problem import Course, finite, free_run, marked_run, marks_of
@@ -70,18 +70,18 @@ class AbstractPathGradient(AbstractNudgedGradient):
     """A learning rule that also nudges the paths of two-point problems."""
 
     def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
-        arguments = _guarded(problem.problem).world, problem.condition
+        arguments = _guarded(problem.problem).given, problem.condition
         found, convergence = _path(arguments, _tree.fixed(problem), guess, self, newton)
         return outcome_of(problem, found), convergence
 
     @abc.abstractmethod
     def read_path(
-        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton
-    ) -> tuple[World, Condition]:
-        """Return the cotangents of world and condition, from a nudged path of a two-point problem.
+        self, wanted: StepInputs, rest: StepInputs, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton
+    ) -> tuple[StepInputs, Condition]:
+        """Return the cotangents of the step inputs and the condition, from a nudged path of a two-point problem.
 
         Args:
-            wanted: the leaves of the world that are differentiated.
+            wanted: the leaves of the step inputs that are differentiated.
             rest: its other leaves.
             problem: the free problem.
             found: its path.
@@ -94,8 +94,8 @@ def _guarded(problem: Problem) -> Problem:
     """Return the problem, to be refused where it is differentiated by an array that is no leaf of it."""
     if not problem.closed_over:
         return problem
-    h = _unless_differentiated((problem.world.h, problem.closed_over))
-    return eqx.tree_at(lambda p: (p.world.h, p.closed_over), problem, (h, []))
+    h = _unless_differentiated((problem.given.h, problem.closed_over))
+    return eqx.tree_at(lambda p: (p.given.h, p.closed_over), problem, (h, []))
 
 
 @eqx.filter_custom_vjp
@@ -151,7 +151,7 @@ def _read_run(rule: AbstractNudgedGradient, *arguments: Any) -> tuple[Problem, S
 
 @eqx.filter_custom_vjp
 def _path(
-    arguments: tuple[World, Condition], fixed: TwoPoint, guess: Nodes, rule: Any, newton: TwoPointNewton
+    arguments: tuple[StepInputs, Condition], fixed: TwoPoint, guess: Nodes, rule: Any, newton: TwoPointNewton
 ) -> tuple[Nodes, Convergence]:
     del rule
     return find_path(_posed(fixed, arguments), newton, guess, jnp.zeros_like(guess), "free")
@@ -176,11 +176,11 @@ def _path_backward(
     return _read_path(rule, wanted, rest, _posed(fixed, arguments), found, bar[0], newton)
 
 
-def _posed(problem: TwoPoint, arguments: tuple[World, Condition]) -> TwoPoint:
-    """Return the problem with this world and this condition."""
-    return eqx.tree_at(lambda p: (p.problem.world, p.condition), problem, arguments)
+def _posed(problem: TwoPoint, arguments: tuple[StepInputs, Condition]) -> TwoPoint:
+    """Return the problem with this step inputs and this condition."""
+    return eqx.tree_at(lambda p: (p.problem.given, p.condition), problem, arguments)
 
 
 @eqx.filter_jit
-def _read_path(rule: AbstractPathGradient, *arguments: Any) -> tuple[World, Condition]:
+def _read_path(rule: AbstractPathGradient, *arguments: Any) -> tuple[StepInputs, Condition]:
     return rule.read_path(*arguments)

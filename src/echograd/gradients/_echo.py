@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentTypeError, refuse_if
-from ..integrators import Direction, State, World, time_reversed
+from ..integrators import Direction, State, StepInputs, time_reversed
 from ..integrators._base import is_mirrored
 from ..nudge import AbstractNudge, Infinitesimal
 from ..nudge._checks import checked_nudge
@@ -135,7 +135,7 @@ def way_back(problem: Problem, z0: State) -> Direction:
     Along a path that can be run back by an echo the inverse map makes the same one, and reads the same; but that it is
     the inverse, and reads slopes as the free run had them, is certain of it for any energy.
     """
-    return "echo" if surely_even(problem.world, z0) else "backward"
+    return "echo" if surely_even(problem.given, z0) else "backward"
 
 
 def checked_cotangents(problem: Problem, course: Course, response: Response, rule: Any) -> tuple[Problem, State]:
@@ -148,7 +148,7 @@ def checked_cotangents(problem: Problem, course: Course, response: Response, rul
 
     def check(x: Any) -> Any:
         x = _check_units(x, course)
-        if problem.world.grid is not None:
+        if problem.given.grid is not None:
             x = _check_bitwise_retrace(x, response)
         elif isinstance(rule.nudge, Infinitesimal):
             x = _check_error(x, problem, course, response, rule)
@@ -267,7 +267,7 @@ def _check_bitwise_retrace(x: Any, response: Response) -> Any:
     )
 
 
-def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool_:
+def reversible(given: StepInputs, steps: int, z0: State) -> Bool[Array, ""] | np.bool_:
     r"""Return True unless a probe shows that the system is not time-reversible.
 
     With the mirror $\Pi$, the gradient of $H(t, \Pi q, -\Pi p, \Pi_u u) - H(t, q, p, u)$ must vanish. Where the program
@@ -275,10 +275,10 @@ def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool
     state and at a state without any symmetry, at several times of the run and with the inputs there, and with a mixture
     of all inputs: what is odd may be switched on late. The mirror must be an orthogonal involution.
     """
-    world, z0 = _tree.fixed((world, z0))
-    if surely_even(world, z0):
+    given, z0 = _tree.fixed((given, z0))
+    if surely_even(given, z0):
         return np.True_
-    system, eps = world.system, 1e3 * _tree.rounding(z0)
+    system, eps = given.system, 1e3 * _tree.rounding(z0)
     states, function = _probes(z0), _energy(system)
 
     def is_odd(t: Float[Array, ""], u: Any, z: State) -> Bool[Array, ""]:
@@ -289,7 +289,7 @@ def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool
         parts = [_tree.max_abs(_tree.subtract(a, b)) > eps * _tree.max_abs(a) for a, b in zip(here, there, strict=True)]
         return parts[0] | parts[1]
 
-    times, inputs = _probe_points(world, steps)
+    times, inputs = _probe_points(given, steps)
     found = jax.lax.map(lambda x: jax.lax.map(lambda z: is_odd(x[0], x[1], z), states), (times, inputs))
     odd = jnp.any(found)
     if type(system).mirror is not Hamiltonian.mirror:
@@ -300,7 +300,7 @@ def reversible(world: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool
     return ~odd
 
 
-def readings_are_even(wanted: World, rest: World, steps: int, z0: State) -> Bool[Array, ""] | np.bool_:
+def readings_are_even(wanted: StepInputs, rest: StepInputs, steps: int, z0: State) -> Bool[Array, ""] | np.bool_:
     r"""Return True unless a probe shows that $\partial H/\partial\theta$ changes under time reversal.
 
     The energy being even is not enough. A parameter whose own energy is odd in the momentum (a wind, a magnetic field,
@@ -317,9 +317,9 @@ def readings_are_even(wanted: World, rest: World, steps: int, z0: State) -> Bool
     chosen = jax.tree.map(lambda u, w: None if w is None else u, inputs, wanted.u, is_leaf=lambda x: x is None)
     others = jax.tree.map(lambda u, w: u if w is None else None, inputs, wanted.u, is_leaf=lambda x: x is None)
 
-    def measured(occasion: Any, z: State) -> tuple[PyTree, PyTree]:
+    def measured(point: Any, z: State) -> tuple[PyTree, PyTree]:
         """Return how large each slope is, and how much another in the reversed state."""
-        t, chosen, other = occasion
+        t, chosen, other = point
 
         def energy(parameters: Any, turned: bool) -> Any:
             system_, u = eqx.combine(parameters[0], rest.system), eqx.combine(parameters[1], other)
@@ -346,13 +346,13 @@ def _probes(z0: State) -> State:
     return jax.tree.map(lambda *x: jnp.stack(x), z0, (z0[0], probe[1]), probe)
 
 
-def surely_even(world: World, z0: State) -> bool:
+def surely_even(given: StepInputs, z0: State) -> bool:
     """Return whether the energy is even in the momentum for all parameters and inputs, and so are all its slopes."""
-    system, (q, p), u = world.system, z0, _tree.take(world.u, 0)
+    system, (q, p), u = given.system, z0, _tree.take(given.u, 0)
     unturned = zip(jax.tree.leaves(system.mirror_input(u)), jax.tree.leaves(u), strict=True)
     if is_mirrored(system, q) or any(a is not b for a, b in unturned):
         return False
-    return is_even(lambda p: _energy(system)(world.t0, q, p, u), p)
+    return is_even(lambda p: _energy(system)(given.t0, q, p, u), p)
 
 
 def _energy(system: Any) -> Any:
@@ -368,20 +368,20 @@ def _energy(system: Any) -> Any:
     return system.lagrangian if isinstance(system, LegendreHamiltonian) else system
 
 
-def _probe_points(world: World, steps: int) -> tuple[Float[Array, " probes"], PyTree]:
+def _probe_points(given: StepInputs, steps: int) -> tuple[Float[Array, " probes"], PyTree]:
     """Return times of a run and inputs to probe a system with: those of some steps, and a mixture of all."""
     # No simple fractions of the run, at which what comes and goes in time with it would be off.
     nodes = jnp.asarray([round(x * (steps - 1)) for x in (0, 0.382, 0.764, 1, 0.618)], jnp.int32)
-    inputs = jax.tree.map(lambda u, v: u[nodes].at[-1].set(v), world.u, mixed_input(world, steps))
-    return world.t0 + nodes.astype(world.h.dtype) * world.h, inputs
+    inputs = jax.tree.map(lambda u, v: u[nodes].at[-1].set(v), given.u, mixed_input(given, steps))
+    return given.t0 + nodes.astype(given.h.dtype) * given.h, inputs
 
 
-def mixed_input(world: World, steps: int) -> PyTree:
+def mixed_input(given: StepInputs, steps: int) -> PyTree:
     """Return an average of all inputs with weights of no pattern, in which every one that occurs has a part.
 
     Of what is not a number it returns one as it is.
     """
-    numbers, others = eqx.partition(world.u, eqx.is_inexact_array)
+    numbers, others = eqx.partition(given.u, eqx.is_inexact_array)
 
     def add(k: Int[Array, ""], carry: Any) -> Any:
         total, sums = carry
@@ -389,7 +389,7 @@ def mixed_input(world: World, steps: int) -> PyTree:
         return total + weight, _tree.add(sums, _tree.scale(weight, _tree.take(numbers, k)))
 
     # Step by step, as the weights of all of them would be memory that grows with their number.
-    start = jnp.zeros((), world.h.dtype), jax.tree.map(lambda u: jnp.zeros_like(u[0]), numbers)
+    start = jnp.zeros((), given.h.dtype), jax.tree.map(lambda u: jnp.zeros_like(u[0]), numbers)
     total, sums = jax.lax.fori_loop(0, steps, add, start)
     return eqx.combine(_tree.scale(1 / total, sums), jax.tree.map(lambda u: u[steps // 2], others))
 
@@ -398,7 +398,7 @@ def check_time_reversal(problem: Problem, z0: State) -> State:
     """Return `z0`, or raise at run time if the system has no time reversal."""
     return eqx.error_if(
         z0,
-        ~reversible(problem.world, problem.steps, z0),
+        ~reversible(problem.given, problem.steps, z0),
         "Echo: the system is not time-reversible: its energy is not even in the momentum, H(t, q, -p, u) != H(t, q, p, "
         "u). Run forward from the flipped state the machine would not retrace its path, and its readings would not be "
         "a gradient. Remove the part that is odd in p (a drift or magnetic term), give the system the `mirror` under "
@@ -409,12 +409,12 @@ def check_time_reversal(problem: Problem, z0: State) -> State:
 @eqx.filter_jit
 def retrace_error(problem: Problem, z0: State) -> Float[Array, ""]:
     """Return how far an un-nudged echo ends from the initial state, relative to how far each part of it moves."""
-    system, n = problem.world.system, problem.steps
+    system, n = problem.given.system, problem.steps
     _, course = marked_run(problem, z0, marks_of(n, problem.save.stride(n)))
 
     def back(i: Int[Array, ""], z: State) -> State:
         k = index(n - 1 - i)
-        return problem.integrator.step(problem.world.at(k), k, z, "echo")
+        return problem.integrator.step(problem.given.at(k), k, z, "echo")
 
     z = jax.lax.fori_loop(0, n, back, time_reversed(system, course.final))
     apart = _tree.subtract(z0, time_reversed(system, z))

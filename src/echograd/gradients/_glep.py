@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from .._internal import _checks
 from ..boundary import dual_rows
-from ..integrators import State, World
+from ..integrators import State, StepInputs
 from ..nudge import AbstractNudge
 from ..nudge._checks import checked_nudge
 from ..problem import Outcome, Problem
@@ -76,8 +76,8 @@ class Glep(AbstractPathGradient):
         return checked_cotangents(problem, course, response, self)
 
     def read_path(
-        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton
-    ) -> tuple[World, Condition]:
+        self, wanted: StepInputs, rest: StepInputs, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton
+    ) -> tuple[StepInputs, Condition]:
         free = ends(found, jnp.zeros_like(found))
         rows = dual_rows(problem.condition.rows)
         dual = eqx.tree_at(lambda p: p.condition, problem, Condition(rows, rows @ free))

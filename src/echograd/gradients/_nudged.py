@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from .._internal import _tree
 from .._internal._energy import derivatives
 from .._loops import summed
-from ..integrators import Direction, State, World, time_reversed
+from ..integrators import Direction, State, StepInputs, time_reversed
 from ..integrators._base import sign
 from ..nudge import AbstractNudge, Infinitesimal
 from ..problem import Outcome, Problem
@@ -72,10 +72,10 @@ def nudged_run(
     problem: Problem = eqx.combine(wanted, rest)
     n, forward = problem.steps, direction == "forward"
     # The inputs are read step by step; everything else is read into one running total.
-    lasting = eqx.tree_at(lambda x: x.world, wanted, wanted.world.without_inputs())
+    lasting = eqx.tree_at(lambda x: x.given, wanted, wanted.given.without_inputs())
 
     def in_forward_time(z: State) -> State:
-        return time_reversed(problem.world.system, z) if direction == "echo" else z
+        return time_reversed(problem.given.system, z) if direction == "echo" else z
 
     def push(action: Any, beta: Any, z: State) -> tuple[State, Problem]:
         """Add β times the kick of an action at one node, reading that action too."""
@@ -101,23 +101,23 @@ def nudged_run(
 
         return push(action, beta, z)
 
-    def step(k: Int[Array, ""], z: State) -> tuple[State, World]:
+    def step(k: Int[Array, ""], z: State) -> tuple[State, StepInputs]:
         """Take step `k`, reading what the action says of the parameters where the free run went."""
-        return problem.integrator.read(wanted.world.at(k), rest.world.at(k), k, z, direction)
+        return problem.integrator.read(wanted.given.at(k), rest.given.at(k), k, z, direction)
 
     def advance(i: Int[Array, ""], carry: Any) -> Any:
         """Nudge the node that the run has reached, and take the step that follows."""
         ensemble, du = carry
         node, k = (i, i) if forward else (n - i, n - 1 - i)
 
-        def pushed(beta: Any, z: State) -> tuple[State, tuple[Problem, World]]:
+        def pushed(beta: Any, z: State) -> tuple[State, tuple[Problem, StepInputs]]:
             z, pushing = visit(node, beta, z)
             z, stepping = step(k, z)
             return z, (pushing, stepping)
 
         ensemble, (pushing, stepping) = nudge.advance(beta, pushed, ensemble)
-        world = _tree.add(pushing.world, stepping.without_inputs())
-        return (ensemble, _tree.put(du, k, stepping.u)), eqx.tree_at(lambda x: x.world, pushing, world)
+        given = _tree.add(pushing.given, stepping.without_inputs())
+        return (ensemble, _tree.put(du, k, stepping.u)), eqx.tree_at(lambda x: x.given, pushing, given)
 
     load = load_of(problem, course, bar)
     start = in_forward_time(course.start if forward else course.final)  # an involution: it goes both ways
@@ -145,7 +145,7 @@ def nudged_run(
 
     units = _units(course)
     nothing = jax.tree.map(lambda x: jnp.zeros((), x.dtype), start)
-    carry = ensemble, _tree.zeros_like(wanted.world.u), _tree.zeros_like(lasting), nothing, jnp.zeros_like(load)
+    carry = ensemble, _tree.zeros_like(wanted.given.u), _tree.zeros_like(lasting), nothing, jnp.zeros_like(load)
     ensemble, du, total, strayed, growth = repeated(len(marks), stretch, carry)
     if held:
         began = weight_of(problem, course, bar, beta, units)
@@ -155,7 +155,7 @@ def nudged_run(
     if bar.final is not None and forward:
         ensemble, _ = nudge.advance(beta, terminal, ensemble)
 
-    readings = eqx.tree_at(lambda x: x.world.u, _tree.add(total, pushing), du, is_leaf=lambda x: x is None)
+    readings = eqx.tree_at(lambda x: x.given.u, _tree.add(total, pushing), du, is_leaf=lambda x: x is None)
     ended, about = nudge.retraced(ensemble)
     if not held:
         # Only nudged runs were made: as far as they are apart from their mean counts as their uncertainty.
@@ -174,7 +174,7 @@ def nudged_run(
 def share_of(bar: Outcome, problem: Problem, k: Int[Array, ""], z: State) -> Float[Array, ""]:
     r"""Return $\bar c\, c(z) + \langle \bar y, {\rm observed}(z)\rangle$: the linearised loss's share of node `k`."""
     stride = problem.save.stride(problem.steps)
-    total = jnp.zeros((), problem.world.h.dtype)
+    total = jnp.zeros((), problem.given.h.dtype)
     if bar.cost is not None and problem.cost is not None:
         total += bar.cost * problem.running_cost(k, z)
     if stride is not None and bar.saved is not None:
@@ -206,7 +206,7 @@ def load_of(problem: Problem, course: Course, bar: Outcome) -> Float[Array, ""]:
     costs and functions of the nodes are gauged at the marks.
     """
     problem, course, bar = _tree.fixed((problem, course, bar))
-    dtype = problem.world.h.dtype
+    dtype = problem.given.h.dtype
     q_sizes, p_sizes = _filled(course.sizes())
     receiving = p_sizes, q_sizes  # cotangents of coordinates kick momenta
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentTypeError, refuse_if
-from ..integrators import State, World
+from ..integrators import State, StepInputs
 from ..nudge import AbstractNudge
 from ..problem import AbstractSave, Outcome, Problem
 from ..problem._problem import Course, finite, finite_cotangents, free_run, index, marks_of
@@ -102,7 +102,7 @@ class Reciprocal(AbstractGradient):
             )
 
     def run(self, problem: Problem, z0: State) -> Outcome:
-        self.check(problem.world.system)
+        self.check(problem.given.system)
         return _run((problem, z0), self)
 
     def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
@@ -184,7 +184,7 @@ def _backward(
 
 def _kicks(wanted: Problem, rest: Problem, nodes: State, bar: Outcome) -> tuple[State, Problem]:
     """Return the cotangents of every node, and those of what the loss reads directly, summed over the nodes."""
-    lasting = eqx.tree_at(lambda x: x.world, wanted, wanted.world.without_inputs())
+    lasting = eqx.tree_at(lambda x: x.given, wanted, wanted.given.without_inputs())
 
     def body(total: Problem, row: Any) -> tuple[Problem, State]:
         k, z = row
@@ -196,8 +196,8 @@ def _kicks(wanted: Problem, rest: Problem, nodes: State, bar: Outcome) -> tuple[
     if bar.final is not None:
         last = jax.tree.map(lambda y, x: jnp.zeros_like(x[-1]) if y is None else y, bar.final, kicks, is_leaf=_is_none)
         kicks = jax.tree.map(lambda x, y: x.at[-1].add(y), kicks, last)
-    inputs = _tree.zeros_like(wanted.world.u)
-    return kicks, eqx.tree_at(lambda x: x.world.u, total, inputs, is_leaf=_is_none)
+    inputs = _tree.zeros_like(wanted.given.u)
+    return kicks, eqx.tree_at(lambda x: x.given.u, total, inputs, is_leaf=_is_none)
 
 
 class Twist(eqx.Module):
@@ -248,29 +248,29 @@ def _initial_bars(system: Dissipative, twist: Twist, machine: State) -> State:
     return _tree.add(momentum, _transposed(system.friction, a)), a
 
 
-def _pairing(world: World, k: Any, field: State, path: State) -> Float[Array, ""]:
+def _pairing(given: StepInputs, k: Any, field: State, path: State) -> Float[Array, ""]:
     """Return the discrete convolution action W of one step: the field before and after, the path at its ends."""
-    h, half = world.h, 0.5
-    t = world.t0 + (k.astype(h.dtype) + half) * h
+    h, half = given.h, 0.5
+    t = given.t0 + (k.astype(h.dtype) + half) * h
     before, after = field
     da, dq = _tree.subtract(after, before), _tree.subtract(path[1], path[0])
     a, q = (_tree.scale(half, _tree.add(*x)) for x in (field, path))
-    system = world.system
+    system = given.system
     inertia, friction = _tree.dot(da, system.inertia(dq)) / h, _tree.dot(a, system.friction(dq))
-    return h * _tree.dot(a, system.force(t, q, world.u)) - inertia - friction
+    return h * _tree.dot(a, system.force(t, q, given.u)) - inertia - friction
 
 
-def _self_pairing(world: World, k: Any, field: State, path: State) -> Float[Array, ""]:
+def _self_pairing(given: StepInputs, k: Any, field: State, path: State) -> Float[Array, ""]:
     """Return the share of step k in E: half of W, but the whole of what is linear in the coordinates, the sources."""
-    return 0.5 * (_pairing(world, k, field, path) + _pairing(world, k, field, _tree.zeros_like(path)))
+    return 0.5 * (_pairing(given, k, field, path) + _pairing(given, k, field, _tree.zeros_like(path)))
 
 
 def _overlapped(wanted: Problem, rest: Problem, nodes: State, kicks: State) -> tuple[Problem, State]:
     """Return the readings of the undriven machine's run against the record, and the initial state's cotangents."""
     problem: Problem = eqx.combine(wanted, rest)
-    system, path = problem.world.system, nodes[0]
+    system, path = problem.given.system, nodes[0]
     twist = twist_of(system, _tree.take(path, 0))
-    linear = eqx.tree_at(lambda w: w.system, problem.world, AtRest(system))
+    linear = eqx.tree_at(lambda w: w.system, problem.given, AtRest(system))
 
     def body(carry: Any, row: Any) -> tuple[Any, PyTree]:
         machine, total = carry
@@ -278,10 +278,10 @@ def _overlapped(wanted: Problem, rest: Problem, nodes: State, kicks: State) -> t
         machine = _tree.add(machine, _hits(system, twist, kick))
         moved = problem.integrator.step(linear.at(k), k, machine)
         field = twist.undone(machine[0]), twist.undone(moved[0])
-        reading = _reading(wanted.world.at(k), rest.world.at(k), lambda w: _pairing(w, k, field, (q0, q1)))
+        reading = _reading(wanted.given.at(k), rest.given.at(k), lambda w: _pairing(w, k, field, (q0, q1)))
         return (moved, _tree.add(total, reading.without_inputs())), reading.u
 
-    start = _tree.zeros_like(_tree.take(nodes, 0)), _tree.zeros_like(wanted.world.without_inputs())
+    start = _tree.zeros_like(_tree.take(nodes, 0)), _tree.zeros_like(wanted.given.without_inputs())
     k = jnp.arange(problem.steps, dtype=jnp.int32)
     before, after = _but_last(path), _but_first(path)
     (machine, total), du = jax.lax.scan(body, start, (k, before, after, _but_first(kicks)), reverse=True)
@@ -294,27 +294,27 @@ def _contrasted(
 ) -> tuple[Problem, State]:
     """Return d/dβ of the convolution action of the nudged machine with itself, and the initial state's cotangents."""
     problem: Problem = eqx.combine(wanted, rest)
-    system, n = problem.world.system, problem.steps
+    system, n = problem.given.system, problem.steps
     z0 = _tree.take(nodes, 0)
     twist = twist_of(system, z0[0])
     hits = jax.tree.map(lambda x: x[::-1], jax.vmap(lambda kick: _hits(system, twist, kick))(kicks))
     k = jnp.arange(n, dtype=jnp.int32)
 
-    def pushed(beta: Any, z: State) -> tuple[State, tuple[World, PyTree]]:
+    def pushed(beta: Any, z: State) -> tuple[State, tuple[StepInputs, PyTree]]:
         def run(z: State, row: Any) -> tuple[State, Any]:
             k, hit = row
             z = _tree.add(z, _tree.scale(beta, hit))
-            moved = problem.integrator.step(problem.world.at(k), k, z)
+            moved = problem.integrator.step(problem.given.at(k), k, z)
             return moved, (z[0], moved[0])
 
-        def read(total: World, row: Any) -> tuple[World, PyTree]:
+        def read(total: StepInputs, row: Any) -> tuple[StepInputs, PyTree]:
             k, path, machine = row
             field = twist.undone(machine[0]), twist.undone(machine[1])
-            reading = _reading(wanted.world.at(k), rest.world.at(k), lambda w: _self_pairing(w, k, field, path))
+            reading = _reading(wanted.given.at(k), rest.given.at(k), lambda w: _self_pairing(w, k, field, path))
             return _tree.add(total, reading.without_inputs()), reading.u
 
         z, path = jax.lax.scan(run, z, (k, _but_last(hits)))
-        start = _tree.zeros_like(wanted.world.without_inputs())
+        start = _tree.zeros_like(wanted.given.without_inputs())
         readings = jax.lax.scan(read, start, (k, path, jax.tree.map(lambda x: x[::-1], path)))
         return _tree.add(z, _tree.scale(beta, _tree.take(hits, -1))), readings
 
@@ -322,14 +322,14 @@ def _contrasted(
     ensemble, (total, du) = nudge.advance(beta, pushed, nudge.start(z0))
     state = _initial_bars(system, twist, nudge.response(beta, ensemble))
 
-    def at_ends(world: World) -> Float[Array, ""]:
+    def at_ends(given: StepInputs) -> Float[Array, ""]:
         """Return what the damping of a record with itself lacks: an integration by parts leaves it at every hit."""
-        friction, q = world.system.friction, nodes[0]
+        friction, q = given.system.friction, nodes[0]
         hit = _tree.dot(kicks[1], jax.vmap(friction)(q))
         return 0.5 * (_tree.dot(state[1], friction(z0[0])) - hit)
 
-    lasting = wanted.world.without_inputs()
-    total = _tree.add(total, _reading(lasting, rest.world, at_ends))
+    lasting = wanted.given.without_inputs()
+    total = _tree.add(total, _reading(lasting, rest.given, at_ends))
     if problem.throw:
         total, du, state = nudge.check((total, du, state), beta, ensemble, load, n)
     return _readings_of(wanted, total, du), state
@@ -347,15 +347,15 @@ def _is_none(x: Any) -> bool:
     return x is None
 
 
-def _reading(wanted: World, rest: World, action: Any) -> World:
+def _reading(wanted: StepInputs, rest: StepInputs, action: Any) -> StepInputs:
     return jax.grad(lambda w: action(eqx.combine(w, rest)))(wanted)
 
 
-def _readings_of(wanted: Problem, total: World, du: PyTree) -> Problem:
+def _readings_of(wanted: Problem, total: StepInputs, du: PyTree) -> Problem:
     """Return readings in the tree of the problem."""
-    nothing = _tree.zeros_like(eqx.tree_at(lambda x: x.world, wanted, None))
-    world = eqx.tree_at(lambda w: w.u, total, du, is_leaf=_is_none)
-    return eqx.tree_at(lambda x: x.world, nothing, world, is_leaf=_is_none)
+    nothing = _tree.zeros_like(eqx.tree_at(lambda x: x.given, wanted, None))
+    given = eqx.tree_at(lambda w: w.u, total, du, is_leaf=_is_none)
+    return eqx.tree_at(lambda x: x.given, nothing, given, is_leaf=_is_none)
 
 
 class Reciprocity(eqx.Module):
@@ -407,8 +407,8 @@ def _asymmetry(a: Float[Array, "n n"], b: Float[Array, "n n"]) -> Float[Array, "
 
 def reciprocity(problem: Problem, path: PyTree) -> Reciprocity:
     """Measure linearity and reciprocity of the problem's system along a path of coordinates at all nodes."""
-    world, q0 = problem.world, _tree.take(path, 0)
-    system = world.system
+    given, q0 = problem.given, _tree.take(path, 0)
+    system = given.system
     unravel = jax.flatten_util.ravel_pytree(q0)[1]
     twist = dense(system.twisted, q0)
     mass, damping = dense(system.inertia, q0), dense(system.friction, q0)
@@ -420,14 +420,14 @@ def reciprocity(problem: Problem, path: PyTree) -> Reciprocity:
         return relative(x @ twist - twist @ x.T, x) / jnp.linalg.norm(twist, 2)
 
     def force_at(k: Int[Array, ""]) -> Any:
-        t = world.t0 + (k.astype(world.h.dtype) + 0.5) * world.h
-        return lambda q: _tree.flat(system.force(t, q, world.at(k).u))
+        t = given.t0 + (k.astype(given.h.dtype) + 0.5) * given.h
+        return lambda q: _tree.flat(system.force(t, q, given.at(k).u))
 
     first = -dense(force_at(index(0)), q0)
 
     def body(worst: Any, row: Any) -> tuple[Any, None]:
         k, x, y = row
-        force, v = force_at(k), (y - x) / world.h
+        force, v = force_at(k), (y - x) / given.h
         matrix = -dense(force, q0)
         bent = _nonlinearity(force, -matrix, 0.5 * (x + y), unravel)
         flat = lambda f: lambda v: _tree.flat(f(v))  # noqa: E731

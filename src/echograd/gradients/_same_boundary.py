@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
 from ..boundary import omega
-from ..integrators import State, World
+from ..integrators import State, StepInputs
 from ..nudge import AbstractNudge
 from ..nudge._checks import checked_nudge
 from ..problem import Outcome, Problem
@@ -61,15 +61,15 @@ class SameBoundary(AbstractPathGradient):
         bars = response.readings, _tree.zeros_like(z0)
         if self.correct:
 
-            def ends_of(arguments: tuple[World, State]) -> Float[Array, " 4n"]:
-                world, z0 = arguments
-                moved = eqx.tree_at(lambda p: p.world, problem, eqx.combine(world, rest.world))
+            def ends_of(arguments: tuple[StepInputs, State]) -> Float[Array, " 4n"]:
+                given, z0 = arguments
+                moved = eqx.tree_at(lambda p: p.given, problem, eqx.combine(given, rest.given))
                 return _tree.flat((z0, free_run(moved, z0).final))
 
             nudged = _tree.flat((_tree.zeros_like(z0), response.state))
-            world, start = _residual(ends_of, (wanted.world, z0), nudged)
-            world = _tree.add(response.readings.world, world)
-            bars = eqx.tree_at(lambda p: p.world, response.readings, world), start
+            given, start = _residual(ends_of, (wanted.given, z0), nudged)
+            given = _tree.add(response.readings.given, given)
+            bars = eqx.tree_at(lambda p: p.given, response.readings, given), start
         if not problem.throw:
             return bars
         sizes = course.sizes()
@@ -77,8 +77,8 @@ class SameBoundary(AbstractPathGradient):
         return finite_cotangents(bars)
 
     def read_path(
-        self, wanted: World, rest: World, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton
-    ) -> tuple[World, Condition]:
+        self, wanted: StepInputs, rest: StepInputs, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton
+    ) -> tuple[StepInputs, Condition]:
         still = jnp.zeros_like(found)
         response = nudged_path(problem, wanted, rest, found, bars, self.nudge, newton)
         if not self.correct:
@@ -87,14 +87,14 @@ class SameBoundary(AbstractPathGradient):
 
         factors = _tree.fixed(problem).linearised(*_tree.fixed((found, still)))
 
-        def ends_of(arguments: tuple[World, Condition]) -> Float[Array, " 4n"]:
-            world, condition = arguments
-            parts = (eqx.combine(world, rest), condition)
-            moved = eqx.tree_at(lambda p: (p.problem.world, p.condition), problem, parts)
+        def ends_of(arguments: tuple[StepInputs, Condition]) -> Float[Array, " 4n"]:
+            given, condition = arguments
+            parts = (eqx.combine(given, rest), condition)
+            moved = eqx.tree_at(lambda p: (p.problem.given, p.condition), problem, parts)
             return ends(path_at(found, factors, moved, still), still)
 
-        world, condition = _residual(ends_of, (wanted, problem.condition), response.ends)
-        return _tree.add(response.readings, world), condition
+        given, condition = _residual(ends_of, (wanted, problem.condition), response.ends)
+        return _tree.add(response.readings, given), condition
 
 
 def _residual(ends_of: Any, arguments: PyTree, nudged: Float[Array, " 4n"]) -> PyTree:

@@ -4,7 +4,7 @@ from ._base import (
     AbstractIntegrator as AbstractIntegrator,
     Direction as Direction,
     State as State,
-    World as World,
+    StepInputs as StepInputs,
     time_reversed as time_reversed,
 )
 from ._midpoint import ImplicitMidpoint as ImplicitMidpoint

@@ -17,12 +17,12 @@ State = tuple[PyTree, PyTree]
 Direction = Literal["forward", "backward", "echo"]
 
 
-class World(eqx.Module):
+class StepInputs(eqx.Module):
     """Everything that a step depends on besides the state: what a gradient can be taken with respect to.
 
     The integrator's map and its discrete action are functions of the first four of these. A *reading* is the
     derivative of the action with respect to them, in a tree of this same shape, with `None` for what nobody asked for.
-    In a whole problem `u` has a leading axis of steps; `at(k)` is the world of one step. `grid` is what an exact
+    In a whole problem `u` has a leading axis of steps; `at(k)` is the step inputs of one step. `grid` is what an exact
     integrator rounds increments to, else `None`; nothing is differentiated with respect to it.
     """
 
@@ -32,19 +32,19 @@ class World(eqx.Module):
     t0: Float[Array, ""]
     grid: Any = None
 
-    def at(self, k: Int[Array, ""]) -> "World":
-        """Return the world of step `k`, with the input that is held during it."""
-        return World(self.system, _tree.take(self.u, k), self.h, self.t0, self.grid)
+    def at(self, k: Int[Array, ""]) -> "StepInputs":
+        """Return the step inputs of step `k`, with the input that is held during it."""
+        return StepInputs(self.system, _tree.take(self.u, k), self.h, self.t0, self.grid)
 
-    def without_inputs(self) -> "World":
+    def without_inputs(self) -> "StepInputs":
         """Return the part that is the same at every step."""
-        return World(self.system, None, self.h, self.t0, self.grid)
+        return StepInputs(self.system, None, self.h, self.t0, self.grid)
 
-    def seen(self, direction: Direction) -> "World":
-        """Return the world of one step as the machine has it in this direction: an echo has mirrored inputs."""
+    def seen(self, direction: Direction) -> "StepInputs":
+        """Return the step inputs of one step as the machine has it in this direction: an echo has mirrored inputs."""
         if direction != "echo":
             return self
-        return World(self.system, self.system.mirror_input(self.u), self.h, self.t0, self.grid)
+        return StepInputs(self.system, self.system.mirror_input(self.u), self.h, self.t0, self.grid)
 
     def time(self, k: Int[Array, ""]) -> Float[Array, ""]:
         """Return the time of node `k`."""
@@ -86,25 +86,26 @@ class AbstractIntegrator(eqx.Module):
     def check(self, system: Hamiltonian | Dissipative) -> None:
         """Raise if the scheme is not made for the system."""
 
-    def prepared(self, world: World, z0: State) -> tuple[World, State]:
-        """Return the world of a whole run and its initial state as this integrator wants them."""
-        return world, z0
+    def prepared(self, given: StepInputs, z0: State) -> tuple[StepInputs, State]:
+        """Return the step inputs of a whole run and its initial state as this integrator wants them."""
+        return given, z0
 
     @abc.abstractmethod
     def read(
-        self, wanted: World, rest: World, k: Int[Array, ""], z: State, direction: Direction = "forward"
-    ) -> tuple[State, World]:
+        self, wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, direction: Direction = "forward"
+    ) -> tuple[State, StepInputs]:
         r"""Take step `k` in a direction, reading the action on the way.
 
-        `wanted` and `rest` are the two halves of a `World` split by `equinox.partition`. Forward, the state is carried
-        from node `k` to node `k + 1`; backward and as an echo from `k + 1` to `k`, an echo's state being time-reversed.
+        `wanted` and `rest` are the two halves of a `StepInputs` split by `equinox.partition`. Forward, the state is
+        carried from node `k` to node `k + 1`. Backward and as an echo it is carried from `k + 1` to `k`; the state of an
+        echo is time-reversed.
 
         Returns:
             The state, and the reading $r_k = \partial L_d / \partial(\cdot)$ for every leaf of `wanted`, which is the
             same in all directions.
         """
 
-    def step(self, world: World, k: Int[Array, ""], z: State, direction: Direction = "forward") -> State:
+    def step(self, given: StepInputs, k: Int[Array, ""], z: State, direction: Direction = "forward") -> State:
         """Take step `k` in a direction without reading anything."""
-        nothing = jax.tree.map(lambda _: None, world)
-        return self.read(nothing, world, k, z, direction)[0]
+        nothing = jax.tree.map(lambda _: None, given)
+        return self.read(nothing, given, k, z, direction)[0]

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._internal import _tree
 from ..systems import SeparableHamiltonian
-from ._base import State, World
+from ._base import State, StepInputs
 
 # Out of so many bits of a float one is kept free for growth: 4 of 24, 8 of 53.
 _RESERVE = 6
@@ -54,7 +54,7 @@ def _within(x: Array, spacing: Float[Array, ""]) -> Array:
     return jnp.where(jnp.abs(x) <= limit, x, jnp.nan)
 
 
-def grid_of(world: World, z0: State, bits: int | None) -> State:
+def grid_of(given: StepInputs, z0: State, bits: int | None) -> State:
     """Return the spacing of the grid of every leaf of the state: 2^-bits, or what the initial state calls for."""
     if bits is not None:
         size = _tree.max_abs(jax.lax.stop_gradient(z0))
@@ -64,8 +64,8 @@ def grid_of(world: World, z0: State, bits: int | None) -> State:
             f"Leapfrog(exact=True): the initial state is smaller than {_COARSEST} units of the fixed-point grid, and "
             "rounding would change it beyond recognition. Pass more `bits`, or none to have them chosen.",
         )
-    sizes = _sizes(jax.lax.stop_gradient(z0), *_motion(world, z0))
-    flat = jnp.stack([x.astype(world.h.dtype) for x in jax.tree.leaves(sizes)])
+    sizes = _sizes(jax.lax.stop_gradient(z0), *_motion(given, z0))
+    flat = jnp.stack([x.astype(given.h.dtype) for x in jax.tree.leaves(sizes)])
     sizes = eqx.error_if(
         sizes,
         jnp.any(flat == 0),
@@ -86,16 +86,16 @@ def _digits(dtype: Any) -> int:
     return jnp.finfo(dtype).nmant + 1
 
 
-def _motion(world: World, z0: State) -> tuple[State, State]:
+def _motion(given: StepInputs, z0: State) -> tuple[State, State]:
     """Return the first and the second time derivative of the state at the start."""
-    dynamic, static = eqx.partition((world, z0), eqx.is_inexact_array)
-    world, (q, p) = eqx.combine(jax.lax.stop_gradient(dynamic), static)
-    system, u = world.system, _tree.take(world.u, 0)
+    dynamic, static = eqx.partition((given, z0), eqx.is_inexact_array)
+    given, (q, p) = eqx.combine(jax.lax.stop_gradient(dynamic), static)
+    system, u = given.system, _tree.take(given.u, 0)
     assert isinstance(system, SeparableHamiltonian)  # narrowed by `check`
 
     def flow(z: State) -> State:
-        force = jax.grad(system.potential, 1)(world.t0, z[0], u)
-        return jax.grad(system.kinetic, 1)(world.t0, z[1]), _tree.negate(force)
+        force = jax.grad(system.potential, 1)(given.t0, z[0], u)
+        return jax.grad(system.kinetic, 1)(given.t0, z[1]), _tree.negate(force)
 
     return jax.jvp(flow, ((q, p),), (flow((q, p)),))
 

@@ -14,7 +14,7 @@ from .._internal._energy import reading, slope
 from .._internal._errors import ArgumentTypeError
 from .._internal._root import root
 from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian
-from ._base import AbstractIntegrator, Direction, State, World, sign
+from ._base import AbstractIntegrator, Direction, State, StepInputs, sign
 
 
 class ImplicitMidpoint(AbstractIntegrator):
@@ -49,16 +49,16 @@ class ImplicitMidpoint(AbstractIntegrator):
         pass
 
     def read(
-        self, wanted: World, rest: World, k: Int[Array, ""], z: State, direction: Direction = "forward"
-    ) -> tuple[State, World]:
+        self, wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, direction: Direction = "forward"
+    ) -> tuple[State, StepInputs]:
         if isinstance(rest.system, Dissipative):
             return _dissipative_step(wanted, rest, k, z, direction)
         if isinstance(eqx.combine(wanted, rest).system, LegendreHamiltonian):
             return _read_lagrangian(wanted, rest, k, z, direction)
 
-        def action(wanted: World, z: State) -> Float[Array, ""]:
-            world = eqx.combine(wanted, rest).seen(direction)
-            return -world.h * world.system(_middle(world, k), *z, world.u)
+        def action(wanted: StepInputs, z: State) -> Float[Array, ""]:
+            given = eqx.combine(wanted, rest).seen(direction)
+            return -given.h * given.system(_middle(given, k), *z, given.u)
 
         flat, unravel = jax.flatten_util.ravel_pytree(z)
 
@@ -74,14 +74,14 @@ class ImplicitMidpoint(AbstractIntegrator):
         return _tree.add(z, _tree.scale(2, half_step(middle))), reading(action, wanted, middle)
 
 
-def _middle(world: World, k: Int[Array, ""]) -> Float[Array, ""]:
+def _middle(given: StepInputs, k: Int[Array, ""]) -> Float[Array, ""]:
     """Return the time in the middle of step `k`."""
-    return world.t0 + (k.astype(world.h.dtype) + 0.5) * world.h
+    return given.t0 + (k.astype(given.h.dtype) + 0.5) * given.h
 
 
 def _read_lagrangian(
-    wanted: World, rest: World, k: Int[Array, ""], z: State, direction: Direction
-) -> tuple[State, World]:
+    wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, direction: Direction
+) -> tuple[State, StepInputs]:
     r"""Take the same step in Lagrangian variables, where the only unknown is the velocity in the middle.
 
     $$\partial_v L = p + \tfrac h2 \partial_q L \quad\text{at}\quad (q + \tfrac h2 v,\, v)$$
@@ -90,9 +90,9 @@ def _read_lagrangian(
     """
     (q, p), half = z, 0.5 * sign(direction) * eqx.combine(wanted, rest).h
 
-    def action(wanted: World, x: State) -> Float[Array, ""]:
-        world = eqx.combine(wanted, rest).seen(direction)
-        return world.system.lagrangian(_middle(world, k), *x, world.u)  # pyright: ignore[reportAttributeAccessIssue]
+    def action(wanted: StepInputs, x: State) -> Float[Array, ""]:
+        given = eqx.combine(wanted, rest).seen(direction)
+        return given.system.lagrangian(_middle(given, k), *x, given.u)  # pyright: ignore[reportAttributeAccessIssue]
 
     def slopes(v: PyTree) -> tuple[State, State]:
         x = _tree.add(q, _tree.scale(half, v)), v
@@ -109,7 +109,7 @@ def _read_lagrangian(
     middle, (force, _) = slopes(v)
     h = eqx.combine(wanted, rest).h
 
-    def discrete(wanted: World, x: State) -> Float[Array, ""]:
+    def discrete(wanted: StepInputs, x: State) -> Float[Array, ""]:
         """Return h L with the ends held, so that the velocity is theirs divided by the step."""
         step = eqx.combine(wanted, rest).h
         return step * action(wanted, (x[0], _tree.scale(h / step, x[1])))
@@ -119,26 +119,26 @@ def _read_lagrangian(
 
 
 def _dissipative_step(
-    wanted: World, rest: World, k: Int[Array, ""], z: State, direction: Direction
-) -> tuple[State, World]:
+    wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, direction: Direction
+) -> tuple[State, StepInputs]:
     r"""Step a damped system: find the velocity $v$ at the midpoint, where $q + \tfrac h2 v$ and $M v$ are the state."""
     if jax.tree.leaves(wanted):
         raise ArgumentTypeError(
             "A Dissipative system has no action to read while it runs. Use gradient=Reciprocal() or Backprop()."
         )
-    world = rest.seen(direction)
-    system, t, half = rest.system, _middle(world, k), 0.5 * sign(direction) * world.h
+    given = rest.seen(direction)
+    system, t, half = rest.system, _middle(given, k), 0.5 * sign(direction) * given.h
     q, p = z
     flat, unravel = jax.flatten_util.ravel_pytree(p)
 
     def residual(x: Any) -> Any:
         v = unravel(x)
-        change = _tree.subtract(system.force(t, _tree.add(q, _tree.scale(half, v)), world.u), system.friction(v))
+        change = _tree.subtract(system.force(t, _tree.add(q, _tree.scale(half, v)), given.u), system.friction(v))
         left = _tree.subtract(system.inertia(v), _tree.add(p, _tree.scale(half, change)))
         return _tree.flat(left)
 
     # A velocity that is rounding beside q / h changes no coordinate.
-    fast = _tree.scale(1 / world.h, jax.lax.stop_gradient(q))
+    fast = _tree.scale(1 / given.h, jax.lax.stop_gradient(q))
     terms = _tree.add(system.inertia(fast), _tree.scale(half, system.friction(fast)))
     v = unravel(root(residual, jnp.zeros_like(flat), terms=_tree.flat(terms)))
     there = _tree.subtract(_tree.scale(2, system.inertia(v)), p)

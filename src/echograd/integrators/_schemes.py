@@ -7,7 +7,7 @@ import equinox as eqx
 
 from .._internal import _checks
 from .._internal._errors import ArgumentError
-from ._base import State, World
+from ._base import State, StepInputs
 from ._grid import grid_of, rounded
 from ._splitting import AbstractSplitting, Substep, palindrome
 
@@ -92,11 +92,11 @@ class Leapfrog(AbstractSplitting):
         if self.bits is not None and not self.exact:
             raise ArgumentError(f"Leapfrog(bits={self.bits!r}): bits belong to a grid. Pass exact=True with it.")
 
-    def prepared(self, world: World, z0: State) -> tuple[World, State]:
+    def prepared(self, given: StepInputs, z0: State) -> tuple[StepInputs, State]:
         if not self.exact:
-            return world, z0
-        grid = grid_of(world, z0, self.bits)
-        return eqx.tree_at(lambda w: w.grid, world, grid, is_leaf=lambda x: x is None), rounded(z0, grid)
+            return given, z0
+        grid = grid_of(given, z0, self.bits)
+        return eqx.tree_at(lambda w: w.grid, given, grid, is_leaf=lambda x: x is None), rounded(z0, grid)
 
 
 class VelocityVerlet(AbstractSplitting):

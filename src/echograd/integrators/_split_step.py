@@ -20,7 +20,7 @@ from ..systems import (
     flow_and_read,
     parts_of,
 )
-from ._base import AbstractIntegrator, Direction, State, World, sign
+from ._base import AbstractIntegrator, Direction, State, StepInputs, sign
 from ._schemes import composition
 
 
@@ -72,8 +72,8 @@ class SplitStep(AbstractIntegrator):
             )
 
     def read(
-        self, wanted: World, rest: World, k: Int[Array, ""], z: State, direction: Direction = "forward"
-    ) -> tuple[State, World]:
+        self, wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, direction: Direction = "forward"
+    ) -> tuple[State, StepInputs]:
         dtype = eqx.combine(wanted, rest).h.dtype
         lengths = jnp.asarray(self.lengths, dtype)
         middles = jnp.cumsum(lengths) - 0.5 * lengths + k.astype(dtype)
@@ -92,18 +92,18 @@ class SplitStep(AbstractIntegrator):
 
 
 def _strang(
-    wanted: World, rest: World, length: Any, middle: Any, direction: Direction, z: State, total: World
-) -> tuple[State, World]:
+    wanted: StepInputs, rest: StepInputs, length: Any, middle: Any, direction: Direction, z: State, total: StepInputs
+) -> tuple[State, StepInputs]:
     """Take one Strang step of `length` steps about the clock reading `middle`, adding what is read to `total`."""
     now = eqx.combine(wanted, rest)
     m = len(parts_of(now.system, now.t0, now.u))
     half = [(i, 0.5) for i in range(m - 1)]
     for i, fraction in (*half, (m - 1, 1.0), *half[::-1]):
 
-        def make(wanted: World, i: int = i, fraction: float = fraction) -> tuple[AbstractPart, Float[Array, ""]]:
-            world = eqx.combine(wanted, rest).seen(direction)
-            part = parts_of(world.system, world.t0 + middle * world.h, world.u)[i]
-            return part, sign(direction) * fraction * length * world.h
+        def make(wanted: StepInputs, i: int = i, fraction: float = fraction) -> tuple[AbstractPart, Float[Array, ""]]:
+            given = eqx.combine(wanted, rest).seen(direction)
+            part = parts_of(given.system, given.t0 + middle * given.h, given.u)[i]
+            return part, sign(direction) * fraction * length * given.h
 
         z, reading = flow_and_read(make, wanted, z)
         total = _tree.add(total, reading) if sign(direction) > 0 else _tree.subtract(total, reading)

@@ -13,7 +13,7 @@ from .._internal import _tree
 from .._internal._energy import derivatives, no_reading
 from .._internal._errors import ArgumentError, ArgumentTypeError
 from ..systems import Dissipative, Hamiltonian, SeparableHamiltonian
-from ._base import AbstractIntegrator, Direction, State, World, sign
+from ._base import AbstractIntegrator, Direction, State, StepInputs, sign
 from ._grid import rounded, within
 
 # Longer palindromes run their substeps in a loop instead of unrolled, which keeps compilation short.
@@ -53,16 +53,16 @@ def palindrome(lengths: tuple[float, ...], first: Literal["drift", "kick"]) -> t
     return tuple(substeps)
 
 
-def drift_action(world: World, k: Any, p: PyTree, length: Any, clock: Any) -> Float[Array, ""]:
+def drift_action(given: StepInputs, k: Any, p: PyTree, length: Any, clock: Any) -> Float[Array, ""]:
     """Return the part of the discrete action that a drift contributes, at its frozen momentum."""
-    t = world.t0 + (k + clock) * world.h
-    return -(length * world.h) * world.system.kinetic(t, p)  # pyright: ignore[reportAttributeAccessIssue]
+    t = given.t0 + (k + clock) * given.h
+    return -(length * given.h) * given.system.kinetic(t, p)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def kick_action(world: World, k: Any, q: PyTree, length: Any, clock: Any) -> Float[Array, ""]:
+def kick_action(given: StepInputs, k: Any, q: PyTree, length: Any, clock: Any) -> Float[Array, ""]:
     """Return the part of the discrete action that a kick contributes, at its frozen position."""
-    t = world.t0 + (k + clock) * world.h
-    return -(length * world.h) * world.system.potential(t, q, world.u)  # pyright: ignore[reportAttributeAccessIssue]
+    t = given.t0 + (k + clock) * given.h
+    return -(length * given.h) * given.system.potential(t, q, given.u)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class AbstractSplitting(AbstractIntegrator):
@@ -83,14 +83,14 @@ class AbstractSplitting(AbstractIntegrator):
             )
 
     def read(
-        self, wanted: World, rest: World, k: Int[Array, ""], z: State, direction: Direction = "forward"
-    ) -> tuple[State, World]:
+        self, wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, direction: Direction = "forward"
+    ) -> tuple[State, StepInputs]:
         k = k.astype(eqx.combine(wanted, rest).h.dtype)
         s = sign(direction)
         grid_q, grid_p = (None, None) if rest.grid is None else rest.grid
 
-        def slope(action: Any, x: PyTree, length: Any, clock: Any) -> tuple[World, PyTree]:
-            def of(wanted: World, x: PyTree) -> Float[Array, ""]:
+        def slope(action: Any, x: PyTree, length: Any, clock: Any) -> tuple[StepInputs, PyTree]:
+            def of(wanted: StepInputs, x: PyTree) -> Float[Array, ""]:
                 return action(eqx.combine(wanted, rest).seen(direction), k, x, length, clock)
 
             return derivatives(of, wanted, x)

@@ -26,7 +26,7 @@ from ..boundary import AbstractBoundary, FinalValue, InitialValue, defect
 from ..gradients import AbstractGradient, AbstractNudgedGradient, Backprop, Reciprocal, SameBoundary
 from ..gradients._echo import reversible
 from ..gradients._reciprocal import twist_of
-from ..integrators import AbstractIntegrator, Direction, State, World
+from ..integrators import AbstractIntegrator, Direction, State, StepInputs
 from ..problem import FinalNode
 from ..problem._problem import MARKS
 from ..systems import Dissipative, Hamiltonian, Lagrangian, legendre
@@ -307,12 +307,12 @@ class Counted(AbstractIntegrator):
     def check(self, system: Hamiltonian | Dissipative) -> None:
         self.inner.check(system)
 
-    def prepared(self, world: World, z0: State) -> tuple[World, State]:
-        return self.inner.prepared(world, z0)
+    def prepared(self, given: StepInputs, z0: State) -> tuple[StepInputs, State]:
+        return self.inner.prepared(given, z0)
 
     def read(
-        self, wanted: World, rest: World, k: Int[Array, ""], z: State, direction: Direction = "forward"
-    ) -> tuple[State, World]:
+        self, wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, direction: Direction = "forward"
+    ) -> tuple[State, StepInputs]:
         # An argument that is batched whenever the step is, so that a batch counts as many.
         mark = jnp.ravel(jax.tree.leaves(z)[0])[0].real
         jax.debug.callback(self.tally.add, jax.lax.stop_gradient(mark + 0 * k.astype(mark.dtype)))
@@ -463,8 +463,8 @@ class Bench:
         system = legendre(self.system) if isinstance(self.system, Lagrangian) else self.system
         q = _coordinates(boundary, self.guess)
         h, t0 = (jnp.asarray(x, jax.tree.leaves(q)[0].dtype) for x in (self.dt, self.t0))
-        world = World(system, self.inputs, h, t0)
-        return bool(reversible(world, self.steps, (q, _tree.zeros_like(q))))
+        given = StepInputs(system, self.inputs, h, t0)
+        return bool(reversible(given, self.steps, (q, _tree.zeros_like(q))))
 
     def reach(self, like: PyTree) -> tuple[int, int, str]:
         r"""Return the most coordinates that one reading takes together, how many there are, and of which parameter.

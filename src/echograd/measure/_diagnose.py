@@ -151,7 +151,7 @@ def diagnose(
         raise ArgumentError("diagnose: give dt, the step length, beside an InitialValue.")
     timing = {"dt": dt, "steps": steps, "t0": 0.0 if t0 is None else t0, "integrator": integrator}
     problem, z0 = initial_value_problem(system, boundary, inputs, **timing)
-    rounding = float(jnp.finfo(problem.world.h.dtype).eps) ** 0.5 if tolerance is None else tolerance
+    rounding = float(jnp.finfo(problem.given.h.dtype).eps) ** 0.5 if tolerance is None else tolerance
     if run is None:
         run = solve(system, boundary, inputs, **timing, gradient=Backprop())
     elif not (off := float(_step_error(problem, (run.q, run.p)))) <= rounding:
@@ -162,7 +162,7 @@ def diagnose(
         )
     path = run.q, run.p
     retrace = float(retrace_error(problem, z0))
-    if isinstance(problem.world.system, Dissipative):
+    if isinstance(problem.given.system, Dissipative):
         return _of_forces(problem, path, retrace, mirrors, rounding)
     return _of_energy(problem, path, retrace, mirrors, rounding)
 
@@ -197,11 +197,11 @@ def _step_error(problem: Problem, path: State) -> Float[Array, ""]:
 
 
 def _of_energy(problem: Problem, path: State, retrace: float, mirrors: Sequence[Array], tolerance: float) -> Diagnosis:
-    system, findings = problem.world.system, []
+    system, findings = problem.given.system, []
     damping, rate = "none", None
     if isinstance(system, MassDamped | Envelope):
         damping, rate = "mass-proportional", float(system.rate)
-        lost = float(jnp.exp(0.5 * system.rate * problem.steps * problem.world.h))
+        lost = float(jnp.exp(0.5 * system.rate * problem.steps * problem.given.h))
         findings.append(Finding("damping", f"{rate:.3g}", "mass-proportional, at this rate"))
         findings.append(Finding("precision lost by an echo", lost, "up to this factor, exp(rate T / 2)"))
     else:
@@ -228,7 +228,7 @@ def _of_energy(problem: Problem, path: State, retrace: float, mirrors: Sequence[
     n = _tree.flat(_tree.take(path[0], 0)).size
     for matrix, with_inputs in _candidates(n, mirrors, _input_size(problem) == n):
         tried += 1
-        if float(_oddness(problem, path, jnp.asarray(matrix, problem.world.h.dtype), with_inputs)) <= tolerance:
+        if float(_oddness(problem, path, jnp.asarray(matrix, problem.given.h.dtype), with_inputs)) <= tolerance:
             found = matrix, with_inputs
             break
     verdict = "none reverses it" if found is None else _named(found[0]) + (", inputs alike" if found[1] else "")
@@ -256,7 +256,7 @@ def _oddness(problem: Problem, path: State, matrix: Array | None, with_inputs: b
 
     Without a matrix the mirror is the system's own; with one, inputs are mirrored by it or left as they are.
     """
-    system, world = problem.world.system, problem.world
+    system, given = problem.given.system, problem.given
     n = problem.steps
     flat_path = jax.tree.map(lambda x: x[_nodes(n)], path)
     unravel = jax.flatten_util.ravel_pytree(_tree.take(path[0], 0))[1]
@@ -274,11 +274,11 @@ def _oddness(problem: Problem, path: State, matrix: Array | None, with_inputs: b
         return back(matrix.astype(flat.dtype) @ flat)
 
     def violation(k: Array, z: State, u: Any) -> Float[Array, ""]:
-        t = world.time(k)
+        t = given.time(k)
         here = jax.grad(lambda z: system(t, *z, u))(z)
         there = jax.grad(lambda z: system(t, mirror(z[0]), _tree.negate(mirror(z[1])), mirror_input(u)))(z)
         parts = [
-            _tree.max_abs(_tree.subtract(a, b)) / jnp.maximum(_tree.max_abs(a), jnp.finfo(world.h.dtype).tiny)
+            _tree.max_abs(_tree.subtract(a, b)) / jnp.maximum(_tree.max_abs(a), jnp.finfo(given.h.dtype).tiny)
             for a, b in zip(here, there, strict=True)
         ]
         return jnp.maximum(*parts)
@@ -286,8 +286,8 @@ def _oddness(problem: Problem, path: State, matrix: Array | None, with_inputs: b
     size = jnp.maximum(*map(_tree.max_abs, path))
     beside = _tree.add(flat_path, _tree.scale(jnp.where(size > 0, size, 1), _tree.spread(flat_path)))
     # Beside the path all inputs have a part, so that what one of them switches on is not missed between the nodes.
-    held = jax.tree.map(lambda u: u[jnp.minimum(_nodes(n), n - 1)], world.u)
-    blended = mixed_input(world, n)
+    held = jax.tree.map(lambda u: u[jnp.minimum(_nodes(n), n - 1)], given.u)
+    blended = mixed_input(given, n)
     along = jax.vmap(violation)(_nodes(n), flat_path, held)
     found = jnp.stack([along, jax.vmap(lambda k, z: violation(k, z, blended))(_nodes(n), beside)])
     # A probe outside the domain of the energy gives NaN: no evidence, unless there is no other.
@@ -302,7 +302,7 @@ def _return_error(problem: Problem, path: State) -> Float[Array, ""]:
 
     def back(i: Any, z: State) -> State:
         k = jnp.asarray(n - 1 - i, jnp.int32)
-        return problem.integrator.step(problem.world.at(k), k, z, "backward")
+        return problem.integrator.step(problem.given.at(k), k, z, "backward")
 
     z = jax.lax.fori_loop(0, n, back, stop)
     size = jnp.maximum(*map(_tree.max_abs, start))
@@ -324,14 +324,14 @@ class _Matrices(eqx.Module):
 
 @eqx.filter_jit
 def _matrices(problem: Problem, path: PyTree) -> _Matrices:
-    world, n, q0 = problem.world, problem.steps, _tree.take(path, 0)
-    system = world.system
+    given, n, q0 = problem.given, problem.steps, _tree.take(path, 0)
+    system = given.system
     flat = jax.vmap(_tree.flat)(path)
     unravel = jax.flatten_util.ravel_pytree(q0)[1]
 
     def stiffness(k: Array, q: Array) -> Array:
         k = jnp.minimum(k, n - 1)
-        return -jax.jacfwd(lambda q: _tree.flat(system.force(world.time(k), unravel(q), _tree.take(world.u, k))))(q)
+        return -jax.jacfwd(lambda q: _tree.flat(system.force(given.time(k), unravel(q), _tree.take(given.u, k))))(q)
 
     return _Matrices(
         dense(system.inertia, q0),
@@ -345,7 +345,7 @@ def _matrices(problem: Problem, path: PyTree) -> _Matrices:
 def _of_forces(problem: Problem, path: State, retrace: float, mirrors: Sequence[Array], tolerance: float) -> Diagnosis:
     found = jax.tree.map(lambda x: np.asarray(x, float), _matrices(problem, path[0]))
     bent, rough = float(found.reciprocity.forces), float(found.reciprocity.friction)
-    exact = min(tolerance, reciprocal_tolerance(problem.world.h.dtype))
+    exact = min(tolerance, reciprocal_tolerance(problem.given.h.dtype))
     kind, rate, words = _damping_of(found, rough, tolerance)
     matrices = {"mass": [found.mass], "damping": [found.damping], "stiffness": list(found.stiffness)}
 
@@ -548,4 +548,4 @@ def _nodes(steps: int) -> Int[Array, " samples"]:
 
 
 def _input_size(problem: Problem) -> int:
-    return sum(int(np.prod(x.shape[1:])) for x in jax.tree.leaves(problem.world.u))
+    return sum(int(np.prod(x.shape[1:])) for x in jax.tree.leaves(problem.given.u))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..integrators import Leapfrog, State, World
+from ..integrators import Leapfrog, State, StepInputs
 from ..systems import SeparableHamiltonian
 
 Oscillation = Float[Array, "channels units"]
@@ -50,7 +50,7 @@ class AbstractOscillators(SeparableHamiltonian):
     def step(self, z: State, u: Oscillation) -> State:
         """Take one leapfrog under the drive `u`."""
         one = jnp.ones((), u.dtype)
-        return _INTEGRATOR.step(World(self, u, one, 0 * one), jnp.zeros((), jnp.int32), z)
+        return _INTEGRATOR.step(StepInputs(self, u, one, 0 * one), jnp.zeros((), jnp.int32), z)
 
     def stepwise(self, z: State, drive: Wide) -> tuple[State, Wide]:
         """Take a block of steps one by one; return the state and the positions after every step."""

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _tree
 from .._loops import summed
-from ..integrators import AbstractIntegrator, State, World
+from ..integrators import AbstractIntegrator, State, StepInputs
 from ._save import AbstractSave
 
 # So many states of the free run are kept for its echo, however long it is.
@@ -24,7 +24,7 @@ class Problem(eqx.Module):
     what a step does, as a digest: what is compiled for this problem serves for another one if that is the same.
     """
 
-    world: World
+    given: StepInputs
     save: AbstractSave
     cost: Callable[..., Float[Array, ""]] | None
     integrator: AbstractIntegrator = eqx.field(static=True)
@@ -35,18 +35,18 @@ class Problem(eqx.Module):
 
     def step(self, k: Int[Array, ""], z: State) -> State:
         """Advance the state from node `k` to node `k + 1`."""
-        return self.integrator.step(self.world.at(k), k, z)
+        return self.integrator.step(self.given.at(k), k, z)
 
     def observe(self, k: Int[Array, ""], z: State) -> PyTree:
         """Return what is kept of node `k`."""
-        return jax.tree.map(jnp.asarray, self.save.observe(self.world.time(k), *z))
+        return jax.tree.map(jnp.asarray, self.save.observe(self.given.time(k), *z))
 
     def running_cost(self, k: Int[Array, ""], z: State) -> Float[Array, ""]:
         """Return the running cost at node `k`."""
         if self.cost is None:
-            return jnp.zeros((), self.world.h.dtype)
-        cost = jnp.asarray(self.cost(self.world.time(k), *z))
-        return cost if jnp.iscomplexobj(cost) else cost.astype(self.world.h.dtype)
+            return jnp.zeros((), self.given.h.dtype)
+        cost = jnp.asarray(self.cost(self.given.time(k), *z))
+        return cost if jnp.iscomplexobj(cost) else cost.astype(self.given.h.dtype)
 
 
 class Outcome(eqx.Module):
@@ -201,7 +201,7 @@ def finite(problem: Problem, outcome: Outcome) -> Outcome:
     """
     if not problem.throw:
         return outcome
-    if problem.world.grid is not None:
+    if problem.given.grid is not None:
         outcome = _on_grid(outcome)
     last = jax.tree.map(lambda x: x[-1], outcome.saved)
     final, cost, last = eqx.error_if(

@@ -22,19 +22,19 @@ _FACTOR, _SHARE = 1e3, 0.25
 
 def timed(problem: Problem, z0: State) -> State:
     """Return `z0`, or raise at run time if the floating-point numbers about the run's times are too coarse for dt."""
-    world = problem.world
+    given = problem.given
     if _reads(problem, z0)[0]:
         limit = _TICK
     elif problem.save.stride(problem.steps) is not None:
         limit = 1.0  # only the times that are returned have to be told apart
     else:
         return z0
-    latest = jnp.maximum(jnp.abs(world.t0), jnp.abs(world.time(jnp.asarray(problem.steps, jnp.int32))))
-    spacing = jax.lax.stop_gradient(latest * jnp.finfo(latest.dtype).eps / world.h)
+    latest = jnp.maximum(jnp.abs(given.t0), jnp.abs(given.time(jnp.asarray(problem.steps, jnp.int32))))
+    spacing = jax.lax.stop_gradient(latest * jnp.finfo(latest.dtype).eps / given.h)
     return refuse_if(
         z0,
         ~(spacing <= limit),
-        f"solve: the spacing of {world.h.dtype} numbers about the times of this run is {{}} of dt, above {limit:g}, so "
+        f"solve: the spacing of {given.h.dtype} numbers about the times of this run is {{}} of dt, above {limit:g}, so "
         "the clock cannot follow the steps. Start nearer to t0 = 0 (shift the phase of what depends on time), use "
         "float64, or take longer steps.",
         spacing,
@@ -49,19 +49,19 @@ def stable(problem: Problem, z0: State) -> State:
     the largest. A kink has a curvature that no step feels, so that the same quotient is taken with the change of the
     force over the distance of a step, and the smaller one counts.
     """
-    system, stop = problem.world.system, problem.world.time(jnp.asarray(problem.steps, jnp.int32))
-    z0 = system.admitted(z0, problem.world.t0, stop)
+    system, stop = problem.given.system, problem.given.time(jnp.asarray(problem.steps, jnp.int32))
+    z0 = system.admitted(z0, problem.given.t0, stop)
     limit = problem.integrator.stability_limit
-    world, (q0, p0) = _tree.fixed((problem.world, z0))
-    system, u0 = world.system, _tree.take(world.u, 0)
+    given, (q0, p0) = _tree.fixed((problem.given, z0))
+    system, u0 = given.system, _tree.take(given.u, 0)
     if not isinstance(system, SeparableHamiltonian) or limit == jnp.inf:
         return z0
 
     def force(q: PyTree) -> PyTree:
-        return jax.grad(lambda q: system.potential(world.t0, q, u0))(q)
+        return jax.grad(lambda q: system.potential(given.t0, q, u0))(q)
 
     def mobility(f: PyTree) -> PyTree:
-        return jax.jvp(jax.grad(lambda p: system.kinetic(world.t0, p)), (p0,), (f,))[1]
+        return jax.jvp(jax.grad(lambda p: system.kinetic(given.t0, p)), (p0,), (f,))[1]
 
     def stiffness(w: PyTree) -> PyTree:
         return jax.jvp(force, (q0,), (w,))[1]
@@ -83,13 +83,13 @@ def stable(problem: Problem, z0: State) -> State:
     size, w = unit(mobility(f))
     mass = inertia(f, w, size)
     # How far a step goes: by the velocity, or else by the force.
-    velocity = jax.grad(lambda p: system.kinetic(world.t0, p))(p0)
-    far = world.h * _tree.max_abs(velocity)
-    far = jnp.where(far > 0, far, world.h * (world.h * _tree.max_abs(mobility(force(q0)))))
+    velocity = jax.grad(lambda p: system.kinetic(given.t0, p))(p0)
+    far = given.h * _tree.max_abs(velocity)
+    far = jnp.where(far > 0, far, given.h * (given.h * _tree.max_abs(mobility(force(q0)))))
     away = _tree.scale(far, w)
     change = _tree.subtract(force(_tree.add(q0, away)), force(_tree.subtract(q0, away)))
     felt = jnp.where(far > 0, _tree.dot(w, change) / jnp.where(far > 0, 2 * far, 1), jnp.inf)
-    measured = world.h * (world.h * jnp.minimum(_tree.dot(w, stiffness(w)), felt) / mass)
+    measured = given.h * (given.h * jnp.minimum(_tree.dot(w, stiffness(w)), felt) / mass)
     return refuse_if(
         z0,
         measured > limit * (1 + 1e-5),
@@ -106,14 +106,14 @@ def not_blown_up(problem: Problem, z0: State, outcome: Outcome) -> Outcome:
     A step that is too long where the path goes shows in the energy: it grows by orders of magnitude while every number
     is still finite. What moves is measured by $T = \tfrac12\, p \cdot \partial H/\partial p$ and the rest, $H - T$.
     """
-    system = problem.world.system
+    system = problem.given.system
     if isinstance(system, Dissipative) or any(_reads(problem, z0)):
         return outcome
-    world, final, z0 = _tree.fixed((problem.world, outcome.final, z0))
-    u0 = _tree.take(world.u, 0)
+    given, final, z0 = _tree.fixed((problem.given, outcome.final, z0))
+    u0 = _tree.take(given.u, 0)
 
     def measured(z: State) -> tuple[Array, Array, Array]:
-        energy, (dq, dp) = jax.value_and_grad(lambda z: world.system(world.t0, *z, u0))(z)
+        energy, (dq, dp) = jax.value_and_grad(lambda z: given.system(given.t0, *z, u0))(z)
         return energy, 0.5 * _tree.dot(z[1], dp), 0.5 * _tree.dot(z[0], dq)
 
     both = jax.tree.map(lambda x, y: jnp.stack([x, y]), z0, final)
@@ -135,8 +135,8 @@ def not_blown_up(problem: Problem, z0: State, outcome: Outcome) -> Outcome:
 
 def _reads(problem: Problem, z0: State) -> tuple[bool, bool]:
     """Return whether the program of the energy, or of the forces, uses the time, and whether it uses the inputs."""
-    world, (q, p) = problem.world, z0
-    system, u = world.system, _tree.take(world.u, 0)
+    given, (q, p) = problem.given, z0
+    system, u = given.system, _tree.take(given.u, 0)
 
     def program(t: Any, u: Any) -> Any:
         if isinstance(system, Dissipative):
@@ -145,7 +145,7 @@ def _reads(problem: Problem, z0: State) -> tuple[bool, bool]:
             return system.kinetic(t, p), system.potential(t, q, u)
         return system(t, q, p, u)
 
-    jaxpr = jax.make_jaxpr(program)(world.t0, u).jaxpr
+    jaxpr = jax.make_jaxpr(program)(given.t0, u).jaxpr
     used = {id(v) for equation in jaxpr.eqns for v in equation.invars} | set(map(id, jaxpr.outvars))
     time, *inputs = [id(v) in used for v in jaxpr.invars]
     return time, any(inputs)

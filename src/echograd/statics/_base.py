@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from .._internal import _tree
 from .._internal._errors import refuse_if
-from ._static_problem import Equilibrium, Landscape
+from ._static_problem import Equilibrium, StaticProblem
 
 
 class AbstractRelaxation(eqx.Module):
@@ -23,15 +23,15 @@ class AbstractRelaxation(eqx.Module):
     max_steps: eqx.AbstractVar[int]
 
     @abc.abstractmethod
-    def start(self, landscape: Landscape, s: PyTree, force: PyTree) -> PyTree:
+    def start(self, problem: StaticProblem, s: PyTree, force: PyTree) -> PyTree:
         """Return what the relaxation remembers before its first move from `s`."""
 
     @abc.abstractmethod
-    def move(self, landscape: Landscape, s: PyTree, force: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
+    def move(self, problem: StaticProblem, s: PyTree, force: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
         """Return the next state, inside the box, and what is remembered, from `s` and the force on it."""
 
     @abc.abstractmethod
-    def respond(self, landscape: Landscape, s: PyTree, load: PyTree) -> PyTree:
+    def respond(self, problem: StaticProblem, s: PyTree, load: PyTree) -> PyTree:
         r"""Return the linear response $ds$ of the equilibrium `s` to a small load: $E''\, ds = \text{load}$.
 
         It is linear in `load` and transposable. Coordinates pressed against a bound do not respond.
@@ -41,7 +41,7 @@ class AbstractRelaxation(eqx.Module):
         """Return how well forces are balanced, by default to three quarters of the digits of the dtype."""
         return float(jnp.finfo(dtype).eps) ** 0.75 if self.tolerance is None else self.tolerance
 
-    def limit(self, landscape: Landscape, s: PyTree, force: PyTree) -> Float[Array, ""]:
+    def limit(self, problem: StaticProblem, s: PyTree, force: PyTree) -> Float[Array, ""]:
         r"""Return the largest force accepted at rest for a relaxation that starts at `s`.
 
         By default it is relative to the forces that there are: the one at the start and the elastic one, $E'' s$.
@@ -50,15 +50,15 @@ class AbstractRelaxation(eqx.Module):
         accuracy = jnp.asarray(self.accuracy(dtype), dtype)
         if self.tolerance is not None:
             return accuracy
-        elastic = _tree.max_abs(jax.jvp(landscape.force, (s,), (s,))[1])
-        scale = jnp.maximum(_largest(landscape, s, force), jnp.where(jnp.isfinite(elastic), elastic, 0))
+        elastic = _tree.max_abs(jax.jvp(problem.force, (s,), (s,))[1])
+        scale = jnp.maximum(_largest(problem, s, force), jnp.where(jnp.isfinite(elastic), elastic, 0))
         return accuracy * jax.lax.stop_gradient(jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1))
 
-    def relax(self, landscape: Landscape, s: PyTree) -> Equilibrium:
+    def relax(self, problem: StaticProblem, s: PyTree) -> Equilibrium:
         """Move `s` until it is at rest. Forward only: see `rest` for what can be differentiated."""
-        s = landscape.clip(s)
-        force = landscape.force(s)
-        tolerance = self.limit(landscape, s, force)
+        s = problem.clip(s)
+        force = problem.force(s)
+        tolerance = self.limit(problem, s, force)
 
         def moving(carry: Any) -> Any:
             _, _, _, residual, steps = carry
@@ -67,15 +67,15 @@ class AbstractRelaxation(eqx.Module):
 
         def step(carry: Any) -> Any:
             s, force, memory, _, steps = carry
-            s, memory = self.move(landscape, s, force, memory)
-            force = landscape.force(s)
-            return s, force, memory, _largest(landscape, s, force), steps + 1
+            s, memory = self.move(problem, s, force, memory)
+            force = problem.force(s)
+            return s, force, memory, _largest(problem, s, force), steps + 1
 
-        carry = (s, force, self.start(landscape, s, force), _largest(landscape, s, force), jnp.asarray(0, jnp.int32))
+        carry = (s, force, self.start(problem, s, force), _largest(problem, s, force), jnp.asarray(0, jnp.int32))
         s, _, _, residual, steps = jax.lax.while_loop(moving, step, carry)
-        return Equilibrium(s, landscape.value(s), residual, steps, _settled(s, residual, tolerance))
+        return Equilibrium(s, problem.value(s), residual, steps, _settled(s, residual, tolerance))
 
-    def unroll(self, landscape: Landscape, s: PyTree, scan: Any) -> Equilibrium:
+    def unroll(self, problem: StaticProblem, s: PyTree, scan: Any) -> Equilibrium:
         """Make all of `max_steps` moves with `scan`, so that they can be differentiated one by one.
 
         What a relaxation remembers (its step lengths) counts as given.
@@ -83,21 +83,21 @@ class AbstractRelaxation(eqx.Module):
 
         def step(carry: Any, _: Any) -> tuple[Any, None]:
             s, memory = carry
-            s, memory = self.move(landscape, s, landscape.force(s), memory)
+            s, memory = self.move(problem, s, problem.force(s), memory)
             return (s, jax.lax.stop_gradient(memory)), None
 
-        s = landscape.clip(s)
-        force = landscape.force(s)
-        tolerance = self.limit(landscape, s, force)
-        memory = jax.lax.stop_gradient(self.start(landscape, s, force))
+        s = problem.clip(s)
+        force = problem.force(s)
+        tolerance = self.limit(problem, s, force)
+        memory = jax.lax.stop_gradient(self.start(problem, s, force))
         (s, _), _ = scan(step, (s, memory), jnp.arange(self.max_steps))
-        residual = jax.lax.stop_gradient(_largest(landscape, s, landscape.force(s)))
+        residual = jax.lax.stop_gradient(_largest(problem, s, problem.force(s)))
         steps = jnp.asarray(self.max_steps, jnp.int32)
-        return Equilibrium(s, landscape.value(s), residual, steps, _settled(s, residual, tolerance))
+        return Equilibrium(s, problem.value(s), residual, steps, _settled(s, residual, tolerance))
 
 
-def _largest(landscape: Landscape, s: PyTree, force: PyTree) -> Float[Array, ""]:
-    return _tree.max_abs(landscape.unbalanced(s, force))
+def _largest(problem: StaticProblem, s: PyTree, force: PyTree) -> Float[Array, ""]:
+    return _tree.max_abs(problem.unbalanced(s, force))
 
 
 def _settled(s: PyTree, residual: Float[Array, ""], tolerance: Float[Array, ""]) -> Bool[Array, ""]:
@@ -110,26 +110,26 @@ def _real(s: PyTree) -> Any:
 
 
 @eqx.filter_custom_jvp
-def rest(landscape: Landscape, *, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
-    r"""Return the equilibrium of a landscape, with the derivatives of the implicit function theorem.
+def rest(problem: StaticProblem, *, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
+    r"""Return the equilibrium of a problem, with the derivatives of the implicit function theorem.
 
     $E_s(s, \theta) = \text{load}$ gives $E_{ss}\, ds = d(\text{load}) - E_{s\theta}\, d\theta$: any order, either mode.
     `start` is where the relaxation begins, and the equilibrium does not depend on it.
     """
-    return relaxation.relax(landscape, start)
+    return relaxation.relax(problem, start)
 
 
 @rest.def_jvp
 def _rest_jvp(
     primals: Any, tangents: Any, *, start: PyTree, relaxation: AbstractRelaxation
 ) -> tuple[Equilibrium, Equilibrium]:
-    (landscape,), (change,) = primals, tangents
-    found = rest(landscape, start=start, relaxation=relaxation)
-    force, load = eqx.filter_jvp(lambda x: x.force(found.state), (landscape,), (change,))
+    (problem,), (change,) = primals, tangents
+    found = rest(problem, start=start, relaxation=relaxation)
+    force, load = eqx.filter_jvp(lambda x: x.force(found.state), (problem,), (change,))
     # The force on a part of the state may not depend on what changes.
     load = jax.tree.map(lambda f, x: jnp.zeros_like(f) if x is None else x, force, load, is_leaf=lambda x: x is None)
-    _, energy = eqx.filter_jvp(lambda x: x.value(found.state), (landscape,), (change,))
-    ds = relaxation.respond(landscape, found.state, load)
+    _, energy = eqx.filter_jvp(lambda x: x.value(found.state), (problem,), (change,))
+    ds = relaxation.respond(problem, found.state, load)
     nothing: Any = None
     return found, Equilibrium(ds, energy, nothing, nothing, nothing)
 

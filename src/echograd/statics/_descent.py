@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 from .._internal import _checks, _tree
 from ._base import AbstractRelaxation
-from ._static_problem import Landscape, only, symmetric
+from ._static_problem import StaticProblem, only, symmetric
 
 
 def check_limits(name: str, tolerance: Any, max_steps: Any) -> None:
@@ -25,9 +25,9 @@ def _step(name: str, step: Any, other: str = "") -> float:
     return _checks.constant(name, "step", step, _checks.positive, f"the step is a positive number{other}")
 
 
-def conjugate_gradients(landscape: Landscape, s: PyTree, load: PyTree) -> PyTree:
+def conjugate_gradients(problem: StaticProblem, s: PyTree, load: PyTree) -> PyTree:
     r"""Return $ds$ with $E''\,ds = \text{load}$ on the free coordinates, without a matrix; $E''$ is positive there."""
-    free = landscape.free(s, landscape.force(s))
+    free = problem.free(s, problem.force(s))
     eps = float(jnp.finfo(jnp.result_type(*(x.dtype for x in jax.tree.leaves(s)))).eps)
 
     # One vector: of a load whose parts do not all depend on what changes, JAX cannot transpose the solution.
@@ -36,12 +36,12 @@ def conjugate_gradients(landscape: Landscape, s: PyTree, load: PyTree) -> PyTree
     def stiffness(x: Array) -> Array:
         ds = tree(x)
         held = jax.tree.map(lambda m, x: jnp.where(m, jnp.zeros_like(x), x), free, ds)
-        pull = _tree.add(only(free, landscape.stiffness(s, only(free, ds))), held)
+        pull = _tree.add(only(free, problem.stiffness(s, only(free, ds))), held)
         return _tree.flat(pull)
 
     def solve(stiffness: Any, load: Array) -> Array:
         ds, _ = jax.scipy.sparse.linalg.cg(stiffness, load, tol=eps**0.8)
-        if not landscape.throw:
+        if not problem.throw:
             return ds
         left = _tree.norm(stiffness(ds) - load)
         ds = eqx.error_if(
@@ -52,7 +52,7 @@ def conjugate_gradients(landscape: Landscape, s: PyTree, load: PyTree) -> PyTree
             "saddle) or the scales of the coordinates differ too much. Use solver=Newton(), give the flat direction "
             "some stiffness, or measure the coordinates in comparable units.",
         )
-        return _tree.flat(symmetric(landscape, s, tree(ds), "equilibrium"))
+        return _tree.flat(symmetric(problem, s, tree(ds), "equilibrium"))
 
     return tree(jax.lax.custom_linear_solve(stiffness, flat, solve, symmetric=True))
 
@@ -99,21 +99,21 @@ class Relaxation(AbstractRelaxation):
         self.step = step if isinstance(step, str) and step == "auto" else _step("Relaxation", step, ' or "auto"')
         self.tolerance, self.max_steps = tolerance, max_steps
 
-    def start(self, landscape: Landscape, s: PyTree, force: PyTree) -> PyTree:
+    def start(self, problem: StaticProblem, s: PyTree, force: PyTree) -> PyTree:
         if self.step != "auto":
             return None
         # A first move too small to matter, which measures the curvature.
         size, far = _tree.norm(force), _tree.norm(s)
         pulled = _tree.scale(1 / jnp.where(size > 0, size, 1), force)
-        stiffness = _tree.norm(jax.jvp(landscape.force, (s,), (pulled,))[1])
+        stiffness = _tree.norm(jax.jvp(problem.force, (s,), (pulled,))[1])
         sound = (stiffness > 0) & jnp.isfinite(stiffness)
         bowl = 1 / jnp.where(sound, stiffness, 1)
         length = 1e-6 * jnp.where(far > 0, far / jnp.where(size > 0, size, 1), bowl)
         return s, force, length, jnp.full_like(length, jnp.inf)
 
-    def move(self, landscape: Landscape, s: PyTree, force: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
+    def move(self, problem: StaticProblem, s: PyTree, force: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
         if self.step != "auto":
-            return landscape.clip(_tree.add(s, _tree.scale(self.step, force))), None
+            return problem.clip(_tree.add(s, _tree.scale(self.step, force))), None
         last, last_force, length, growth = memory
         moved, turned = _tree.norm(_tree.subtract(s, last)), _tree.norm(_tree.subtract(force, last_force))
         still = moved == 0  # before the first move, or after one that rounding swallowed
@@ -126,10 +126,10 @@ class Relaxation(AbstractRelaxation):
         growth = jnp.where(still, growth, jnp.where(jnp.isinf(growth), 1 / 3, factor))
         length = length * factor
         memory = jax.lax.stop_gradient((s, force, length, growth))
-        return landscape.clip(_tree.add(s, _tree.scale(memory[2], force))), memory
+        return problem.clip(_tree.add(s, _tree.scale(memory[2], force))), memory
 
-    def respond(self, landscape: Landscape, s: PyTree, load: PyTree) -> PyTree:
-        return conjugate_gradients(landscape, s, load)
+    def respond(self, problem: StaticProblem, s: PyTree, load: PyTree) -> PyTree:
+        return conjugate_gradients(problem, s, load)
 
 
 class LayerwiseRelaxation(AbstractRelaxation):
@@ -166,17 +166,17 @@ class LayerwiseRelaxation(AbstractRelaxation):
         self.step = _step("LayerwiseRelaxation", step)
         self.tolerance, self.max_steps = tolerance, max_steps
 
-    def start(self, landscape: Landscape, s: PyTree, force: PyTree) -> PyTree:
+    def start(self, problem: StaticProblem, s: PyTree, force: PyTree) -> PyTree:
         return None
 
-    def move(self, landscape: Landscape, s: PyTree, force: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
+    def move(self, problem: StaticProblem, s: PyTree, force: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
         leaves, treedef = jax.tree.flatten(s)
         pulls = jax.tree.leaves(force)
         for i, leaf in enumerate(leaves):
             if i > 0:  # the force on the first leaf is known
-                pulls = jax.tree.leaves(landscape.force(jax.tree.unflatten(treedef, leaves)))
-            leaves[i] = landscape.clip(leaf + jnp.asarray(self.step, leaf.dtype) * pulls[i])
+                pulls = jax.tree.leaves(problem.force(jax.tree.unflatten(treedef, leaves)))
+            leaves[i] = problem.clip(leaf + jnp.asarray(self.step, leaf.dtype) * pulls[i])
         return jax.tree.unflatten(treedef, leaves), memory
 
-    def respond(self, landscape: Landscape, s: PyTree, load: PyTree) -> PyTree:
-        return conjugate_gradients(landscape, s, load)
+    def respond(self, problem: StaticProblem, s: PyTree, load: PyTree) -> PyTree:
+        return conjugate_gradients(problem, s, load)

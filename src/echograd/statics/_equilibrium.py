@@ -15,7 +15,7 @@ from ..nudge._checks import is_holomorphic
 from ._base import AbstractRelaxation
 from ._descent import Relaxation
 from ._gradients import EP, AbstractStaticGradient
-from ._static_problem import Equilibrium, Landscape
+from ._static_problem import Equilibrium, StaticProblem
 
 Energy = Callable[[PyTree, PyTree], Float[Array, ""]]
 
@@ -95,11 +95,11 @@ def equilibrium(
     # A vector field is not an energy, but the slope of one.
     _checks.scalar("equilibrium", "energy(s, u)", energy, x0, inputs)
     nudged = (_tree.as_complex(x0), inputs) if is_holomorphic(gradient) else None
-    landscape = Landscape(hoisted(energy, x0, inputs, nudged=nudged), inputs, None, bounds, throw)
+    problem = StaticProblem(hoisted(energy, x0, inputs, nudged=nudged), inputs, None, bounds, throw)
     with _checks.reverse_mode("equilibrium", gradient), plain_errors():
-        return _relax(_tree.fixed(gradient), landscape, x0, solver)
+        return _relax(_tree.fixed(gradient), problem, x0, solver)
 
 
 @eqx.filter_jit
-def _relax(gradient: Any, landscape: Landscape, x0: PyTree, solver: AbstractRelaxation) -> Equilibrium:
-    return gradient.relax(landscape, x0, solver)
+def _relax(gradient: Any, problem: StaticProblem, x0: PyTree, solver: AbstractRelaxation) -> Equilibrium:
+    return gradient.relax(problem, x0, solver)

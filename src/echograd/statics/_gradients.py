@@ -13,15 +13,15 @@ from .._internal._energy import reading
 from ..nudge import AbstractNudge, relative_load
 from ..nudge._checks import checked_nudge
 from ._base import AbstractRelaxation, rest, resting
-from ._static_problem import Equilibrium, Landscape, only, symmetric
+from ._static_problem import Equilibrium, StaticProblem, only, symmetric
 
 
 class AbstractStaticGradient(eqx.Module):
     """Relaxes a state; differentiating the result is this object's business."""
 
     @abc.abstractmethod
-    def relax(self, landscape: Landscape, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
-        """Return the equilibrium found from `start`, differentiable in `landscape`."""
+    def relax(self, problem: StaticProblem, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
+        """Return the equilibrium found from `start`, differentiable in `problem`."""
 
 
 class Implicit(AbstractStaticGradient):
@@ -41,9 +41,9 @@ class Implicit(AbstractStaticGradient):
         ```
     """
 
-    def relax(self, landscape: Landscape, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
-        found = rest(landscape, start=jax.lax.stop_gradient(start), relaxation=relaxation)
-        return _checked_equilibrium(landscape, found, relaxation)
+    def relax(self, problem: StaticProblem, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
+        found = rest(problem, start=jax.lax.stop_gradient(start), relaxation=relaxation)
+        return _checked_equilibrium(problem, found, relaxation)
 
 
 class EP(AbstractStaticGradient):
@@ -86,49 +86,49 @@ class EP(AbstractStaticGradient):
     def __init__(self, nudge: AbstractNudge | None = None) -> None:
         self.nudge = checked_nudge("EP", nudge)
 
-    def relax(self, landscape: Landscape, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
-        found = _relax(landscape, jax.lax.stop_gradient(start), self, relaxation)
-        energy = _stationary(landscape, found.state)
+    def relax(self, problem: StaticProblem, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
+        found = _relax(problem, jax.lax.stop_gradient(start), self, relaxation)
+        energy = _stationary(problem, found.state)
         return Equilibrium(found.state, energy, found.residual, found.steps, found.converged)
 
 
 @eqx.filter_custom_jvp
-def _stationary(landscape: Landscape, state: PyTree) -> Float[Array, ""]:
-    """Return the energy of a state of rest, in which it is stationary: its first derivative is by the landscape alone.
+def _stationary(problem: StaticProblem, state: PyTree) -> Float[Array, ""]:
+    """Return the energy of a state of rest, in which it is stationary: its first derivative is by the problem alone.
 
     That derivative is taken at the state, which moves: so the second is by both.
     """
-    return landscape.value(state)
+    return problem.value(state)
 
 
 @_stationary.def_jvp
 def _stationary_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-    (landscape, state), (change, _) = primals, tangents
-    _, slope = eqx.filter_jvp(lambda x: x.value(state), (landscape,), (change,))
-    return _stationary(landscape, state), slope
+    (problem, state), (change, _) = primals, tangents
+    _, slope = eqx.filter_jvp(lambda x: x.value(state), (problem,), (change,))
+    return _stationary(problem, state), slope
 
 
-def _checked_equilibrium(landscape: Landscape, found: Equilibrium, relaxation: AbstractRelaxation) -> Equilibrium:
+def _checked_equilibrium(problem: StaticProblem, found: Equilibrium, relaxation: AbstractRelaxation) -> Equilibrium:
     """Return what was found, or raise at run time if it is not at rest."""
-    state = resting(found.state, found, landscape.throw, "the state")
+    state = resting(found.state, found, problem.throw, "the state")
     residual = jax.lax.stop_gradient(found.residual)
     return Equilibrium(state, found.energy, residual, found.steps, found.converged)
 
 
 @eqx.filter_custom_vjp
-def _relax(landscape: Landscape, start: PyTree, ep: EP, relaxation: AbstractRelaxation) -> Equilibrium:
+def _relax(problem: StaticProblem, start: PyTree, ep: EP, relaxation: AbstractRelaxation) -> Equilibrium:
     del ep
-    return _checked_equilibrium(landscape, relaxation.relax(landscape, start), relaxation)
+    return _checked_equilibrium(problem, relaxation.relax(problem, start), relaxation)
 
 
 @_relax.def_fwd
 def _forward(
-    perturbed: PyTree, landscape: Landscape, start: PyTree, ep: EP, relaxation: AbstractRelaxation
+    perturbed: PyTree, problem: StaticProblem, start: PyTree, ep: EP, relaxation: AbstractRelaxation
 ) -> tuple[Equilibrium, Any]:
     del ep
     # As something with derivatives of its own, which second derivatives take.
-    found = _checked_equilibrium(landscape, rest(landscape, start=start, relaxation=relaxation), relaxation)
-    state = symmetric(landscape, found.state, found.state, "EP") if landscape.throw else found.state
+    found = _checked_equilibrium(problem, rest(problem, start=start, relaxation=relaxation), relaxation)
+    state = symmetric(problem, found.state, found.state, "EP") if problem.throw else found.state
     found = Equilibrium(state, found.energy, found.residual, found.steps, found.converged)
     return found, (state, _tree.as_shapes(perturbed))
 
@@ -138,41 +138,41 @@ def _backward(
     residuals: Any,
     bar: Equilibrium,
     perturbed: PyTree,
-    landscape: Landscape,
+    problem: StaticProblem,
     start: PyTree,
     ep: EP,
     relaxation: AbstractRelaxation,
 ) -> PyTree:
     del perturbed, start  # this copy of the former may have been traced
     state, perturbed = residuals
-    wanted, rest_of_it = eqx.partition(landscape, _tree.from_shapes(perturbed))
+    wanted, static = eqx.partition(problem, _tree.from_shapes(perturbed))
     cotangent = jax.tree.map(
         lambda s, b: jnp.zeros_like(s) if b is None else b, state, bar.state, is_leaf=lambda x: x is None
     )
-    return nudged_rest(wanted, rest_of_it, state, cotangent, ep.nudge, relaxation)
+    return nudged_rest(wanted, static, state, cotangent, ep.nudge, relaxation)
 
 
 @eqx.filter_jit
 def nudged_rest(
-    wanted: Landscape,
-    rest_of_it: Landscape,
+    wanted: StaticProblem,
+    static: StaticProblem,
     state: PyTree,
     cotangent: PyTree,
     nudge: AbstractNudge,
     relaxation: AbstractRelaxation,
-) -> Landscape:
+) -> StaticProblem:
     r"""Return $-\frac{d}{d\beta} \partial E/\partial\theta$ for the leaves of `wanted`, by relaxing from `state`."""
-    landscape: Landscape = eqx.combine(wanted, rest_of_it)
+    problem: StaticProblem = eqx.combine(wanted, static)
     dtype = jax.tree.leaves(state)[0].dtype
     # The tolerance sets how well a state of rest is known. Nudges count in steps: those whose rounding piles up to it.
     steps = max(1, round((relaxation.accuracy(dtype) / float(jnp.finfo(dtype).eps)) ** 2))
-    beta = jax.lax.stop_gradient(nudge.strength(state, _load(landscape, state, cotangent), steps))
+    beta = jax.lax.stop_gradient(nudge.strength(state, _load(problem, state, cotangent), steps))
 
-    def pushed(beta: Float[Array, ""], s: PyTree) -> tuple[PyTree, Landscape]:
-        tilted = landscape.loaded(jax.tree.map(lambda c: _scaled(beta, c), cotangent))
+    def pushed(beta: Float[Array, ""], s: PyTree) -> tuple[PyTree, StaticProblem]:
+        tilted = problem.loaded(jax.tree.map(lambda c: _scaled(beta, c), cotangent))
         found = rest(tilted, start=jax.lax.stop_gradient(s), relaxation=relaxation)
-        s = resting(found.state, found, landscape.throw, "a nudged state")
-        if landscape.throw:
+        s = resting(found.state, found, problem.throw, "a nudged state")
+        if problem.throw:
             push = jnp.abs(beta) * _tree.max_abs(cotangent)
             s = eqx.error_if(
                 s,
@@ -181,23 +181,23 @@ def nudged_rest(
                 'gradient. Raise beta, pass beta="auto", lower the tolerance of the solver, or use Infinitesimal().',
             )
 
-        def action(wanted: Landscape, s: PyTree) -> Array:
-            return -eqx.combine(wanted, rest_of_it).value(s)
+        def action(wanted: StaticProblem, s: PyTree) -> Array:
+            return -eqx.combine(wanted, static).value(s)
 
         return s, reading(action, wanted, s)
 
     ensemble, total = nudge.advance(beta, pushed, nudge.start(state))
     # Where bounds hold all that is pushed, nothing moves and nothing is lost.
-    moving = _tree.norm(only(landscape.free(state, landscape.force(state)), cotangent))
-    return nudge.check(total, beta, ensemble, moving, steps) if landscape.throw else total
+    moving = _tree.norm(only(problem.free(state, problem.force(state)), cotangent))
+    return nudge.check(total, beta, ensemble, moving, steps) if problem.throw else total
 
 
-def _load(landscape: Landscape, state: PyTree, cotangent: PyTree) -> Float[Array, ""]:
+def _load(problem: StaticProblem, state: PyTree, cotangent: PyTree) -> Float[Array, ""]:
     """Return by how much of itself the state answers the nudge per unit of strength, by its stiffness along it."""
-    landscape, state, cotangent = _tree.fixed((landscape, state, cotangent))
+    problem, state, cotangent = _tree.fixed((problem, state, cotangent))
     size = _tree.norm(cotangent)
     direction = _tree.scale(1 / jnp.where(size > 0, size, 1), cotangent)
-    curved = jax.jvp(jax.grad(landscape.value), (state,), (direction,))[1]
+    curved = jax.jvp(jax.grad(problem.value), (state,), (direction,))[1]
     stiffness = jnp.abs(_tree.dot(direction, curved))
     sound = (stiffness > 0) & jnp.isfinite(stiffness)
     return relative_load(size / jnp.where(sound, stiffness, 1), state)

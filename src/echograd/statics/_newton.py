@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from .._internal import _tree
 from ._base import AbstractRelaxation
 from ._descent import check_limits
-from ._static_problem import Landscape
+from ._static_problem import StaticProblem
 
 _HALVINGS = 30
 
@@ -48,29 +48,29 @@ class Newton(AbstractRelaxation):
         check_limits("Newton", tolerance, max_steps)
         self.tolerance, self.max_steps = tolerance, max_steps
 
-    def start(self, landscape: Landscape, s: PyTree, force: PyTree) -> PyTree:
+    def start(self, problem: StaticProblem, s: PyTree, force: PyTree) -> PyTree:
         return None
 
-    def move(self, landscape: Landscape, s: PyTree, force: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
+    def move(self, problem: StaticProblem, s: PyTree, force: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
         flat, unravel = jax.flatten_util.ravel_pytree(s)
-        free = _tree.flat(landscape.free(s, force))
+        free = _tree.flat(problem.free(s, force))
 
         def pulled(x: Array) -> Array:
-            return _tree.flat(landscape.force(unravel(x)))
+            return _tree.flat(problem.force(unravel(x)))
 
         left = jnp.where(free, _tree.flat(force), 0)
         d = jnp.linalg.solve(-_on(free, _matrix(lambda v: jax.jvp(pulled, (flat,), (v,))[1], flat)), left)
 
         def at(x: Array, d: Array, m: Any) -> Array:
-            return _tree.flat(landscape.clip(unravel(x + d * jnp.exp2(-m.astype(d.real.dtype)).astype(d.dtype))))
+            return _tree.flat(problem.clip(unravel(x + d * jnp.exp2(-m.astype(d.real.dtype)).astype(d.dtype))))
 
-        def size(landscape: Landscape, x: Array) -> Float[Array, ""]:
+        def size(problem: StaticProblem, x: Array) -> Float[Array, ""]:
             s = unravel(x)
-            return jnp.sum(jnp.abs(_tree.flat(landscape.unbalanced(s, landscape.force(s)))) ** 2)
+            return jnp.sum(jnp.abs(_tree.flat(problem.unbalanced(s, problem.force(s)))) ** 2)
 
         # How often to halve is a choice, and not differentiated.
-        still, x0, d0 = jax.lax.stop_gradient((eqx.filter(landscape, eqx.is_array), flat, d))
-        still = eqx.combine(still, landscape)
+        still, x0, d0 = jax.lax.stop_gradient((eqx.filter(problem, eqx.is_array), flat, d))
+        still = eqx.combine(still, problem)
         before = size(still, x0)
 
         def worse(m: Any) -> Bool[Array, ""]:
@@ -80,17 +80,17 @@ class Newton(AbstractRelaxation):
         # No shorter step helps where what is left is rounding: take the whole one.
         return unravel(at(flat, d, jnp.where(m < _HALVINGS, m, 0))), memory
 
-    def respond(self, landscape: Landscape, s: PyTree, load: PyTree) -> PyTree:
+    def respond(self, problem: StaticProblem, s: PyTree, load: PyTree) -> PyTree:
         flat, unravel = jax.flatten_util.ravel_pytree(s)
-        free = _tree.flat(landscape.free(s, landscape.force(s)))
+        free = _tree.flat(problem.free(s, problem.force(s)))
 
         def stiffness(v: Array) -> Array:
-            pushed = _tree.flat(landscape.stiffness(s, unravel(jnp.where(free, v, 0))))
+            pushed = _tree.flat(problem.stiffness(s, unravel(jnp.where(free, v, 0))))
             return jnp.where(free, pushed, v)
 
         def solve(stiffness: Any, load: Array) -> Array:
             ds = jnp.linalg.solve(_matrix(stiffness, flat), load)
-            if not landscape.throw:
+            if not problem.throw:
                 return ds
             return eqx.error_if(
                 ds,

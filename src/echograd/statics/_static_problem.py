@@ -32,7 +32,7 @@ class Equilibrium(eqx.Module):
     converged: Bool[Array, ""]
 
 
-class Landscape(eqx.Module):
+class StaticProblem(eqx.Module):
     r"""An energy $E(s, u; \theta)$, tilted by a load: what relaxes is $E - \langle \text{load}, s \rangle$.
 
     The load is how a nudge reaches a static system: $L = -E$, so $L + \beta c$ is $E - \beta c$.
@@ -84,9 +84,9 @@ class Landscape(eqx.Module):
         """Return the part of the force that no bound takes up."""
         return force if self.bounds is None else only(self.free(s, force), force)
 
-    def loaded(self, load: PyTree) -> "Landscape":
-        """Return the landscape under another load."""
-        return Landscape(self.energy, self.inputs, load, self.bounds, self.throw)
+    def loaded(self, load: PyTree) -> "StaticProblem":
+        """Return the problem under another load."""
+        return StaticProblem(self.energy, self.inputs, load, self.bounds, self.throw)
 
 
 def _is_complex(s: PyTree) -> bool:
@@ -98,10 +98,10 @@ def only(mask: PyTree, x: PyTree) -> PyTree:
     return jax.tree.map(lambda m, y: jnp.where(m, y, jnp.zeros_like(y)), mask, x)
 
 
-def symmetric(landscape: Landscape, s: PyTree, x: Any, who: str) -> Any:
+def symmetric(problem: StaticProblem, s: PyTree, x: Any, who: str) -> Any:
     """Return `x`, or raise at run time if the stiffness at `s` is not symmetric: then no energy is behind the force."""
     a, b = _tree.spread(s, 0), _tree.spread(s, 1)
-    ka, kb = landscape.stiffness(s, a), landscape.stiffness(s, b)
+    ka, kb = problem.stiffness(s, a), problem.stiffness(s, b)
     size = _tree.norm(ka) * _tree.norm(b) + _tree.norm(kb) * _tree.norm(a)
     tolerance = 1e3 * float(jnp.finfo(size.dtype).eps)
     return eqx.error_if(

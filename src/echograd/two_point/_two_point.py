@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._internal import _checks, _tree
 from ..boundary import omega
-from ..integrators import State, World
+from ..integrators import State, StepInputs
 from ..nudge import AbstractNudge, Infinitesimal
 from ..problem import Outcome, Problem
 from ..problem._problem import finite
@@ -131,10 +131,10 @@ class TwoPoint(eqx.Module):
         """Return the factors of the Newton matrix about a path."""
         return _bordered.factorise(self.slopes(x, kicks), self.condition.rows)
 
-    def read(self, wanted: World, rest: World, x: Nodes, kicks: Nodes) -> World:
+    def read(self, wanted: StepInputs, rest: StepInputs, x: Nodes, kicks: Nodes) -> StepInputs:
         """Return the readings along a path: summed over the steps, but for the inputs, which have one each."""
 
-        def body(total: World, row: Any) -> tuple[World, PyTree]:
+        def body(total: StepInputs, row: Any) -> tuple[StepInputs, PyTree]:
             k, x = row
             _, reading = self.problem.integrator.read(wanted.at(k), rest.at(k), k, self.state(x))
             reading = _tree.scale(1 / self.units.p, _tree.scale(1 / self.units.q, reading))
@@ -381,19 +381,25 @@ def outcome_of(problem: TwoPoint, x: Nodes) -> Outcome:
 class NudgedPath(eqx.Module):
     """What nudging a path yields: d/dβ of the readings and of the ends, both with β in the unit of the action."""
 
-    readings: World
+    readings: StepInputs
     ends: Float[Array, " 4n"]
 
 
 def nudged_path(
-    problem: TwoPoint, wanted: World, rest: World, x: Nodes, bars: Nodes, nudge: AbstractNudge, newton: TwoPointNewton
+    problem: TwoPoint,
+    wanted: StepInputs,
+    rest: StepInputs,
+    x: Nodes,
+    bars: Nodes,
+    nudge: AbstractNudge,
+    newton: TwoPointNewton,
 ) -> NudgedPath:
     r"""Solve the nudged problem under `problem.condition` about the free path `x`; take d/dβ of what it reads."""
     # Cotangents of order 1 as well: everything is linear in them.
     cost = jax.lax.stop_gradient(power_of_two(jnp.max(jnp.abs(bars))))
     bars = bars / cost
 
-    def pushed(beta: Any, x: Nodes) -> tuple[Nodes, tuple[World, Float[Array, " 4n"]]]:
+    def pushed(beta: Any, x: Nodes) -> tuple[Nodes, tuple[StepInputs, Float[Array, " 4n"]]]:
         kicks = kicks_of(bars, beta)
         if isinstance(nudge, Infinitesimal):
             # At no strength the nudged path is the free one, which is known: it is only asked where it goes. The dual

@@ -13,10 +13,10 @@ from echograd.plot import CostRow
 
 from ..data import Dataset, load
 from ..training import Run
+from ._format import count, duration, machine, power, score
 from ._html import isolated, join, tag
 from ._measure import Retrace
 from ._page import Page, draw
-from ._words import count, duration, machine, power, score
 
 # What an exact estimator may be off by, relative, in float64.
 _TOLERANCE = 1e-9

@@ -21,7 +21,7 @@ _CHECKSUM = "checksum"
 
 
 @contextlib.contextmanager
-def alone(folder: pathlib.Path) -> Iterator[None]:
+def folder_lock(folder: pathlib.Path) -> Iterator[None]:
     """Keep every other process out of a folder that calls this too. The system lets go when a process ends, however.
 
     Raises:

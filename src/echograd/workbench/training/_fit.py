@@ -23,11 +23,11 @@ from echograd._internal._files import make_folder, write_json
 
 from ..data import Batches, Dataset, load
 from ._config import Config
-from ._files import alone, append_line, keep_lines, load_checkpoint, save_checkpoint, seal
+from ._files import append_line, folder_lock, keep_lines, load_checkpoint, save_checkpoint, seal
 from ._learner import Learner, Shapes, make_learner, on_device, predict, step_key, train_step, whole_set
 from ._memory import check_memory
 from ._metrics import confusion_matrix, scores_from_confusion
-from ._processes import is_first, led, meet
+from ._processes import barrier, is_first, on_first_process
 from ._run import (
     BEST,
     CONFIG,
@@ -196,13 +196,13 @@ def fit(
     with precision(config), contextlib.ExitStack() as held:
         trainer = _Trainer(config, dataset, folder, progress, checkpoint_minutes, devices)
         if resume:
-            led(lambda: held.enter_context(alone(folder)) if folder.is_dir() else None)
+            on_first_process(lambda: held.enter_context(folder_lock(folder)) if folder.is_dir() else None)
             _resume(trainer)
         else:
-            led(lambda: _begin(trainer, held))
+            on_first_process(lambda: _begin(trainer, held))
             trainer.id = Run.open(folder).id
         trainer.run()
-        meet("the end")
+        barrier("the end")
     return Run.open(folder, dataset)
 
 
@@ -231,7 +231,7 @@ def _begin(trainer: "_Trainer", held: contextlib.ExitStack) -> None:
         there = "a training run" if (folder / CONFIG).is_file() else "something else"
         remedy = ", or resume=True (--resume) to go on with it" if there == "a training run" else ""
         raise FileExistsError(f"{folder} holds {there}, which is not overwritten. Give another out= (--out){remedy}.")
-    held.enter_context(alone(folder))
+    held.enter_context(folder_lock(folder))
     write_json(folder / CONFIG, seal({**trainer.config.to_dict(), **trainer.about()}, secrets.token_hex(8)))
 
 
@@ -266,9 +266,9 @@ def _resume(trainer: "_Trainer") -> None:
                 )
         trainer.snapshot = dataclasses.replace(snapshot, learner=trainer.place(snapshot.learner))
     if not run.finished:  # and not when a checkpoint is due
-        led(lambda: make_folder(folder, "Mend that, and resume the run."))
+        on_first_process(lambda: make_folder(folder, "Mend that, and resume the run."))
     # The line of an epoch is written before its checkpoint.
-    led(lambda: keep_lines(folder / METRICS, run.id, trainer.snapshot.epoch))
+    on_first_process(lambda: keep_lines(folder / METRICS, run.id, trainer.snapshot.epoch))
 
 
 def _read_best(folder: pathlib.Path, run: str, learner: Learner) -> tuple[dict[str, Any], Any]:
@@ -532,7 +532,7 @@ class _Trainer:
     def finish(self) -> None:
         """Score the best model and write the results."""
         learner = self.snapshot.learner
-        meet("the best model is written")
+        barrier("the best model is written")
         header, (model, state) = _read_best(self.folder, self.id, learner)
         best = self.place(Learner(model, state, None))
         constant = "majority" if self.dataset.task == "classification" else "mean"

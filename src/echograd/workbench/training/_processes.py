@@ -45,13 +45,13 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def meet(where: str) -> None:
+def barrier(where: str) -> None:
     """Wait until all processes have come to this point."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"echograd: {where}")
 
 
-def led(action: Callable[[], object]) -> None:
+def on_first_process(action: Callable[[], object]) -> None:
     """Let the first process do something, and go on when it is done.
 
     Raises:

@@ -9,7 +9,7 @@ import pytest
 from jax.extend.core import jaxpr_as_fun
 
 import echograd as eg
-from echograd._loops._once import rearranged
+from echograd._loops._share import rearranged
 
 
 def once(f):
