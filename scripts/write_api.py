@@ -59,7 +59,8 @@ GROUPS = (
     Group(
         "Solving",
         "One verb; what it returns, keeps and takes.",
-        "solve Trajectory energy velocity AllNodes FinalNode EveryNode solutions TwoPointNewton two_point.Convergence",
+        "solve Trajectory RESULTS energy velocity AllNodes FinalNode EveryNode solutions TwoPointNewton "
+        "two_point.Convergence",
     ),
     Group(
         "Integrators",

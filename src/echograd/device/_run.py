@@ -10,12 +10,13 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
-from .._solve import Cost, Save, Trajectory, initial_value_problem
+from .._solve import Trajectory
 from ..boundary import AbstractBoundary
 from ..gradients._echo import readings_are_even, reversible
 from ..integrators import State, StepInputs, time_reversed
 from ..nudge import AbstractFiniteNudge
 from ..problem import Problem
+from ..problem._posing import Cost, Save, initial_value_problem
 from ..problem._save import SaveFunction
 from ..systems import Dissipative
 from ._machine import AbstractMachine, Kicks, Order, Sample, echo_kicks, mirrored, mirrored_reading, total_load

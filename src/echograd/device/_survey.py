@@ -14,10 +14,11 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
 from .._internal._table import Table, Tabled
-from .._solve import Trajectory, initial_value_problem, solve
+from .._solve import Trajectory, solve
 from ..boundary import InitialValue
 from ..gradients import Backprop
 from ..nudge import AbstractFiniteNudge
+from ..problem._posing import initial_value_problem
 from ._imperfections import (
     AbstractImperfection,
     Drift,

@@ -21,13 +21,14 @@ from .._internal._errors import RUNTIME_ERRORS, ArgumentError, ArgumentTypeError
 from .._internal._files import finite
 from .._internal._format import memory
 from .._internal._table import Table, Tabled
-from .._solve import Trajectory, default_integrator, solve, step_count
+from .._solve import Trajectory, solve
 from ..boundary import AbstractBoundary, FinalValue, InitialValue, defect
 from ..gradients import AbstractGradient, AbstractNudgedGradient, Backprop, Reciprocal, SameBoundary
 from ..gradients._echo import reversible
 from ..gradients._reciprocal import twist_of
 from ..integrators import AbstractIntegrator, Direction, State, StepInputs
 from ..problem import FinalNode
+from ..problem._posing import default_integrator, step_count
 from ..problem._problem import MARKS
 from ..systems import Dissipative, Hamiltonian, Lagrangian, legendre
 

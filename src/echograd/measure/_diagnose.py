@@ -16,13 +16,14 @@ from jaxtyping import Array, Float, Int, PyTree
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
 from .._internal._table import Table, Tabled
-from .._solve import Trajectory, initial_value_problem, solve
+from .._solve import Trajectory, solve
 from ..boundary import InitialValue
 from ..gradients import AbstractGradient, Backprop, Echo, Glep, Reciprocal
 from ..gradients._echo import mixed_input, retrace_error, retraces
 from ..gradients._reciprocal import Reciprocity, dense, reciprocal_tolerance, reciprocity
 from ..integrators import AbstractIntegrator, State
 from ..problem import Problem
+from ..problem._posing import initial_value_problem
 from ..systems import Dissipative, Envelope, Hamiltonian, KerrLattice, Lagrangian, MassDamped
 
 # Of a path so many nodes are looked at.
