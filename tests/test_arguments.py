@@ -650,6 +650,7 @@ def test_forward_mode_is_refused_in_our_words(derivative):
 EXEMPT = {
     "AuditReport",
     "EchogradError",
+    "RESULTS",
     "ArgumentError",
     "ArgumentTypeError",
     "RunError",

@@ -1,4 +1,4 @@
-"""The one verb: solve."""
+"""Solve: run a system from its boundary condition, with a gradient of your choice."""
 
 from typing import Any
 
@@ -67,15 +67,17 @@ def solve(
 ) -> Trajectory:
     r"""Run a system from its boundary condition; the result is differentiable, by the gradient you choose.
 
-    The discrete trajectory is $z_{k+1} = \Phi_{dt}(z_k, u_k)$, $k = 0 \dots N-1$. From an initial value it is run; a
-    condition that involves the other end is a two-point boundary value problem, solved by Newton's method on all nodes
-    (memory grows with N). Differentiate anything computed from it with `jax.grad` or `equinox.filter_grad`, with
-    respect to the system's array leaves, the boundary data, the inputs, `dt`, `t0`, and arrays that `cost` and `save`
-    hold or close over. Works under `jit`, `vmap` and inside any JAX code; batch axes come from `vmap`.
+    The discrete trajectory is $z_{k+1} = \Phi_{dt}(z_k, u_k)$, $k = 0 \dots N-1$. From an initial value the steps are
+    taken one after the other. A condition that involves the other end poses a two-point boundary value problem, which
+    Newton's method solves on all nodes; its memory grows with N.
 
-    Every call outside of `jit` traces the energies, `cost` and `save` and reuses a compiled program if they compute the
-    same: a changed global number takes effect, and an equal new `lambda` is not compiled again. Inside your own
-    `jax.jit` Python values are constants, as always.
+    Differentiate anything computed from the result with `jax.grad` or `equinox.filter_grad`: with respect to the
+    system's array leaves, the boundary data, the inputs, `dt`, `t0`, and arrays that `cost` and `save` hold or close
+    over. `solve` works under `jit` and `vmap` and inside any JAX code. Batch axes come from `vmap`.
+
+    Each call outside of `jit` traces the energies, `cost` and `save`, and reuses the compiled program if the traces are
+    equal. A changed global number therefore takes effect, and an equal new `lambda` is not compiled again. Inside your
+    own `jax.jit`, Python values are constants as usual.
 
     Args:
         system: a Hamiltonian, a Lagrangian or a `Dissipative` system; its array leaves are the parameters.
@@ -84,7 +86,7 @@ def solve(
         inputs: PyTree of arrays with a leading axis of N steps; entry k is held during step k and reaches the energy
             (`potential`, `__call__`, `parts`) or the `force` as `u`. `None` for an autonomous system.
         dt: step length, in the time unit of the energies. Positive.
-        steps: number of steps N; may be left out when `inputs` tells it.
+        steps: number of steps N. May be left out if `inputs` has that length.
         t0: time of node 0.
         integrator: a self-adjoint scheme; by default `Leapfrog()` for a `SeparableHamiltonian`, `SplitStep()` for a
             `SplitHamiltonian`, and `ImplicitMidpoint()` for everything else.
@@ -106,13 +108,14 @@ def solve(
         `Trajectory(t, q, p, cost, saved, convergence, stride, result)`.
 
     Raises:
-        TypeError: for a system, boundary, integrator, gradient, save or cost that is none, for a gradient or an
-            integrator that is not made for the system or the boundary, for a state of half precision, for float64
-            arrays while x64 is off, for arrays that differ between the devices of a `jax.shard_map` with
-            `check_vma=True`, and for a gradient by an array that a method of the system closes over.
-        ValueError: for shapes, structures or numbers that do not fit together.
-        RuntimeError: (at run time, also under `jit`) if the step is unstable, the trajectory not finite, a two-point
-            problem without a solution or at a conjugate point, or the gradient cannot be vouched for.
+        ArgumentTypeError: if an argument has the wrong type; if the gradient or the integrator does not apply to the
+            system or the boundary; if the state has half precision, or is float64 while x64 is off; if arrays differ
+            between the devices of a `jax.shard_map` with `check_vma=True`; if an array is differentiated that a method
+            of the system closes over.
+        ArgumentError: if shapes, structures or numbers do not fit together.
+        RunError: at run time, if the step is unstable, the trajectory is not finite, a two-point problem has no path or
+            a conjugate point, or the gradient is not determined to its tolerance. Under your own `jit` or `grad` JAX
+            wraps this error; `plain_errors` unwraps it.
 
     Source: arXiv 2506.06248 and 2506.05259.
 
@@ -230,7 +233,7 @@ def retrace_error(
         boundary: an `InitialValue`.
         inputs: inputs with a leading axis of steps, or `None`.
         dt: step length.
-        steps: number of steps, unless `inputs` tells it.
+        steps: number of steps, unless `inputs` has that length.
         t0: time of node 0.
         integrator: a self-adjoint scheme; by default the one that `solve` takes for the system.
 
@@ -238,9 +241,9 @@ def retrace_error(
         The relative error, a scalar.
 
     Raises:
-        TypeError: for a system that is none, or a boundary that is not an `InitialValue`.
-        ValueError: for shapes, structures or numbers that do not fit together.
-        RuntimeError: (at run time) if the run or its echo is not finite.
+        ArgumentTypeError: if the system is not a system, or the boundary not an `InitialValue`.
+        ArgumentError: if shapes, structures or numbers do not fit together.
+        RunError: at run time, if the run or its echo is not finite.
 
     Example:
         ```python
@@ -254,5 +257,5 @@ def retrace_error(
     return eqx.error_if(
         error,
         ~jnp.isfinite(error),
-        "retrace_error: the run or its echo is not finite, so no distance can be told. Halve dt, or take fewer steps.",
+        "retrace_error: the run or its echo is not finite, so no distance can be measured. Halve dt, or take fewer steps.",
     )

@@ -133,7 +133,7 @@ def _problem(
     throw: bool = True,
     holomorphic: bool = False,
 ) -> tuple[Problem, State]:
-    """Return the checked problem and a state of it: one place for what `solve` and its relatives accept."""
+    """Return the checked problem, and `z0` in the dtypes of the step."""
     if integrator is None:
         integrator = default_integrator(system)
     what = "an integrator. Pass Leapfrog(), with its parentheses"
