@@ -257,5 +257,5 @@ def retrace_error(
     return eqx.error_if(
         error,
         ~jnp.isfinite(error),
-        "retrace_error: the run or its echo is not finite, so no distance can be measured. Halve dt, or take fewer steps.",
+        "retrace_error: the run or its echo is not finite, so no distance is known. Halve dt, or take fewer steps.",
     )
