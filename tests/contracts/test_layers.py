@@ -1,9 +1,10 @@
-"""The architecture: imports point down only, and every module class is abstract or final."""
+"""The architecture: imports point down, docs/architecture.md shows the same layers, classes are abstract or final."""
 
 import ast
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import echograd
 
 PACKAGE = Path(inspect.getfile(echograd)).parent
+PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 # From the top down. A part is a package, or a module of the root.
 LAYERS = (
@@ -150,6 +152,24 @@ def test_a_right_import_is_left_alone(tmp_path, where, statement):
     source.parent.mkdir(parents=True)
     source.write_text(statement + "\n")
     assert violations(tmp_path / "echograd") == []
+
+
+def test_the_page_draws_the_layers():
+    picture = re.search(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[1]
+    assert tuple(tuple(line.split("|")[0].split()) for line in picture.splitlines()) == LAYERS
+
+
+def test_the_page_has_a_row_for_every_part():
+    parts = {path.stem for path in PACKAGE.iterdir() if path.is_dir() or path.suffix == ".py"} - {"__init__"}
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
+    assert sorted(rows) == sorted(parts - {"__pycache__"}) == sorted(part for layer in LAYERS for part in layer)
+
+
+def test_the_files_on_the_page_exist():
+    files = re.findall(r"`([\w/]+\.py)`", PAGE)
+    assert len(files) > 20
+    root = PACKAGE.parents[1]
+    assert [file for file in files if not any((place / file).exists() for place in (PACKAGE, root))] == []
 
 
 def test_module_classes_are_found():
