@@ -16,7 +16,7 @@ import echograd
 PACKAGE = Path(inspect.getfile(echograd)).parent
 PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
 
-# From the top down. A part is a package, or a module of the root.
+# From the top down. A part is a package, or a module at the top of the package.
 LAYERS = (
     ("workbench",),
     ("plot",),
@@ -33,7 +33,7 @@ LAYERS = (
 )
 DEPTH = {part: depth for depth, layer in enumerate((("__init__",), *LAYERS)) for part in layer}
 
-# The workbench is an application: it sees what any user sees, and a few tools for files and tables.
+# The workbench is an application: it imports public names, and a few tools for files and tables.
 TOOLS = {"_files", "_format", "_errors", "_table", "_tree"}
 
 
@@ -62,7 +62,7 @@ def imports(source: Path, package: Path) -> Iterator[tuple[int, tuple[str, ...]]
 
 
 def violations(package: Path) -> list[str]:
-    """List the imports in a package that do not point down, and the private ones of its application."""
+    """List the imports in a package that do not point down, and private imports by the workbench."""
     found = []
     for source in sorted(package.rglob("*.py")):
         path = source.relative_to(package)
@@ -180,7 +180,7 @@ def test_module_classes_are_found():
 
 @pytest.mark.parametrize("cls", module_classes(), ids=lambda cls: f"{cls.__module__}.{cls.__qualname__}")
 def test_every_class_is_abstract_or_final(cls):
-    """Equinox's pattern, which it no longer enforces. Users derive from Hamiltonians, which are abstract."""
+    """Equinox recommends this pattern and no longer enforces it. Hamiltonians, which users derive from, are abstract."""
     for parent in cls.__mro__[1:]:
         if parent.__module__.startswith("echograd") and issubclass(parent, eqx.Module):
             assert is_abstract(parent), f"{parent.__name__} is concrete, so it must be final"
