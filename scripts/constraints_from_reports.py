@@ -1,7 +1,7 @@
 """Merge pip's installation reports, one per Python version, into the lines of constraints.txt.
 
 Usage: `python constraints_from_reports.py 3.11.json 3.12.json 3.13.json`, oldest Python first, as
-refresh-constraints.sh calls it. Only names and versions are kept, because addresses and hashes depend on the package index.
+refresh-constraints.sh calls it. Only names and versions are kept: addresses and hashes depend on the index.
 """
 
 import itertools

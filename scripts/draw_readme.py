@@ -2,8 +2,9 @@
 
     python scripts/draw_readme.py [--time] [--out docs/images/echo.png]
 
-Left: a star in the Hénon-Heiles potential of a galaxy. Right: memory of the gradient of a running cost with respect to the
-springs of a chain of 64 masses, in float64, the same on every machine. With --time also its time: use an idle machine.
+Left: a star in the Hénon-Heiles potential of a galaxy. Right: memory of the gradient of a running cost with respect to
+the springs of a chain of 64 masses, in float64, the same on every machine. With --time also its time: use an idle
+machine.
 """
 
 import argparse

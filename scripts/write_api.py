@@ -17,9 +17,9 @@ HEAD = """# All public names
 
 Written by `python scripts/write_api.py` from the docstrings; do not edit.
 
-The names after `import echograd as eg`. Each one links to the file with its docstring, which has the mathematics, arguments,
-errors, source and an example; `help(eg.solve)` prints it. [extending.md](extending.md) explains how to write your own systems,
-boundary conditions, integrators, nudges, gradients and machines.
+The names after `import echograd as eg`. Each one links to the file with its docstring, which has the mathematics,
+arguments, errors, source and an example; `help(eg.solve)` prints it. [extending.md](extending.md) explains how to write
+your own systems, boundary conditions, integrators, nudges, gradients and machines.
 """
 
 

@@ -180,7 +180,7 @@ def test_module_classes_are_found():
 
 @pytest.mark.parametrize("cls", module_classes(), ids=lambda cls: f"{cls.__module__}.{cls.__qualname__}")
 def test_every_class_is_abstract_or_final(cls):
-    """Equinox recommends this pattern and no longer enforces it. Hamiltonians, which users derive from, are abstract."""
+    """Equinox recommends this pattern and no longer enforces it. Users derive from Hamiltonians, which are abstract."""
     for parent in cls.__mro__[1:]:
         if parent.__module__.startswith("echograd") and issubclass(parent, eqx.Module):
             assert is_abstract(parent), f"{parent.__name__} is concrete, so it must be final"
