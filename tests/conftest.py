@@ -1,6 +1,6 @@
-"""Hostile settings for every test: strict promotion of dtypes and ranks, warnings as errors, fixed seeds.
+"""Strict settings for every test: no promotion of dtypes and ranks, warnings as errors, fixed seeds.
 
-`ECHOGRAD_TEST_X64=0` runs everything in float32 but what is marked `float64_only`.
+`ECHOGRAD_TEST_X64=0` runs everything in float32, except tests marked `float64_only`.
 """
 
 import itertools
@@ -16,7 +16,7 @@ X64 = os.environ.get("ECHOGRAD_TEST_X64", "1") == "1"
 jax.config.update("jax_enable_x64", X64)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Programs that do not know which lines they come from are traced and compiled faster.
+# Tracing and compiling is faster without line numbers in programs.
 jax.config.update("jax_traceback_in_locations_limit", 0)
 
 hypothesis.settings.register_profile("echograd", derandomize=True, deadline=None)
@@ -28,7 +28,7 @@ def pytest_report_header():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Begin with slow modules; leave out of the float32 leg what float32's rounding makes meaningless."""
+    """Start with slow modules. Skip tests marked `float64_only` in the float32 leg."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
     if X64:
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture
 def new_key(request):
-    """Return a function giving fresh random keys, the same ones in every run of this test."""
+    """Return a function that gives new random keys, the same ones in every run of this test."""
     counter = itertools.count()
     root = jax.random.key(zlib.crc32(request.node.nodeid.encode()))
     return lambda: jax.random.fold_in(root, next(counter))
@@ -49,6 +49,6 @@ def new_key(request):
 
 @pytest.fixture(autouse=True, scope="module")
 def _bounded_memory():
-    """Forget compiled programs after each module, which hold hundreds of megabytes by the end otherwise."""
+    """Free compiled programs after each module. Otherwise they fill hundreds of megabytes."""
     yield
     jax.clear_caches()
