@@ -1,4 +1,4 @@
-"""The figure of an audit has the errors of the rows on its axis, and tells forward-only rules from others."""
+"""The figure of an audit shows the errors of the rows, and distinguishes forward-only rules."""
 
 import types
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
+from .._internal._fit import exponent
 from .._internal._table import Table, Tabled
 from .._solve import Trajectory, solve
 from ..boundary import InitialValue
@@ -329,7 +330,4 @@ def _power(rows: Sequence[SurveyRow], name: str, what: str, floor: float) -> flo
     """Return the power of the strength with which an error grows, where it stands out of the floor and is small."""
     points = [(row["strength"], row[what]) for row in rows if row["imperfection"] == name]
     points = [(x, y) for x, y in points if 2 * floor < y < 0.5]
-    if len(points) < 2:
-        return None
-    x, y = np.log(np.asarray(points)).T
-    return float(np.polyfit(x, y, 1)[0])
+    return exponent(*zip(*points, strict=True)) if len(dict(points)) >= 2 else None
