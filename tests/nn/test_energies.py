@@ -1,4 +1,4 @@
-"""Hopfield and resistive networks are the energies that they claim to be."""
+"""Hopfield and resistive networks have the documented energies."""
 
 import equinox as eqx
 import jax
@@ -36,7 +36,7 @@ def test_clipped_units_are_told_apart_from_linear_ones():
         eg.equilibrium(driven, net.start(u), u)
     beyond = (jnp.asarray([-0.2, 1.5]),)
     np.testing.assert_allclose(net.activity(beyond)[0], [0, 1])
-    # At the bounds a unit feels its field, or nothing would ever move it off.
+    # At a bound a unit responds to its field, so it can leave the bound.
     slope = jax.grad(net)((jnp.asarray([0.0, 0.0]),), u)[0]
     np.testing.assert_allclose(slope, [0.5, -0.3], rtol=1e-6)
 
