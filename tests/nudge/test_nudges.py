@@ -221,7 +221,7 @@ def test_what_is_refused_would_be_wrong(monkeypatch):
     args = arguments(with_term(lambda q: 0.5 * jnp.sum(jnp.abs(q) ** 3)))
     exact = gradient_of(loss, args, eg.Backprop())
     assert error(eg.Richardson(1e-3, 4), exact, args) < 1e-6
-    monkeypatch.setattr("echograd._energy._check_holomorphic", lambda value, x: None)
+    monkeypatch.setattr("echograd._internal._energy._check_holomorphic", lambda value, x: None)
     found = jnp.inf
     with pytest.raises(eqx.EquinoxRuntimeError, match="imaginary leak"):
         found = error(eg.Holomorphic(1e-3, 4), exact, args)

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
-from .._internal._hoist import digest, hoisted, opened
+from .._internal._jaxpr import digest
+from .._internal._program import as_closures, as_program
 from ..boundary import AbstractBoundary, End, InitialValue
 from ..integrators import AbstractIntegrator, ImplicitMidpoint, Leapfrog, SplitStep, State, StepInputs
 from ..systems import Dissipative, Hamiltonian, Lagrangian, SeparableHamiltonian, SplitHamiltonian, legendre
@@ -146,7 +147,7 @@ def _problem(
     why = "the step length must be positive and finite. To run back in time, flip the momenta and reverse the inputs"
     h = _checks.number("solve", "dt", dt, _checks.positive, why, dtype=dtype, at_run_time=True)
 
-    z0, program, closed_over = _traced(StepInputs(opened(system), inputs, h, t0), integrator, z0)
+    z0, program, closed_over = _traced(StepInputs(as_closures(system), inputs, h, t0), integrator, z0)
     nudged = (t0, *_tree.as_complex(z0)) if holomorphic else None
 
     if save is None:
@@ -154,14 +155,14 @@ def _problem(
     elif not isinstance(save, AbstractSave):
         _checks.function("solve", "save", save, "(t, q, p) -> PyTree, nor AllNodes(), FinalNode() or EveryNode(k)")
         _checks.numbers("solve", "what save returns", _checks.returned("solve", "save(t, q, p)", save, t0, *z0))
-        save = SaveFunction(hoisted(save, t0, *z0, nudged=nudged))
+        save = SaveFunction(as_program(save, t0, *z0, nudged=nudged))
     if cost is not None:
         _checks.function("solve", "cost", cost, "(t, q, p) -> scalar")
         _checks.scalar("solve", "cost(t, q, p)", cost, t0, *z0, integers=True)
-        cost = hoisted(cost, t0, *z0, nudged=nudged)
+        cost = as_program(cost, t0, *z0, nudged=nudged)
 
     _tree.check_usable("solve", "what a function closes over: ", (closed_over, save, cost))
-    given = StepInputs(opened(system, program), inputs, h, t0)
+    given = StepInputs(as_closures(system, program), inputs, h, t0)
     return Problem(given, save, cost, integrator, steps, throw, closed_over, program), z0
 
 

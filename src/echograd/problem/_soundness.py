@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._internal import _tree
+from .._internal._jaxpr import live
 from ..integrators import State
 from ..systems import Dissipative, SeparableHamiltonian
 from ._problem import Problem
@@ -137,6 +138,6 @@ def _reads(problem: Problem, z0: State) -> tuple[bool, bool]:
         return system(t, q, p, u)
 
     jaxpr = jax.make_jaxpr(program)(given.t0, u).jaxpr
-    used = {id(v) for equation in jaxpr.eqns for v in equation.invars} | set(map(id, jaxpr.outvars))
-    time, *inputs = [id(v) in used for v in jaxpr.invars]
+    _, used = live(jaxpr)
+    time, *inputs = [v in used for v in jaxpr.invars]
     return time, any(inputs)
