@@ -16,6 +16,6 @@ double=$?
 [ $double -ne 2 ] || exit 2 # interrupted
 leg 0 "$@"
 single=$?
-# All chosen tests may be of the kind that float32's rounding makes meaningless: pytest calls that 5.
+# All chosen tests may be of the kinds that are not run in float32: pytest calls that 5.
 [ $single -ne 5 ] || single=0
 [ $double -eq 0 ] && [ $single -eq 0 ]

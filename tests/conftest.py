@@ -1,6 +1,6 @@
 """Hostile settings for every test: strict promotion of dtypes and ranks, warnings as errors, fixed seeds.
 
-`ECHOGRAD_TEST_X64=0` runs everything in float32 but what is marked `float64_only`.
+`ECHOGRAD_TEST_X64=0` runs everything in float32 but what is marked `float64_only` or `precision_free`.
 """
 
 import itertools
@@ -27,13 +27,19 @@ def pytest_report_header():
     return f"jax {jax.__version__}, {'float64' if X64 else 'float32'}"
 
 
+def _once(item):
+    """Return whether a test belongs to the float64 leg alone."""
+    free = item.get_closest_marker("precision_free") and not item.get_closest_marker("both_precisions")
+    return bool(free or item.get_closest_marker("float64_only"))
+
+
 def pytest_collection_modifyitems(config, items):
-    """Begin with slow modules; leave out of the float32 leg what float32's rounding makes meaningless."""
+    """Begin with slow modules; leave out of the float32 leg what float32 makes meaningless or does not change."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
     if X64:
         return
-    dropped = [item for item in items if item.get_closest_marker("float64_only")]
+    dropped = [item for item in items if _once(item)]
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = [item for item in items if item not in dropped]

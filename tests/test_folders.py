@@ -8,6 +8,8 @@ from echograd import _files
 from echograd._files import make_folder, write_atomically
 from echograd.cli import main
 
+pytestmark = pytest.mark.precision_free
+
 
 @pytest.fixture
 def place(tmp_path):

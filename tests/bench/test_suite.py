@@ -18,6 +18,8 @@ from echograd.bench import _results, _suite, _tables, _worker
 from echograd.bench._contest import Effort, contest
 from echograd.cli import main
 
+pytestmark = pytest.mark.precision_free
+
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "benchmarks" / "results"
 

@@ -5,6 +5,8 @@ import pytest
 import echograd as eg
 from echograd.cli import main
 
+pytestmark = pytest.mark.precision_free
+
 
 def test_the_equivalence_is_printed_and_judged(capsys, monkeypatch):
     from echograd import EquivalenceRow

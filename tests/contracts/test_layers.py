@@ -12,6 +12,8 @@ import pytest
 
 import echograd
 
+pytestmark = pytest.mark.precision_free
+
 PACKAGE = Path(inspect.getfile(echograd)).parent
 
 # From the top down. A part is a sub-package, or a module of the root without its underscore.

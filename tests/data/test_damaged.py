@@ -14,6 +14,8 @@ from test_wfdb import annotation, note
 
 from echograd.data import load, read_arff, read_idx, read_ppg_dalia, read_ts, read_tsv, read_wfdb, read_wfdb_annotations
 
+pytestmark = pytest.mark.precision_free
+
 TS = (
     b"# c\n@timeStamps false\n@missing false\n@univariate false\n@dimensions 2\n@equalLength true\n@seriesLength 3\n"
     b"@classLabel true walk run\n@data\n1,2,3:4,5,6:run\n-1,-2.5,1e2:0,0,0:walk\n"

@@ -6,6 +6,8 @@ import pytest
 
 from echograd.data import load, slope_envelope
 
+pytestmark = pytest.mark.precision_free
+
 NAMES = ["ecg-rhythm", "ecg-afib", "ecg-rhythm-envelope", "ecg-afib-envelope"]
 
 

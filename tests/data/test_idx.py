@@ -11,6 +11,8 @@ import pytest
 from echograd.data import _idx, available, load, read_idx, read_mnist
 from echograd.data._idx import FILES
 
+pytestmark = pytest.mark.precision_free
+
 
 def packed(array, code):
     big = array.astype(array.dtype.newbyteorder(">"))

@@ -6,6 +6,8 @@ import pytest
 
 from echograd.data import load, read_ppg_dalia
 
+pytestmark = pytest.mark.precision_free
+
 SECONDS = 60
 
 

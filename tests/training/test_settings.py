@@ -22,6 +22,8 @@ from echograd.training import (
 )
 from waves import SMALL, numbers, smaller, sums, waves
 
+pytestmark = pytest.mark.precision_free
+
 NAN, INF = math.nan, math.inf
 DATA = waves()
 
