@@ -3,6 +3,7 @@
 `ECHOGRAD_TEST_X64=0` runs everything in float32 but what is marked `float64_only` or `precision_free`.
 """
 
+import gc
 import itertools
 import os
 import zlib
@@ -12,6 +13,9 @@ import jax
 import pytest
 
 X64 = os.environ.get("ECHOGRAD_TEST_X64", "1") == "1"
+
+# Some processes share the cores, so that each compiles a program in one piece. XLA reads this before its first program.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1"
 
 jax.config.update("jax_enable_x64", X64)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -53,8 +57,19 @@ def new_key(request):
     return lambda: jax.random.fold_in(root, next(counter))
 
 
+def pytest_collection_finish():
+    """Look for garbage among what tests make, and not among the modules."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="module")
-def _bounded_memory():
-    """Forget compiled programs after each module, which hold hundreds of megabytes by the end otherwise."""
+def _programs(request):
+    """Forget compiled programs after each module, which hold hundreds of megabytes by the end otherwise.
+
+    What `least_effort` marks is compiled without LLVM's optimisations: they leave the algorithm and the memory of a
+    program as they are, and change its speed and the last bits of its numbers. The float32 leg optimises everything.
+    """
+    jax.config.update("jax_disable_most_optimizations", X64 and bool(request.node.get_closest_marker("least_effort")))
     yield
     jax.clear_caches()

@@ -13,7 +13,7 @@ import echograd as eg
 from cases import chain, errors, mixed, worst
 from echograd.systems import Drive, Hopping, Intensities, KerrLattice, Kinetic, NonlinearSchroedinger, Potential
 
-pytestmark = [pytest.mark.float64_only, pytest.mark.slow]
+pytestmark = [pytest.mark.float64_only, pytest.mark.slow, pytest.mark.least_effort]
 
 STEPS = 7
 RING = np.roll(np.eye(4), 1, 0) + np.roll(np.eye(4), -1, 0)

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 import echograd as eg
 
-pytestmark = pytest.mark.float64_only
+pytestmark = [pytest.mark.float64_only, pytest.mark.least_effort]
 
 STEPS = 15
 

@@ -10,7 +10,7 @@ import echograd as eg
 from cases import mixed, worst
 from energies import CASES, coupled, hopfield
 
-pytestmark = pytest.mark.float64_only
+pytestmark = [pytest.mark.float64_only, pytest.mark.least_effort]
 
 
 def loss(wanted, case, gradient, solver=None):
