@@ -11,16 +11,19 @@ BENCH_ARGS ?=
 DEMO_ARGS ?=
 export PYTHON
 
-.PHONY: help install test lint demo bench constraints clean
+.PHONY: help install test test-fast lint demo bench constraints clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 install: ## make .venv, or bring it up to date
 	@sh scripts/install.sh
 
 test: lint ## lint, then all tests in float64 and in float32, on all cores
 	@sh scripts/test.sh $(PYTEST_ARGS)
+
+test-fast: install ## some of the tests, of every part of the package, in float64 only: within two minutes
+	@sh scripts/test.sh --fast $(PYTEST_ARGS)
 
 lint: install ## ruff's rules and formatting, types by pyright's rules
 	@$(BIN)/ruff check .

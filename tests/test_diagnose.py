@@ -11,6 +11,8 @@ from cases import chain, machine, mixed, worst
 from damped import circuit, cubic, gyroscope, hatano_nelson, lopsided, loss, network, normal_form, waveguides
 from echograd._diagnose import _declaration, _signed_involutions
 
+pytestmark = pytest.mark.least_effort
+
 X64 = jax.config.jax_enable_x64
 
 
@@ -260,6 +262,7 @@ def test_mass_damped_and_what_it_has_forgotten():
     assert "exact=True" in forgotten.recommendation
 
 
+@pytest.mark.fast
 def test_a_trajectory_tells_the_timing():
     case = circuit()
     sol = eg.solve(case.system, eg.InitialValue(case.q, case.p), case.inputs, dt=case.dt, t0=case.t0)
@@ -305,6 +308,7 @@ def test_a_supplied_mirror_is_tried_first_and_must_fit():
         of(bare, mirrors=[jnp.eye(2)])
 
 
+@pytest.mark.fast
 def test_dt_is_needed():
     with pytest.raises(ValueError, match="give dt"):
         eg.diagnose(chain().system, eg.InitialValue(jnp.ones(3), jnp.ones(3)), steps=3)

@@ -9,6 +9,8 @@ from jaxtyping import Array
 import echograd as eg
 from echograd._equivalence import _by_echo, _by_glep
 
+pytestmark = pytest.mark.least_effort
+
 RUNNING, TERMINAL = jnp.asarray(True), jnp.asarray(False)
 
 

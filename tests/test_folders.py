@@ -8,7 +8,7 @@ from echograd import _files
 from echograd._files import make_folder, write_atomically
 from echograd.cli import main
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
 
 @pytest.fixture

@@ -71,6 +71,7 @@ def test_train_keeps_a_run_and_tells_about_it(folder, run, capsys):
     assert "epoch" not in capsys.readouterr().out.split("On the 16")[0]
 
 
+@pytest.mark.fast
 @pytest.mark.both_precisions
 def test_evaluate_says_what_the_results_say(run, capsys):
     assert main(["evaluate", str(run), "--json"]) == 0
@@ -300,6 +301,7 @@ def test_the_verdict_of_check(error, monkeypatch, capsys):
     assert "not judged" in capsys.readouterr().out
 
 
+@pytest.mark.fast
 def test_wrong_use_is_told(capsys):
     assert main([]) == 2
     assert "usage: echograd" in capsys.readouterr().err

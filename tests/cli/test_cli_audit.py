@@ -5,7 +5,7 @@ import pytest
 import echograd as eg
 from echograd.cli import main
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
 
 def test_the_equivalence_is_printed_and_judged(capsys, monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 
 import echograd
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
 PACKAGE = Path(inspect.getfile(echograd)).parent
 

@@ -143,6 +143,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(("make", "reason"), REFUSED.values(), ids=REFUSED)
 def test_refused(make, reason):
     with pytest.raises(eqx.EquinoxRuntimeError, match=reason):

@@ -3,7 +3,7 @@ import pytest
 
 from echograd.data import Batches, Split
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
 
 def make_split(cases, classes=3):

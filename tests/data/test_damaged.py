@@ -14,7 +14,7 @@ from test_wfdb import annotation, note
 
 from echograd.data import load, read_arff, read_idx, read_ppg_dalia, read_ts, read_tsv, read_wfdb, read_wfdb_annotations
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
 TS = (
     b"# c\n@timeStamps false\n@missing false\n@univariate false\n@dimensions 2\n@equalLength true\n@seriesLength 3\n"

@@ -5,7 +5,7 @@ import pytest
 
 from echograd.data import Dataset, Split
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
 
 def make_split(cases=12, length=7, channels=2, classes=3, seed=0, groups=None, lengths=None):

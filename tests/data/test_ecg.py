@@ -6,7 +6,7 @@ import pytest
 
 from echograd.data import load, slope_envelope
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
 NAMES = ["ecg-rhythm", "ecg-afib", "ecg-rhythm-envelope", "ecg-afib-envelope"]
 

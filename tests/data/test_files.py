@@ -3,7 +3,7 @@ import pytest
 
 from echograd.data import dataset_from_cases, read_arff, read_ts, read_tsv
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
 TS = """\
 # A comment about the set.

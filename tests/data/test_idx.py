@@ -11,7 +11,7 @@ import pytest
 from echograd.data import _idx, available, load, read_idx, read_mnist
 from echograd.data._idx import FILES
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
 
 def packed(array, code):

@@ -6,7 +6,7 @@ import pytest
 
 from echograd.data import load, read_ppg_dalia
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
 SECONDS = 60
 

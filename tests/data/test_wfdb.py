@@ -5,7 +5,7 @@ import pytest
 
 from echograd.data import read_wfdb, read_wfdb_annotations
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
 
 def pack_212(values):

@@ -25,7 +25,7 @@ from echograd.data import (
     slope_envelope,
 )
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
 READERS = [read_arff, read_idx, read_ts, read_tsv, read_wfdb, read_wfdb_annotations]
 SPLIT = Split.from_series([np.full((3, 2), float(i)) for i in range(6)], np.arange(6) % 2)

@@ -147,6 +147,7 @@ def test_a_wrong_action_of_a_part_is_seen():
     assert errors(found, expected)["[1]"] < 1e-9
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", CASES)
 def test_it_retraces(name):
     system, psi, inputs, order = CASES[name]
@@ -194,6 +195,7 @@ def test_order(order):
     assert slope == pytest.approx(order, abs=0.25)
 
 
+@pytest.mark.fast
 def test_leapfrog_is_the_special_case():
     point = chain()
     start = eg.InitialValue(point.q, point.p)
@@ -217,6 +219,7 @@ def test_drive_alone_is_a_line():
     np.testing.assert_allclose(psi, eg.wave(q, p) - 0.7j * source, rtol=1e-14)
 
 
+@pytest.mark.fast
 def test_what_it_refuses():
     class Whole(eg.Hamiltonian):
         def __call__(self, t, q, p, u):

@@ -104,6 +104,7 @@ def test_what_points_and_pairs_buy(exact):
     assert four / real == pytest.approx(4, rel=0.05)
 
 
+@pytest.mark.fast
 @pytest.mark.float64_only
 def test_the_complex_step_has_no_smallest_radius(exact):
     assert error(eg.Holomorphic(1e-20, 2), exact) < 1e-12
@@ -243,6 +244,7 @@ def test_the_leak_falls_with_the_radius_and_is_refused_where_it_is_large(exact):
         error(eg.Holomorphic(3.0, 4), exact)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [

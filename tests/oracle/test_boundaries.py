@@ -136,6 +136,7 @@ def test_every_condition():
     assert isotropic == 5
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", ["robin", "final velocity"])
 def test_the_data_of_a_named_condition_can_be_trained(name):
     setting = problem(BENCH)

@@ -122,6 +122,7 @@ def test_batches_either_way_round():
     assert worst(inside, expected) < 1e-9
 
 
+@pytest.mark.fast
 def test_shared_parameters_in_a_batch():
     """vmap over states alone: the parameters' gradient is summed over the batch."""
     point = chain()
@@ -163,6 +164,7 @@ def test_inside_a_network_two_solves_deep():
     assert compare(network, arguments, eg.Echo())[0] < 1e-9
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("where", ["scan", "checkpoint", "cond", "while_free_map"])
 def test_inside_control_flow(where):
     point = chain(5)
@@ -229,6 +231,7 @@ def test_one_step_and_leaves_that_nothing_depends_on():
         np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-14, err_msg=jax.tree_util.keystr(path))
 
 
+@pytest.mark.fast
 def test_against_a_loop_written_by_hand():
     """Leapfrog in numpy, its own force, and central differences: nothing of echograd is in the oracle."""
     point = chain(9)

@@ -6,7 +6,7 @@ import pytest
 
 from echograd import plot
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
 
 def test_the_errors_are_on_the_axis():

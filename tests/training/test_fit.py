@@ -42,6 +42,7 @@ def unbroken(tmp_path_factory):
     return folder
 
 
+@pytest.mark.fast
 @pytest.mark.both_precisions
 def test_what_a_run_leaves(unbroken):
     run = Run.open(unbroken, DATA)
@@ -517,12 +518,14 @@ def test_a_set_without_validation_gets_one(tmp_path):
     assert len(run.predict("validation")) == len(run.dataset.validation)
 
 
+@pytest.mark.fast
 def test_a_config_survives_its_file():
     config = smaller(network=Network(angles=(0.1, 0.5)), patience=3, nudge="one-sided", beta=1e-3)
     assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert Config.from_dict({"dataset": "x"}) == Config("x")
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("values", "message"),
     [

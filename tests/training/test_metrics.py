@@ -7,7 +7,7 @@ import pytest
 
 from echograd.training import classification_metrics, confusion_matrix, regression_metrics, scores_from_confusion
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
 
 def test_confusion_counts_true_classes_in_rows():
