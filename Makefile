@@ -15,7 +15,7 @@ OLDEST_TESTS := tests/oracle/test_boundaries.py tests/nn/test_units.py tests/ora
 	tests/oracle/test_second_order.py tests/boundary
 export PYTHON
 
-.PHONY: help install test test-oldest lint demo bench constraints clean
+.PHONY: help install test test-fast test-oldest lint demo bench constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,6 +25,9 @@ install: ## make .venv or update it
 
 test: lint ## lint, then all tests in float64 and in float32, on all cores
 	@sh scripts/test.sh $(PYTEST_ARGS)
+
+test-fast: install ## some tests of every package, in float64; about two minutes
+	@sh scripts/test.sh --fast $(PYTEST_ARGS)
 
 test-oldest: ## a part of the tests in float64 on the oldest Python and jax, in .venv-3.11
 	@PYTHON= sh scripts/install.sh .venv-3.11 3.11

@@ -13,6 +13,8 @@ from jaxtyping import Array
 import echograd as eg
 from echograd.gradients import AbstractGradient
 
+pytestmark = pytest.mark.least_effort
+
 
 class Pendulums(eg.SeparableHamiltonian):
     mass: Array
@@ -60,6 +62,7 @@ def select(report, candidate):
     return {row["parameter"]: row for row in report.rows if row["candidate"] == candidate}
 
 
+@pytest.mark.fast
 def test_the_echo_passes(report):
     rows = select(report, "echo")
     assert set(rows) == {"mass", "gravity", "unused"}
@@ -96,6 +99,7 @@ def test_two_zeros_agree(report):
     assert row["taylor_slope"] is None
 
 
+@pytest.mark.fast
 def test_the_table_has_all_rows_in_columns(report):
     lines = report.table().splitlines()
     assert len(lines) == 2 + len(report.rows)

@@ -12,6 +12,8 @@ import echograd as eg
 from cases import chain, machine, mixed, worst
 from damped import circuit, cubic, gyroscope, hatano_nelson, lopsided, loss, network, normal_form, waveguides
 
+pytestmark = pytest.mark.least_effort
+
 X64 = jax.config.jax_enable_x64
 
 
@@ -267,6 +269,7 @@ def test_mass_damped_systems_that_remember_or_forget_their_start():
     assert "exact=True" in forgotten.recommendation
 
 
+@pytest.mark.fast
 def test_a_trajectory_determines_the_timing():
     case = circuit()
     sol = eg.solve(case.system, eg.InitialValue(case.q, case.p), case.inputs, dt=case.dt, t0=case.t0)
@@ -312,6 +315,7 @@ def test_a_supplied_mirror_is_tried_first_and_must_fit():
         of(bare, mirrors=[jnp.eye(2)])
 
 
+@pytest.mark.fast
 def test_dt_is_needed():
     with pytest.raises(ValueError, match="give dt"):
         eg.diagnose(chain().system, eg.InitialValue(jnp.ones(3), jnp.ones(3)), steps=3)

@@ -7,6 +7,8 @@ from jaxtyping import Array
 
 import echograd as eg
 
+pytestmark = pytest.mark.least_effort
+
 
 @pytest.mark.float64_only
 def test_glep_under_the_dual_of_an_initial_value_is_hamiltonian_echo_learning():

@@ -10,6 +10,8 @@ import pytest
 
 import echograd as eg
 
+pytestmark = pytest.mark.least_effort
+
 
 class Pendula(eg.SeparableHamiltonian):
     """Coupled pendula."""

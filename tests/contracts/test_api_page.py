@@ -11,6 +11,8 @@ import pytest
 
 import echograd
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "api.md"
 

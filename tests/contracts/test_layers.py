@@ -13,6 +13,8 @@ import pytest
 
 import echograd
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 PACKAGE = Path(inspect.getfile(echograd)).parent
 PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
 

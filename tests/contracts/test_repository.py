@@ -13,6 +13,8 @@ import pytest
 
 import echograd
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 

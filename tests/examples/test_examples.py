@@ -29,13 +29,16 @@ BLOCKS = [
 @pytest.mark.float64_only  # the examples choose their own precision
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_the_assertions_of_an_example_hold(example, tmp_path):
-    """Run it in its own process, without the settings of the tests. A failed assertion gives an exit code."""
+    """Run it in its own process, without the settings of the tests. A failed assertion gives an exit code.
+
+    No example claims a speed, so programs are compiled without optimisation.
+    """
     assert re.search(r"^\s*assert ", example.read_text(), re.M), f"{example.name} asserts nothing"
     paths = [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [sys.executable, str(example), "--quick"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -6,6 +6,8 @@ import pytest
 
 from echograd import plot
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 
 def test_the_errors_are_on_the_axis():
     rows = [

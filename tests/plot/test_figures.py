@@ -11,6 +11,8 @@ from matplotlib.colors import to_hex
 
 from echograd import plot
 
+pytestmark = pytest.mark.precision_free
+
 HISTORY = [
     {"epoch": 1, "train": {"loss": 0.9}, "validation": {"loss": 0.8, "balanced_accuracy": 0.5}},
     {"epoch": 2, "train": {"loss": 0.5}, "validation": {"loss": 0.6, "balanced_accuracy": 0.75}},

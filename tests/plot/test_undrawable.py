@@ -11,6 +11,8 @@ import echograd as eg
 from echograd import plot as P
 from echograd.workbench import report
 
+pytestmark = pytest.mark.precision_free
+
 NAN = math.nan
 AUDIT = [types.SimpleNamespace(rule="echo", error=1e-15, passes=2.0, forward_only=True)]
 SWEEP = sweep((0.1, 0.02, 0.02, 1e-3, 0.019, None))
