@@ -12,7 +12,7 @@ from echograd._solve import solve
 from echograd.boundary import InitialValue
 from echograd.gradients import AbstractGradient, Backprop, Echo
 from echograd.integrators import AbstractIntegrator, Leapfrog
-from echograd.measure._audit import Counted, Tally
+from echograd.measure._passes import Counted, Tally
 from echograd.nn import HSSM
 from echograd.problem import FinalNode
 from echograd.systems import FPUTChain, SeparableHamiltonian

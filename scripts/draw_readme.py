@@ -2,9 +2,9 @@
 
     python scripts/draw_readme.py [--time] [--out docs/images/echo.png]
 
-Left, a star in the Hénon-Heiles potential of a galaxy. Right, the gradient of a running cost with respect to the
-springs of a chain of 64 masses, in float64: its memory, which any machine measures alike, and with --time its time,
-which only a machine that does nothing else measures well.
+Left: a star in the Hénon-Heiles potential of a galaxy. Right: memory of the gradient of a running cost with respect to
+the springs of a chain of 64 masses, in float64, the same on every machine. With --time also its time: use an idle
+machine.
 """
 
 import argparse

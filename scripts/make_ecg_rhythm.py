@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from echograd.workbench.data import read_wfdb, read_wfdb_annotations
 
-OUTPUT = pathlib.Path(__file__).parents[1] / "src/echograd/data/_bundled/ecg_rhythm.npz"
+OUTPUT = pathlib.Path(__file__).parents[1] / "src/echograd/workbench/data/_bundled/ecg_rhythm.npz"
 
 # Order of the class indices. Every rhythm that is not here has too few patients to be on every side of a
 # split: atrial flutter has three, pre-excitation, second-degree block and sinus bradycardia one each.

@@ -8,6 +8,8 @@ from echograd._internal import _files
 from echograd._internal._files import make_folder, write_atomically
 from echograd.workbench.cli import main
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 
 @pytest.fixture
 def place(tmp_path):

@@ -9,6 +9,8 @@ import pytest
 
 from echograd._internal import _guard
 
+pytestmark = pytest.mark.precision_free
+
 ROOT = Path(__file__).parents[1]
 
 

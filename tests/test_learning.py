@@ -10,6 +10,8 @@ import echograd as eg
 from cases import chain
 from echograd.systems import KerrLattice
 
+pytestmark = pytest.mark.least_effort
+
 AMPLITUDE = 16 / 25 * (0.4 + 14 / 39)  # one of the published scan
 PATTERNS = jnp.asarray([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
 

@@ -70,6 +70,7 @@ def test_a_changed_global_number_or_array_changes_the_path_and_the_cost():
             np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.fast
 def test_functions_that_say_the_same_are_compiled_once():
     def loss(weight, slope):
         energy = lambda q: jnp.sum(0.5 * weight * q**2) + 0.1 * jnp.sum(q**4)  # noqa: E731

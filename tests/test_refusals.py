@@ -7,6 +7,8 @@ import pytest
 
 from echograd._internal._errors import RUNTIME_ERRORS, said
 
+pytestmark = pytest.mark.fast
+
 SENTENCE = "solve: 5.2 is above 4.\nShorten dt."
 
 

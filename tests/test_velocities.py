@@ -7,6 +7,8 @@ import pytest
 
 import echograd as eg
 
+pytestmark = pytest.mark.fast
+
 SPRING = 1.0
 
 

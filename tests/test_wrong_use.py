@@ -7,6 +7,8 @@ import pytest
 import echograd as eg
 from cases import Oscillator
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 Q = jnp.asarray([0.3, -0.2])
 START = eg.InitialValue(Q, Q)
 CASES = {

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ._internal import _checks, _tree
 from ._internal._errors import ArgumentError, ArgumentTypeError
-from ._internal._hoist import digest
+from ._internal._jaxpr import digest
 from ._solve import Trajectory
 from .systems import Dissipative, Hamiltonian, Lagrangian, LegendreHamiltonian, legendre
 

@@ -17,6 +17,8 @@ import benchmarks as bench
 from benchmarks import Effort, __main__ as command, _results, _suite, _tables, _worker
 from benchmarks._contest import contest
 
+pytestmark = pytest.mark.precision_free
+
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "benchmarks" / "results"
 
@@ -139,6 +141,7 @@ def grown(axis, size, power):
     }  # fmt: skip
 
 
+@pytest.mark.fast
 def test_exponents_are_fitted(tmp_path):
     cases = [grown("N", n, 1.5) for n in (100, 10, 1000)] + [grown("blocks", 2, 0)]
     _results.write(tmp_path / "growth.json", "growth", cases)
@@ -299,6 +302,7 @@ def test_operations_are_counted_as_often_as_loops_run():
     assert count == [2 * 4**3 + 4**2, 10 * (2 * 4**3 + 4**2)]
 
 
+@pytest.mark.fast
 def test_sizes_and_times_are_readable():
     assert [_tables.seconds(x) for x in (2.0, 0.0125, 3e-6, None)] == ["2 s", "12.5 ms", "3 µs", "–"]
     assert [_tables.memory(x) for x in (12345.0, 1.5, 0.002)] == ["12.3 GB", "1.5 MB", "2 kB"]

@@ -9,6 +9,8 @@ import echograd as eg
 from conftest import X64
 from echograd.boundary import dual_rows, omega
 
+pytestmark = pytest.mark.fast
+
 TOLERANCE = 1e-10 if X64 else 2e-4
 
 

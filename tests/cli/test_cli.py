@@ -21,7 +21,8 @@ from echograd.workbench.data import available
 from echograd.workbench.training import Run
 from waves import numbers, waves
 
-pytestmark = pytest.mark.slow
+# A run has its own precision: float64 around it or not, it is the same.
+pytestmark = [pytest.mark.slow, pytest.mark.precision_free]
 
 SIZES = ["--hidden", "4", "--units", "3", "--blocks", "1", "--epochs", "2", "--batch-size", "8"]
 
@@ -58,6 +59,7 @@ def run(folder):
     return folder / "runs" / "Waves-linear-echo-seed0"
 
 
+@pytest.mark.both_precisions
 def test_train_keeps_a_run_and_tells_about_it(folder, run, capsys):
     assert main(["train", "Waves", *SIZES, "--out", str(folder / "told")]) == 0
     said = capsys.readouterr().out
@@ -69,6 +71,8 @@ def test_train_keeps_a_run_and_tells_about_it(folder, run, capsys):
     assert "epoch" not in capsys.readouterr().out.split("On the 16")[0]
 
 
+@pytest.mark.fast
+@pytest.mark.both_precisions
 def test_evaluate_says_what_the_results_say(run, capsys):
     assert main(["evaluate", str(run), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -274,6 +278,7 @@ def test_datasets_lists_what_is_known(folder, capsys):
 SMALL_CHECK = ["check", "Waves", "--hidden", "3", "--units", "2", "--blocks", "1", "--steps", "20", "--no-taylor"]
 
 
+@pytest.mark.both_precisions
 def test_check_passes_exact_gradients(capsys):
     assert main(SMALL_CHECK) == 0
     said = capsys.readouterr().out
@@ -296,6 +301,7 @@ def test_the_verdict_of_check(error, monkeypatch, capsys):
     assert "not judged" in capsys.readouterr().out
 
 
+@pytest.mark.fast
 def test_wrong_use_is_told(capsys):
     assert main([]) == 2
     assert "usage: echograd" in capsys.readouterr().err

@@ -5,6 +5,8 @@ import pytest
 import echograd as eg
 from echograd.workbench.cli import main
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 
 def test_the_equivalence_is_printed_and_judged(capsys, monkeypatch):
     from echograd import EquivalenceRow

@@ -12,25 +12,12 @@ def test_the_findings_are_printed(capsys):
     assert "Exact for it: Echo" in shown
 
 
-def test_the_exit_code_tells_that_only_backprop_is_exact(capsys, monkeypatch):
-    import echograd as eg
-    from echograd.measure._diagnose import Finding
-    from echograd.workbench.cli import _diagnose
-
-    asked = {}
-
-    def found(system, boundary, **timing):
-        asked.update(timing, system=type(system).__name__)
-        finding = Finding("nonlinear forces", 0.3, "[none] is exact")
-        return eg.Diagnosis([finding], "nonlinear", None, None, eg.Backprop(), "Use Backprop().")
-
-    monkeypatch.setattr(_diagnose, "diagnose", found)
-    assert main(["diagnose", "duffing", "--damping", "0.1", "--dt", "0.02"]) == 1
-    assert asked == {"dt": 0.02, "steps": 200, "system": "MassDamped"}
+def test_the_exit_code_tells_that_only_backprop_is_exact(capsys):
+    """With damping this strong the start is lost in rounding, and an echo does not retrace the path."""
+    assert main(["diagnose", "duffing", "--damping", "3", "--dt", "0.1"]) == 1
     shown = capsys.readouterr().out
-    assert "3.0e-01" in shown
-    assert "[none] is exact" in shown
-    assert "Exact for it: Backprop. Use Backprop()." in shown
+    assert "mass-proportional" in shown
+    assert "Exact for it: Backprop. Backprop():" in shown
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from echograd.workbench.report import _write
 from echograd.workbench.training import Run, ecg_recipe, fit
 from waves import SMALL, waves
 
-pytestmark = pytest.mark.slow
+# A run has its own precision: float64 around it or not, it is the same.
+pytestmark = [pytest.mark.slow, pytest.mark.precision_free]
 
 CONFIG = dataclasses.replace(SMALL, epochs=2)
 CODES = {"done": 0, "failed": 1, "interrupted": 130}

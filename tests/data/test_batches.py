@@ -3,6 +3,8 @@ import pytest
 
 from echograd.workbench.data import Batches, Split
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 
 def make_split(cases, classes=3):
     """Cases whose first value is their own number."""

@@ -23,6 +23,8 @@ from echograd.workbench.data import (
     read_wfdb_annotations,
 )
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 TS = (
     b"# c\n@timeStamps false\n@missing false\n@univariate false\n@dimensions 2\n@equalLength true\n@seriesLength 3\n"
     b"@classLabel true walk run\n@data\n1,2,3:4,5,6:run\n-1,-2.5,1e2:0,0,0:walk\n"

@@ -5,6 +5,8 @@ import pytest
 
 from echograd.workbench.data import Dataset, Split
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 
 def make_split(cases=12, length=7, channels=2, classes=3, seed=0, groups=None, lengths=None):
     rng = np.random.default_rng(seed)

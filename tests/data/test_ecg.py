@@ -6,6 +6,8 @@ import pytest
 
 from echograd.workbench.data import load, slope_envelope
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 NAMES = ["ecg-rhythm", "ecg-afib", "ecg-rhythm-envelope", "ecg-afib-envelope"]
 
 

@@ -3,6 +3,8 @@ import pytest
 
 from echograd.workbench.data import dataset_from_cases, read_arff, read_ts, read_tsv
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 TS = """\
 # A comment about the set.
 %# Another kind of comment, seen in published files.

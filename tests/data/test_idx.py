@@ -11,6 +11,8 @@ import pytest
 from echograd.workbench.data import _idx, available, load, read_idx, read_mnist
 from echograd.workbench.data._idx import FILES
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 
 def packed(array, code):
     big = array.astype(array.dtype.newbyteorder(">"))

@@ -14,6 +14,8 @@ from test_ppg import make_subject
 
 from echograd.workbench.data import _load, _store, available, data_folder, load
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 TRAIN = "@problemName Toy\n@classLabel true 1 2\n@data\n1,2,3:2\n4,5,6:1\n7,8,9:2\n"
 TEST = "@problemName Toy\n@classLabel true 1 2\n@data\n0,2,3:1\n0,5,6:1\n"
 KNOWN = _load._Known("Toy archive", 3, 2, 1, 3, 2, 50.0)

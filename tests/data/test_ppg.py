@@ -6,6 +6,8 @@ import pytest
 
 from echograd.workbench.data import load, read_ppg_dalia
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 SECONDS = 60
 
 

@@ -5,6 +5,8 @@ import pytest
 
 from echograd.workbench.data import read_wfdb, read_wfdb_annotations
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 
 def pack_212(values):
     """Pack integers as the format is described: two 12-bit numbers in three bytes."""

@@ -25,6 +25,8 @@ from echograd.workbench.data import (
     slope_envelope,
 )
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 READERS = [read_arff, read_idx, read_ts, read_tsv, read_wfdb, read_wfdb_annotations]
 SPLIT = Split.from_series([np.full((3, 2), float(i)) for i in range(6)], np.arange(6) % 2)
 DATASET = Dataset("toy", SPLIT, None, SPLIT, "classification", ("a", "b"), ("x", "y"), 10.0, "", "", "")

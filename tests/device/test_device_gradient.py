@@ -11,6 +11,8 @@ from cases import chain, machine, mixed, worst
 from echograd.device import Friction, Hosted, ImperfectMirror, Quantisation, Simulated, retrace_error, run
 from echograd.systems import ChargedParticle, KerrLattice
 
+pytestmark = pytest.mark.least_effort
+
 RING = np.array([[0, np.exp(0.5j), 0, 1], [np.exp(-0.5j), 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
 
 

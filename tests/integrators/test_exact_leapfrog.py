@@ -68,6 +68,7 @@ def test_a_million_steps_of_a_chaotic_chain_are_undone_bit_for_bit():
     assert float(eg.retrace_error(system, start, dt=0.05, steps=20_000)) > 0.1
 
 
+@pytest.mark.fast
 def test_the_final_state_flipped_is_a_start_that_leads_back():
     """The state that the user sees is all there is: nothing is hidden in the loop."""
     system, q, p = chaos()
@@ -204,6 +205,7 @@ class Leaning(Fput):
         return 0.5 * jnp.sum(p**2) + 100 * jnp.finfo(p.dtype).eps * jnp.sum(p)
 
 
+@pytest.mark.fast
 def test_an_energy_that_is_even_but_for_rounding_is_retraced_bit_for_bit():
     """Its program does not show that it is even, so that the run back is the inverse map, whatever it is."""
     system, q, p = chaos()

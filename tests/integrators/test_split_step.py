@@ -13,7 +13,7 @@ import echograd as eg
 from cases import chain, errors, mixed, worst
 from echograd.systems import Drive, Hopping, Intensities, KerrLattice, Kinetic, NonlinearSchroedinger, Potential
 
-pytestmark = [pytest.mark.float64_only, pytest.mark.slow]
+pytestmark = [pytest.mark.float64_only, pytest.mark.slow, pytest.mark.least_effort]
 
 STEPS = 7
 RING = np.roll(np.eye(4), 1, 0) + np.roll(np.eye(4), -1, 0)
@@ -147,6 +147,7 @@ def test_a_wrong_action_of_a_part_is_seen():
     assert errors(found, expected)["[1]"] < 1e-9
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", CASES)
 def test_it_retraces(name):
     system, psi, inputs, order = CASES[name]
@@ -194,6 +195,7 @@ def test_order(order):
     assert slope == pytest.approx(order, abs=0.25)
 
 
+@pytest.mark.fast
 def test_leapfrog_is_the_special_case():
     point = chain()
     start = eg.InitialValue(point.q, point.p)
@@ -217,6 +219,7 @@ def test_drive_alone_is_a_line():
     np.testing.assert_allclose(psi, eg.wave(q, p) - 0.7j * source, rtol=1e-14)
 
 
+@pytest.mark.fast
 def test_what_it_refuses():
     class Whole(eg.Hamiltonian):
         def __call__(self, t, q, p, u):

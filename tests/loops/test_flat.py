@@ -8,7 +8,7 @@ from echograd._loops._flat import flat
 
 def names(f, *arguments):
     """Return the names of the operations of a flat program."""
-    return sorted(o.name for o in flat(jax.make_jaxpr(f)(*arguments)).operations)
+    return sorted(e.primitive.name for e in flat(jax.make_jaxpr(f)(*arguments)).eqns)
 
 
 def test_equal_operations_are_there_once_and_calls_are_written_out():

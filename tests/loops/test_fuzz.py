@@ -11,7 +11,7 @@ from jax.scipy import linalg, special
 
 import echograd as eg
 
-pytestmark = [pytest.mark.float64_only, pytest.mark.slow]
+pytestmark = [pytest.mark.float64_only, pytest.mark.slow, pytest.mark.least_effort]
 
 TABLE, EDGES = np.array([2, 0, 1, 3]), (np.array([0, 1, 2]), np.array([1, 2, 3]))
 MATRIX = 2 * np.eye(4) + 0.3

@@ -210,6 +210,7 @@ def test_coins_are_fair_and_independent(new_key):
     assert abs(float(kept.mean()) - 1) < deviation  # the mean stays
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_masked_steps_make_no_difference(norm, new_key):
     model, state = make(norm=norm)
@@ -275,6 +276,7 @@ def test_the_strength_of_a_nudge_is_not_a_parameter():
     )
 
 
+@pytest.mark.fast
 def test_wrong_use_is_refused():
     for options, message in (
         ({"unit": "quadratic"}, "choose one of 'linear', 'nonlinear'"),

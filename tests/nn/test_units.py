@@ -111,6 +111,7 @@ def test_batches_differ_in_nothing_from_single_examples(kind, new_key):
         assert max(errors.values()) < 1e-11, errors
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("kind", UNITS)
 def test_streaming_equals_the_sequence(kind, new_key):
     unit = make(kind, new_key())
@@ -137,6 +138,7 @@ def test_streaming_equals_the_sequence(kind, new_key):
     assert max(errors.values()) < 1e3 * tolerance, errors
 
 
+@pytest.mark.fast
 def test_the_linear_map_is_the_textbook_leapfrog(new_key):
     """An independent oracle: the recurrence written out by hand, per unit with its own step."""
     unit = make("linear", new_key(), complex=False)

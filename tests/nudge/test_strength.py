@@ -9,6 +9,8 @@ import pytest
 import echograd as eg
 from cases import Chain
 
+pytestmark = pytest.mark.least_effort
+
 STEPS = 30
 
 

@@ -323,6 +323,7 @@ def test_costs_are_measured():
     assert all(row["seconds"] > 0 for row in rows)
 
 
+@pytest.mark.fast
 def test_text_is_escaped_and_html_is_not():
     assert tag("p", "a < b", tag("b", '"'), class_='x"y') == '<p class="x&quot;y">a &lt; b<b>&quot;</b></p>'
     assert join(["&", Html("&amp;")]) == "&amp;&amp;"

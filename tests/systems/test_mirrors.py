@@ -10,7 +10,7 @@ import echograd as eg
 from cases import mixed, worst
 from echograd.systems import ChargedParticle, KerrLattice
 
-pytestmark = pytest.mark.float64_only
+pytestmark = [pytest.mark.float64_only, pytest.mark.least_effort]
 
 # Two sites joined by a phase, in a ring: PT-symmetric under the exchange of 0, 1 and of 2, 3.
 RING = np.array([[0, np.exp(0.5j), 0, 1], [np.exp(-0.5j), 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])

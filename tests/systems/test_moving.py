@@ -10,6 +10,8 @@ import echograd as eg
 from cases import chain, mixed, worst
 from echograd.systems import KerrLattice
 
+pytestmark = pytest.mark.least_effort
+
 LATTICE = KerrLattice(np.eye(3, k=1) + np.eye(3, k=-1), jnp.asarray([0.1, -0.2, 0.3]), jnp.asarray(0.6))
 
 

@@ -10,6 +10,8 @@ import echograd as eg
 from cases import worst
 from echograd.systems import Hopping, KerrLattice, NonlinearSchroedinger
 
+pytestmark = pytest.mark.least_effort
+
 # Two sites joined by a phase: no gauge removes it from the ring that the other two close.
 RING = np.array([[0, np.exp(0.5j), 0, 1], [np.exp(-0.5j), 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
 
@@ -19,6 +21,7 @@ def start(n=4):
     return eg.InitialValue(*eg.canonical(jnp.asarray(rng.normal(size=n) + 1j * rng.normal(size=n))))
 
 
+@pytest.mark.fast
 def test_a_wave_is_a_canonical_state():
     psi = {"a": jnp.asarray([1.0 + 2.0j, -0.5j]), "b": jnp.asarray(3.0 + 0.0j)}
     there = eg.wave(*eg.canonical(psi))
@@ -27,6 +30,7 @@ def test_a_wave_is_a_canonical_state():
         eg.InitialValue(psi, psi)
 
 
+@pytest.mark.fast
 def test_intensity_and_equation_of_motion():
     """i dψ/dt = ∂H/∂ψ*, with the constants of the docstring."""
     lattice = KerrLattice(RING, jnp.asarray([0.1, 0.2, 0.3, 0.4]), jnp.asarray(0.7))

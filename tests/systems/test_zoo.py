@@ -11,6 +11,8 @@ import pytest
 import echograd as eg
 from cases import mixed, worst
 
+pytestmark = pytest.mark.least_effort
+
 STEPS = 40
 
 
@@ -65,6 +67,7 @@ def held(u):
     return None if u is None else jnp.broadcast_to(u, (STEPS, *u.shape))
 
 
+@pytest.mark.fast
 def test_the_zoo_is_all_here():
     bases = ("AbstractSystem", "Hamiltonian", "Lagrangian", "SeparableHamiltonian", "SplitHamiltonian", "Dissipative")
     wrappers = ("Envelope", "LinearDamped", "MassDamped", "MovingParameters")  # made of a system, or of matrices
@@ -113,6 +116,7 @@ def test_energy_reversal_and_gradient(specimen):
         assert np.log2(error[0] / error[1]) == pytest.approx(2, abs=0.15)
 
 
+@pytest.mark.fast
 def test_it_is_a_pytree_of_trainable_arrays(specimen, tmp_path):
     system = specimen.system
     leaves, treedef = jax.tree.flatten(system)

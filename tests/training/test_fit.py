@@ -17,6 +17,8 @@ import echograd as eg
 from echograd.workbench.training import Config, Network, Optimiser, Run, TrainingDiverged, _files, _fit, fit
 from waves import SMALL, Killed, numbers, smaller, sums, waves
 
+# A run has its own precision: float64 around it or not, it is the same.
+pytestmark = pytest.mark.precision_free
 DATA = waves()
 FILES = ("config.json", "metrics.jsonl", "last.eqx", "best.eqx", "results.json")
 
@@ -40,6 +42,8 @@ def unbroken(tmp_path_factory):
     return folder
 
 
+@pytest.mark.fast
+@pytest.mark.both_precisions
 def test_what_a_run_leaves(unbroken):
     run = Run.open(unbroken, DATA)
     assert run.config == SMALL
@@ -365,6 +369,7 @@ def test_a_changed_version_is_told(tmp_path, monkeypatch):
         fit(SMALL, DATA, out=tmp_path / "run", resume=True)
 
 
+@pytest.mark.both_precisions
 def test_nothing_recompiles(tmp_path):
     """Neither in later epochs, nor in the ragged last batch, nor after resuming."""
     compiled = []
@@ -436,6 +441,7 @@ def test_echo_and_backprop_train_alike(tmp_path):
     assert abs(run.history()[-1]["train"]["loss"] / losses["echo"][-1] - 1) > 1e-8
 
 
+@pytest.mark.both_precisions
 def test_precision_is_the_runs_own(tmp_path, unbroken):
     """A run has its precision whatever is set outside, and leaves that as it was."""
     before = jax.numpy.zeros(1).dtype
@@ -512,12 +518,14 @@ def test_a_set_without_validation_gets_one(tmp_path):
     assert len(run.predict("validation")) == len(run.dataset.validation)
 
 
+@pytest.mark.fast
 def test_a_config_survives_its_file():
     config = smaller(network=Network(angles=(0.1, 0.5)), patience=3, nudge="one-sided", beta=1e-3)
     assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert Config.from_dict({"dataset": "x"}) == Config("x")
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -83,6 +83,7 @@ def test_two_processes_give_the_numbers_of_one_device(tmp_path):
     np.testing.assert_allclose(a, b, rtol=1e-8)
 
 
+@pytest.mark.precision_free
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -22,6 +22,8 @@ from echograd.workbench.training import (
 )
 from waves import SMALL, numbers, smaller, sums, waves
 
+pytestmark = pytest.mark.precision_free
+
 NAN, INF = math.nan, math.inf
 DATA = waves()
 
@@ -73,6 +75,7 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(("make", "words"), SETTINGS, ids=[words for _, words in SETTINGS])
 def test_settings_that_cannot_be_are_refused(make, words):
     with pytest.raises((TypeError, ValueError)) as error:
@@ -147,6 +150,7 @@ SCORES = [
 ]
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(("score", "words"), SCORES, ids=[words for _, words in SCORES])
 def test_scores_of_nonsense_are_refused(score, words):
     with pytest.raises((TypeError, ValueError)) as error:

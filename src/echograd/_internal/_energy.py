@@ -9,6 +9,7 @@ from jaxtyping import Array, PyTree
 
 from . import _tree
 from ._errors import ArgumentTypeError
+from ._jaxpr import with_inner
 
 # On a complex number none of these is the restriction of a differentiable function of a complex variable.
 _NOT_HOLOMORPHIC = {"abs", "real", "imag", "conj", "sign", "is_finite", "max", "min", "clamp", "sort"} | {
@@ -88,7 +89,7 @@ def _check_holomorphic(value: Callable[[Any], Array], x: PyTree) -> None:
         jaxpr = jax.make_jaxpr(value)(x)
     except (TypeError, ValueError) as error:
         raise ArgumentTypeError(f"An energy or cost refuses a complex state: {error}\n{remedy}") from error
-    found = sorted(set(_offenders(jaxpr.jaxpr)))
+    found = sorted({name for inner in with_inner(jaxpr.jaxpr) for name in _offenders(inner)})
     if found:
         raise ArgumentTypeError(
             f"An energy or cost is not holomorphic: it takes {', '.join(found)} of the state. {remedy}"
@@ -113,11 +114,3 @@ def _offenders(jaxpr: Any) -> Iterator[str]:
             )
             if not compared:
                 yield equation.primitive.name
-        # The bodies of loops, branches and compiled functions; a closed one holds the open one.
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(inner):
-                yield from _offenders(getattr(inner, "jaxpr", inner))
-
-
-def _is_jaxpr(x: Any) -> bool:
-    return hasattr(x, "eqns") or hasattr(x, "jaxpr")

@@ -9,11 +9,12 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError, plain_errors
-from .._solve import Cost, Save, Trajectory, initial_value_problem
+from .._solve import Trajectory
 from ..boundary import AbstractBoundary
 from ..integrators import State
 from ..nudge import AbstractFiniteNudge
 from ..problem import Problem
+from ..problem._posing import Cost, Save, initial_value_problem
 from ..problem._save import SaveFunction
 from ..systems import Dissipative
 from ._echo import EchoPlan, measure_retrace, run_machine

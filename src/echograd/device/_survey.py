@@ -13,11 +13,13 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
+from .._internal._fit import exponent
 from .._internal._table import Table, Tabled
-from .._solve import Trajectory, initial_value_problem, solve
+from .._solve import Trajectory, solve
 from ..boundary import InitialValue
 from ..gradients import Backprop
 from ..nudge import AbstractFiniteNudge
+from ..problem._posing import initial_value_problem
 from ._echo import forward_order
 from ._imperfections import (
     AbstractImperfection,
@@ -327,7 +329,4 @@ def _power(rows: Sequence[SurveyRow], name: str, what: str, floor: float) -> flo
     """Return the exponent of an error as a power of the strength, from errors above the floor and below 0.5."""
     points = [(row["strength"], row[what]) for row in rows if row["imperfection"] == name]
     points = [(x, y) for x, y in points if 2 * floor < y < 0.5]
-    if len(points) < 2:
-        return None
-    x, y = np.log(np.asarray(points)).T
-    return float(np.polyfit(x, y, 1)[0])
+    return exponent(*zip(*points, strict=True)) if len(dict(points)) >= 2 else None

@@ -97,8 +97,8 @@ class AbstractIntegrator(eqx.Module):
         r"""Take step `k` in a direction, reading the action on the way.
 
         `wanted` and `rest` are the two halves of a `StepInputs` split by `equinox.partition`. Forward, the state is
-        carried from node `k` to node `k + 1`. Backward and as an echo it is carried from `k + 1` to `k`; the state of an
-        echo is time-reversed.
+        carried from node `k` to node `k + 1`. Backward and as an echo it is carried from `k + 1` to `k`; the state of
+        an echo is time-reversed.
 
         Returns:
             The state, and the reading $r_k = \partial L_d / \partial(\cdot)$ for every leaf of `wanted`, which is the

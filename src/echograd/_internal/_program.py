@@ -7,11 +7,8 @@ equal to another one if it does the same.
 
 import contextlib
 import functools
-import hashlib
-import itertools
-import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -19,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer, eval_jaxpr
-from jax.extend.core import Literal
 from jaxtyping import PyTree
 
 from ._errors import ArgumentTypeError
+from ._jaxpr import digest
 
 
 class _Traced:
@@ -71,7 +68,7 @@ class Program(eqx.Module):
         return jax.tree.unflatten(tree, found)
 
 
-def hoisted(function: Callable[..., Any], *arguments: Any, nudged: Any = None) -> Program:
+def as_program(function: Callable[..., Any], *arguments: Any, nudged: Any = None) -> Program:
     """Return a function as a program for such arguments.
 
     Args:
@@ -148,7 +145,7 @@ class Closure(eqx.Module):
         return f(*arguments, **named)
 
 
-def opened(tree: PyTree, key: Any = None, seen: tuple[Any, ...] = ()) -> PyTree:
+def as_closures(tree: PyTree, key: Any = None, seen: tuple[Any, ...] = ()) -> PyTree:
     """Return a tree with the Python functions among its leaves turned into closures, which `key` is the name of."""
 
     def open_up(f: Any) -> Any:
@@ -164,69 +161,8 @@ def opened(tree: PyTree, key: Any = None, seen: tuple[Any, ...] = ()) -> PyTree:
             parts = cells, f.__defaults__, f.__kwdefaults__
         else:
             return f
-        parts = opened(parts, key, (*seen, f))
+        parts = as_closures(parts, key, (*seen, f))
         traced, static = eqx.partition(parts, lambda x: isinstance(x, Tracer))
         return Closure(traced, _Name(f, key, static))
 
     return jax.tree.map(open_up, tree)
-
-
-def digest(program: Any, constants: bool = True) -> str:
-    """Return what two jaxprs have in common if they compute the same from the same arguments, and else do not.
-
-    Traced arrays that they close over are the same if they are identical, other arrays if their numbers are. Without
-    `constants` they count as arguments.
-    """
-    parts = itertools.chain(_equations(program.jaxpr), _description(program.consts) if constants else ())
-    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
-
-
-def _equations(jaxpr: Any) -> Iterator[str]:
-    names = {v: i for i, v in enumerate((*jaxpr.constvars, *jaxpr.invars))}
-    yield " ".join(str(v.aval) for v in names)
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name
-        for v in equation.invars:
-            yield from _operand(v, names)
-        for name, value in equation.params.items():
-            yield name
-            # Functions are rules for derivatives, which are traced where they are used, or run on the host.
-            yield from (repr(value),) if "callback" in equation.primitive.name else _description(value)
-        names.update((v, len(names) + i) for i, v in enumerate(equation.outvars))
-    for v in jaxpr.outvars:
-        yield from _operand(v, names)
-
-
-def _description(x: Any) -> Iterator[str]:
-    if hasattr(x, "eqns"):
-        yield from _equations(getattr(x, "jaxpr", x))
-        yield from _description(getattr(x, "consts", ()))
-    elif isinstance(x, dict):
-        yield from _description(list(x.items()))
-    elif isinstance(x, list | tuple):
-        yield f"{type(x).__name__} {len(x)}"
-        for part in x:
-            yield from _description(part)
-    elif isinstance(x, Tracer):
-        yield f"traced {id(x)}"
-    elif isinstance(x, jax.Array | np.ndarray | np.generic):
-        yield _contents(x)
-    else:
-        yield re.sub(r" at 0x[0-9a-f]+", "", repr(x))
-
-
-def _operand(v: Any, names: dict[Any, int]) -> Iterator[str]:
-    if not isinstance(v, Literal):
-        yield str(names[v])
-        return
-    yield str(v.aval)
-    yield from _description(v.val)
-
-
-def _contents(x: Any) -> str:
-    """Return the digest of the numbers in an array."""
-    try:
-        numbers = np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
-    except (RuntimeError, TypeError, ValueError):  # not all of it is here
-        return f"array {id(x)}"
-    return f"{x.dtype} {x.shape} {hashlib.blake2b(numbers.tobytes(), digest_size=16).hexdigest()}"
