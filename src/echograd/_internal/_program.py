@@ -1,8 +1,8 @@
-"""Functions of the user as programs: known by what they compute, with the arrays they close over as leaves.
+"""User functions as traced programs, compared by what they compute, with the arrays they close over as leaves.
 
-`jax.jit` knows a function by its identity. It compiles again for every lambda, although it says the same, and not for
-a function that says something else since a global number has changed. A program is traced whenever it is made, and
-equal to another one if it does the same.
+`jax.jit` identifies a function by its object. It recompiles for each new lambda with the same code, and does not
+recompile when a global number that the function reads has changed. A program is traced each time it is made. Two
+programs are equal if they compute the same.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from ._jaxpr import digest
 
 
 class _Traced:
-    """What a function does with arguments of some types, for each of which it has been traced."""
+    """The jaxprs of a function, one for each type of arguments that it was traced for."""
 
     def __init__(self) -> None:
         self.variants: dict[Any, tuple[Any, list[int], Any]] = {}
@@ -41,7 +41,7 @@ class _Traced:
 
 
 class Program(eqx.Module):
-    """A function that has been traced. Its leaves are the arrays that it holds, and those that it closes over."""
+    """A traced function. Its leaves are the arrays in its fields and those that it closes over."""
 
     held: list[Any]
     closed_over: list[Any]
@@ -49,7 +49,7 @@ class Program(eqx.Module):
 
     @property
     def result(self) -> PyTree:
-        """Shapes and dtypes of what it returns."""
+        """Shapes and dtypes of its results."""
         jaxpr, _, tree = next(iter(self.traced.variants.values()))
         return jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.outvars])
 
@@ -58,8 +58,8 @@ class Program(eqx.Module):
         if found is None:
             if self.traced.function is None:
                 raise ArgumentTypeError(
-                    "A function that closes over a traced array is called with arguments of other types than it was "
-                    f"traced for: {_kind(arguments)[1]}. Hand the array to it as a field of an equinox.Module."
+                    "A function that closes over a traced array was called with arguments of types that it was not "
+                    f"traced for: {_kind(arguments)[1]}. Pass the array as a field of an equinox.Module."
                 )
             return self.traced.function(self.held)(*arguments)
         jaxpr, places, tree = found
@@ -69,12 +69,12 @@ class Program(eqx.Module):
 
 
 def as_program(function: Callable[..., Any], *arguments: Any, nudged: Any = None) -> Program:
-    """Return a function as a program for such arguments.
+    """Return a function as a program, traced for these arguments.
 
     Args:
-        function: any callable, also an `equinox.Module` with arrays.
+        function: any callable, such as an `equinox.Module` with arrays.
         arguments: arrays to trace it with.
-        nudged: the same arguments as a complex nudge makes them, if it is called with these, too.
+        nudged: complex versions of the arguments, if a complex nudge will call it with those, too.
     """
     held, static = eqx.partition(function, eqx.is_array)
     held, structure = jax.tree.flatten(held)
@@ -97,7 +97,7 @@ def as_program(function: Callable[..., Any], *arguments: Any, nudged: Any = None
 
     trace(arguments)
     if nudged is not None:
-        # Real parameters meet the complex state. An error is left to whoever calls it so.
+        # Real parameters meet a complex state. If this fails, the call with complex arguments raises the error.
         with contextlib.suppress(TypeError, ValueError), jax.numpy_dtype_promotion("standard"):
             trace(nudged)
     traced.digest = repr(digests)
@@ -112,7 +112,7 @@ def _kind(arguments: Any) -> Any:
 
 
 class _Name:
-    """What a function in a system is known by: its identity, or the digest of what the system does with it."""
+    """The identity of a function in a system: its `id`, or a digest of the program that the system makes of it."""
 
     def __init__(self, function: Any, key: Any, static: Any) -> None:
         self.function, self.static = function, static
@@ -146,7 +146,7 @@ class Closure(eqx.Module):
 
 
 def as_closures(tree: PyTree, key: Any = None, seen: tuple[Any, ...] = ()) -> PyTree:
-    """Return a tree with the Python functions among its leaves turned into closures, which `key` is the name of."""
+    """Return a tree whose Python functions are replaced by `Closure`s that compare equal if `key` is equal."""
 
     def open_up(f: Any) -> Any:
         if any(f is x for x in seen):
@@ -156,7 +156,7 @@ def as_closures(tree: PyTree, key: Any = None, seen: tuple[Any, ...] = ()) -> Py
         elif isinstance(f, types.FunctionType):
             try:
                 cells = tuple(cell.cell_contents for cell in f.__closure__ or ())
-            except ValueError:  # one of them is empty yet
+            except ValueError:  # a cell that is not filled yet
                 return f
             parts = cells, f.__defaults__, f.__kwdefaults__
         else:

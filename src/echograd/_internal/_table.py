@@ -12,7 +12,7 @@ class Table:
     Attributes:
         head: titles of the columns.
         rows: texts of every row.
-        sides: for each column `<` if it is flush left or `>` if right, as all are that it does not mention.
+        sides: `<` (flush left) or `>` (flush right) for each column; columns beyond the text are flush right.
     """
 
     head: Sequence[str]
@@ -28,7 +28,7 @@ class Table:
 
 
 class Tabled(abc.ABC):
-    """A result that is read as a table."""
+    """A result that prints as a table."""
 
     @abc.abstractmethod
     def cells(self) -> Table:
