@@ -114,7 +114,7 @@ def number(
         raise ArgumentError(f"{owner}: {name} has shape {array.shape}, and one number is needed; {what}.")
     if isinstance(array, Tracer):
         array = array if dtype is None else array.astype(dtype)
-        return eqx.error_if(array, jnp.isnan(array) | ~_both(holds, array), why) if at_run_time else array
+        return eqx.error_if(array, jnp.isnan(array) | ~_holds_traced(holds, array), why) if at_run_time else array
     why = f"{owner}: {name}={float(array)!r}; {what}."
     with np.errstate(over="ignore", under="ignore"):
         value = float(array if dtype is None else np.asarray(array).astype(dtype))
@@ -125,7 +125,7 @@ def number(
     return jnp.asarray(array) if isinstance(x, jax.Array | np.ndarray) else value
 
 
-def _both(holds: Callable[[Any], Any], x: Array) -> Array:
+def _holds_traced(holds: Callable[[Any], Any], x: Array) -> Array:
     return jnp.isfinite(x) if holds is np.isfinite else holds(x)
 
 

@@ -68,7 +68,7 @@ def reading(action: Callable[[Any, Any], Array], wanted: PyTree, x: PyTree) -> P
     return jax.grad(action)(wanted, x) if jax.tree.leaves(wanted) else wanted
 
 
-def no_reading(wanted: PyTree, x: PyTree) -> PyTree:
+def zero_reading(wanted: PyTree, x: PyTree) -> PyTree:
     """Return zeros shaped like readings of `wanted` at `x`, to accumulate readings in."""
     zeros = _tree.zeros_like(wanted)
     return jax.tree.map(lambda r: r.astype(_tree.complexified(r.dtype)), zeros) if _is_complex(x) else zeros

@@ -108,7 +108,7 @@ _RESOLUTION = 1000
 _ZERO, _INFINITE, _NAN = -(10**6), 10**6, 10**6 + 1
 
 
-class _Quoting(Sequence[str]):
+class _Messages(Sequence[str]):
     """The messages of a text with one gap, indexed by the integer that encodes the number in the gap."""
 
     def __init__(self, text: str) -> None:
@@ -123,7 +123,7 @@ class _Quoting(Sequence[str]):
         return 2 * _INFINITE
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Quoting) and self.text == other.text
+        return isinstance(other, _Messages) and self.text == other.text
 
     def __hash__(self) -> int:
         return hash(self.text)
@@ -149,4 +149,4 @@ def refuse_if(x: Any, wrong: Bool[Array, "..."], text: str, measured: Float[Arra
     index = jnp.round(_RESOLUTION * jnp.log10(jnp.clip(size, tiny, jnp.finfo(size.dtype).max))).astype(jnp.int32)
     index = jnp.where(size < tiny, _ZERO, jnp.where(jnp.isinf(size), _INFINITE, index))
     index = jnp.where(jnp.isnan(size), _NAN, index)
-    return eqx.branched_error_if(x, wrong, index, _Quoting(text))
+    return eqx.branched_error_if(x, wrong, index, _Messages(text))

@@ -31,13 +31,13 @@ class _Traced:
         self.function: Any = None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Traced) and self.digest == other.digest and self.kinds() == other.kinds()
+        return isinstance(other, _Traced) and self.digest == other.digest and self.signatures() == other.signatures()
 
     def __hash__(self) -> int:
         return hash(self.digest)
 
-    def kinds(self) -> Any:
-        return [(kind, tree) for kind, (_, _, tree) in self.variants.items()]
+    def signatures(self) -> Any:
+        return [(signature, tree) for signature, (_, _, tree) in self.variants.items()]
 
 
 class Program(eqx.Module):
@@ -54,12 +54,12 @@ class Program(eqx.Module):
         return jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.outvars])
 
     def __call__(self, *arguments: Any) -> Any:
-        found = self.traced.variants.get(_kind(arguments))
+        found = self.traced.variants.get(_signature(arguments))
         if found is None:
             if self.traced.function is None:
                 raise ArgumentTypeError(
                     "A function that closes over a traced array was called with arguments of types that it was not "
-                    f"traced for: {_kind(arguments)[1]}. Pass the array as a field of an equinox.Module."
+                    f"traced for: {_signature(arguments)[1]}. Pass the array as a field of an equinox.Module."
                 )
             return self.traced.function(self.held)(*arguments)
         jaxpr, places, tree = found
@@ -93,7 +93,7 @@ def as_program(function: Callable[..., Any], *arguments: Any, nudged: Any = None
             if not known:
                 closed_over.append(constant)
         digests.append((digest(closed, constants=False), places))
-        traced.variants[_kind(arguments)] = closed.jaxpr, places, jax.tree.structure(shape)
+        traced.variants[_signature(arguments)] = closed.jaxpr, places, jax.tree.structure(shape)
 
     trace(arguments)
     if nudged is not None:
@@ -106,12 +106,12 @@ def as_program(function: Callable[..., Any], *arguments: Any, nudged: Any = None
     return Program(held, [jnp.asarray(x) for x in closed_over], traced)
 
 
-def _kind(arguments: Any) -> Any:
+def _signature(arguments: Any) -> Any:
     leaves, tree = jax.tree.flatten(arguments)
     return tree, tuple((np.shape(x), str(jnp.result_type(x))) for x in leaves)
 
 
-class _Name:
+class _Identity:
     """The identity of a function in a system: its `id`, or a digest of the program that the system makes of it."""
 
     def __init__(self, function: Any, key: Any, static: Any) -> None:
@@ -119,7 +119,7 @@ class _Name:
         self.key = (id(function) if key is None else key, type(function))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Name) and self.key == other.key
+        return isinstance(other, _Identity) and self.key == other.key
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -129,12 +129,12 @@ class Closure(eqx.Module):
     """A Python function whose leaves are the traced arrays in its closure and its defaults."""
 
     traced: PyTree
-    name: _Name = eqx.field(static=True)
+    identity: _Identity = eqx.field(static=True)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        f = self.name.function
+        f = self.identity.function
         if jax.tree.leaves(self.traced):
-            cells, defaults, named_defaults = eqx.combine(self.traced, self.name.static)
+            cells, defaults, named_defaults = eqx.combine(self.traced, self.identity.static)
             if isinstance(f, functools.partial):
                 f = functools.partial(cells, *defaults, **named_defaults)
             else:
@@ -148,7 +148,7 @@ class Closure(eqx.Module):
 def as_closures(tree: PyTree, key: Any = None, seen: tuple[Any, ...] = ()) -> PyTree:
     """Return a tree whose Python functions are replaced by `Closure`s that compare equal if `key` is equal."""
 
-    def open_up(f: Any) -> Any:
+    def convert(f: Any) -> Any:
         if any(f is x for x in seen):
             return f
         if type(f) is functools.partial:
@@ -163,6 +163,6 @@ def as_closures(tree: PyTree, key: Any = None, seen: tuple[Any, ...] = ()) -> Py
             return f
         parts = as_closures(parts, key, (*seen, f))
         traced, static = eqx.partition(parts, lambda x: isinstance(x, Tracer))
-        return Closure(traced, _Name(f, key, static))
+        return Closure(traced, _Identity(f, key, static))
 
-    return jax.tree.map(open_up, tree)
+    return jax.tree.map(convert, tree)

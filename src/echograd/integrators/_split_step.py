@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .._internal import _checks, _tree
-from .._internal._energy import no_reading
+from .._internal._energy import zero_reading
 from .._internal._errors import ArgumentTypeError
 from ..systems import AbstractPart, Dissipative, Hamiltonian, SeparableHamiltonian, SplitHamiltonian
 from ..systems._split import flow_and_read, parts_of
@@ -77,7 +77,7 @@ class SplitStep(AbstractIntegrator):
         def strang(carry: Any, row: Float[Array, "2"]) -> tuple[Any, None]:
             return _strang(wanted, rest, row[0], row[1], direction, *carry), None
 
-        carry = z, no_reading(wanted, z)
+        carry = z, zero_reading(wanted, z)
         table = jnp.stack([lengths, middles], 1)
         if len(self.lengths) == 1:
             return strang(carry, table[0])[0]

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _tree
-from .._internal._energy import derivatives, no_reading
+from .._internal._energy import derivatives, zero_reading
 from .._internal._errors import ArgumentError, ArgumentTypeError
 from ..systems import Dissipative, Hamiltonian, SeparableHamiltonian
 from ._base import AbstractIntegrator, Direction, State, StepInputs, sign
@@ -122,7 +122,7 @@ class AbstractSplitting(AbstractIntegrator):
 
         # Backward: the reversed palindrome, with every substep at the clock reading of its forward counterpart.
         substeps = self.substeps if direction == "forward" else self.substeps[::-1]
-        z, reading = self._fold(drift, kick, (z, no_reading(wanted, z)), substeps)
+        z, reading = self._fold(drift, kick, (z, zero_reading(wanted, z)), substeps)
         return within(z, rest.grid), reading
 
     def _fold(self, drift: Any, kick: Any, carry: Any, substeps: tuple[Substep, ...]) -> Any:

@@ -93,7 +93,7 @@ class AbstractFiniteNudge(AbstractNudge):
             free = jax.tree.map(lambda x: x[self.nodes.index(0.0)].real, ensemble)
             return free, free
         # The members extrapolated to β = 0, up to O(β^power), which is less than their spread.
-        centre = jax.tree.map(lambda x: jnp.tensordot(jnp.asarray(self._shares, x.dtype), x, 1).real, ensemble)
+        centre = jax.tree.map(lambda x: jnp.tensordot(jnp.asarray(self._extrapolation, x.dtype), x, 1).real, ensemble)
         apart = jax.tree.map(lambda x, c: jnp.max(jnp.abs(x - c[None].astype(x.dtype)), 0), ensemble, centre)
         return centre, _tree.add(centre, apart)
 
@@ -137,7 +137,7 @@ class AbstractFiniteNudge(AbstractNudge):
         )
 
     @property
-    def _shares(self) -> tuple[Any, ...]:
+    def _extrapolation(self) -> tuple[Any, ...]:
         """The weights of the members in their extrapolation to β = 0; their real parts sum to one."""
         return tuple(w * n for w, n in zip(self.weights, self.nodes, strict=True))
 
@@ -173,7 +173,7 @@ class Stencil(AbstractFiniteNudge):
         raise NotImplementedError("An estimate of an error has no estimate of its own error.")
 
     @property
-    def _shares(self) -> tuple[Any, ...]:
+    def _extrapolation(self) -> tuple[Any, ...]:
         # The weights of a difference of two schemes extrapolate to zero.
         return (1 / len(self.nodes),) * len(self.nodes)
 

@@ -97,10 +97,10 @@ class Holomorphic(AbstractFiniteNudge):
             raise ArgumentError(
                 "Holomorphic: two points cannot distinguish the leak from the response. Use at least four."
             )
-        return Stencil(self.beta, self.nodes, self._against, self.power)
+        return Stencil(self.beta, self.nodes, self._conjugated, self.power)
 
     @property
-    def _against(self) -> tuple[complex, ...]:
+    def _conjugated(self) -> tuple[complex, ...]:
         return tuple(w.conjugate() for w in self.weights)
 
     def error(self) -> AbstractFiniteNudge:
@@ -116,7 +116,7 @@ class Holomorphic(AbstractFiniteNudge):
             return x  # nothing is subtracted, so no digits are lost; a leak cannot be measured
         x = super().check(x, beta, ensemble, load, steps, sizes)
         along = _tree.norm(self._combined(beta, ensemble, self.weights))
-        against = _tree.norm(self._combined(beta, ensemble, self._against))
+        against = _tree.norm(self._combined(beta, ensemble, self._conjugated))
         leak = against / jnp.where(along > 0, along, 1)
         return refuse_if(
             x,

@@ -73,12 +73,12 @@ class Noisy(AbstractNudge):
         members, key = ensemble
         key, now = jax.random.split(key)
         after, _ = self.nudge.advance(beta, pushed, members)
-        _, reading = self.nudge.advance(beta, pushed, self._seen(members, now))
+        _, reading = self.nudge.advance(beta, pushed, self._with_noise(members, now))
         return (after, key), reading
 
     def response(self, beta: Scalar, ensemble: PyTree) -> PyTree:
         members, key = ensemble
-        return self.nudge.response(beta, self._seen(members, key))
+        return self.nudge.response(beta, self._with_noise(members, key))
 
     def retraced(self, ensemble: PyTree) -> tuple[PyTree, PyTree]:
         return self.nudge.retraced(ensemble[0])
@@ -86,7 +86,7 @@ class Noisy(AbstractNudge):
     def check(self, x: Any, beta: Scalar, ensemble: PyTree, load: Scalar, steps: int, sizes: PyTree = None) -> Any:
         return self.nudge.check(x, beta, ensemble[0], load, steps, sizes)
 
-    def _seen(self, members: PyTree, key: PRNGKeyArray) -> PyTree:
+    def _with_noise(self, members: PyTree, key: PRNGKeyArray) -> PyTree:
         if self.quiet:
             return members
         leaves, treedef = jax.tree.flatten(members)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from .._internal import _checks
 from ._base import Scalar, SeparableHamiltonian
-from ._parameter import check_shapes, parameter, undriven
+from ._parameter import check_no_input, check_shapes, parameter
 
 
 class Kepler(SeparableHamiltonian):
@@ -38,7 +38,7 @@ class Kepler(SeparableHamiltonian):
         return jnp.sum(p**2) / (2 * self.mass)
 
     def potential(self, t: Scalar, q: Float[Array, " dimension"], u: Any) -> Scalar:
-        undriven(self, u)
+        check_no_input(self, u)
         return -self.attraction / jnp.sqrt(jnp.sum(q**2))
 
     def start(self, eccentricity: float = 0.3) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
@@ -85,7 +85,7 @@ class NBody(SeparableHamiltonian):
         return 0.5 * jnp.sum(jnp.sum(p**2, 1) / self.mass)
 
     def potential(self, t: Scalar, q: Float[Array, "n dimension"], u: Any) -> Scalar:
-        undriven(self, u)
+        check_no_input(self, u)
         # Bodies last, so that the innermost loop runs over n numbers and not over three.
         apart = q.T[:, :, None] - q.T[:, None, :]
         itself = jnp.eye(len(q), dtype=bool)

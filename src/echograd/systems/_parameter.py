@@ -67,7 +67,7 @@ def work(system: AbstractSystem, q: Array, u: Any) -> Float[Array, ""]:
     return jnp.sum(u * q)
 
 
-def undriven(system: AbstractSystem, u: Any) -> None:
+def check_no_input(system: AbstractSystem, u: Any) -> None:
     """Raise if a system without inputs gets one."""
     if jax.tree.leaves(u):
         raise ArgumentError(

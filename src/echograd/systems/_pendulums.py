@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from .._internal import _checks
 from ._base import Lagrangian, Scalar, SeparableHamiltonian
-from ._parameter import check_shapes, parameter, undriven, work
+from ._parameter import check_no_input, check_shapes, parameter, work
 
 
 class PendulumChain(SeparableHamiltonian):
@@ -86,7 +86,7 @@ class DoublePendulum(Lagrangian):
     gravity: Scalar = parameter(9.81)
 
     def __call__(self, t: Scalar, q: Float[Array, "2"], v: Float[Array, "2"], u: Any) -> Scalar:
-        undriven(self, u)
+        check_no_input(self, u)
         check_shapes(self, (2,), "mass", "length", number=False)
         (_, lower), (l1, l2) = self.mass, self.length
         carried = jnp.array([1.0, 0.0], q.dtype) * lower + self.mass
@@ -127,7 +127,7 @@ class SphericalPendulum(Lagrangian):
     gravity: Scalar = parameter(9.81)
 
     def __call__(self, t: Scalar, q: Float[Array, "2"], v: Float[Array, "2"], u: Any) -> Scalar:
-        undriven(self, u)
+        check_no_input(self, u)
         around = jnp.sin(q[0]) * v[1]
         swing = 0.5 * self.mass * self.length**2 * (v[0] ** 2 + around**2)
         return swing + self.mass * self.gravity * self.length * jnp.cos(q[0])

@@ -121,8 +121,8 @@ class Intensities(AbstractPart):
     def flow(self, q: PyTree, p: PyTree, s: Scalar) -> State:
         angles = _tree.scale(s, slope(self.energy, _intensities(q, p)))
         cos, sin = jax.tree.map(jnp.cos, angles), jax.tree.map(jnp.sin, angles)
-        turned = lambda c, x, s, y: c * x + s * y  # noqa: E731
-        return jax.tree.map(turned, cos, q, sin, p), jax.tree.map(turned, cos, p, _tree.negate(sin), q)
+        rotated = lambda c, x, s, y: c * x + s * y  # noqa: E731
+        return jax.tree.map(rotated, cos, q, sin, p), jax.tree.map(rotated, cos, p, _tree.negate(sin), q)
 
 
 def _intensities(q: PyTree, p: PyTree) -> PyTree:
