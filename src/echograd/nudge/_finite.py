@@ -170,7 +170,7 @@ class Stencil(AbstractFiniteNudge):
     power: int = eqx.field(static=True)
 
     def error(self) -> "AbstractFiniteNudge":
-        raise NotImplementedError("An estimate of an error has no estimate of its own error.")
+        raise NotImplementedError("The estimate of an error has no error estimate itself.")
 
     @property
     def _extrapolation(self) -> tuple[Any, ...]:
@@ -199,7 +199,7 @@ def central_weights(nodes: tuple[float, ...]) -> tuple[float, ...]:
 class Symmetric(AbstractFiniteNudge):
     r"""Two echoes at $\pm\beta$: error $O(\beta^2)$; exact at any $\beta$ for linear systems.
 
-    The echo is refused if the mean of its members misses the start of the path by more than 0.3 of the state's size.
+    An echo raises if the mean of its members misses the start of the path by more than 0.3 of the state's size.
     On the systems of `eg.systems`, this catches most strengths whose gradient is off by tens of percent, and none whose
     gradient is right to 1 %. It cannot detect errors that are odd in $\beta$; use `error()` for these.
 
