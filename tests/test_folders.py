@@ -1,4 +1,4 @@
-"""Folders that are written into: what stands in the way is told, with the remedy, before anything is computed."""
+"""Folders that are written into: errors name the cause and the remedy before anything is computed."""
 
 import pathlib
 
@@ -23,9 +23,9 @@ def place(tmp_path):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("dangling", "dangling is a link to what is not there"),
-        ("loop", "loop is a link to what is not there"),
-        ("dangling/run", "dangling is a link to what is not there"),
+        ("dangling", "dangling is a broken link"),
+        ("loop", "loop is a broken link"),
+        ("dangling/run", "dangling is a broken link"),
         ("file", "file is a file"),
         ("file/a/run", "file is a file"),
         ("x" * 300, "too long"),
@@ -61,7 +61,7 @@ def test_the_commands_say_it_in_one_line(place, command, capsys):
     assert main(command.format(place).split()) == 1
     said = capsys.readouterr()
     assert said.err.count("\n") == 1
-    assert "dangling is a link to what is not there" in said.err
+    assert "dangling is a broken link" in said.err
     assert "(--out" in said.err or "another --out" in said.err
     assert not said.out  # nothing had begun
 

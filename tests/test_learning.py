@@ -239,7 +239,7 @@ def test_a_lesson_without_a_kick_is_refused():
         with pytest.raises(eqx.EquinoxRuntimeError, match="the cost of the output or its slope is not finite"):
             learn(cost, target)
     for cost in (lambda q, p, target: q, lambda q, p, target: 1, lambda q, p, target: None):
-        with pytest.raises(ValueError, match="must return one real number, and returned"):
+        with pytest.raises(ValueError, match="must return one real number, but returned"):
             learn(cost)
 
 
@@ -261,5 +261,5 @@ def test_what_makes_no_machine():
     with pytest.raises(TypeError, match="pair"):
         machine().run(jnp.ones(16), example(PATTERNS[0])[0])
     moving = eg.MovingParameters(Pulsed(jnp.ones(1), 0.0), 1.0)
-    with pytest.raises(ValueError, match="do not fit the moving parameters"):
+    with pytest.raises(ValueError, match="but the moving parameters have shapes"):
         moving.at([jnp.ones(2)])
