@@ -38,8 +38,8 @@ def build(case, contender):
     return Program(run, figures, lambda found: {"gradient": found})
 
 
-def apart(case):
+def count(case):
     return {"off": {"counted": case.sizes["n"]}}
 
 
-ROW = Row("toy", "Toys", "Nothing is learned here.", cases, build, apart)
+ROW = Row("toy", "Toys", "Nothing is learned here.", cases, build, count)

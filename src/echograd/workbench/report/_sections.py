@@ -196,8 +196,8 @@ def agreement(page: Page, report: GradientReport, cases: int, steps: int) -> Non
     )
     page.text(
         "The Taylor slope needs no second gradient. It is about 2 if the gradient is right, and 1 if it is wrong. "
-        "Values in between occur only if the loss is strongly curved. A dash means that the loss is too close to linear in "
-        "this parameter for the test.",
+        "Values in between occur only if the loss is strongly curved. A dash means that the loss is too close to "
+        "linear in this parameter for the test.",
         kind="remark",
     )
 
@@ -214,8 +214,8 @@ def echo(page: Page, found: Retrace, run: Run) -> None:
         "at most ",
         power(float(found.echo_error.max())),
         f" over {count(found.steps[-1], 'step')} in {run.config.precision}. A nudge by the gradient of the loss at "
-        "every step drives them away from the path. The displacement per strength of the nudge gives the gradient. The nudge "
-        "shown here is large enough to be visible; in training it is infinitesimal.",
+        "every step drives them away from the path. The displacement per strength of the nudge gives the gradient. The "
+        "nudge shown here is large enough to be visible; in training it is infinitesimal.",
     )
     page.figures(
         draw(
