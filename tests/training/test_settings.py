@@ -44,7 +44,7 @@ SETTINGS = [
     (lambda: Config("x", epochs=1e20), "epochs=1e+20; it must be a Python integer"),
     (lambda: Config("x", epochs=True), "epochs=True; it must be a Python integer"),
     (lambda: Config("x", epochs=10**12), "at most 2147483647"),
-    (lambda: Config("x", epochs=[1] * 10**5), "epochs=[1"),
+    (lambda: Config("x", epochs=[1] * 10**3), "epochs=[ 1, 1, 1, "),
     (lambda: Config("x", seed=1.5), "seed=1.5; it must be a Python integer"),
     (lambda: Config("x", batch_size=0), "batch_size=0; it must be a Python integer of at least 1"),
     (lambda: Config("x", network=5), "network=5 is not Network(...)"),
