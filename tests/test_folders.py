@@ -1,4 +1,4 @@
-"""Folders that are written into: what stands in the way is told, with the remedy, before anything is computed."""
+"""Output folders: an obstacle is reported with its remedy, before any computation."""
 
 import os
 import pathlib

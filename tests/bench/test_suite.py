@@ -1,4 +1,4 @@
-"""The benchmark suite: contests of processes, files that are kept, a page of stored results, and every row in small."""
+"""The benchmark suite: contests of processes, stored files, the page, and every row at tiny sizes."""
 
 import dataclasses
 import json
@@ -78,7 +78,7 @@ def test_a_run_that_was_broken_off_goes_on(tmp_path, monkeypatch):
     assert calls == ["size 1", "size 2", "size 2"]
     assert [case["name"] for case in _results.read(file)] == ["size 1", "size 2"]
     assert [path.name for path in tmp_path.iterdir()] == ["toy.json"]
-    # What is there serves no more when another contender joins, or when asked for again.
+    # Stored cases are measured again for a new contender, or with fresh=True.
     more = [dataclasses.replace(case, contenders=("base", "new")) for case in toy.cases(True, {})]
     monkeypatch.setitem(bench.ROWS, "toy", dataclasses.replace(toy.ROW, cases=lambda quick, peers: more))
     bench.measure(["toy"], tmp_path)

@@ -1,4 +1,4 @@
-"""A row without physics, whose contenders go wrong in every way there is."""
+"""A row without physics. Its contenders fail in every possible way."""
 
 import os
 import signal

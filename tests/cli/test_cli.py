@@ -1,4 +1,4 @@
-"""The command line: each command, its exit codes, and what it says when something is wrong."""
+"""The command line: every command, its exit codes, and its messages."""
 
 import json
 import os
@@ -109,7 +109,7 @@ def test_resuming_takes_the_settings_of_the_run(run, capsys):
 
 
 def test_names_are_printed_as_they_are(folder, capsys):
-    """Neither the brackets of a folder nor those of a class are markup; what is to be typed can be."""
+    """Brackets in names of folders and classes are not markup, and printed commands are quoted for the shell."""
     (folder / "data" / "Odd").mkdir()
     for part in ("TRAIN", "TEST"):
         text = (folder / "data" / "Waves" / f"Waves_{part}.ts").read_text()
@@ -156,8 +156,8 @@ def unbroken(folder):
 
 LONG = ["train", "Waves", *SIZES, "--epochs", "40", "--quiet"]
 
-# The command line as a process of its own that is killed from outside its main thread, wherever that is just then. The
-# last epoch waits for it, so that no machine is fast enough to be through first.
+# The command line in a separate process that another thread kills at a random moment. The last epoch waits for the
+# signal, so training cannot end before it.
 KILLED = """
 import os, signal, sys, threading, time
 from echograd.workbench.cli import _train, main
@@ -177,7 +177,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.float64_only  # a process of its own, which knows nothing of the leg
+@pytest.mark.float64_only  # the precision of this process does not reach the other process
 def test_a_killed_process_resumes_exactly(folder, unbroken):
     out = folder / "killed"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
@@ -202,7 +202,7 @@ def test_a_killed_process_resumes_exactly(folder, unbroken):
 def test_a_run_that_is_asked_to_end_leaves_a_checkpoint_and_the_line_that_resumes_it(
     folder, unbroken, capsys, monkeypatch, number, code, word
 ):
-    """By Ctrl-C, a batch system, a terminal that closes. What a shell runs in the background would not hear Ctrl-C."""
+    """The signals of Ctrl-C, a batch system, and a closing terminal. Background processes of a shell ignore Ctrl-C."""
     out, before = folder / f"broken-{code}", signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(
         signal, "getsignal", lambda n, real=signal.getsignal: signal.SIG_DFL if n == number else real(n)
@@ -238,7 +238,7 @@ def test_an_interrupt_before_the_run_began_promises_nothing(folder, capsys, monk
 
 
 def test_ctrl_c_while_the_package_is_imported_is_quiet():
-    """The finder stands for a person who presses it when JAX is about to be imported."""
+    """The import hook presses Ctrl-C just before JAX is imported."""
     program = """
 import os, signal, sys
 

@@ -1,4 +1,4 @@
-"""`echograd audit` and `echograd check --equivalence`: what they print and refuse."""
+"""`echograd audit` and `echograd check --equivalence`: their output, and refused options."""
 
 import pytest
 

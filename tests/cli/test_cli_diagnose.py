@@ -1,4 +1,4 @@
-"""`echograd diagnose`: what it prints, and its exit code."""
+"""`echograd diagnose`: its output and exit code."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`echograd demo` and `echograd report`: end to end, going on after Ctrl-C, writing into no folder but their own."""
+"""`echograd demo` and `echograd report`: end to end, resuming after Ctrl-C, and refusing foreign folders."""
 
 import dataclasses
 import json

@@ -78,7 +78,7 @@ def test_a_bomb_is_not_unpacked(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A data folder with files like those of MNIST, taken for the published ones; half of them compressed."""
+    """A data folder with files that replace those of MNIST; half of them are compressed."""
     place = tmp_path / "MNIST"
     place.mkdir()
     sums = {}

@@ -243,7 +243,7 @@ FLOATS = dtype("f8")
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_harmful_pickles_are_refused_before_anything_is_made(folder, value, complaint):
-    """Whatever the opcodes say, memory is neither laid out as objects nor taken for sizes the file cannot have."""
+    """No opcode makes an array of objects, or allocates more memory than the file justifies."""
     (folder / "S4" / "S4.pkl").write_bytes(b"\x80\x02}X\x05\0\0\0extra" + value + b"s.")
     with pytest.raises(ValueError, match=rf"S4\.pkl: not the file of a subject.*{complaint}"):
         read(folder)

@@ -1,4 +1,4 @@
-"""Arguments of the wrong kind: each door of `echograd.workbench.data` says what was passed and what it takes."""
+"""Wrong arguments: every function of `echograd.workbench.data` quotes the argument and says what it takes."""
 
 import os
 

@@ -46,7 +46,7 @@ print("all the same")
 """
 
 
-@pytest.mark.float64_only  # a process of its own, which knows nothing of the leg
+@pytest.mark.float64_only  # the precision of this process does not reach the other process
 def test_two_devices_give_the_numbers_of_one(tmp_path):
     ((out, err),) = answers(start(PROGRAM, tmp_path, XLA_FLAGS="--xla_force_host_platform_device_count=2"))
     assert out == "all the same\n", err

@@ -1,4 +1,4 @@
-"""Runs: exact resume, whole files, refusals, early stopping, and what is learned."""
+"""Runs: exact resume, atomic files, refused arguments, early stopping, and scores."""
 
 import dataclasses
 import itertools
@@ -136,7 +136,7 @@ def test_a_torn_line_of_metrics_is_mended(unbroken, tmp_path):
 
 
 def test_a_full_disk_leaves_the_checkpoint_as_it_was(unbroken, tmp_path):
-    """A limit on the size of files stands for a full disk: writes fail half-way, with an OSError."""
+    """A limit on the file size simulates a full disk: writes fail half-way with an OSError."""
     folder = tmp_path / "run"
     with pytest.raises(Killed):
         fit(SMALL, DATA, out=folder, progress=After(5, Killed))
@@ -182,7 +182,7 @@ def test_a_folder_that_is_gone_is_told(unbroken, tmp_path):
 
 
 def test_a_folder_that_may_not_be_written(unbroken, tmp_path, monkeypatch):
-    """A finished run in it is opened; one that is to go on is refused before it has computed anything."""
+    """A finished run is opened. An unfinished run is refused before any computation."""
     folder = shutil.copytree(unbroken, tmp_path / "run")
     monkeypatch.setattr(os, "access", lambda *_: False)  # permissions do not bind the superuser
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
@@ -317,7 +317,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_run_can_be_had_again(unbroken, 
 
 
 def test_the_last_model_is_not_taken_for_the_best(unbroken, tmp_path):
-    """Its arrays begin alike, and go on with those of the optimiser."""
+    """The last checkpoint has the same arrays, followed by those of the optimiser."""
     folder = shutil.copytree(unbroken, tmp_path / "run")
     shutil.copy(folder / "last.eqx", folder / "best.eqx")
     with pytest.raises(
@@ -439,7 +439,7 @@ def test_echo_and_backprop_train_alike(tmp_path):
 
 
 def test_precision_is_the_runs_own(tmp_path, unbroken):
-    """A run has its precision whatever is set outside, and leaves that as it was."""
+    """A run computes in its own precision and does not change the global setting."""
     before = jax.numpy.zeros(1).dtype
     run = fit(smaller(model="nonlinear", gradient="backprop", precision="float64"), DATA, out=tmp_path / "double")
     assert jax.numpy.zeros(1).dtype == before

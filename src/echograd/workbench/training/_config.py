@@ -22,7 +22,8 @@ _T = TypeVar("_T")
 ABOUT = ("run", "versions", "data", "checksum")
 # Counts are 32-bit integers in a compiled program.
 _MOST = 2**31 - 1
-# The least and the largest value of every integer. Compilation takes time in proportion to the blocks.
+# The least and the largest value of every integer; others, which subclasses add, are from 0 to `_MOST`. The number of
+# blocks is limited because the time of compilation is proportional to it.
 _BOUNDS = {
     "hidden": (1, _MOST),
     "units": (1, _MOST),
@@ -59,7 +60,7 @@ def _converted(owner: str, name: str, value: Any, hint: Any) -> Any:
     if hint is float:
         return _checks.constant(owner, name, value, np.isfinite, "it must be a finite number")
     if hint is int:
-        return _checks.integer(owner, name, value, *_BOUNDS[name])
+        return _checks.integer(owner, name, value, *_BOUNDS.get(name, (0, _MOST)))
     if hint is bool:
         return _checks.flag(owner, name, value)
     return _checks.instance(owner, name, value, hint, "a str" if hint is str else f"{hint.__name__}(...)")
