@@ -36,7 +36,7 @@ def read(path: Path) -> list[dict[str, Any]]:
                 raise DataError(f"a case without {', '.join(missing)}")
             if not all("contender" in result for result in case["results"]):
                 raise DataError(f"{case['name']}: a result without its contender")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(
             f"{path} does not hold results of `make bench` ({what}). Restore it, or remove it and measure again."
