@@ -14,7 +14,7 @@ from ._internal._errors import ArgumentError, ArgumentTypeError, plain_errors
 from ._internal._hoist import digest, hoisted, opened
 from .boundary import AbstractBoundary, End, InitialValue
 from .gradients import AbstractGradient, Backprop, Echo, Glep, Reciprocal
-from .gradients._echo import retrace_error as _retrace_error
+from .gradients._retrace import retrace_error as _retrace_error
 from .integrators import AbstractIntegrator, ImplicitMidpoint, Leapfrog, SplitStep, State, StepInputs
 from .nudge._checks import is_holomorphic
 from .problem import AbstractSave, AllNodes, Problem
@@ -22,7 +22,7 @@ from .problem._save import SaveFunction
 from .problem._soundness import not_blown_up, stable, timed
 from .systems import Dissipative, Hamiltonian, Lagrangian, SeparableHamiltonian, SplitHamiltonian, legendre
 from .two_point import Condition, Convergence, TwoPointNewton
-from .two_point._two_point import two_point
+from .two_point._problem import two_point
 
 Save = AbstractSave | Callable[[Any, PyTree, PyTree], PyTree]
 Cost = Callable[[Any, PyTree, PyTree], Float[Array, ""]]

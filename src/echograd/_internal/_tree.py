@@ -91,6 +91,13 @@ def max_abs(a: PyTree) -> Float[Array, ""]:
     return functools.reduce(jnp.maximum, leaves) if leaves else jnp.zeros(())
 
 
+def power_of_two(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return the power of two in (x, 2x], or the nearest normal number; 1 where `x` is not positive or not finite."""
+    sound, largest = (x > 0) & jnp.isfinite(x), int(jnp.finfo(x.dtype).maxexp) - 2
+    exponent = jnp.clip(jnp.frexp(jnp.where(sound, x, 1))[1], -largest, largest)
+    return jnp.ldexp(jnp.ones_like(x), jnp.where(sound, exponent, 0))
+
+
 def rounding(a: PyTree) -> float:
     """Return the rounding unit of the coarsest floating-point numbers in a tree."""
     return max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(eqx.filter(a, eqx.is_inexact_array)))
@@ -190,18 +197,3 @@ def complexified(dtype: Any) -> np.dtype:
 def as_complex(a: PyTree) -> PyTree:
     """Return a tree of real arrays in complex numbers of their precision."""
     return jax.tree.map(lambda x: x.astype(complexified(x.dtype)), a)
-
-
-def as_shapes(flags: PyTree) -> PyTree:
-    """Return booleans as the shapes of empty arrays, in which residuals of a custom derivative can keep them.
-
-    A backward rule has to know them while it is traced, so they are no values. Nor may they be what is static in the
-    residuals: a program that is called twice, differentiated by other arguments each time, is traced once, and JAX
-    gives both of its backward rules the structure of the residuals that came last.
-    """
-    return jax.tree.map(lambda flag: jnp.zeros((int(flag), 0), bool), flags)
-
-
-def from_shapes(arrays: PyTree) -> PyTree:
-    """Return the booleans that `as_shapes` has kept."""
-    return jax.tree.map(lambda x: x.shape[0] == 1, arrays)

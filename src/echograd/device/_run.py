@@ -12,7 +12,7 @@ from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
 from .._solve import Cost, Save, Trajectory, initial_value_problem
 from ..boundary import AbstractBoundary
-from ..gradients._echo import readings_are_even, reversible
+from ..gradients._time_reversal import readings_are_even, reversible
 from ..integrators import State, StepInputs, time_reversed
 from ..nudge import AbstractFiniteNudge
 from ..problem import Problem

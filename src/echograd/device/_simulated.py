@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, PyTree
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
 from .._solve import default_integrator
-from ..gradients._echo import surely_even
+from ..gradients._time_reversal import surely_even
 from ..integrators import AbstractIntegrator, Direction, Leapfrog, State, StepInputs, time_reversed
 from ..systems import AbstractSystem
 from ._imperfections import AbstractImperfection, RunId, straight_through

@@ -24,8 +24,8 @@ from .._internal._table import Table, Tabled
 from .._solve import Trajectory, default_integrator, solve, step_count
 from ..boundary import AbstractBoundary, FinalValue, InitialValue, defect
 from ..gradients import AbstractGradient, AbstractNudgedGradient, Backprop, Reciprocal, SameBoundary
-from ..gradients._echo import reversible
-from ..gradients._reciprocal import twist_of
+from ..gradients._reciprocity import twist_of
+from ..gradients._time_reversal import reversible
 from ..integrators import AbstractIntegrator, Direction, State, StepInputs
 from ..problem import FinalNode
 from ..problem._problem import MARKS

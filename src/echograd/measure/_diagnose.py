@@ -19,8 +19,9 @@ from .._internal._table import Table, Tabled
 from .._solve import Trajectory, initial_value_problem, solve
 from ..boundary import InitialValue
 from ..gradients import AbstractGradient, Backprop, Echo, Glep, Reciprocal
-from ..gradients._echo import mixed_input, retrace_error, retraces
-from ..gradients._reciprocal import Reciprocity, dense, reciprocal_tolerance, reciprocity
+from ..gradients._reciprocity import Reciprocity, dense, reciprocal_tolerance, reciprocity
+from ..gradients._retrace import retrace_error, retraces
+from ..gradients._time_reversal import mixed_input
 from ..integrators import AbstractIntegrator, State
 from ..problem import Problem
 from ..systems import Dissipative, Envelope, Hamiltonian, KerrLattice, Lagrangian, MassDamped
