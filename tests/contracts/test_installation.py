@@ -91,12 +91,12 @@ except AttributeError as error:
 
 
 def test_the_core_needs_no_extra():
-    """`import echograd` works, and says nothing, where only the five run-time dependencies are installed.
+    """`import echograd` works, and says nothing, where only the three run-time dependencies are installed.
 
     What needs an extra is an attribute all the same, which says on first use what to install.
     """
     core = {requirement.name for requirement in requirements(PYTHONS[-1])}
-    assert core == {"jax", "equinox", "jaxtyping", "optimistix", "lineax"}
+    assert core == {"jax", "equinox", "jaxtyping"}
     extras = {requirement.name for requirement in requirements(PYTHONS[-1], *EXTRAS)}
     absent = sorted(extras - core - {"scipy"})  # jax itself needs scipy
     assert {"optax", "tyro", "rich", "pooch", "matplotlib", "diffrax"} <= set(absent)
