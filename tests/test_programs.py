@@ -164,7 +164,7 @@ def test_a_method_that_closes_over_what_is_differentiated_is_refused(transform):
 
     k = jnp.asarray(1.3)
     assert jnp.isfinite(jax.grad(loss)(k, eg.Backprop(), None))
-    with pytest.raises(TypeError, match="being differentiated and is no field of the system"):
+    with pytest.raises(TypeError, match="being differentiated and is not a field of the system"):
         jax.grad(transform(lambda k: loss(k, eg.Echo(), None)))(k)
     # What is not differentiated may be closed over.
     assert jnp.isfinite(transform(lambda k: loss(None, eg.Echo(), k))(k))

@@ -14,7 +14,7 @@ from ._internal._errors import ArgumentTypeError, refuse_if
 from ._solve import solve
 from .boundary import InitialValue
 from .gradients import Echo
-from .gradients._echo import tolerance_for
+from .gradients._retrace import tolerance_for
 from .integrators import AbstractIntegrator, State, time_reversed
 from .problem import FinalNode
 from .systems import Hamiltonian

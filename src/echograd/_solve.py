@@ -10,7 +10,7 @@ from ._internal import _checks, _tree
 from ._internal._errors import ArgumentError, plain_errors
 from .boundary import AbstractBoundary, End, InitialValue
 from .gradients import AbstractGradient, Backprop, Echo, Glep, Reciprocal
-from .gradients._echo import retrace_error as _retrace_error
+from .gradients._retrace import retrace_error as _retrace_error
 from .integrators import AbstractIntegrator, State
 from .nudge._checks import is_holomorphic
 from .problem import RESULTS, Outcome, Problem
@@ -21,7 +21,8 @@ from .problem._save import SaveFunction
 from .problem._soundness import blown_up, coarse_clock, unstable_step
 from .systems import Dissipative, Hamiltonian, Lagrangian
 from .two_point import Condition, Convergence, TwoPointNewton
-from .two_point._two_point import is_conjugate, two_point
+from .two_point._newton import is_conjugate
+from .two_point._problem import two_point
 
 
 class Trajectory(eqx.Module):

@@ -93,12 +93,12 @@ except AttributeError as error:
 
 
 def test_the_core_needs_no_extra():
-    """`import echograd` works and prints nothing with only the five run-time dependencies.
+    """`import echograd` works and prints nothing with only the three run-time dependencies.
 
     A part that needs an extra is still an attribute, and says on first use which extra to install.
     """
     core = {requirement.name for requirement in requirements(PYTHONS[-1])}
-    assert core == {"jax", "equinox", "jaxtyping", "optimistix", "lineax"}
+    assert core == {"jax", "equinox", "jaxtyping"}
     extras = {requirement.name for requirement in requirements(PYTHONS[-1], *EXTRAS)}
     absent = sorted(extras - core - {"scipy"})  # jax itself needs scipy
     assert {"optax", "tyro", "rich", "pooch", "matplotlib", "diffrax"} <= set(absent)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 import echograd as eg
-from echograd.gradients._echo import readings_are_even, reversible
 from echograd.gradients._parity import is_even
+from echograd.gradients._time_reversal import readings_are_even, reversible
 from echograd.integrators import StepInputs
 
 pytestmark = pytest.mark.fast

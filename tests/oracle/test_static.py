@@ -65,7 +65,7 @@ def test_nudges_of_high_order():
     assert worst(found[0], expected) < 1e-6
     assert worst(found[1], expected) < 1e-9
     assert worst(found[2], expected) < 1e-5
-    with pytest.raises(TypeError, match="a box is no holomorphic function"):
+    with pytest.raises(TypeError, match="not a holomorphic function"):
         gradients(hopfield("hard-sigmoid"), (eg.EP(eg.Holomorphic(0.1)),))
 
 

@@ -67,8 +67,7 @@ def check_jaxlib() -> None:
         reason = "`jit` of a vmapped matrix-vector product followed by a sum returns wrong numbers here"
     else:
         return
-    # lineax 0.1.1 requires jax>=0.10, which on Python 3.11 would install the broken version again.
-    remedy = '"jax==0.12.0.1"' if sys.version_info >= (3, 12) else '"jax==0.9.2" "lineax==0.1.0"'
+    remedy = '"jax==0.12.0.1"' if sys.version_info >= (3, 12) else '"jax==0.9.2"'
     raise ImportError(
         f"echograd refuses to run on jaxlib {version}.\n"
         f"Why: {reason} (jax-ml/jax issue 39103), so no gradient could be trusted.\n"

@@ -91,6 +91,13 @@ def max_abs(a: PyTree) -> Float[Array, ""]:
     return functools.reduce(jnp.maximum, leaves) if leaves else jnp.zeros(())
 
 
+def power_of_two(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return the power of two in (x, 2x], or the nearest normal number; 1 where `x` is not positive or not finite."""
+    sound, largest = (x > 0) & jnp.isfinite(x), int(jnp.finfo(x.dtype).maxexp) - 2
+    exponent = jnp.clip(jnp.frexp(jnp.where(sound, x, 1))[1], -largest, largest)
+    return jnp.ldexp(jnp.ones_like(x), jnp.where(sound, exponent, 0))
+
+
 def rounding(a: PyTree) -> float:
     """Return the rounding unit of the coarsest floating-point numbers in a tree."""
     return max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves(eqx.filter(a, eqx.is_inexact_array)))
@@ -190,18 +197,3 @@ def complexified(dtype: Any) -> np.dtype:
 def as_complex(a: PyTree) -> PyTree:
     """Return a tree of real arrays as complex ones of the same precision."""
     return jax.tree.map(lambda x: x.astype(complexified(x.dtype)), a)
-
-
-def as_shapes(flags: PyTree) -> PyTree:
-    """Return booleans encoded as shapes of empty arrays, to store them in the residuals of a custom derivative.
-
-    The backward rule needs them while it is traced, so they cannot be array values. Nor can they be static parts of the
-    residuals: JAX traces a program once even if it is called twice and differentiated with respect to different
-    arguments, and gives both backward rules the structure of the last residuals.
-    """
-    return jax.tree.map(lambda flag: jnp.zeros((int(flag), 0), bool), flags)
-
-
-def from_shapes(arrays: PyTree) -> PyTree:
-    """Return the booleans that `as_shapes` encoded."""
-    return jax.tree.map(lambda x: x.shape[0] == 1, arrays)

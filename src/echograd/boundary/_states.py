@@ -1,22 +1,16 @@
 """Conditions on the whole state at one end: initial values (causal) and final values (anti-causal)."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
-import lineax as lx
-import optimistix as optx
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
-from .._internal._errors import ArgumentError, refuse_if
+from .._internal._errors import ArgumentError
+from .._internal._root import root
 from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
 from ._base import AbstractBoundary, End
-
-# Up to so many coordinates the Legendre transform uses a dense Cholesky factor, beyond it conjugate gradients.
-_DENSE = 1024
 
 
 class AbstractStateValue(AbstractBoundary):
@@ -123,10 +117,9 @@ class FinalValue(AbstractStateValue):
 def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) -> PyTree:
     r"""Return the momentum that belongs to the velocity `v`: the inverse of $v = \partial H / \partial p$.
 
-    Explicit for a Lagrangian, $p = \partial L/\partial v$, and for a `Dissipative` system, $p = M v$; else by
-    Newton's method on the energy, which must be convex in the momentum; one iteration if it is quadratic.
-    Differentiable with respect to the system, the time, the coordinates and the velocity by the implicit function
-    theorem.
+    Explicit for a Lagrangian, $p = \partial L/\partial v$, and for a `Dissipative` system, $p = M v$. Otherwise by
+    Newton's method on the energy, which must be convex in the momentum. Differentiable with respect to the system, the
+    time, the coordinates and the velocity.
 
     Args:
         system: supplies the energy.
@@ -156,42 +149,15 @@ def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) 
 
     # Units, powers of two: the largest velocity, and the largest momentum that belongs to it near rest.
     fixed, given = _tree.fixed((params, flat))
-    speed = _power_of_two(jnp.max(jnp.abs(given), initial=0))
+    speed = _tree.power_of_two(jnp.max(jnp.abs(given), initial=0))
     pushed = jax.jvp(lambda p: slope(p, fixed), (jnp.zeros_like(flat),), (given / speed,))[1]
-    unit = speed / _power_of_two(jnp.max(jnp.abs(pushed), initial=0))
-
-    def residual(x: Float[Array, " n"], args: Any) -> Float[Array, " n"]:
-        params, flat, speed, unit = args
-        return (slope(unit * x, params) - flat) / speed
-
-    eps = float(jnp.finfo(flat.dtype).eps)
-    if flat.size <= _DENSE:
-        linear = lx.AutoLinearSolver(well_posed=True)
-    else:
-        linear = lx.CG(rtol=50 * eps, atol=50 * eps, max_steps=flat.size)
-    solution = optx.root_find(
-        residual,
-        optx.Newton(rtol=50 * eps, atol=50 * eps, linear_solver=linear),
-        given / speed,
-        args=(params, flat, speed, unit),
-        tags=frozenset({lx.positive_semidefinite_tag}),
-        adjoint=optx.ImplicitAdjoint(linear_solver=linear),
-        max_steps=64,
-        throw=False,
-    )
-    off = jnp.max(jnp.abs(residual(solution.value, (params, flat, speed, unit))), initial=0)
-    p = refuse_if(
-        unit * solution.value,
-        ~(off <= eps**0.5),
-        "v=...: no momentum has the given velocity (relative residual of Newton's method: {}). The kinetic energy "
-        "may be flat (a zero inverse mass), bounded in its velocity (relativistic), or not convex. Give the momentum "
-        "with `p=` instead.",
-        off,
+    unit = speed / _tree.power_of_two(jnp.max(jnp.abs(pushed), initial=0))
+    x = root(lambda x: (slope(unit * x, params) - flat) / speed, given / speed, definite=True)
+    p = eqx.error_if(
+        unit * x,
+        ~jnp.all(jnp.isfinite(x)),
+        "v=...: no momentum moves at the given velocity: Newton's method did not converge. The kinetic energy may be "
+        "flat (a zero inverse mass), bounded in its velocity (relativistic), or not convex. Give the momentum with "
+        "`p=` instead.",
     )
     return unravel(p)
-
-
-def _power_of_two(x: Float[Array, ""]) -> Float[Array, ""]:
-    """Return the power of two next to `x`; one if `x` is not positive and finite."""
-    sound = (x > 0) & jnp.isfinite(x)
-    return jnp.ldexp(jnp.ones_like(x), jnp.frexp(jnp.where(sound, x, 1))[1])

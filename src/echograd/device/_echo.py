@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _tree
 from .._internal._errors import ArgumentTypeError, refuse_if
-from ..gradients._echo import readings_are_even, reversible
+from ..gradients._time_reversal import readings_are_even, reversible
 from ..integrators import State, StepInputs, time_reversed
 from ..nudge import AbstractFiniteNudge
 from ._machine import AbstractMachine, Kicks, Order, Sample, echo_kicks, mirrored, mirrored_reading, total_load

@@ -10,7 +10,7 @@ from jaxtyping import Array, Int, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
-from ..gradients._echo import surely_even
+from ..gradients._time_reversal import surely_even
 from ..integrators import AbstractIntegrator, Direction, Leapfrog, State, StepInputs, time_reversed
 from ..problem._posing import default_integrator
 from ..systems import AbstractSystem

@@ -15,15 +15,15 @@ from ..statics import AbstractRelaxation, AbstractStaticGradient, Equilibrium
 from ..statics._base import resting
 from ..statics._static_problem import StaticProblem
 from ..two_point import Convergence, TwoPoint, TwoPointNewton
-from ..two_point._two_point import Nodes, find_path, outcome_of
+from ..two_point._newton import find_path
+from ..two_point._problem import Nodes, outcome_of
 from ._base import AbstractGradient
 
 
 class Backprop(AbstractGradient, AbstractStaticGradient):
     r"""Differentiate through every step (BPTT): exact, with memory that grows with the number of steps.
 
-    It runs the very same discrete map as every other gradient, so in float64 it is the number that all of them are
-    compared with.
+    It runs the same discrete map as every other gradient, so in float64 it is the reference for all of them.
 
     Args:
         checkpoints: `None` stores every step. An integer stores that many states along the way and recomputes the
@@ -31,7 +31,7 @@ class Backprop(AbstractGradient, AbstractStaticGradient):
             more forward pass.
 
     Raises:
-        ValueError: if `checkpoints` is not a positive integer.
+        ArgumentError: if `checkpoints` is not a positive integer.
 
     Source: P. Werbos, Proc. IEEE 78 (1990) 1550; A. Griewank, Optim. Methods Softw. 1 (1992) 35.
 
@@ -99,7 +99,7 @@ class Backprop(AbstractGradient, AbstractStaticGradient):
 def checkpointed_scan(body: Any, carry: Any, xs: PyTree, segments: int | None) -> tuple[Any, Any]:
     """Scan as `jax.lax.scan` does, but store only the carries at the starts of `segments` equal parts."""
     n = jax.tree.leaves(xs)[0].shape[0]
-    if n == 0:  # over nothing JAX scans under `jit` only
+    if n == 0:  # outside of `jit`, JAX cannot scan over zero steps
         y = jax.eval_shape(body, carry, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs))[1]
         return carry, jax.tree.map(lambda y: jnp.zeros((0, *y.shape), y.dtype), y)
     if segments is None or n < 2:

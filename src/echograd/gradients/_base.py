@@ -1,4 +1,4 @@
-"""What a gradient object is: a way of running a problem that says what differentiating it means."""
+"""The base classes of gradients: how a problem is run, and how the run is differentiated."""
 
 import abc
 from typing import Any, TypeVar
@@ -9,28 +9,30 @@ from jaxtyping import Array, PyTree
 
 from .._internal import _tree
 from .._internal._errors import ArgumentTypeError
+from .._internal._reverse_rule import reverse_rule
 from ..integrators import State, StepInputs
 from ..nudge import AbstractNudge
 from ..problem import Outcome, Problem
 from ..problem._problem import Course, finite, free_run, marked_run, marks_of
 from ..systems import Dissipative
 from ..two_point import Condition, Convergence, TwoPoint, TwoPointNewton
-from ..two_point._two_point import Nodes, find_path, outcome_of
+from ..two_point._newton import find_path
+from ..two_point._problem import Nodes, outcome_of
 
 _Gradient = TypeVar("_Gradient", bound=eqx.Module)
 
 
 class AbstractGradient(eqx.Module):
-    """Runs the free problem; differentiating the result is this object's business."""
+    """Run the free problem, and define the derivative of the result."""
 
     def check(self, system: Any) -> None:
-        """Raise if the gradient is not made for the system."""
+        """Raise if the gradient does not apply to the system."""
         if isinstance(system, Dissipative):
             raise ArgumentTypeError(
-                f"{type(self).__name__}: {type(system).__name__} is a Dissipative system, given by its forces. No "
-                "energy and no action belong to it, so there is nothing to read in an echo of it. Use Reciprocal() if "
-                "it is linear and reciprocal (diagnose measures that), MassDamped(system, rate) on a Hamiltonian if "
-                "its damping is in proportion to its mass, or Backprop()."
+                f"{type(self).__name__}: {type(system).__name__} is a Dissipative system, given by its forces. It has "
+                "no energy and no action, so an echo of it has nothing to read. Use Reciprocal() if it is linear and "
+                "reciprocal (diagnose measures that), MassDamped(system, rate) on a Hamiltonian if its damping is in "
+                "proportion to its mass, or Backprop()."
             )
 
     @abc.abstractmethod
@@ -43,7 +45,7 @@ class AbstractGradient(eqx.Module):
 
 
 class AbstractNudgedGradient(AbstractGradient):
-    """A learning rule: the free run is made as it is; its gradient is read off a nudged one."""
+    """A learning rule: the gradient of a free run is read off a nudged run."""
 
     nudge: eqx.AbstractVar[AbstractNudge]
 
@@ -52,7 +54,7 @@ class AbstractNudgedGradient(AbstractGradient):
 
     @abc.abstractmethod
     def prepared(self, problem: Problem, z0: State) -> State:
-        """Return the initial state, or raise at run time if the rule is not made for the system."""
+        """Return the initial state, or raise at run time if the rule does not apply to the system."""
 
     @abc.abstractmethod
     def read_run(self, wanted: Problem, rest: Problem, course: Course, bar: Outcome) -> tuple[Problem, State]:
@@ -62,7 +64,7 @@ class AbstractNudgedGradient(AbstractGradient):
             wanted: the leaves of the problem that are differentiated.
             rest: its other leaves.
             course: states of the free run, the initial and the final one among them.
-            bar: cotangents of the outcome, with `None` for what no loss depends on.
+            bar: cotangents of the outcome, with `None` for zero.
         """
 
 
@@ -82,7 +84,7 @@ class AbstractPathGradient(AbstractNudgedGradient):
 
         Args:
             wanted: the leaves of the step inputs that are differentiated.
-            rest: its other leaves.
+            rest: their other leaves.
             problem: the free problem.
             found: its path.
             bars: cotangents of the nodes.
@@ -91,7 +93,7 @@ class AbstractPathGradient(AbstractNudgedGradient):
 
 
 def _guarded(problem: Problem) -> Problem:
-    """Return the problem, to be refused where it is differentiated by an array that is no leaf of it."""
+    """Return the problem; raise when it is differentiated by an array that its methods close over."""
     if not problem.closed_over:
         return problem
     h = _unless_differentiated((problem.given.h, problem.closed_over))
@@ -108,9 +110,9 @@ def _refuse_closures(perturbed: PyTree, arguments: tuple[Array, list[Array]]) ->
     if any(perturbed[1]):
         shapes = ", ".join(str(x.aval.str_short()) for x, p in zip(arguments[1], perturbed[1], strict=True) if p)
         raise ArgumentTypeError(
-            f"solve: a method of the system uses an array ({shapes}) that is being differentiated and is no field of "
-            "the system: the method closes over it, or finds it in a global name or an attribute. A nudged run reads "
-            "derivatives by the fields only. Make the array a field of the system, or pass gradient=Backprop()."
+            f"solve: a method of the system uses an array ({shapes}) that is being differentiated and is not a field "
+            "of the system: the method closes over it, or finds it in a global name or an attribute. A nudged run "
+            "reads derivatives by the fields only. Make the array a field of the system, or pass gradient=Backprop()."
         )
     return arguments[0], None
 
@@ -121,27 +123,21 @@ def _pass_on(residuals: None, bar: Array, perturbed: PyTree, arguments: tuple[Ar
     return bar, [jnp.zeros_like(x) for x in arguments[1]]
 
 
-@eqx.filter_custom_vjp
-def _run(arguments: tuple[Problem, State], rule: AbstractNudgedGradient) -> Outcome:
+def _run_free(arguments: tuple[Problem, State], rule: AbstractNudgedGradient) -> Outcome:
     del rule
     problem, z0 = arguments
     return finite(problem, free_run(problem, z0))
 
 
-@_run.def_fwd
-def _run_forward(perturbed: PyTree, arguments: Any, rule: AbstractNudgedGradient) -> tuple[Outcome, Any]:
+def _run_forward(arguments: tuple[Problem, State], rule: AbstractNudgedGradient) -> tuple[Outcome, Course]:
     problem, z0 = arguments
     marks = marks_of(problem.steps, problem.save.stride(problem.steps))
     outcome, course = marked_run(problem, rule.prepared(problem, z0) if problem.throw else z0, marks)
-    return finite(problem, outcome), (course, _tree.as_shapes(perturbed[0]))
+    return finite(problem, outcome), course
 
 
-@_run.def_bwd
-def _run_backward(residuals: Any, bar: Outcome, perturbed: PyTree, arguments: Any, rule: Any) -> PyTree:
-    del perturbed  # this copy may have been traced
-    course, perturbed = residuals
-    wanted, rest = eqx.partition(arguments[0], _tree.from_shapes(perturbed))
-    return _read_run(rule, wanted, rest, course, bar)
+def _run_backward(course: Course, bar: Outcome, wanted: Any, rest: Any, rule: AbstractNudgedGradient) -> PyTree:
+    return _read_run(rule, wanted[0], rest[0], course, bar)
 
 
 @eqx.filter_jit
@@ -149,38 +145,37 @@ def _read_run(rule: AbstractNudgedGradient, *arguments: Any) -> tuple[Problem, S
     return rule.read_run(*arguments)
 
 
-@eqx.filter_custom_vjp
-def _path(
+_run = reverse_rule(_run_free, _run_forward, _run_backward)
+
+
+def _find(
     arguments: tuple[StepInputs, Condition], fixed: TwoPoint, guess: Nodes, rule: Any, newton: TwoPointNewton
 ) -> tuple[Nodes, Convergence]:
     del rule
     return find_path(_posed(fixed, arguments), newton, guess, jnp.zeros_like(guess), "free")
 
 
-@_path.def_fwd
-def _path_forward(
-    perturbed: PyTree, arguments: Any, fixed: TwoPoint, guess: Nodes, rule: Any, newton: TwoPointNewton
-) -> tuple[tuple[Nodes, Convergence], Any]:
-    del rule
-    found, convergence = find_path(_posed(fixed, arguments), newton, guess, jnp.zeros_like(guess), "free")
-    return (found, convergence), (found, _tree.as_shapes(perturbed[0]))
+def _path_forward(*arguments: Any) -> tuple[tuple[Nodes, Convergence], Nodes]:
+    found, convergence = _find(*arguments)
+    return (found, convergence), found
 
 
-@_path.def_bwd
 def _path_backward(
-    residuals: Any, bar: Any, perturbed: PyTree, arguments: Any, fixed: TwoPoint, guess: Nodes, rule: Any, newton: Any
+    found: Nodes, bar: Any, wanted: Any, rest: Any, fixed: TwoPoint, guess: Nodes, rule: Any, newton: TwoPointNewton
 ) -> PyTree:
-    del perturbed, guess
-    found, perturbed = residuals
-    wanted, rest = eqx.partition(arguments[0], _tree.from_shapes(perturbed))
-    return _read_path(rule, wanted, rest, _posed(fixed, arguments), found, bar[0], newton)
+    del guess
+    problem = _posed(fixed, eqx.combine(wanted, rest))
+    return _read_path(rule, wanted[0], rest[0], problem, found, bar[0], newton)
 
 
 def _posed(problem: TwoPoint, arguments: tuple[StepInputs, Condition]) -> TwoPoint:
-    """Return the problem with this step inputs and this condition."""
+    """Return the problem with these step inputs and this condition."""
     return eqx.tree_at(lambda p: (p.problem.given, p.condition), problem, arguments)
 
 
 @eqx.filter_jit
 def _read_path(rule: AbstractPathGradient, *arguments: Any) -> tuple[StepInputs, Condition]:
     return rule.read_path(*arguments)
+
+
+_path = reverse_rule(_find, _path_forward, _path_backward)

@@ -14,10 +14,10 @@ from ..nudge._checks import checked_nudge
 from ..problem import Outcome, Problem
 from ..problem._problem import Course
 from ..two_point import Condition, TwoPoint, TwoPointNewton
-from ..two_point._two_point import Nodes, condition_bars, ends, nudged_path
+from ..two_point._nudged import condition_bars, nudged_path
+from ..two_point._problem import Nodes, ends
 from ._base import AbstractPathGradient
-from ._echo import checked_cotangents, way_back
-from ._nudged import nudged_run
+from ._echo import read_back
 
 
 class Glep(AbstractPathGradient):
@@ -28,21 +28,21 @@ class Glep(AbstractPathGradient):
 
     $$\frac{dC}{d\theta} = \frac{d}{d\beta} \sum_k \frac{\partial L_d}{\partial\theta}\Big|_{\beta=0}$$
 
-    without a boundary residual, but for an explicit term where the boundary data themselves are trained.
+    without a boundary residual. Trainable boundary data add an explicit term.
 
-    What it takes depends on the condition. For an `InitialValue` the dual is a final value: the nudged path is run as
-    an echo if the system is time-reversible, and by the inverse map where it is not; two passes. For a condition on
-    both ends it is another two-point problem, under the same condition where that is its own dual (fixed, free, mixed
-    and periodic ends, symmetric Robin), and under a different one elsewhere.
+    The nudged problem depends on the condition. For an `InitialValue` the dual is a final value: the nudged path is run
+    as an echo if the system is time-reversible, and by the inverse map otherwise; two passes. For a condition on both
+    ends it is another two-point problem. It has the same condition if that is its own dual (fixed, free, mixed and
+    periodic ends, symmetric Robin), and a different one otherwise.
 
     Args:
         nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)`, `OneSided(beta)`, ...
         retrace_tolerance: for an `InitialValue`, as for `Echo`.
-        report: likewise.
+        report: for an `InitialValue`, as for `Echo`.
 
     Raises:
-        RuntimeError: (at run time) if no path is found, at a conjugate point, if the run back does not return, or if a
-            finite nudge is lost in rounding or, for an `InitialValue`, found too strong.
+        RunError: (at run time) if no path is found, at a conjugate point, if the run back does not retrace the free
+            run, or if a finite nudge is lost in rounding or too strong.
 
     Source: arXiv 2506.06248; theorems 1 and 2 in `docs/boundaries.md`.
 
@@ -71,9 +71,7 @@ class Glep(AbstractPathGradient):
         return z0
 
     def read_run(self, wanted: Problem, rest: Problem, course: Course, bar: Outcome) -> tuple[Problem, State]:
-        problem: Problem = eqx.combine(wanted, rest)
-        response = nudged_run(wanted, rest, course, bar, self.nudge, way_back(problem, course.start))
-        return checked_cotangents(problem, course, response, self)
+        return read_back(wanted, rest, course, bar, self)
 
     def read_path(
         self, wanted: StepInputs, rest: StepInputs, problem: TwoPoint, found: Nodes, bars: Nodes, newton: TwoPointNewton

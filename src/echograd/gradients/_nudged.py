@@ -19,21 +19,21 @@ from ..problem import Outcome, Problem
 from ..problem._problem import Course, index, repeated
 from ..problem._save import SaveFunction
 
-# So many rows of cotangents are looked at together.
+# Number of rows of cotangents that are processed together.
 _BLOCK = 256
 
 
 class Response(eqx.Module):
-    """What a nudged run leaves.
+    """The result of a nudged run.
 
     Attributes:
-        readings: d/dβ of the readings, in the tree of the problem, with `None` for what was not wanted.
+        readings: d/dβ of the readings, in the tree of the problem, with `None` for leaves that are not wanted.
         state: d/dβ of the state at the far end, in forward time.
-        strayed: for every leaf of the state, by how much the run left the free path, summed over the stretches.
-        growth: by how much more a relative change of the state at a mark changes the loss than one of the nodes that it
-            looks at, at the most; zero for finite nudges.
-        ended: the best estimate of the un-nudged state there, in forward time.
-        about: that estimate displaced by its uncertainty: as far as the members are apart.
+        strayed: for every leaf of the state, the distance of the run from the free path, summed over the stretches.
+        growth: largest sensitivity of the loss to a relative change of the state at a mark, over the sensitivity to
+            relative changes of the nodes in the loss; zero for finite nudges.
+        ended: the best estimate of the un-nudged state at the far end, in forward time.
+        about: that estimate displaced by its uncertainty, the distance between the members.
         beta: strength of the nudge.
         load: total size of the nudges relative to the state, per unit of strength.
         ensemble: the members at the far end.
@@ -58,16 +58,22 @@ def nudged_run(
     nudge: AbstractNudge,
     direction: Direction,
 ) -> Response:
-    r"""Run the problem once more from one end, nudged with strength β, and take d/dβ of what is read on the way.
+    r"""Run the problem once more from one end, nudged with strength β, and return d/dβ of its readings.
 
-    The nudged energy is $H - \beta c$: passing node $k$ adds $\beta \bar y_k$ to the momentum and takes
-    $\beta \bar y^p_k$ from the coordinates; run backward, it undoes this. Going forward the run starts at node 0,
-    otherwise at node N. `wanted` and `rest` are the two halves of the problem: the leaves that are read, and the
-    others. `bar` holds the cotangents of the outcome, with `None` for what no loss depends on. Nothing is kept but the
-    ensemble and the sums.
+    The nudged energy is $H - \beta c$. Passing node $k$ adds $\beta \bar y_k$ to the momentum and subtracts
+    $\beta \bar y^p_k$ from the coordinates; a backward run does the opposite. A forward run starts at node 0, the
+    others at node N. Memory holds only the ensemble and the sums.
 
-    The un-nudged state that an infinitesimal nudge carries is put back to the free run at every mark of the course, so
+    An infinitesimal nudge carries the un-nudged state. It is put back on the free path at every mark of the course, so
     rounding errors grow from one mark to the next only.
+
+    Args:
+        wanted: the leaves of the problem that are differentiated.
+        rest: its other leaves.
+        course: states of the free run.
+        bar: cotangents of the outcome, with `None` for zero.
+        nudge: how d/dβ is taken.
+        direction: of the run.
     """
     problem: Problem = eqx.combine(wanted, rest)
     n, forward = problem.steps, direction == "forward"
@@ -78,7 +84,7 @@ def nudged_run(
         return time_reversed(problem.given.system, z) if direction == "echo" else z
 
     def push(action: Any, beta: Any, z: State) -> tuple[State, Problem]:
-        """Add β times the kick of an action at one node, reading that action too."""
+        """Kick the state by β times an action at one node, and read that action."""
         slopes = derivatives(action, lasting, z)
         reading, (dq, dp) = jax.tree.map(lambda x: _by_strength(beta, x), slopes)
         if sign(direction) > 0:
@@ -102,11 +108,11 @@ def nudged_run(
         return push(action, beta, z)
 
     def step(k: Int[Array, ""], z: State) -> tuple[State, StepInputs]:
-        """Take step `k`, reading what the action says of the parameters where the free run went."""
+        """Take step `k`, and read the action of the step."""
         return problem.integrator.read(wanted.given.at(k), rest.given.at(k), k, z, direction)
 
     def advance(i: Int[Array, ""], carry: Any) -> Any:
-        """Nudge the node that the run has reached, and take the step that follows."""
+        """Nudge the node that the run has reached, and take the next step."""
         ensemble, du = carry
         node, k = (i, i) if forward else (n - i, n - 1 - i)
 
@@ -120,13 +126,13 @@ def nudged_run(
         return (ensemble, _tree.put(du, k, stepping.u)), eqx.tree_at(lambda x: x.given, pushing, given)
 
     load = load_of(problem, course, bar)
-    start = in_forward_time(course.start if forward else course.final)  # an involution: it goes both ways
+    start = in_forward_time(course.start if forward else course.final)  # an involution: it is its own inverse
     beta = jax.lax.stop_gradient(nudge.strength(start, load, n))
     ensemble = nudge.start(start)
     if bar.final is not None and not forward:
         ensemble, _ = nudge.advance(beta, terminal, ensemble)
 
-    # Stretches from mark to mark; what has marks to be put back to is infinitesimally nudged.
+    # Run from mark to mark. Only an infinitesimal nudge carries an un-nudged state to put back.
     held = isinstance(nudge, Infinitesimal) and not forward
     marks = course.marks if held else (0,)
     bounds = jnp.asarray((*marks, n), jnp.int32)
@@ -158,7 +164,7 @@ def nudged_run(
     readings = eqx.tree_at(lambda x: x.given.u, _tree.add(total, pushing), du, is_leaf=lambda x: x is None)
     ended, about = nudge.retraced(ensemble)
     if not held:
-        # Only nudged runs were made: as far as they are apart from their mean counts as their uncertainty.
+        # All members are nudged: the distance from their mean is their uncertainty.
         strayed = jax.tree.map(
             lambda a, b, c: jnp.maximum(_tree.max_abs(a - b) - _tree.max_abs(b - c), 0),
             course.start,
@@ -188,7 +194,7 @@ def share_of(bar: Outcome, problem: Problem, k: Int[Array, ""], z: State) -> Flo
 
 @jax.custom_jvp
 def _by_strength(beta: Float[Array, ""], x: Array) -> Array:
-    """Return βx, which for β = 0 is zero without a look at `x`, so that the compiler leaves it out."""
+    """Return βx; for β = 0 it is zero and does not depend on `x`, so the compiler drops it."""
     return jnp.where(beta == 0, jnp.zeros_like(x), beta.astype(x.dtype) * x)
 
 
@@ -202,8 +208,8 @@ def load_of(problem: Problem, course: Course, bar: Outcome) -> Float[Array, ""]:
     r"""Return the total size of the nudges relative to the state, $\sum_k (|\bar y_k|/P + |\bar y^p_k|/Q)$.
 
     $Q$ and $P$ are the sizes of coordinates and momenta along the path, leaf by leaf, and $|\cdot|$ is the largest
-    entry. It is in units of 1/β: a power of two in the units of anything is the same power of two in the load. Running
-    costs and functions of the nodes are gauged at the marks.
+    entry. The load has the units of 1/β, so a power of two in any unit is a power of two in the load. Running costs and
+    functions of the nodes are sampled at the marks.
     """
     problem, course, bar = _tree.fixed((problem, course, bar))
     dtype = problem.given.h.dtype
@@ -211,7 +217,7 @@ def load_of(problem: Problem, course: Course, bar: Outcome) -> Float[Array, ""]:
     receiving = p_sizes, q_sizes  # cotangents of coordinates kick momenta
 
     def relative(kick: Any, sized: Callable[[Array], Array] = _tree.max_abs) -> Float[Array, ""]:
-        """Return the size of a kick in units of what it kicks; what is not zero is not taken for zero."""
+        """Return the size of a kick relative to the part of the state that it kicks; nonzero stays nonzero."""
 
         def part(y: Array | None, size: Array) -> Array | None:
             if y is None:
@@ -242,13 +248,13 @@ def load_of(problem: Problem, course: Course, bar: Outcome) -> Float[Array, ""]:
 
 
 def _units(course: Course) -> tuple[Array, Array]:
-    """Return the sizes of coordinates and momenta, in which products of the two do not leave the range of floats."""
+    """Return the sizes of coordinates and momenta, as units in which their products do not overflow or underflow."""
     q, p = (_tree.max_abs(x) for x in _filled(_tree.fixed(course).sizes()))
     return q, p
 
 
 def _weight(response: State, z: State, units: tuple[Array, Array]) -> Float[Array, ""]:
-    r"""Return $|d_\beta p|\,|q| + |d_\beta q|\,|p|$: by how much relative changes of the state `z` change the loss."""
+    r"""Return $|d_\beta p|\,|q| + |d_\beta q|\,|p|$: the sensitivity of the loss to relative changes of the state."""
     (dq, dp), (q, p), (q_unit, p_unit) = response, z, units
 
     def products(x: PyTree, y: PyTree, x_unit: Array, y_unit: Array) -> Any:
@@ -261,7 +267,7 @@ def _weight(response: State, z: State, units: tuple[Array, Array]) -> Float[Arra
 def weight_of(
     problem: Problem, course: Course, bar: Outcome, beta: Array, units: tuple[Array, Array]
 ) -> Float[Array, ""]:
-    """Return the same of all nudges together, every node with the larger of the states at the marks beside it."""
+    """Return the sum of the `_weight`s of all nudges, each at the larger of the states at the marks beside its node."""
     problem, course, bar = _tree.fixed((problem, course, bar))
     bounds = (*course.marks, problem.steps)
     every = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), course.states, course.final)
@@ -269,7 +275,7 @@ def weight_of(
     beside = jax.tree.map(lambda x: jnp.maximum(x[:-1], x[1:]), largest)
 
     def weight(kick: Any, sizes: State) -> Float[Array, ""]:
-        """Return the weight of a kick by cotangents (of coordinates, of momenta) of a state of these sizes."""
+        """Return the weight of a kick by cotangents (of coordinates, of momenta) on a state of these sizes."""
         kick = jax.tree.map(
             lambda y, size: jax.tree.map(jnp.zeros_like, size) if y is None else y, kick, sizes, is_leaf=_is_none
         )
@@ -302,7 +308,7 @@ def weight_of(
 
 
 def _strongest(saved: PyTree, dtype: Any) -> tuple[Float[Array, " rows"], PyTree]:
-    """Return the sizes of the rows of cotangents relative to the largest, and the row that is the largest."""
+    """Return the sizes of the rows of cotangents relative to the largest row, and the largest row."""
     rows = [_row_sizes(x) / jnp.maximum(_tree.max_abs(x), jnp.finfo(x.dtype).tiny) for x in jax.tree.leaves(saved)]
     rows = functools.reduce(jnp.maximum, [x.astype(dtype) for x in rows])
     return rows, _tree.take(saved, jnp.argmax(rows))
@@ -313,7 +319,7 @@ def _is_none(x: Any) -> bool:
 
 
 def _sum_of_rows(rows: Array, start: Any, stop: Any) -> Float[Array, ""]:
-    """Return the sum of the sizes of the rows from `start` to `stop`, a block at a time: they are not kept."""
+    """Return the sum of the sizes of the rows from `start` to `stop`, block by block to save memory."""
     length = min(_BLOCK, rows.shape[0])
     start, stop = jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32)
 
@@ -333,12 +339,8 @@ def _row_sizes(x: Array) -> Float[Array, " rows"]:
     return jnp.max(jnp.abs(x), axis=tuple(range(1, x.ndim)), initial=0)
 
 
-def _least(x: Array) -> Any:
-    return jnp.finfo(x.dtype).tiny
-
-
 def _filled(sizes: State) -> State:
-    """Return the sizes, with those of other leaves where one is zero: of its part, or else of the other part."""
+    """Return the sizes, with zeros replaced by the largest size of the same part, or else of the other part."""
     parts = [_tree.max_abs(x) for x in sizes]
     both = jnp.maximum(*parts)
     both = jnp.where(both > 0, both, 1)

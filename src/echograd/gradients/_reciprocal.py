@@ -4,34 +4,35 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
-from .._internal._errors import ArgumentTypeError, refuse_if
+from .._internal._errors import ArgumentTypeError
+from .._internal._reverse_rule import reverse_rule
 from ..integrators import State, StepInputs
 from ..nudge import AbstractNudge
 from ..problem import AbstractSave, Outcome, Problem
-from ..problem._problem import Course, finite, finite_cotangents, free_run, index, marks_of
+from ..problem._problem import Course, finite, finite_cotangents, free_run, marks_of
 from ..systems import Dissipative
 from ..two_point import Convergence, TwoPoint, TwoPointNewton
-from ..two_point._two_point import Nodes
+from ..two_point._problem import Nodes
 from ._base import AbstractGradient
 from ._nudged import load_of, share_of
+from ._reciprocity import Twist, check_reciprocity, twist_of
 
 
 class Reciprocal(AbstractGradient):
     r"""Drive the same lossy machine, at rest, with the reversed error; overlap its path with the recorded one.
 
     For `Dissipative` systems that are linear and reciprocal, with any damping. The machine starts at rest without its
-    inputs, is driven so weakly that it is linear, takes the steps $k = N-1 \dots 0$ (explicit time dependence so
-    reversed), and is hit at node $k$ by
+    inputs and takes the steps $k = N-1 \dots 0$, which reverses explicit time dependence. It is driven so weakly that
+    it is linear. At node $k$ it is hit by
 
     $$a \leftarrow a + \bar y^p_k, \qquad \pi \leftarrow \pi + \bar y_k - D^{\sf T} \bar y^p_k$$
 
-    with $\bar y_k, \bar y^p_k$ the cotangents of $q_k, p_k$. With midpoints and increments taken step by step, the
+    where $\bar y_k, \bar y^p_k$ are the cotangents of $q_k, p_k$. With midpoints and increments of single steps, the
     discrete convolution action
 
     $$W_k = -\tfrac1h\,\Delta a \cdot M \Delta q - a_{1/2} \cdot D \Delta q
@@ -43,27 +44,27 @@ class Reciprocal(AbstractGradient):
     \frac{dC}{dp_0} = a, \quad \frac{dC}{dq_0} = \pi + D^{\sf T} a \ \text{ at the end.}$$
 
     This is the gradient of the *discrete* trajectory, the one that `Backprop` returns, to rounding and at any
-    amplitude: nothing is small here, and nothing turns damping into gain. Under a twist $S$ the machine is hit by
-    $S$ times the above, and $a = S^{-1}(\text{its path})$.
+    amplitude. Damping never turns into gain. Under a twist $S$ the machine is hit by $S$ times the above, and
+    $a = S^{-1}(\text{its path})$.
 
-    Two runs whatever the number of parameters. The coordinates of all nodes are kept: a lossy machine cannot be run
-    back to regenerate them. Reverse mode only.
+    It takes two runs for any number of parameters. Memory holds the states of all nodes: a lossy machine cannot be
+    run back to regenerate them. Reverse mode only.
 
-    Nonlinear forces under general damping have no such gradient: the linear response of the moving machine would be
-    wanted, which is not the machine itself, and no change of drive or initial state makes it so.
+    Nonlinear forces under general damping have no such gradient. Their adjoint is the linear response about the moving
+    state, which the machine itself does not compute under any drive or initial state.
 
     Args:
         nudge: `None` overlaps two records as above. A nudge takes the contrastive form: the machine with its inputs is
             run with and without the reversed error added at strength $\beta$, and $dC/d\theta = d_\beta\, \partial
             E/\partial\theta$ with $E = \tfrac12 W$ of each record with itself. Exact at any $\beta$ with
-            `Symmetric(beta)`. It needs constant coefficients, and sees changes of parameters only that keep reciprocity
-            (of a matrix its symmetric part).
+            `Symmetric(beta)`. It needs constant coefficients, and reads only changes of parameters that keep the system
+            reciprocal (the symmetric part of a matrix).
         tolerance: largest accepted relative violation of linearity and reciprocity, measured at every step, entry by
             entry; by default 10⁴ rounding units.
 
     Raises:
-        TypeError: on systems that are not `Dissipative`.
-        RuntimeError: (at run time) if the system is not linear or not reciprocal.
+        ArgumentTypeError: for systems that are not `Dissipative`, and for conditions on both ends.
+        RunError: (at run time) if the system is not linear or not reciprocal, or the gradient is not finite.
 
     Source: "Unifying Physical Backpropagation" (Boesch, Gediz, Tureci), theorems 6.1a, 7.1 and 10.1; contrastive form:
     M. Berneman and D. Hexner, arXiv 2506.20402. The discrete pairing is echograd's own.
@@ -97,7 +98,7 @@ class Reciprocal(AbstractGradient):
         if not isinstance(system, Dissipative):
             raise ArgumentTypeError(
                 f"Reciprocal: {type(system).__name__} is not a Dissipative system. For a Hamiltonian or a Lagrangian "
-                "use Echo(), and for one with damping in proportion to its mass Echo() on MassDamped(system, rate). A "
+                "use Echo(); if its damping is in proportion to its mass, use Echo() on MassDamped(system, rate). A "
                 "linear system with any damping can be written as LinearDamped or as a Dissipative."
             )
 
@@ -113,7 +114,7 @@ class Reciprocal(AbstractGradient):
 
 
 class SaveStates(AbstractSave):
-    """Keep all states beside what another rule keeps."""
+    """Keep the states of all nodes, and what another rule keeps."""
 
     save: AbstractSave
     nothing: bool = eqx.field(static=True)
@@ -126,7 +127,7 @@ class SaveStates(AbstractSave):
 
 
 class AtRest(Dissipative):
-    """A system without its inputs, linearised about rest: the machine at amplitudes so small that it is linear."""
+    """A system without its inputs, linearised about rest: the machine at small amplitudes."""
 
     system: Dissipative
 
@@ -145,32 +146,27 @@ def _linear(f: Any, x: PyTree) -> PyTree:
     return jax.jvp(f, (_tree.zeros_like(x),), (x,))[1]
 
 
-@eqx.filter_custom_vjp
-def _run(arguments: tuple[Problem, State], gradient: Reciprocal) -> Outcome:
+def _run_free(arguments: tuple[Problem, State], gradient: Reciprocal) -> Outcome:
     del gradient
     problem, z0 = arguments
     return finite(problem, free_run(problem, z0))
 
 
-@_run.def_fwd
-def _forward(perturbed: PyTree, arguments: tuple[Problem, State], gradient: Reciprocal) -> tuple[Outcome, Any]:
+def _run_recorded(arguments: tuple[Problem, State], gradient: Reciprocal) -> tuple[Outcome, State]:
+    """Run the problem, and return the states of all nodes too."""
+    del gradient
     problem, z0 = arguments
     stride = problem.save.stride(problem.steps)
     recording = eqx.tree_at(lambda x: x.save, problem, SaveStates(problem.save, stride is None))
     outcome = free_run(recording, z0)
     nodes, saved = outcome.saved
     saved = jax.tree.map(lambda x: x[::stride], saved)
-    return finite(problem, Outcome(saved, outcome.final, outcome.cost)), (nodes, _tree.as_shapes(perturbed[0]))
+    return finite(problem, Outcome(saved, outcome.final, outcome.cost)), nodes
 
 
-@_run.def_bwd
-def _backward(
-    residuals: Any, bar: Outcome, perturbed: PyTree, arguments: tuple[Problem, State], gradient: Reciprocal
-) -> PyTree:
-    del perturbed  # this copy may have been traced
-    problem, _ = arguments
-    nodes, perturbed = residuals
-    wanted, rest = eqx.partition(problem, _tree.from_shapes(perturbed))
+def _backward(nodes: State, bar: Outcome, wanted: Any, rest: Any, gradient: Reciprocal) -> PyTree:
+    (wanted, _), (rest, _) = wanted, rest
+    problem: Problem = eqx.combine(wanted, rest)
     kicks, sharing = _kicks(wanted, rest, nodes, bar)
     if gradient.nudge is None:
         reading, state = _overlapped(wanted, rest, nodes, kicks)
@@ -179,11 +175,17 @@ def _backward(
         course = Course(marks, *(jax.tree.map(lambda x, k=k: x[k], nodes) for k in (np.asarray(marks), -1)))
         reading, state = _contrasted(wanted, rest, nodes, kicks, gradient.nudge, load_of(problem, course, bar))
     bars = _tree.add(sharing, reading), state
-    return finite_cotangents(_check_reciprocity(bars, problem, nodes[0], gradient)) if problem.throw else bars
+    if not problem.throw:
+        return bars
+    contrastive = gradient.nudge is not None
+    return finite_cotangents(check_reciprocity(bars, problem, nodes[0], gradient.tolerance, contrastive))
+
+
+_run = reverse_rule(_run_free, _run_recorded, _backward)
 
 
 def _kicks(wanted: Problem, rest: Problem, nodes: State, bar: Outcome) -> tuple[State, Problem]:
-    """Return the cotangents of every node, and those of what the loss reads directly, summed over the nodes."""
+    """Return the cotangents of every node, and the direct cotangents of the problem, summed over the nodes."""
     lasting = eqx.tree_at(lambda x: x.given, wanted, wanted.given.without_inputs())
 
     def body(total: Problem, row: Any) -> tuple[Problem, State]:
@@ -200,44 +202,13 @@ def _kicks(wanted: Problem, rest: Problem, nodes: State, bar: Outcome) -> tuple[
     return kicks, eqx.tree_at(lambda x: x.given.u, total, inputs, is_leaf=_is_none)
 
 
-class Twist(eqx.Module):
-    """The matrix S of a twisted reciprocity, on flat coordinates, and its inverse."""
-
-    matrix: Float[Array, "n n"]
-    inverse: Float[Array, "n n"]
-
-    def __call__(self, x: PyTree) -> PyTree:
-        return _apply(self.matrix, x)
-
-    def undone(self, x: PyTree) -> PyTree:
-        """Return S⁻¹ x."""
-        return _apply(self.inverse, x)
-
-
-def twist_of(system: Dissipative, like: PyTree) -> Twist:
-    """Return the twist of a system whose coordinates are shaped `like` this."""
-    matrix = dense(system.twisted, like)
-    return Twist(matrix, jnp.linalg.inv(matrix))
-
-
-def dense(f: Any, like: PyTree, at: PyTree = None) -> Float[Array, "n n"]:
-    """Return the Jacobian of a map between trees shaped `like` this, on flat coordinates, at zero or another point."""
-    flat, unravel = jax.flatten_util.ravel_pytree(_tree.zeros_like(like) if at is None else at)
-    return jax.jacfwd(lambda x: _tree.flat(f(unravel(x))))(flat)
-
-
-def _apply(matrix: Float[Array, "n n"], x: PyTree) -> PyTree:
-    flat, unravel = jax.flatten_util.ravel_pytree(x)
-    return unravel(matrix @ flat)
-
-
 def _transposed(f: Any, x: PyTree) -> PyTree:
     """Return fᵀ(x) of a linear map."""
     return jax.vjp(f, _tree.zeros_like(x))[1](x)[0]
 
 
 def _hits(system: Dissipative, twist: Twist, kick: State) -> State:
-    """Return by how much a node's cotangents move the machine: S ȳᵖ in place, S (ȳ - Dᵀ ȳᵖ) in momentum."""
+    """Return how a node's cotangents kick the machine: S ȳᵖ in position, S (ȳ - Dᵀ ȳᵖ) in momentum."""
     y, yp = kick
     return twist(yp), twist(_tree.subtract(y, _transposed(system.friction, yp)))
 
@@ -261,12 +232,12 @@ def _pairing(given: StepInputs, k: Any, field: State, path: State) -> Float[Arra
 
 
 def _self_pairing(given: StepInputs, k: Any, field: State, path: State) -> Float[Array, ""]:
-    """Return the share of step k in E: half of W, but the whole of what is linear in the coordinates, the sources."""
+    """Return the share of step k in E: half of W, but all of the terms linear in the coordinates (the sources)."""
     return 0.5 * (_pairing(given, k, field, path) + _pairing(given, k, field, _tree.zeros_like(path)))
 
 
 def _overlapped(wanted: Problem, rest: Problem, nodes: State, kicks: State) -> tuple[Problem, State]:
-    """Return the readings of the undriven machine's run against the record, and the initial state's cotangents."""
+    """Return the readings of the error-driven machine against the record, and the cotangents of the initial state."""
     problem: Problem = eqx.combine(wanted, rest)
     system, path = problem.given.system, nodes[0]
     twist = twist_of(system, _tree.take(path, 0))
@@ -292,7 +263,7 @@ def _overlapped(wanted: Problem, rest: Problem, nodes: State, kicks: State) -> t
 def _contrasted(
     wanted: Problem, rest: Problem, nodes: State, kicks: State, nudge: AbstractNudge, load: Any
 ) -> tuple[Problem, State]:
-    """Return d/dβ of the convolution action of the nudged machine with itself, and the initial state's cotangents."""
+    """Return d/dβ of the nudged machine's convolution action with itself, and the cotangents of the initial state."""
     problem: Problem = eqx.combine(wanted, rest)
     system, n = problem.given.system, problem.steps
     z0 = _tree.take(nodes, 0)
@@ -323,7 +294,7 @@ def _contrasted(
     state = _initial_bars(system, twist, nudge.response(beta, ensemble))
 
     def at_ends(given: StepInputs) -> Float[Array, ""]:
-        """Return what the damping of a record with itself lacks: an integration by parts leaves it at every hit."""
+        """Return the terms of the damping that an integration by parts leaves at the ends and at every hit."""
         friction, q = given.system.friction, nodes[0]
         hit = _tree.dot(kicks[1], jax.vmap(friction)(q))
         return 0.5 * (_tree.dot(state[1], friction(z0[0])) - hit)
@@ -356,135 +327,3 @@ def _readings_of(wanted: Problem, total: StepInputs, du: PyTree) -> Problem:
     nothing = _tree.zeros_like(eqx.tree_at(lambda x: x.given, wanted, None))
     given = eqx.tree_at(lambda w: w.u, total, du, is_leaf=_is_none)
     return eqx.tree_at(lambda x: x.given, nothing, given, is_leaf=_is_none)
-
-
-class Reciprocity(eqx.Module):
-    r"""By how much linearity and reciprocity are violated along a path: relative, zero where they hold.
-
-    Attributes:
-        forces: by how much the forces are not linear.
-        friction: by how much the friction, or the inertia, is not.
-        mass: of $M S = S M^{\sf T}$.
-        damping: of the same for D.
-        stiffness: of the same for K, at its worst along the path.
-        drift: by how much the stiffness changes in time.
-        skewness: of the twist, $S = S^{\sf T}$.
-    """
-
-    forces: Float[Array, ""]
-    friction: Float[Array, ""]
-    mass: Float[Array, ""]
-    damping: Float[Array, ""]
-    stiffness: Float[Array, ""]
-    drift: Float[Array, ""]
-    skewness: Float[Array, ""]
-
-
-def relative(x: Array, *scales: Array) -> Float[Array, ""]:
-    """Return the size of `x` on a scale, the sum of the sizes of others; zero on nothing is zero."""
-    scale = sum((_tree.norm(s) for s in scales), jnp.zeros((), x.dtype))
-    return _tree.norm(x) / jnp.where(scale == 0, 1, scale)
-
-
-def _by_entry(x: Array, scale: Array) -> Float[Array, ""]:
-    """Return the largest ratio of an entry of `x` and that of a scale; zero on nothing is zero."""
-    return jnp.max(jnp.abs(x) / jnp.where(scale == 0, 1, scale), initial=0)
-
-
-def _nonlinearity(f: Any, matrix: Float[Array, "n n"], x: Float[Array, " n"], unravel: Any) -> Float[Array, ""]:
-    """Return by how much a map is not the matrix at a point: its value, every entry on its own scale, or its slope."""
-    zero = f(unravel(jnp.zeros_like(x)))
-    value, linear = f(unravel(x)), matrix @ x
-    scale = jnp.abs(value) + jnp.abs(zero) + jnp.abs(matrix) @ jnp.abs(x)
-    return jnp.maximum(_by_entry(value - zero - linear, scale), _asymmetry(dense(f, unravel(x), unravel(x)), matrix))
-
-
-def _asymmetry(a: Float[Array, "n n"], b: Float[Array, "n n"]) -> Float[Array, ""]:
-    """Return by how much two matrices of couplings differ, every entry on the scale of its row and its column."""
-    rows = jnp.sqrt(jnp.max(jnp.abs(a) + jnp.abs(b), axis=1, initial=0))
-    return _by_entry(a - b, rows[:, None] * rows[None])
-
-
-def reciprocity(problem: Problem, path: PyTree) -> Reciprocity:
-    """Measure linearity and reciprocity of the problem's system along a path of coordinates at all nodes."""
-    given, q0 = problem.given, _tree.take(path, 0)
-    system = given.system
-    unravel = jax.flatten_util.ravel_pytree(q0)[1]
-    twist = dense(system.twisted, q0)
-    mass, damping = dense(system.inertia, q0), dense(system.friction, q0)
-    steps = jax.vmap(_tree.flat)(path)
-
-    def violation(x: Float[Array, "n n"]) -> Float[Array, ""]:
-        if type(system).twisted is Dissipative.twisted:
-            return _asymmetry(x, x.T)
-        return relative(x @ twist - twist @ x.T, x) / jnp.linalg.norm(twist, 2)
-
-    def force_at(k: Int[Array, ""]) -> Any:
-        t = given.t0 + (k.astype(given.h.dtype) + 0.5) * given.h
-        return lambda q: _tree.flat(system.force(t, q, given.at(k).u))
-
-    first = -dense(force_at(index(0)), q0)
-
-    def body(worst: Any, row: Any) -> tuple[Any, None]:
-        k, x, y = row
-        force, v = force_at(k), (y - x) / given.h
-        matrix = -dense(force, q0)
-        bent = _nonlinearity(force, -matrix, 0.5 * (x + y), unravel)
-        flat = lambda f: lambda v: _tree.flat(f(v))  # noqa: E731
-        friction = _nonlinearity(flat(system.friction), damping, v, unravel)
-        inertia = _nonlinearity(flat(system.inertia), mass, v, unravel)
-        now = jnp.stack(
-            [bent, jnp.maximum(friction, inertia), violation(matrix), relative(matrix - first, first, matrix)]
-        )
-        return jnp.maximum(worst, now), None
-
-    k = jnp.arange(problem.steps, dtype=jnp.int32)
-    worst, _ = jax.lax.scan(body, jnp.zeros(4, steps.dtype), (k, steps[:-1], steps[1:]))
-    skewness = relative(twist - twist.T, twist)
-    return Reciprocity(worst[0], worst[1], violation(mass), violation(damping), worst[2], worst[3], skewness)
-
-
-def reciprocal_tolerance(dtype: Any) -> float:
-    """Return the largest relative violation of linearity and reciprocity that is taken for rounding."""
-    return 1e4 * float(jnp.finfo(dtype).eps)
-
-
-def _check_reciprocity(x: Any, problem: Problem, path: PyTree, gradient: Reciprocal) -> Any:
-    """Return `x`, or raise at run time if the system is not one that the gradient is exact on."""
-    found = reciprocity(problem, path)
-    tolerance = gradient.tolerance
-    if tolerance is None:
-        tolerance = reciprocal_tolerance(found.mass.dtype)
-    nonlinearity = jnp.maximum(found.forces, found.friction)
-    x = refuse_if(
-        x,
-        ~(nonlinearity <= tolerance),
-        f"Reciprocal: the system is nonlinear (relative deviation {{}}, tolerance {tolerance:.1g}), "
-        "so the error field is not a motion of the machine itself, and with a "
-        "general damping no change of drive or initial state makes it one: proven impossible on the same hardware. "
-        "Where the damping is in proportion to the mass use Echo() on MassDamped(system, rate); without any, Echo() on "
-        "the Hamiltonian; else Backprop().",
-        nonlinearity,
-    )
-    asymmetry = jnp.maximum(jnp.maximum(found.mass, found.damping), found.stiffness)
-    x = refuse_if(
-        x,
-        ~(asymmetry <= tolerance),
-        f"Reciprocal: the system is not reciprocal (relative asymmetry {{}}, tolerance {tolerance:.1g}): "
-        "its mass, damping or stiffness matrix is not symmetric (S M^T S^-1 "
-        "= M and so on, with its twist S), so the machine answers the reversed error with another field than the "
-        "wanted one. Make the matrices symmetric, declare the `twisted` map S under which they are (diagnose looks for "
-        "one), or use Backprop().",
-        asymmetry,
-    )
-    if gradient.nudge is None:
-        return x
-    change = jnp.maximum(found.drift, found.skewness)
-    return refuse_if(
-        x,
-        ~(change <= tolerance),
-        "Reciprocal: the contrastive form pairs a record with itself, so the stiffness must not change in time and a "
-        "twist must be symmetric, S = S^T; the relative deviation is {}. Use Reciprocal() without a nudge, which "
-        "replays time dependence reversed.",
-        change,
-    )

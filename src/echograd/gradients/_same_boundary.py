@@ -16,7 +16,9 @@ from ..nudge._checks import checked_nudge
 from ..problem import Outcome, Problem
 from ..problem._problem import Course, finite_cotangents, free_run
 from ..two_point import Condition, TwoPoint, TwoPointNewton
-from ..two_point._two_point import Nodes, condition_bars, ends, nudged_path, path_at
+from ..two_point._nudged import condition_bars, nudged_path
+from ..two_point._path import path_at
+from ..two_point._problem import Nodes, ends
 from ._base import AbstractPathGradient
 from ._nudged import nudged_run
 
@@ -24,18 +26,18 @@ from ._nudged import nudged_run
 class SameBoundary(AbstractPathGradient):
     r"""Nudge the problem under its own boundary condition: exact only where that condition is its own dual.
 
-    What theorem 1 (`docs/boundaries.md`) leaves is the boundary residual
+    By theorem 1 (`docs/boundaries.md`) the readings lack the boundary residual
     $\bigl[\omega(d_\beta z, d_\theta z)\bigr]_0^N$ with the sensitivities $d_\theta z$ of the ends, which no local
-    reading knows. For an initial value nudged from the same start it is $\omega(d_\beta z_N, d_\theta z_N)$, and
-    dropping it gives wrong directions. This object is there to measure that; to train use `Echo` or `Glep`.
+    reading gives. For an initial value nudged from the same start it is $\omega(d_\beta z_N, d_\theta z_N)$, and
+    dropping it gives wrong directions. Use this object to measure that error; to train use `Echo` or `Glep`.
 
     Args:
         nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), `Symmetric(beta)`, `OneSided(beta)`, ...
-        correct: whether to add the residual, by forward sensitivities: one more pass for *every* number that is
+        correct: whether to add the residual by forward sensitivities, one more pass for *every* number that is
             differentiated.
 
     Raises:
-        RuntimeError: (at run time) if no path is found, at a conjugate point, or if a finite nudge is lost in rounding.
+        RunError: (at run time) if no path is found, at a conjugate point, or if a finite nudge is lost in rounding.
 
     Source: the constant initial value problem of arXiv 2506.06248; theorem 1 in `docs/boundaries.md`.
 
@@ -82,7 +84,7 @@ class SameBoundary(AbstractPathGradient):
         still = jnp.zeros_like(found)
         response = nudged_path(problem, wanted, rest, found, bars, self.nudge, newton)
         if not self.correct:
-            # Of the residual only the part is kept that the boundary data themselves make explicit.
+            # Keep only the part of the residual that the boundary data give explicitly.
             return response.readings, condition_bars(problem.condition, ends(found, still), response.ends)
 
         factors = _tree.fixed(problem).linearised(*_tree.fixed((found, still)))
@@ -98,7 +100,7 @@ class SameBoundary(AbstractPathGradient):
 
 
 def _residual(ends_of: Any, arguments: PyTree, nudged: Float[Array, " 4n"]) -> PyTree:
-    r"""Return $\Omega(d_\beta z_\partial, d_\theta z_\partial)$, one forward sensitivity after the other."""
+    r"""Return $\Omega(d_\beta z_\partial, d_\theta z_\partial)$ by one forward sensitivity per number."""
     flat, unravel = jax.flatten_util.ravel_pytree(arguments)
     form = omega(nudged.size // 4, nudged.dtype)
 

@@ -18,7 +18,7 @@ from .._internal._fit import exponent
 from .._solve import Trajectory, solve
 from ..boundary import AbstractBoundary, InitialValue
 from ..gradients import AbstractGradient, Backprop
-from ..gradients._echo import reversible
+from ..gradients._time_reversal import reversible
 from ..integrators import AbstractIntegrator, StepInputs
 from ..problem import FinalNode
 from ..problem._problem import MARKS

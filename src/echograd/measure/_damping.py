@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._internal import _tree
 from ..gradients import Backprop, Reciprocal
-from ..gradients._reciprocal import Reciprocity, dense, reciprocal_tolerance, reciprocity
+from ..gradients._reciprocity import Reciprocity, dense, reciprocal_tolerance, reciprocity
 from ..integrators import State
 from ..problem import Problem
 from ._diagnosis import Diagnosis, Finding, sampled_nodes

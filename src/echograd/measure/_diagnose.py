@@ -14,7 +14,7 @@ from .._internal._errors import ArgumentError, ArgumentTypeError
 from .._solve import Trajectory, solve
 from ..boundary import InitialValue
 from ..gradients import Backprop
-from ..gradients._echo import retrace_error
+from ..gradients._retrace import retrace_error
 from ..integrators import AbstractIntegrator, State
 from ..problem import Problem
 from ..problem._posing import initial_value_problem

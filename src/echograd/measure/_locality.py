@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _tree
-from ..gradients._reciprocal import twist_of
+from ..gradients._reciprocity import twist_of
 from ..systems import Dissipative
 
 # The largest neighbourhood: more than the bonds of an atom make, fewer than the coordinates of a system.

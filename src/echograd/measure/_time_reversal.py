@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, PyTree
 
 from .._internal import _tree
 from ..gradients import Backprop, Echo, Glep
-from ..gradients._echo import mixed_input, retraces
+from ..gradients._retrace import retraces
+from ..gradients._time_reversal import mixed_input
 from ..integrators import State
 from ..problem import Problem
 from ..systems import Envelope, Hamiltonian, MassDamped

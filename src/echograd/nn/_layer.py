@@ -13,7 +13,7 @@ from .._internal import _tree
 from .._internal._errors import ArgumentTypeError, refuse_if
 from ..gradients import AbstractGradient, Backprop, Echo
 from ..gradients._backprop import checkpointed_scan
-from ..gradients._echo import tolerance_for
+from ..gradients._retrace import tolerance_for
 from ..integrators import State
 from ..nudge import AbstractNudge, Infinitesimal
 from ._layout import Rows

@@ -1,4 +1,4 @@
-"""What a relaxation does: move a state until no force is left."""
+"""The base class of relaxations, which move a state until no force is left, and the equilibrium they find."""
 
 import abc
 from typing import Any
@@ -24,11 +24,11 @@ class AbstractRelaxation(eqx.Module):
 
     @abc.abstractmethod
     def start(self, problem: StaticProblem, s: PyTree, force: PyTree) -> PyTree:
-        """Return what the relaxation remembers before its first move from `s`."""
+        """Return the memory of the relaxation before its first move from `s`, with `force` on it."""
 
     @abc.abstractmethod
     def move(self, problem: StaticProblem, s: PyTree, force: PyTree, memory: PyTree) -> tuple[PyTree, PyTree]:
-        """Return the next state, inside the box, and what is remembered, from `s` and the force on it."""
+        """Return the next state, inside the box, and the next memory, from `s` and the force on it."""
 
     @abc.abstractmethod
     def respond(self, problem: StaticProblem, s: PyTree, load: PyTree) -> PyTree:
@@ -38,13 +38,13 @@ class AbstractRelaxation(eqx.Module):
         """
 
     def accuracy(self, dtype: Any) -> float:
-        """Return how well forces are balanced, by default to three quarters of the digits of the dtype."""
+        """Return the accuracy of the balance of forces, by default three quarters of the digits of the dtype."""
         return float(jnp.finfo(dtype).eps) ** 0.75 if self.tolerance is None else self.tolerance
 
     def limit(self, problem: StaticProblem, s: PyTree, force: PyTree) -> Float[Array, ""]:
         r"""Return the largest force accepted at rest for a relaxation that starts at `s`.
 
-        By default it is relative to the forces that there are: the one at the start and the elastic one, $E'' s$.
+        By default it is relative to the larger of the force at the start and the elastic force, $E'' s$.
         """
         dtype = _real(s)
         accuracy = jnp.asarray(self.accuracy(dtype), dtype)
@@ -55,14 +55,14 @@ class AbstractRelaxation(eqx.Module):
         return accuracy * jax.lax.stop_gradient(jnp.where((scale > 0) & jnp.isfinite(scale), scale, 1))
 
     def relax(self, problem: StaticProblem, s: PyTree) -> Equilibrium:
-        """Move `s` until it is at rest. Forward only: see `rest` for what can be differentiated."""
+        """Move `s` until it is at rest. Forward only; `rest` is differentiable."""
         s = problem.clip(s)
         force = problem.force(s)
         tolerance = self.limit(problem, s, force)
 
         def moving(carry: Any) -> Any:
             _, _, _, residual, steps = carry
-            # A residual that is not a number compares false and ends the loop.
+            # A NaN compares false and ends the loop.
             return (residual > tolerance) & (steps < self.max_steps)
 
         def step(carry: Any) -> Any:
@@ -76,9 +76,9 @@ class AbstractRelaxation(eqx.Module):
         return Equilibrium(s, problem.value(s), residual, steps, _settled(s, residual, tolerance))
 
     def unroll(self, problem: StaticProblem, s: PyTree, scan: Any) -> Equilibrium:
-        """Make all of `max_steps` moves with `scan`, so that they can be differentiated one by one.
+        """Make all `max_steps` moves with `scan`, differentiable move by move.
 
-        What a relaxation remembers (its step lengths) counts as given.
+        The memory of the relaxation (its step lengths) is a constant.
         """
 
         def step(carry: Any, _: Any) -> tuple[Any, None]:
@@ -101,7 +101,7 @@ def _largest(problem: StaticProblem, s: PyTree, force: PyTree) -> Float[Array, "
 
 
 def _settled(s: PyTree, residual: Float[Array, ""], tolerance: Float[Array, ""]) -> Bool[Array, ""]:
-    # A state that ran off to infinity may feel no force there.
+    # At infinity there may be no force.
     return (residual <= tolerance) & _tree.all_finite(s)
 
 
@@ -114,7 +114,7 @@ def rest(problem: StaticProblem, *, start: PyTree, relaxation: AbstractRelaxatio
     r"""Return the equilibrium of a problem, with the derivatives of the implicit function theorem.
 
     $E_s(s, \theta) = \text{load}$ gives $E_{ss}\, ds = d(\text{load}) - E_{s\theta}\, d\theta$: any order, either mode.
-    `start` is where the relaxation begins, and the equilibrium does not depend on it.
+    The derivative with respect to `start` is zero.
     """
     return relaxation.relax(problem, start)
 
@@ -126,7 +126,7 @@ def _rest_jvp(
     (problem,), (change,) = primals, tangents
     found = rest(problem, start=start, relaxation=relaxation)
     force, load = eqx.filter_jvp(lambda x: x.force(found.state), (problem,), (change,))
-    # The force on a part of the state may not depend on what changes.
+    # `None` where the force on a leaf does not depend on what changes.
     load = jax.tree.map(lambda f, x: jnp.zeros_like(f) if x is None else x, force, load, is_leaf=lambda x: x is None)
     _, energy = eqx.filter_jvp(lambda x: x.value(found.state), (problem,), (change,))
     ds = relaxation.respond(problem, found.state, load)
@@ -145,6 +145,6 @@ def resting(x: Any, found: Equilibrium, throw: bool, what: str) -> Any:
         "Either (a) more steps are needed: raise max_steps of the solver, or use Newton() for a small system; (b) the "
         "step is too long and the state jumps about: shorten it; (c) the tolerance is below the rounding error of the "
         "forces: raise it, or use float64; (d) the energy has no minimum, or is not finite where the state went. "
-        "throw=False returns the state as it is, but no gradient of it can be vouched for.",
+        "throw=False returns the state as it is, but its gradient may be wrong.",
         found.residual,
     )

@@ -15,13 +15,13 @@ from ._static_problem import StaticProblem, only, symmetric
 
 
 def check_limits(name: str, tolerance: Any, max_steps: Any) -> None:
-    """Raise if these are not the limits of a relaxation."""
+    """Raise if a tolerance or a number of steps is out of range."""
     _checks.tolerance(name, "tolerance", tolerance, _checks.not_negative, "the largest force accepted")
     _checks.integer(name, "max_steps", max_steps, what="the number of steps")
 
 
 def _step(name: str, step: Any, other: str = "") -> float:
-    """Return the length of a step, a constant."""
+    """Return the length of a step, or raise if it is not a positive constant."""
     return _checks.constant(name, "step", step, _checks.positive, f"the step is a positive number{other}")
 
 
@@ -30,7 +30,7 @@ def conjugate_gradients(problem: StaticProblem, s: PyTree, load: PyTree) -> PyTr
     free = problem.free(s, problem.force(s))
     eps = float(jnp.finfo(jnp.result_type(*(x.dtype for x in jax.tree.leaves(s)))).eps)
 
-    # One vector: of a load whose parts do not all depend on what changes, JAX cannot transpose the solution.
+    # On one flat vector: JAX cannot transpose the solution if only some leaves of a load are differentiated.
     flat, tree = jax.flatten_util.ravel_pytree(only(free, load))
 
     def stiffness(x: Array) -> Array:
@@ -47,10 +47,10 @@ def conjugate_gradients(problem: StaticProblem, s: PyTree, load: PyTree) -> PyTr
         ds = eqx.error_if(
             ds,
             ~(left <= eps**0.6 * _tree.norm(load)),
-            "equilibrium: the linear response was not found by conjugate gradients. The stiffness is singular, "
-            "indefinite or very badly conditioned there: the state rests in no proper minimum (a flat direction, a "
-            "saddle) or the scales of the coordinates differ too much. Use solver=Newton(), give the flat direction "
-            "some stiffness, or measure the coordinates in comparable units.",
+            "equilibrium: conjugate gradients did not find the linear response. The stiffness is singular, indefinite "
+            "or very badly conditioned at the state of rest: it is not a proper minimum (a flat direction, a saddle), "
+            "or the scales of the coordinates differ too much. Use solver=Newton(), give the flat direction some "
+            "stiffness, or measure the coordinates in comparable units.",
         )
         return _tree.flat(symmetric(problem, s, tree(ds), "equilibrium"))
 
@@ -66,19 +66,19 @@ class Relaxation(AbstractRelaxation):
     \frac{\eta_{k-1}}{\sqrt{[2 \eta_{k-1}^2 \ell_k^2 - 1]_+}}\Bigr), \quad
     \ell_k = \frac{\|\Delta \partial E/\partial s\|}{\|\Delta s\|},$$
 
-    which converges on every convex energy and asks for no value of it, so that nothing is lost in rounding near the
+    which converges on every convex energy. It needs no value of the energy, so rounding does not limit it near the
     minimum. The linear response is found by conjugate gradients, without a matrix.
 
     Args:
         step: length η in units of coordinate² over energy, or `"auto"`. A fixed one must be below 2 / (largest
             stiffness).
-        tolerance: largest force accepted at rest, in units of energy over coordinate. By default three quarters of the
-            digits of the dtype, 2e-12 in float64 and 6e-6 in float32, times the largest force: that at the start or
-            the elastic one, $E'' s$.
-        max_steps: most steps taken; with `Backprop()` all of them are.
+        tolerance: largest force accepted at rest, in units of energy over coordinate. By default 2e-12 in float64 and
+            6e-6 in float32 (three quarters of the digits), times the larger of the force at the start and the elastic
+            force, $E'' s$.
+        max_steps: largest number of steps; `Backprop()` takes all of them.
 
     Raises:
-        ValueError: if a number is out of range.
+        ArgumentError: if a number is out of range.
 
     Source: Y. Malitsky and K. Mishchenko, arXiv 2308.02261, algorithms 1 and 3, for the length.
 
@@ -102,7 +102,7 @@ class Relaxation(AbstractRelaxation):
     def start(self, problem: StaticProblem, s: PyTree, force: PyTree) -> PyTree:
         if self.step != "auto":
             return None
-        # A first move too small to matter, which measures the curvature.
+        # A very small first move, to measure the curvature.
         size, far = _tree.norm(force), _tree.norm(s)
         pulled = _tree.scale(1 / jnp.where(size > 0, size, 1), force)
         stiffness = _tree.norm(jax.jvp(problem.force, (s,), (pulled,))[1])
@@ -120,7 +120,7 @@ class Relaxation(AbstractRelaxation):
         bend = length * turned / jnp.where(still, 1, moved)
         excess = jnp.where(bend**2 > 0.5, 2 * bend**2 - 1, 1)
         steady = jnp.minimum(jnp.sqrt(2 / 3 + growth), jnp.where(bend**2 > 0.5, 1 / jnp.sqrt(excess), jnp.inf))
-        # After the probing first move the length is all there is to choose; where nothing bends, a larger probe.
+        # The first move was a probe: take the length from its curvature, or a longer probe if there is none.
         probed = jnp.where(bend > 1e-6, 0.5**0.5 / jnp.maximum(bend, 1e-6), 1e6)
         factor = jnp.where(still, 1, jnp.where(jnp.isinf(growth), probed, steady))
         growth = jnp.where(still, growth, jnp.where(jnp.isinf(growth), 1 / 3, factor))
@@ -133,21 +133,21 @@ class Relaxation(AbstractRelaxation):
 
 
 class LayerwiseRelaxation(AbstractRelaxation):
-    r"""Follow the force one leaf of the state after another, the others held: for states made of layers.
+    r"""Follow the force one leaf of the state after another, with the others held: for states made of layers.
 
     $$s_l \leftarrow {\rm clip}(s_l - \eta\, \partial E/\partial s_l), \quad l = 1, 2, \dots$$
 
-    Where the energy of a leaf with all else held is $\tfrac12 |s_l|^2 - \langle b_l, s_l\rangle$, as in a layered
-    Hopfield net, the step 1 takes each leaf to its minimum, in a box too: block coordinate descent, which needs no
-    step length and converges in a few sweeps.
+    In a layered Hopfield net the energy of a leaf, with all others held, is $\tfrac12 |s_l|^2 - \langle b_l,
+    s_l\rangle$. There the step 1 takes each leaf to its minimum, also in a box. This is block coordinate descent, which
+    needs no step length and converges in a few sweeps.
 
     Args:
         step: length η in units of coordinate² over energy.
         tolerance: largest force accepted at rest (see `Relaxation`).
-        max_steps: most sweeps taken; with `Backprop()` all of them are.
+        max_steps: largest number of sweeps; `Backprop()` takes all of them.
 
     Raises:
-        ValueError: if a number is out of range.
+        ArgumentError: if a number is out of range.
 
     Source: B. Scellier et al., arXiv 2402.11674, algorithm 1, for the exact block minimisation of layered networks.
 
@@ -173,7 +173,7 @@ class LayerwiseRelaxation(AbstractRelaxation):
         leaves, treedef = jax.tree.flatten(s)
         pulls = jax.tree.leaves(force)
         for i, leaf in enumerate(leaves):
-            if i > 0:  # the force on the first leaf is known
+            if i > 0:  # the force on the first leaf is given
                 pulls = jax.tree.leaves(problem.force(jax.tree.unflatten(treedef, leaves)))
             leaves[i] = problem.clip(leaf + jnp.asarray(self.step, leaf.dtype) * pulls[i])
         return jax.tree.unflatten(treedef, leaves), memory

@@ -1,4 +1,4 @@
-"""The static limit: states of rest, and equilibrium propagation."""
+"""`equilibrium`: relax to a state of rest, differentiable by a gradient of choice."""
 
 import math
 from collections.abc import Callable
@@ -30,36 +30,35 @@ def equilibrium(
     bounds: tuple[float, float] | None = None,
     throw: bool = True,
 ) -> Equilibrium:
-    r"""Relax a state to where an energy is stationary; the result is differentiable, by the gradient you choose.
+    r"""Relax a state until its energy is stationary; the result is differentiable by the gradient you choose.
 
     $$\frac{\partial E}{\partial s}(s, u; \theta) = 0, \quad {\rm low} \le s \le {\rm high}$$
 
     Differentiate anything computed from the state with `jax.grad` or `equinox.filter_grad`, with respect to the
     energy's array leaves, the inputs, and arrays that the energy closes over. Works under `jit`, `vmap` and inside any
-    JAX code. A batch may also be one state: energies of copies that do not interact add up, and their gradients are
-    then summed without ever being formed one by one.
+    JAX code. A batch may also be one state: sum the energies of copies that do not interact, and the gradients come
+    summed over the batch.
 
     Args:
         energy: `(s, u) -> scalar`, an `equinox.Module` whose array leaves are the parameters, or a function.
-        x0: where the relaxation starts, a PyTree of real arrays.
-        inputs: what reaches the energy as `u`, a PyTree of arrays, or `None`.
+        x0: state where the relaxation starts, a PyTree of real arrays.
+        inputs: the argument `u` of the energy, a PyTree of arrays, or `None`.
         gradient: `EP()` by default, equilibrium propagation with an infinitesimal nudge. `Implicit()` is the implicit
-            function theorem; `Backprop()` differentiates all of the solver's `max_steps` moves, which is the oracle
-            for a fixed number of steps and tends to the others as they grow.
+            function theorem. `Backprop()` differentiates all of the solver's `max_steps` moves: the reference for a
+            fixed number of steps, which tends to the other two for many steps.
         solver: `Relaxation()` by default; `LayerwiseRelaxation()` for layered states, `Newton()` for small ones.
         bounds: `(low, high)`, a box for every coordinate, as clipped ("hard sigmoid") units have; infinities are
             allowed. A coordinate that its force presses against a bound stays there and does not respond.
-        throw: whether to measure, at run time, that states are at rest and the gradient can be vouched for, and raise
-            where not. `False` returns whatever comes out, a truncated relaxation too.
+        throw: whether to raise at run time if a state is not at rest or the gradient is not reliable. `False` returns
+            any result, also that of a truncated relaxation.
 
     Returns:
         `Equilibrium(state, energy, residual, steps, converged)`.
 
     Raises:
-        TypeError: if the energy, gradient or solver is something else, or the state of half precision.
-        ValueError: if the energy is not one real number, or the state not real, or the box empty.
-        RuntimeError: (at run time, also under `jit`) if the state did not come to rest, or the gradient cannot be
-            vouched for.
+        ArgumentTypeError: if the energy, gradient or solver has the wrong type, or the state has half precision.
+        ArgumentError: if the energy is not one real number, the state is not real, or the box is empty.
+        RunError: (at run time, also under `jit`) if the state did not come to rest, or the gradient is not reliable.
 
     Source: B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11 (2017) 24.
 
@@ -92,7 +91,7 @@ def equilibrium(
     x0 = _checks.state("equilibrium", "x0", x0)
     if not sum(x.size for x in jax.tree.leaves(x0)):
         raise ArgumentError("equilibrium: x0 holds no numbers, so there is nothing to relax.")
-    # A vector field is not an energy, but the slope of one.
+    # A common error is to pass a vector field, the slope of an energy.
     _checks.scalar("equilibrium", "energy(s, u)", energy, x0, inputs)
     nudged = (_tree.as_complex(x0), inputs) if is_holomorphic(gradient) else None
     problem = StaticProblem(as_program(energy, x0, inputs, nudged=nudged), inputs, None, bounds, throw)

@@ -1,4 +1,4 @@
-"""Gradients of equilibria: what differentiating a state of rest means."""
+"""Gradients of equilibria: the implicit function theorem and equilibrium propagation."""
 
 import abc
 from typing import Any
@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._internal import _tree
 from .._internal._energy import reading
+from .._internal._reverse_rule import reverse_rule
 from ..nudge import AbstractNudge, relative_load
 from ..nudge._checks import checked_nudge
 from ._base import AbstractRelaxation, rest, resting
@@ -17,7 +18,7 @@ from ._static_problem import Equilibrium, StaticProblem, only, symmetric
 
 
 class AbstractStaticGradient(eqx.Module):
-    """Relaxes a state; differentiating the result is this object's business."""
+    """Relax a state, and define the derivative of the result."""
 
     @abc.abstractmethod
     def relax(self, problem: StaticProblem, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
@@ -28,10 +29,10 @@ class Implicit(AbstractStaticGradient):
     r"""Differentiate the condition of rest (the implicit function theorem): exact, one linear solve.
 
     $\partial E/\partial s = 0$ along the equilibrium gives $\frac{ds}{d\theta} = -(E_{ss})^{-1} E_{s\theta}$. Either
-    mode, any order. It is what every equilibrium propagation is compared with, and what a machine cannot do.
+    mode, any order. It is the reference for equilibrium propagation; a physical machine cannot compute it.
 
     Raises:
-        RuntimeError: (at run time) if the state is not at rest or the linear system is singular.
+        RunError: (at run time) if the state is not at rest or the linear system is singular.
 
     Source: L. Almeida (1987) and F. Pineda (1987), recurrent backpropagation.
 
@@ -47,27 +48,27 @@ class Implicit(AbstractStaticGradient):
 
 
 class EP(AbstractStaticGradient):
-    r"""Equilibrium propagation: relax freely, nudge, relax again, and compare what the energy says of the parameters.
+    r"""Equilibrium propagation: relax, nudge, relax again, and compare the slopes of the energy in the parameters.
 
     The cotangent $\bar c = \partial C/\partial s$ of the state of rest tilts the energy, $E - \beta \langle \bar c, s
     \rangle$, and the equilibrium $s_\beta$ found from the free one gives
 
     $$\frac{dC}{d\theta} = -\frac{d}{d\beta} \frac{\partial E}{\partial \theta}(s_\beta, u; \theta) \Big|_{\beta = 0}$$
 
-    for parameters and inputs alike: the gradient at the fixed point, that of `Implicit()`. It is the static limit of
-    Lagrangian equilibrium propagation, $L = -E$, where nothing moves and no boundary is left to leave a residual. The
-    derivative with respect to the initial state is zero: an equilibrium has forgotten it. Reverse mode; second
-    derivatives are forward over reverse, as `jax.hessian` takes them.
+    for parameters and inputs alike. This is the gradient at the fixed point, the one of `Implicit()`. It is the static
+    limit of Lagrangian equilibrium propagation, $L = -E$: nothing moves, and there is no boundary residual. The
+    derivative with respect to the initial state is zero. Reverse mode only; second derivatives are forward over
+    reverse, as `jax.hessian` takes them.
 
     Args:
         nudge: how $d/d\beta$ is taken: `Infinitesimal()` (default), the linear response of the equilibrium, exact to
-            rounding; `Symmetric(beta)` or `OneSided(beta)`, second and third relaxations as a machine makes them. A
-            finite nudge must leave the state in the basin of the free equilibrium; in a box, units that the nudge
-            brings to or from a bound add to its error. `"auto"` takes the tolerance of the solver for the noise.
+            rounding; or `Symmetric(beta)`, `OneSided(beta)`, ..., by more relaxations, as a machine does. A finite
+            nudge must leave the state in the basin of the free equilibrium. In a box, units that the nudge moves to or
+            from a bound add to its error. With `beta="auto"` the tolerance of the solver counts as the noise.
 
     Raises:
-        RuntimeError: (at run time) if a relaxation does not come to rest, if the derivative of the force is not
-            symmetric, or if a finite nudge is lost in what the tolerance leaves open.
+        RunError: (at run time) if a relaxation does not come to rest, if the derivative of the force is not symmetric,
+            or if a finite nudge is lost in the tolerance of the solver.
 
     Source: B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11 (2017) 24, eq. 9; A. Laborieux et al., Front.
     Neurosci. 15 (2021) 633674, for symmetric nudges.
@@ -94,9 +95,9 @@ class EP(AbstractStaticGradient):
 
 @eqx.filter_custom_jvp
 def _stationary(problem: StaticProblem, state: PyTree) -> Float[Array, ""]:
-    """Return the energy of a state of rest, in which it is stationary: its first derivative is by the problem alone.
+    """Return the energy of a state of rest. Its first derivative is with respect to the problem alone.
 
-    That derivative is taken at the state, which moves: so the second is by both.
+    The energy is stationary in the state. The slope depends on the state, so the second derivative has both parts.
     """
     return problem.value(state)
 
@@ -109,47 +110,44 @@ def _stationary_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
 
 
 def _checked_equilibrium(problem: StaticProblem, found: Equilibrium, relaxation: AbstractRelaxation) -> Equilibrium:
-    """Return what was found, or raise at run time if it is not at rest."""
+    """Return the equilibrium, or raise at run time if it is not at rest."""
     state = resting(found.state, found, problem.throw, "the state")
     residual = jax.lax.stop_gradient(found.residual)
     return Equilibrium(state, found.energy, residual, found.steps, found.converged)
 
 
-@eqx.filter_custom_vjp
-def _relax(problem: StaticProblem, start: PyTree, ep: EP, relaxation: AbstractRelaxation) -> Equilibrium:
+def _relax_free(problem: StaticProblem, start: PyTree, ep: EP, relaxation: AbstractRelaxation) -> Equilibrium:
     del ep
     return _checked_equilibrium(problem, relaxation.relax(problem, start), relaxation)
 
 
-@_relax.def_fwd
 def _forward(
-    perturbed: PyTree, problem: StaticProblem, start: PyTree, ep: EP, relaxation: AbstractRelaxation
-) -> tuple[Equilibrium, Any]:
+    problem: StaticProblem, start: PyTree, ep: EP, relaxation: AbstractRelaxation
+) -> tuple[Equilibrium, PyTree]:
     del ep
-    # As something with derivatives of its own, which second derivatives take.
+    # `rest` has derivatives of its own, which second derivatives need.
     found = _checked_equilibrium(problem, rest(problem, start=start, relaxation=relaxation), relaxation)
     state = symmetric(problem, found.state, found.state, "EP") if problem.throw else found.state
-    found = Equilibrium(state, found.energy, found.residual, found.steps, found.converged)
-    return found, (state, _tree.as_shapes(perturbed))
+    return Equilibrium(state, found.energy, found.residual, found.steps, found.converged), state
 
 
-@_relax.def_bwd
 def _backward(
-    residuals: Any,
+    state: PyTree,
     bar: Equilibrium,
-    perturbed: PyTree,
-    problem: StaticProblem,
+    wanted: StaticProblem,
+    static: StaticProblem,
     start: PyTree,
     ep: EP,
     relaxation: AbstractRelaxation,
 ) -> PyTree:
-    del perturbed, start  # this copy of the former may have been traced
-    state, perturbed = residuals
-    wanted, static = eqx.partition(problem, _tree.from_shapes(perturbed))
+    del start
     cotangent = jax.tree.map(
         lambda s, b: jnp.zeros_like(s) if b is None else b, state, bar.state, is_leaf=lambda x: x is None
     )
     return nudged_rest(wanted, static, state, cotangent, ep.nudge, relaxation)
+
+
+_relax = reverse_rule(_relax_free, _forward, _backward)
 
 
 @eqx.filter_jit
@@ -164,7 +162,7 @@ def nudged_rest(
     r"""Return $-\frac{d}{d\beta} \partial E/\partial\theta$ for the leaves of `wanted`, by relaxing from `state`."""
     problem: StaticProblem = eqx.combine(wanted, static)
     dtype = jax.tree.leaves(state)[0].dtype
-    # The tolerance sets how well a state of rest is known. Nudges count in steps: those whose rounding piles up to it.
+    # The noise is the tolerance of the relaxation, passed as a number of steps with an equal rounding error.
     steps = max(1, round((relaxation.accuracy(dtype) / float(jnp.finfo(dtype).eps)) ** 2))
     beta = jax.lax.stop_gradient(nudge.strength(state, _load(problem, state, cotangent), steps))
 
@@ -177,8 +175,9 @@ def nudged_rest(
             s = eqx.error_if(
                 s,
                 (push > 0) & (found.residual > 0.1 * push),
-                "EP: the nudge is no larger than the force that the relaxation left over, so the nudged states tell no "
-                'gradient. Raise beta, pass beta="auto", lower the tolerance of the solver, or use Infinitesimal().',
+                "EP: the force that the relaxation left over is more than 0.1 of the nudge, so nudged states do not "
+                'give a gradient. Raise beta, pass beta="auto", lower the tolerance of the solver, or use '
+                "Infinitesimal().",
             )
 
         def action(wanted: StaticProblem, s: PyTree) -> Array:
@@ -187,13 +186,13 @@ def nudged_rest(
         return s, reading(action, wanted, s)
 
     ensemble, total = nudge.advance(beta, pushed, nudge.start(state))
-    # Where bounds hold all that is pushed, nothing moves and nothing is lost.
+    # If bounds hold all coordinates with a cotangent, nothing moves and nothing is lost in rounding.
     moving = _tree.norm(only(problem.free(state, problem.force(state)), cotangent))
     return nudge.check(total, beta, ensemble, moving, steps) if problem.throw else total
 
 
 def _load(problem: StaticProblem, state: PyTree, cotangent: PyTree) -> Float[Array, ""]:
-    """Return by how much of itself the state answers the nudge per unit of strength, by its stiffness along it."""
+    """Return the relative response of the state per unit of strength, from its stiffness along the cotangent."""
     problem, state, cotangent = _tree.fixed((problem, state, cotangent))
     size = _tree.norm(cotangent)
     direction = _tree.scale(1 / jnp.where(size > 0, size, 1), cotangent)

@@ -1,4 +1,7 @@
-"""Newton's method, for small systems."""
+"""Newton's method for states of rest, for small systems.
+
+It does not use `_internal._root`, which has neither bounds nor damped steps.
+"""
 
 from typing import Any
 
@@ -21,16 +24,17 @@ class Newton(AbstractRelaxation):
 
     $$E''_{FF}\, d_F = -\partial E/\partial s_F, \quad s \leftarrow {\rm clip}(s + 2^{-m} d)$$
 
-    on the coordinates $F$ that no bound holds. Few steps, each of a cost that grows as the cube of the number of
-    coordinates. It goes to any stationary state, a saddle as well as a minimum: the gradients hold at either, but a
-    physical machine rests in minima only. The linear response is a dense solve, without a demand on symmetry or sign.
+    on the coordinates $F$ that no bound holds. It takes few steps; the cost of each grows as the cube of the number of
+    coordinates. It finds any stationary state, a saddle as well as a minimum. The gradients hold at both, but a
+    physical machine rests in minima only. The linear response is a dense solve; the stiffness may be indefinite or
+    not symmetric.
 
     Args:
         tolerance: largest force accepted at rest (see `Relaxation`).
-        max_steps: most steps taken; with `Backprop()` all of them are.
+        max_steps: largest number of steps; `Backprop()` takes all of them.
 
     Raises:
-        ValueError: if a number is out of range.
+        ArgumentError: if a number is out of range.
 
     Source: D. Bertsekas, SIAM J. Control Optim. 20 (1982) 221, for bounds; J. Nocedal and S. Wright, *Numerical
     Optimization*, 2nd ed. (2006), algorithm 11.4.
@@ -68,7 +72,7 @@ class Newton(AbstractRelaxation):
             s = unravel(x)
             return jnp.sum(jnp.abs(_tree.flat(problem.unbalanced(s, problem.force(s)))) ** 2)
 
-        # How often to halve is a choice, and not differentiated.
+        # The number of halvings is not differentiated.
         still, x0, d0 = jax.lax.stop_gradient((eqx.filter(problem, eqx.is_array), flat, d))
         still = eqx.combine(still, problem)
         before = size(still, x0)
@@ -77,7 +81,7 @@ class Newton(AbstractRelaxation):
             return ~(size(still, at(x0, d0, m)) < before) & (m < _HALVINGS)
 
         m = jax.lax.while_loop(worse, lambda m: m + 1, jnp.asarray(0, jnp.int32))
-        # No shorter step helps where what is left is rounding: take the whole one.
+        # If no shorter step helps, only rounding errors are left: take the whole step.
         return unravel(at(flat, d, jnp.where(m < _HALVINGS, m, 0))), memory
 
     def respond(self, problem: StaticProblem, s: PyTree, load: PyTree) -> PyTree:
@@ -104,7 +108,7 @@ class Newton(AbstractRelaxation):
 
 
 def _matrix(linear: Any, like: Array) -> Array:
-    """Return the matrix of a linear map of vectors shaped like `like`."""
+    """Return the matrix of a linear map of vectors like `like`."""
     return jax.vmap(linear, out_axes=1)(jnp.eye(like.size, dtype=like.dtype))
 
 

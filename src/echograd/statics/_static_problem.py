@@ -1,4 +1,4 @@
-"""What a static system is: an energy of a state in a box, under a dead load."""
+"""A static problem: an energy of a state in a box, under a dead load."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,13 +14,13 @@ from .._internal._errors import ArgumentTypeError
 
 
 class Equilibrium(eqx.Module):
-    """What `equilibrium` returns.
+    """A state of rest, as `equilibrium` returns it.
 
     Attributes:
         state: the state of rest, differentiable by the gradient that was chosen.
-        energy: the energy there. Its derivatives are those at fixed state, for the state is stationary.
-        residual: largest force left over, in energy per coordinate; a force that only presses a coordinate against its
-            bound is no residual.
+        energy: its energy. The derivatives are those at fixed state, since the state is stationary.
+        residual: largest force left over, in energy per coordinate, without forces that press a coordinate against its
+            bound.
         steps: number of steps that the relaxation took.
         converged: whether the residual is within the tolerance.
     """
@@ -33,9 +33,9 @@ class Equilibrium(eqx.Module):
 
 
 class StaticProblem(eqx.Module):
-    r"""An energy $E(s, u; \theta)$, tilted by a load: what relaxes is $E - \langle \text{load}, s \rangle$.
+    r"""An energy $E(s, u; \theta)$ tilted by a load to $E - \langle \text{load}, s \rangle$.
 
-    The load is how a nudge reaches a static system: $L = -E$, so $L + \beta c$ is $E - \beta c$.
+    A nudge enters a static system as a load: $L = -E$, so $L + \beta c$ is $E - \beta c$.
     """
 
     energy: Callable[[PyTree, PyTree], Float[Array, ""]]
@@ -48,7 +48,7 @@ class StaticProblem(eqx.Module):
         """Return the energy without the load."""
         if not _is_complex(s):
             return self.energy(s, self.inputs)
-        # Real parameters meet a complex state, which a holomorphic nudge makes so.
+        # A holomorphic nudge makes the state complex, while the parameters stay real.
         with jax.numpy_dtype_promotion("standard"):
             return self.energy(s, self.inputs)
 
@@ -67,14 +67,15 @@ class StaticProblem(eqx.Module):
             return s
         if _is_complex(s):
             raise ArgumentTypeError(
-                "equilibrium: a box is no holomorphic function of the state, so Holomorphic() cannot nudge a state in "
-                "bounds. Use Symmetric(beta) or Richardson(beta, order), or an energy with smooth walls."
+                "equilibrium: clipping to a box is not a holomorphic function of the state, so Holomorphic() cannot "
+                "nudge a state in bounds. Use Symmetric(beta) or Richardson(beta, order), or an energy with smooth "
+                "walls."
             )
         low, high = self.bounds
         return jax.tree.map(lambda x: jnp.clip(x, jnp.asarray(low, x.dtype), jnp.asarray(high, x.dtype)), s)
 
     def free(self, s: PyTree, force: PyTree) -> PyTree:
-        """Return which coordinates are free to move: all but those that their force presses against a bound."""
+        """Return which coordinates are free to move: all except those that the force presses against a bound."""
         if self.bounds is None:
             return jax.tree.map(lambda x: jnp.ones(x.shape, bool), s)
         low, high = self.bounds
@@ -99,7 +100,7 @@ def only(mask: PyTree, x: PyTree) -> PyTree:
 
 
 def symmetric(problem: StaticProblem, s: PyTree, x: Any, who: str) -> Any:
-    """Return `x`, or raise at run time if the stiffness at `s` is not symmetric: then no energy is behind the force."""
+    """Return `x`, or raise at run time if the stiffness at `s` is not symmetric: the force then has no energy."""
     a, b = _tree.spread(s, 0), _tree.spread(s, 1)
     ka, kb = problem.stiffness(s, a), problem.stiffness(s, b)
     size = _tree.norm(ka) * _tree.norm(b) + _tree.norm(kb) * _tree.norm(a)
@@ -107,8 +108,8 @@ def symmetric(problem: StaticProblem, s: PyTree, x: Any, who: str) -> Any:
     return eqx.error_if(
         x,
         jnp.abs(_tree.dot(b, ka) - _tree.dot(a, kb)) > tolerance * size,
-        f"{who}: the derivative of the force is not symmetric, so the force is not the slope of an energy and a nudged "
-        "equilibrium tells no gradient. A custom derivative in the energy may be wrong, or stand for an "
-        "asymmetric coupling. Make the couplings symmetric, or use Implicit() with solver=Newton(), which asks for no "
+        f"{who}: the derivative of the force is not symmetric, so the force is not the slope of an energy, and nudged "
+        "equilibria do not give a gradient. A custom derivative in the energy may be wrong, or stand for an "
+        "asymmetric coupling. Make the couplings symmetric, or use Implicit() with solver=Newton(), which needs no "
         "symmetry.",
     )

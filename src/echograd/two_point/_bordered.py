@@ -2,9 +2,9 @@ r"""Linear two-point boundary value problems: a chain of blocks with a border, s
 
 $$x_{k+1} - M_k x_k = r_k, \quad k = 0 \dots N-1, \qquad B_0 x_0 + B_N x_N = \rho$$
 
-The interior nodes are eliminated one after the other by Householder reflections, which is stable whether the solutions
-grow, decay or oscillate and however the boundary condition ties the ends (S. J. Wright, SIAM J. Sci. Stat. Comput. 13
-(1992) 742); a product of the $M_k$ would not be.
+The interior nodes are eliminated one by one by Householder reflections. This is stable for solutions that grow, decay
+or oscillate, and for any boundary condition (S. J. Wright, SIAM J. Sci. Stat. Comput. 13 (1992) 742); a product of the
+$M_k$ would not be.
 """
 
 from typing import Any
@@ -17,16 +17,17 @@ from jaxtyping import Array, Float
 
 
 class Factors(eqx.Module):
-    """The eliminated chain. `solve` applies it; linear in the right-hand side, so JAX can transpose it.
+    """The eliminated chain, for `solve`, which is linear in the right-hand side, so JAX can transpose it.
 
     Attributes:
         reflections: orthogonal matrices, one per interior node.
         upper, first, after: the rows `upper x_k + first x_0 + after x_{k+1} = …` that give the interior nodes back.
         border: LU factors for the two end nodes, with their pivots.
-        link: triangle that the rows tying the two ends by the dynamics were divided by.
+        link: the R factor of a QR decomposition of the (transposed) rows by which the dynamics tie the two ends.
         triangle: the R factor of a QR decomposition of the (transposed) rows of the boundary condition.
         transversality: the smallest singular value of the orthonormalised end rows, between 0 and 1: the sine of the
-            angle between what the dynamics and what the boundary condition leave free. Zero at a conjugate point.
+            angle between the ends that the dynamics allow and those that the boundary condition allows. Zero at a
+            conjugate point.
     """
 
     reflections: Float[Array, "interior 2m 2m"]

@@ -1,4 +1,4 @@
-"""The units of a two-point problem: powers of two in which its path is of order 1, whatever units the user has."""
+"""The units of a two-point problem: powers of two in which its path is of order 1, in any units of the user."""
 
 from collections.abc import Callable
 
@@ -11,14 +11,14 @@ from .._internal import _tree
 
 Step = Callable[[Int[Array, ""], Float[Array, " 2n"]], Float[Array, " 2n"]]
 
-# Stands for the exponent of a number that is zero or not finite, which tells no unit.
+# The exponent of numbers that are zero or not finite, and so give no unit.
 _NONE = -(2**20)
 
 
 class Units(eqx.Module):
     r"""One unit for all coordinates and one for all momenta, so that the symplectic form only gets a factor.
 
-    Both are powers of two: to measure in other units changes no digit of anything.
+    Both are powers of two, so a change of units changes no digit.
     """
 
     q: Float[Array, ""]
@@ -29,18 +29,12 @@ class Units(eqx.Module):
         return jnp.repeat(jnp.stack([self.q, self.p]), n, total_repeat_length=2 * n)
 
 
-def power_of_two(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Return a power of two within a factor of two of `x`; 1 where `x` is zero or not finite."""
-    e = _exponent(x)
-    return _power(jnp.where(e == _NONE, 0, e), x)
-
-
 def units_of_path(step: Step, x: Float[Array, "N+1 2n"]) -> Units:
     r"""Return units for a path: the sizes of its coordinates and momenta.
 
-    Momenta that would not carry the coordinates by their own size during the run tell nothing. They are measured by
-    the momentum that would, or by that of a vibration as large as the coordinates, if it is larger. What is all zero is
-    measured by what the other would do to it.
+    Momenta may be too small to carry the coordinates by their own size during the run. Their unit is then the momentum
+    that would, or that of a vibration as large as the coordinates, whichever is larger. The unit of coordinates or
+    momenta that are all zero is the change that the other part would cause in them.
 
     Args:
         step: `step(k, x)`, the map from node `k` to node `k + 1`.
@@ -61,7 +55,7 @@ def units_of_path(step: Step, x: Float[Array, "N+1 2n"]) -> Units:
         count = jnp.sum(e != _NONE, dtype=e.dtype)
         return jnp.where(count > 0, jnp.sum(jnp.where(e == _NONE, 0, e), dtype=e.dtype) // jnp.maximum(count, 1), _NONE)
 
-    # In a loop, which is compiled faster than a batch.
+    # In a loop, which compiles faster than a batch.
     nodes = jnp.arange(steps, dtype=jnp.int32), x[:-1]
     kick, stiffness, mobility = map(usual, jax.lax.map(lambda node: one(*node), nodes))
     sizes = jnp.max(jnp.where(jnp.isfinite(x), jnp.abs(x), 0), 0)
@@ -69,7 +63,7 @@ def units_of_path(step: Step, x: Float[Array, "N+1 2n"]) -> Units:
 
     in_all = steps.bit_length() - 1
     p_known = jnp.where(p == _NONE, jnp.where(kick == _NONE, kick, kick + in_all), p)
-    # Without a mobility to go by, by the sizes that there are.
+    # Without a mobility, take the ratio of the sizes.
     unknown = jnp.where((q == _NONE) | (p_known == _NONE), 0, q - p_known)
     reach = jnp.where(mobility == _NONE, unknown, mobility + in_all)
     q = jnp.where(q == _NONE, jnp.where(p_known == _NONE, 0, p_known + reach), q)
@@ -80,7 +74,7 @@ def units_of_path(step: Step, x: Float[Array, "N+1 2n"]) -> Units:
 
 
 def units_of_rows(rows: Float[Array, "2n 4n"]) -> Units:
-    """Return units in which rows that tie momenta to coordinates weigh both alike."""
+    """Return units in which rows that tie momenta to coordinates have entries of one size for both."""
     q, p = (_exponent(jnp.max(jnp.abs(x), (1, 2, 3))) for x in jnp.split(rows.reshape(len(rows), 2, 2, -1), 2, 2))
     ratio = jnp.max(jnp.where((q == _NONE) | (p == _NONE), _NONE, q - p))
     ratio = jnp.where(ratio == _NONE, 0, ratio)
@@ -92,6 +86,6 @@ def _exponent(x: Float[Array, "*shape"]) -> Int[Array, "*shape"]:
 
 
 def _power(exponent: Int[Array, "*shape"], like: Array) -> Float[Array, "*shape"]:
-    """Return two to this power, such that squares and products of two such numbers are finite and not zero."""
+    """Return two to this power, clipped so that squares and products of two such numbers stay in range."""
     largest = int(jnp.finfo(like.dtype).maxexp) // 2 - 2
     return jnp.ldexp(jnp.ones((), like.dtype), jnp.clip(exponent, -largest, largest))
