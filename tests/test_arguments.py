@@ -394,11 +394,6 @@ TABLE = {
         {"frequencies": "parameter", "ends": "choice"},
     ),
     "systems.Drive": (eg.systems.Drive, {}, {"source": "source"}),
-    "systems.parts_of": (
-        lambda system: eg.systems.parts_of(system, 0.0, None),
-        {},
-        {"system": "object, always"},
-    ),
     "nn.LinearHRU": (
         eg.nn.LinearHRU,
         {"inputs": 2, "outputs": 3, "units": 4, "key": KEY},
@@ -666,7 +661,7 @@ EXEMPT = {
 } | {
     *("NudgeSweep", "Trajectory", "Dissipative", "Hamiltonian", "Lagrangian", "SeparableHamiltonian"),
     *("SplitHamiltonian", "device.RunId", "device.Order", "device.Record", "device.Survey", "device.SurveyRow"),
-    *("nn.HSSMBlock", "nn.LinearOscillators", "nn.NonlinearOscillators", "nn.log_cosh", "systems.flow_and_read"),
+    *("nn.HSSMBlock", "nn.LinearOscillators", "nn.NonlinearOscillators", "nn.log_cosh"),
     *("systems.LegendreHamiltonian", "systems.LegendreLagrangian"),
 }
 

@@ -35,8 +35,8 @@ LAYERS = (
 )
 DEPTH = {part: depth for depth, layer in enumerate((("__init__",), *LAYERS)) for part in layer}
 
-# The workbench is an application: it imports public names, and a few tools for files and tables.
-TOOLS = {"_files", "_format", "_errors", "_table", "_tree"}
+# The workbench is an application: it imports public names, and a few tools for files, tables and checks.
+TOOLS = {"_checks", "_files", "_format", "_errors", "_table", "_tree"}
 
 
 def imports(source: Path, package: Path) -> Iterator[tuple[int, tuple[str, ...]]]:

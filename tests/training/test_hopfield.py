@@ -89,5 +89,5 @@ def test_its_gradient_is_that_of_the_loss():
 def test_what_it_cannot_be_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"bound do not respond.*--nudge symmetric"):
         Config("waves", model="hopfield")
-    with pytest.raises(ValueError, match="classes only"):
+    with pytest.raises(ValueError, match="classification only"):
         fit(dataclasses.replace(HOPFIELD, dataset="waves"), sums(), out=tmp_path / "run")

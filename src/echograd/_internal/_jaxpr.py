@@ -1,4 +1,4 @@
-"""Walks over jaxprs: run one with other results for some operations, list its parts, compare two."""
+"""Walks over jaxprs: interpret one by a rule, list the jaxprs inside, compare two by a digest."""
 
 import hashlib
 import itertools
@@ -94,7 +94,7 @@ def _equations(jaxpr: Any) -> Iterator[str]:
             yield from _operand(v, names)
         for name, value in equation.params.items():
             yield name
-            # Functions are rules for derivatives, which are traced where they are used, or run on the host.
+            # The functions of callbacks must be identical. Other functions are derivative rules, traced where used.
             yield from (repr(value),) if "callback" in equation.primitive.name else _description(value)
         names.update((v, len(names) + i) for i, v in enumerate(equation.outvars))
     for v in jaxpr.outvars:

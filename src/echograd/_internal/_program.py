@@ -1,8 +1,8 @@
-"""Functions of the user as programs: known by what they compute, with the arrays they close over as leaves.
+"""User functions as traced programs, compared by what they compute, with the arrays they close over as leaves.
 
-`jax.jit` knows a function by its identity. It compiles again for every lambda, although it says the same, and not for
-a function that says something else since a global number has changed. A program is traced whenever it is made, and
-equal to another one if it does the same.
+`jax.jit` identifies a function by its object. It recompiles for each new lambda with the same code, and does not
+recompile when a global number that the function reads has changed. A program is traced each time it is made. Two
+programs are equal if they compute the same.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from ._jaxpr import digest
 
 
 class _Traced:
-    """What a function does with arguments of some types, for each of which it has been traced."""
+    """The jaxprs of a function, one for each type of arguments that it was traced for."""
 
     def __init__(self) -> None:
         self.variants: dict[Any, tuple[Any, list[int], Any]] = {}
@@ -31,17 +31,17 @@ class _Traced:
         self.function: Any = None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Traced) and self.digest == other.digest and self.kinds() == other.kinds()
+        return isinstance(other, _Traced) and self.digest == other.digest and self.signatures() == other.signatures()
 
     def __hash__(self) -> int:
         return hash(self.digest)
 
-    def kinds(self) -> Any:
-        return [(kind, tree) for kind, (_, _, tree) in self.variants.items()]
+    def signatures(self) -> Any:
+        return [(signature, tree) for signature, (_, _, tree) in self.variants.items()]
 
 
 class Program(eqx.Module):
-    """A function that has been traced. Its leaves are the arrays that it holds, and those that it closes over."""
+    """A traced function. Its leaves are the arrays in its fields and those that it closes over."""
 
     held: list[Any]
     closed_over: list[Any]
@@ -49,17 +49,17 @@ class Program(eqx.Module):
 
     @property
     def result(self) -> PyTree:
-        """Shapes and dtypes of what it returns."""
+        """Shapes and dtypes of its results."""
         jaxpr, _, tree = next(iter(self.traced.variants.values()))
         return jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in jaxpr.outvars])
 
     def __call__(self, *arguments: Any) -> Any:
-        found = self.traced.variants.get(_kind(arguments))
+        found = self.traced.variants.get(_signature(arguments))
         if found is None:
             if self.traced.function is None:
                 raise ArgumentTypeError(
-                    "A function that closes over a traced array is called with arguments of other types than it was "
-                    f"traced for: {_kind(arguments)[1]}. Hand the array to it as a field of an equinox.Module."
+                    "A function that closes over a traced array was called with arguments of types that it was not "
+                    f"traced for: {_signature(arguments)[1]}. Pass the array as a field of an equinox.Module."
                 )
             return self.traced.function(self.held)(*arguments)
         jaxpr, places, tree = found
@@ -69,12 +69,12 @@ class Program(eqx.Module):
 
 
 def as_program(function: Callable[..., Any], *arguments: Any, nudged: Any = None) -> Program:
-    """Return a function as a program for such arguments.
+    """Return a function as a program, traced for these arguments.
 
     Args:
-        function: any callable, also an `equinox.Module` with arrays.
+        function: any callable, such as an `equinox.Module` with arrays.
         arguments: arrays to trace it with.
-        nudged: the same arguments as a complex nudge makes them, if it is called with these, too.
+        nudged: complex versions of the arguments, if a complex nudge will call it with those, too.
     """
     held, static = eqx.partition(function, eqx.is_array)
     held, structure = jax.tree.flatten(held)
@@ -93,11 +93,11 @@ def as_program(function: Callable[..., Any], *arguments: Any, nudged: Any = None
             if not known:
                 closed_over.append(constant)
         digests.append((digest(closed, constants=False), places))
-        traced.variants[_kind(arguments)] = closed.jaxpr, places, jax.tree.structure(shape)
+        traced.variants[_signature(arguments)] = closed.jaxpr, places, jax.tree.structure(shape)
 
     trace(arguments)
     if nudged is not None:
-        # Real parameters meet the complex state. An error is left to whoever calls it so.
+        # Real parameters meet a complex state. If this fails, the call with complex arguments raises the error.
         with contextlib.suppress(TypeError, ValueError), jax.numpy_dtype_promotion("standard"):
             trace(nudged)
     traced.digest = repr(digests)
@@ -106,20 +106,20 @@ def as_program(function: Callable[..., Any], *arguments: Any, nudged: Any = None
     return Program(held, [jnp.asarray(x) for x in closed_over], traced)
 
 
-def _kind(arguments: Any) -> Any:
+def _signature(arguments: Any) -> Any:
     leaves, tree = jax.tree.flatten(arguments)
     return tree, tuple((np.shape(x), str(jnp.result_type(x))) for x in leaves)
 
 
-class _Name:
-    """What a function in a system is known by: its identity, or the digest of what the system does with it."""
+class _Identity:
+    """The identity of a function in a system: its `id`, or a digest of the program that the system makes of it."""
 
     def __init__(self, function: Any, key: Any, static: Any) -> None:
         self.function, self.static = function, static
         self.key = (id(function) if key is None else key, type(function))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Name) and self.key == other.key
+        return isinstance(other, _Identity) and self.key == other.key
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -129,12 +129,12 @@ class Closure(eqx.Module):
     """A Python function whose leaves are the traced arrays in its closure and its defaults."""
 
     traced: PyTree
-    name: _Name = eqx.field(static=True)
+    identity: _Identity = eqx.field(static=True)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        f = self.name.function
+        f = self.identity.function
         if jax.tree.leaves(self.traced):
-            cells, defaults, named_defaults = eqx.combine(self.traced, self.name.static)
+            cells, defaults, named_defaults = eqx.combine(self.traced, self.identity.static)
             if isinstance(f, functools.partial):
                 f = functools.partial(cells, *defaults, **named_defaults)
             else:
@@ -146,9 +146,9 @@ class Closure(eqx.Module):
 
 
 def as_closures(tree: PyTree, key: Any = None, seen: tuple[Any, ...] = ()) -> PyTree:
-    """Return a tree with the Python functions among its leaves turned into closures, which `key` is the name of."""
+    """Return a tree whose Python functions are replaced by `Closure`s that compare equal if `key` is equal."""
 
-    def open_up(f: Any) -> Any:
+    def convert(f: Any) -> Any:
         if any(f is x for x in seen):
             return f
         if type(f) is functools.partial:
@@ -156,13 +156,13 @@ def as_closures(tree: PyTree, key: Any = None, seen: tuple[Any, ...] = ()) -> Py
         elif isinstance(f, types.FunctionType):
             try:
                 cells = tuple(cell.cell_contents for cell in f.__closure__ or ())
-            except ValueError:  # one of them is empty yet
+            except ValueError:  # a cell that is not filled yet
                 return f
             parts = cells, f.__defaults__, f.__kwdefaults__
         else:
             return f
         parts = as_closures(parts, key, (*seen, f))
         traced, static = eqx.partition(parts, lambda x: isinstance(x, Tracer))
-        return Closure(traced, _Name(f, key, static))
+        return Closure(traced, _Identity(f, key, static))
 
-    return jax.tree.map(open_up, tree)
+    return jax.tree.map(convert, tree)

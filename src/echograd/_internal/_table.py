@@ -18,7 +18,7 @@ class Table:
     Attributes:
         head: titles of the columns.
         rows: texts of every row.
-        sides: for each column `<` if it is flush left or `>` if right, as all are that it does not mention.
+        sides: `<` (flush left) or `>` (flush right) for each column; columns beyond the text are flush right.
     """
 
     head: Sequence[str]

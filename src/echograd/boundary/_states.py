@@ -1,4 +1,4 @@
-"""Conditions on the whole state at one end: causal inference, and its mirror image."""
+"""Conditions on the whole state at one end: initial values (causal) and final values (anti-causal)."""
 
 from typing import Any
 
@@ -15,12 +15,12 @@ from .._internal._errors import ArgumentError, refuse_if
 from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
 from ._base import AbstractBoundary, End
 
-# Up to here the Legendre transform solves with a dense Cholesky factor, beyond it by conjugate gradients.
+# Up to so many coordinates the Legendre transform uses a dense Cholesky factor, beyond it conjugate gradients.
 _DENSE = 1024
 
 
 class AbstractStateValue(AbstractBoundary):
-    r"""The state at one end is given, as $(q, p)$ or as coordinates and a velocity."""
+    r"""A given state at one end, as $(q, p)$ or as coordinates and velocities."""
 
     q: eqx.AbstractVar[PyTree]
     p: eqx.AbstractVar[PyTree]
@@ -34,7 +34,7 @@ class AbstractStateValue(AbstractBoundary):
         return self.q
 
     def state(self, system: Hamiltonian | Dissipative, end: End) -> tuple[PyTree, PyTree]:
-        """Return the given state $(q, p)$; a velocity becomes a momentum by the energy at that end."""
+        """Return the given state $(q, p)$; velocities are converted to momenta by the energy at that end."""
         p = self.p if self.v is None else momentum(system, end, self.q, self.v)
         return self.q, p
 
@@ -43,7 +43,7 @@ def _given(name: str, q: PyTree, p: PyTree, v: PyTree) -> tuple[PyTree, PyTree, 
     if (p is None) == (v is None):
         given = "neither" if p is None else "both"
         raise ArgumentError(
-            f"{name} needs exactly one of `p` (momenta) and `v` (velocities), and got {given}. "
+            f"{name} needs exactly one of `p` (momenta) and `v` (velocities), but got {given}. "
             "For a state at rest pass v=jax.tree.map(jnp.zeros_like, q)."
         )
     p = None if p is None else _checks.state(name, "p", p)
@@ -52,10 +52,10 @@ def _given(name: str, q: PyTree, p: PyTree, v: PyTree) -> tuple[PyTree, PyTree, 
 
 
 class InitialValue(AbstractStateValue):
-    r"""Start the trajectory from a given state $(q_0, p_0)$, or from coordinates and a velocity.
+    r"""Start the trajectory from a given state $(q_0, p_0)$, or from coordinates and velocities.
 
-    With `v`, the momentum is the one that moves at that velocity, $\partial H/\partial p\,(t_0, q_0, p_0) = v$: it then
-    depends on the kinetic parameters (a mass, say) and their gradient includes that dependence.
+    With `v`, the momentum solves $\partial H/\partial p\,(t_0, q_0, p_0) = v$. It then depends on the kinetic
+    parameters (a mass, say), and their gradient includes this dependence.
 
     Its dual is a `FinalValue`: the nudged trajectory ends where the free one ends.
 
@@ -65,8 +65,8 @@ class InitialValue(AbstractStateValue):
         v: initial velocities instead of `p`, of the same structure and shapes as `q`.
 
     Raises:
-        ValueError: if both or neither of `p` and `v` are given, if structures or shapes differ, or if a leaf is
-        complex.
+        ArgumentError: if both or neither of `p` and `v` are given, if structures or shapes differ, or if a leaf is
+            complex.
 
     Example:
         ```python
@@ -89,7 +89,7 @@ class InitialValue(AbstractStateValue):
 
 
 class FinalValue(AbstractStateValue):
-    r"""End the trajectory in a given state $(q_N, p_N)$, or with coordinates and a velocity: anti-causal inference.
+    r"""End the trajectory in a given state $(q_N, p_N)$, or with coordinates and velocities: anti-causal inference.
 
     Its dual is an `InitialValue`.
 
@@ -99,7 +99,7 @@ class FinalValue(AbstractStateValue):
         v: final velocities instead of `p`, of the same structure and shapes as `q`.
 
     Raises:
-        ValueError: as for `InitialValue`.
+        ArgumentError: as for `InitialValue`.
 
     Example:
         ```python
@@ -121,11 +121,12 @@ class FinalValue(AbstractStateValue):
 
 
 def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) -> PyTree:
-    r"""Return the momentum that moves at velocity `v`: the inverse of $v = \partial H / \partial p$.
+    r"""Return the momentum that belongs to the velocity `v`: the inverse of $v = \partial H / \partial p$.
 
-    Explicit for a Lagrangian, $p = \partial L/\partial v$, and for a `Dissipative` system, $p = M v$; else Newton's
-    method on the energy, convex in the momentum, one iteration where it is quadratic. Differentiable with respect to
-    the system, the time, the coordinates and the velocity by the implicit function theorem.
+    Explicit for a Lagrangian, $p = \partial L/\partial v$, and for a `Dissipative` system, $p = M v$; else by
+    Newton's method on the energy, which must be convex in the momentum; one iteration if it is quadratic.
+    Differentiable with respect to the system, the time, the coordinates and the velocity by the implicit function
+    theorem.
 
     Args:
         system: supplies the energy.
@@ -153,7 +154,7 @@ def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) 
 
         return jax.grad(energy)(p)
 
-    # Velocities in units of the largest, momenta in units of that which belongs to it about rest: powers of two.
+    # Units, powers of two: the largest velocity, and the largest momentum that belongs to it near rest.
     fixed, given = _tree.fixed((params, flat))
     speed = _power_of_two(jnp.max(jnp.abs(given), initial=0))
     pushed = jax.jvp(lambda p: slope(p, fixed), (jnp.zeros_like(flat),), (given / speed,))[1]
@@ -182,7 +183,7 @@ def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) 
     p = refuse_if(
         unit * solution.value,
         ~(off <= eps**0.5),
-        "v=...: no momentum moves at the given velocity (Newton's method is off by {} of it). The kinetic energy "
+        "v=...: no momentum has the given velocity (relative residual of Newton's method: {}). The kinetic energy "
         "may be flat (a zero inverse mass), bounded in its velocity (relativistic), or not convex. Give the momentum "
         "with `p=` instead.",
         off,
@@ -191,6 +192,6 @@ def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) 
 
 
 def _power_of_two(x: Float[Array, ""]) -> Float[Array, ""]:
-    """Return the power of two next to a size; one for what is none."""
+    """Return the power of two next to `x`; one if `x` is not positive and finite."""
     sound = (x > 0) & jnp.isfinite(x)
     return jnp.ldexp(jnp.ones_like(x), jnp.frexp(jnp.where(sound, x, 1))[1])

@@ -246,7 +246,7 @@ def _measured(
     reach = bench.reach(boundary)
     forward_only, readings_only, why = verdict(boundary, gradient, bench.reversible(boundary))
     if readings_only and not reach.is_local:
-        why += f"; the reading of {reach.parameter} takes {reach.touched} of {reach.count} coordinates together"
+        why += f"; the reading of {reach.parameter} takes {reach.touched} of {reach.coordinates} coordinates together"
     like = bench.coordinates(boundary)
     return AuditRow(
         rule=name,
@@ -261,7 +261,7 @@ def _measured(
         **(bench.growth(boundary, gradient, passes) if growth else {}),
         forward_only=forward_only,
         local=readings_only and reach.is_local,
-        touches=(reach.touched, reach.count),
+        touches=(reach.touched, reach.coordinates),
         why=why,
     )
 

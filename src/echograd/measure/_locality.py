@@ -26,13 +26,13 @@ class Reach(NamedTuple):
     """The most coordinates that one reading takes together, the number of all coordinates, and the parameter."""
 
     touched: int
-    count: int
+    coordinates: int
     parameter: str
 
     @property
     def is_local(self) -> bool:
         """Whether the touched coordinates are a neighbourhood."""
-        return self.touched <= 2 or self.touched < min(self.count, _NEIGHBOURS + 1)
+        return self.touched <= 2 or self.touched < min(self.coordinates, _NEIGHBOURS + 1)
 
 
 def measure_reach(system: Any, inputs: PyTree, t0: Any, like: PyTree) -> Reach:

@@ -1,4 +1,4 @@
-"""The sentence of a refusal comes out of whatever equinox and JAX put around it."""
+"""Messages of errors are extracted from the text that equinox and JAX add to them."""
 
 import equinox as eqx
 import jax
