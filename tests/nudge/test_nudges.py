@@ -249,7 +249,7 @@ def test_the_leak_falls_with_the_radius_and_is_refused_where_it_is_large(exact):
     ("make", "complaint"),
     [
         (lambda: eg.Richardson(0.1, 2), "at least 4"),
-        (lambda: eg.Richardson(0.1, 5), "take an even order"),
+        (lambda: eg.Richardson(0.1, 5), "pass an even order"),
         (lambda: eg.Richardson("big", 4), '"auto"'),
         (lambda: eg.Holomorphic(0.1, 3), "conjugate pairs"),
         (lambda: eg.Holomorphic(0.1, 2).leak(), "two points"),

@@ -83,7 +83,7 @@ def test_what_cannot_move_is_refused():
         def __call__(self, t, q, p, u):
             return jnp.sum(q**2 * p**2)
 
-    with pytest.raises(TypeError, match="which parts"):
+    with pytest.raises(TypeError, match="does not define the parts"):
         eg.MovingParameters(Whole(), 1.0)
     with pytest.raises(ValueError, match="at least one"):
         eg.MovingParameters(LATTICE, 1.0, where=lambda lattice: [])

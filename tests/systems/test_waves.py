@@ -136,7 +136,7 @@ def test_the_propagator_where_eigenvalues_coincide():
         (lambda: NonlinearSchroedinger(jnp.zeros(4), 1.0, ends="closed"), "choose one of"),
         (lambda: NonlinearSchroedinger(jnp.zeros(4), jnp.zeros(3)), "nonlinearity"),
         (lambda: NonlinearSchroedinger(jnp.zeros(4), 0.0, spacing=0.0), "positive"),
-        (lambda: NonlinearSchroedinger(jnp.asarray(0.0), 0.0), "every grid point"),
+        (lambda: NonlinearSchroedinger(jnp.asarray(0.0), 0.0), "one number per grid point"),
     ],
 )
 def test_what_does_not_fit_is_refused(make, complaint):
