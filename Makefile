@@ -1,7 +1,7 @@
-# Everything here sets itself up: python3 and make are all a fresh machine needs. `make` alone lists the targets.
+# Every target installs what it needs; you need make and Python. `make` alone lists the targets.
 #
-#   make install PYTHON=path/to/python3.12     another interpreter than the newest one found
-#   make test PYTEST_ARGS="tests/nn -x"        arguments for pytest, in both precisions
+#   make install PYTHON=path/to/python3.12     use this interpreter; by default the newest one found
+#   make test PYTEST_ARGS="tests/nn -x"        pass arguments to pytest, in both precisions
 #   make bench BENCH_ARGS="sequence --peer path/to/rhel"
 
 BIN := .venv/bin
@@ -9,33 +9,45 @@ PYTHON ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=
+# For the oldest Python: exactness on all kinds of problems, in less than three minutes on two cores.
+OLDEST_TESTS := tests/oracle/test_boundaries.py tests/nn/test_units.py tests/oracle/test_exact.py::test_every_leaf \
+	tests/physics/test_two_point.py tests/nn/test_hssm.py::test_the_echo_equals_backprop_for_every_leaf \
+	tests/oracle/test_second_order.py tests/boundary
 export PYTHON
 
-.PHONY: help install test lint demo bench constraints clean
+.PHONY: help install test test-fast test-oldest lint demo bench constraints clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-install: ## make .venv, or bring it up to date
+install: ## make .venv or update it
 	@sh scripts/install.sh
 
 test: lint ## lint, then all tests in float64 and in float32, on all cores
 	@sh scripts/test.sh $(PYTEST_ARGS)
 
-lint: install ## ruff's rules and formatting, types by pyright's rules
+test-fast: install ## some tests of every package, in float64; about two minutes
+	@sh scripts/test.sh --fast $(PYTEST_ARGS)
+
+test-oldest: ## a part of the tests in float64 on the oldest Python and jax, in .venv-3.11
+	@PYTHON= sh scripts/install.sh .venv-3.11 3.11
+	@ECHOGRAD_TEST_X64=1 .venv-3.11/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
+		-k "not (runs_backward or finite_nudges or same_start or scipy)" $(OLDEST_TESTS)
+
+lint: install ## ruff's rules and formatting, basedpyright's types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/basedpyright
 
-demo: install ## learn heart rhythms by echoes and write a report, the main job
+demo: install ## train on heart rhythms by echoes and write demo/report.html
 	@$(BIN)/echograd demo $(DEMO_ARGS)
 
-bench: install ## time, memory and error of gradients beside others; docs/benchmarks.md is the page
+bench: install ## measure time, memory and error of gradients; see docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-constraints: ## resolve constraints.txt anew; needs Python 3.11, 3.12 and 3.13
+constraints: ## update the pins in constraints.txt; needs Python 3.11, 3.12 and 3.13
 	@sh scripts/refresh-constraints.sh
 
-clean: ## remove .venv, builds and caches; results in runs/ and demo/ stay
-	@rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
+clean: ## remove environments, builds and caches; keep runs/ and demo/
+	@rm -rf .venv .venv-3.11 build dist .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,6 +18,7 @@ from echograd.workbench.cli._tables import console
 
 from ._contest import Effort
 from ._page import write_page
+from ._results import REMEDY
 from ._suite import measure, planned
 
 _QUICK = pathlib.Path("runs") / "bench-quick"
@@ -25,24 +26,24 @@ _QUICK = pathlib.Path("runs") / "bench-quick"
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-    """Run the benchmark suite: time, memory and error of gradients, ours beside others.
+    """Run the benchmark suite: time, memory and error of our gradients and of others.
 
-    Every row goes into a JSON file, case by case; then one page with plots is written from these files. What is
-    measured already is kept, so that a run that was broken off goes on where it was.
+    Every row has a JSON file, which is written after every case. Then one page with plots is written from these files.
+    Measured cases are kept, so an interrupted run resumes where it was.
 
     Attributes:
-        rows: simulation, sequence, unit, boundary, growth; all of them if none is given.
-        quick: tiny sizes, to see that everything works; results and page go into runs/bench-quick.
+        rows: simulation, sequence, unit, boundary, growth; by default all.
+        quick: tiny sizes, as a test of the suite; results and page go into runs/bench-quick.
         peer: clones of published code: github.com/guillaumepourcel/rhel, github.com/tk-rusch/linoss.
         out: folder of the JSON files; by default benchmarks/results.
-        docs: folder for benchmarks.md, and its plots in images/; by default docs.
+        docs: folder of benchmarks.md, with plots in images/; by default docs.
         only: measure only cases whose name contains this.
-        fresh: measure also what is measured already.
-        page_only: measure nothing; write the page of the files.
-        repeats: turns of every contender, of which the median counts.
-        seconds: no further turn of a case after so many seconds, but for the first three.
-        limit_mb: a contender that needs more temporary memory is not run; by default 60 % of the memory that there is.
-        patience: a contender that takes more seconds to compile and run once is given up.
+        fresh: measure all cases again.
+        page_only: measure nothing; write the page from the files.
+        repeats: number of turns of every contender; the median counts.
+        seconds: begin no further turn of a case after this many seconds; three turns are always made.
+        limit_mb: do not run contenders that need more temporary memory; by default 60 % of the memory of the machine.
+        patience: give up a contender that takes more seconds to compile and run once.
     """
 
     rows: Annotated[
@@ -75,11 +76,11 @@ def _main(argv: Sequence[str]) -> int:
     results, docs = command.out or usual[0], command.docs or usual[1]
     rows, peers = command.rows or None, tuple(itertools.chain(*command.peer))
     if not command.page_only:
-        planned(rows, quick=command.quick, only=command.only, peers=peers)  # before anything is made
-    for folder in (docs,) if command.page_only else (results, docs):  # and not when all is measured
-        make_folder(folder, "Name another (--out, --docs), or mend that.")
+        planned(rows, quick=command.quick, only=command.only, peers=peers)  # raises before a folder is made
+    for folder in (docs,) if command.page_only else (results, docs):  # raise before anything is measured
+        make_folder(folder, REMEDY)
     if not command.page_only:
-        # This process only asks which device there is; the contenders need the memory of a GPU.
+        # This process only asks for the kind of device; the contenders need the memory of a GPU.
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         chosen = {name: getattr(command, name) for name in ("repeats", "seconds", "limit_mb", "patience")}
         chosen = {name: value for name, value in chosen.items() if value is not None}
@@ -96,7 +97,7 @@ def _main(argv: Sequence[str]) -> int:
             )
         except KeyboardInterrupt as stop:
             words = shlex.join(["python", "-m", "benchmarks", *(word for word in argv if word != "--fresh")])
-            print(f"{told(stop)}. What is measured is in {results}. Go on with: {words}", file=sys.stderr)
+            print(f"{told(stop)}. Measured cases are in {results}. Resume with: {words}", file=sys.stderr)
             return exit_code(stop)
     out.print(f"The page is {write_page(results, docs)}", markup=False, soft_wrap=True)
     return 0

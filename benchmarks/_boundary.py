@@ -1,4 +1,4 @@
-"""Gradients of two-point problems: what they cost against the number of steps and of coordinates."""
+"""Gradients of two-point problems: time and memory over the number of steps and of coordinates."""
 
 import importlib
 from typing import Any
@@ -17,11 +17,11 @@ from echograd.systems import FPUTChain
 from ._case import Case, Program, Row, compiled
 
 ABOUT = """
-A driven FPUT chain of n masses between two ends, over the time 2 in N steps. `path` finds it by Newton's method from
-the default guess; `Glep()` and `Backprop()` (by the implicit function theorem) add the gradient of a running cost
-with respect to all parameters. `scipy solve_bvp` finds the path of the continuous problem, with which ours agrees to
-the square of the step, on the same mesh, without refining it; it has no gradients. Errors of gradients are against
-`Backprop()`.
+A driven FPUT chain of n masses between two ends, over the time 2 in N steps. `path` finds the trajectory by Newton's
+method from the default guess. `Glep()` and `Backprop()` (by the implicit function theorem) add the gradient of a
+running cost with respect to all parameters. `scipy solve_bvp` finds the path of the continuous problem on the same mesh
+without refinement; it agrees with ours to second order in the step, and has no gradients. Errors of gradients are
+relative to `Backprop()`.
 """
 
 DURATION = 2.0
@@ -62,7 +62,7 @@ def condition_of(name: str, n: int) -> AbstractBoundary:
 
 
 def drive(t: Any, n: int) -> Any:
-    """Return the force at the time(s) t: it has the period of the trajectory, above all frequencies of the chain."""
+    """Return the force at the times t. Its period is that of the trajectory, its frequency above those of the chain."""
     return 0.2 * np.cos(np.pi * np.asarray(t))[..., None] / np.arange(1, n + 1)
 
 
@@ -87,7 +87,7 @@ def build(case: Case, contender: str) -> Program:
             gradient=Backprop() if contender == BACKPROP else Glep(),
             save=FinalNode(),
             cost=lambda t, q, p: dt * jnp.sum(q**2),
-            # A periodic trajectory has no shape of its own to begin with.
+            # A periodic condition does not determine a default guess.
             guess=(jnp.zeros(n), jnp.zeros(n)) if isinstance(condition, Periodic) else None,
         )
         assert sol.convergence is not None
@@ -113,14 +113,14 @@ def by_scipy(condition: str, n: int, steps: int) -> Program:
         r = np.diff(q, axis=0, prepend=0.0, append=0.0)
         return np.concatenate([p, np.diff(r + 0.25 * r**2 + 0.1 * r**3, axis=0) + drive(t, n).T])
 
-    none: Any = None  # these conditions do not ask the system
+    none: Any = None  # these conditions do not depend on the system
     rows, data = (np.asarray(x) for x in condition_of(condition, n).rows(none, none, none, jnp.zeros(n)))
 
     def ends(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         return rows @ np.concatenate([start, stop]) - data
 
     def run() -> np.ndarray:
-        # Its Newton steps end as early as the tolerance lets them; the refinement that this one asks for is refused.
+        # The tolerance stops the Newton iteration early. `max_nodes` forbids refinement of the mesh.
         first, last = np.split(np.linalg.pinv(rows) @ data, 2)
         guess = np.linspace(first, last, steps + 1, axis=1)
         found = integrate.solve_bvp(slope, ends, mesh, guess, tol=1e-8, max_nodes=steps + 1)

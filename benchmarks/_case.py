@@ -1,4 +1,4 @@
-"""What is measured: cases, their contenders, and the program that a contender becomes."""
+"""Rows of cases, their contenders, and the program of a contender."""
 
 import dataclasses
 import time
@@ -13,16 +13,16 @@ Precision = Literal["float32", "float64"]
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One problem at one size, on which contenders take turns.
+    """One problem at one size. Its contenders take turns.
 
     Attributes:
-        name: unique in its row.
-        sizes: what `Row.build` makes it from; plain values.
-        contenders: names of those that compete.
+        name: name of the case, unique in its row.
+        sizes: plain values from which `Row.build` makes the problem.
+        contenders: names of the contenders.
         base: the contender whose time is the unit of the ratios.
-        dtype: of all numbers.
-        reference: the contender whose timed result the results of the others are held against; `None`: agreement is
-            measured apart, by `Row.apart`, or not at all.
+        dtype: precision of all numbers.
+        reference: the contender whose result is compared with those of the others; `None` if `Row.untimed` measures
+            errors, or nothing does.
         peers: folders of published code by name.
     """
 
@@ -41,9 +41,10 @@ class Program:
 
     Attributes:
         run: does the work once and returns its arrays.
-        figures: what is known before the first run: `compile_s`, `temporary_mb`, and whatever else the row tells.
-        result: picks from what `run` returned what contenders must agree on, by name: the errors of `gradient` become
-            the figure `error`, those of any other thing `<thing>_error`. `None`: nothing.
+        figures: figures known before the first run: `compile_s`, `temporary_mb`, and others of the row.
+        result: takes the value of `run` and returns the quantities that contenders must agree on, by name. The error of
+            `gradient` becomes the figure `error`, that of any other quantity `<quantity>_error`. `None` compares
+            nothing.
     """
 
     run: Callable[[], Any]
@@ -53,18 +54,18 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A kind of case.
+    """A series of cases with the same contenders: one file of results, and one section of the page.
 
     Attributes:
-        name: of the row, its file and its section.
+        name: name of the row and of its file.
         title: heading of its section.
-        about: what is measured, in Markdown.
+        about: description of the measurement, in Markdown.
         cases: `(quick, peers) -> cases`.
-        build: `(case, contender) -> Program`, called in a process of its own, which finds the row as `ROW` in the
-            module of this function.
-        apart: `(case) -> {contender: figures}`: what is measured in a process that no timed contender lives in, errors
-            and counts.
-        shared: `(case) -> key`: cases of one key have the same figures `apart`.
+        build: `(case, contender) -> Program`. It is called in the process of the contender, which finds the row as
+            `ROW` in the module of this function.
+        untimed: `(case) -> {contender: figures}`: errors and counts. They are measured in a separate process, so they
+            do not disturb the timed contenders.
+        shared: `(case) -> key`: cases with the same key have the same `untimed` figures.
     """
 
     name: str
@@ -72,16 +73,16 @@ class Row:
     about: str
     cases: Callable[[bool, dict[str, str]], list[Case]]
     build: Callable[[Case, str], Program]
-    apart: Callable[[Case], dict[str, dict[str, Any]]] | None = None
+    untimed: Callable[[Case], dict[str, dict[str, Any]]] | None = None
     shared: Callable[[Case], Any] = lambda case: case.name
 
 
 def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Compile a function for arguments like these.
+    """Compile a function for the shapes and dtypes of these arguments.
 
     Returns:
-        What calls the compiled program, as cheaply as JAX can, and the figures of its compilation: `compile_s`, tracing
-        included, and `temporary_mb`, what it allocates besides arguments and results.
+        A function that calls the compiled program with the least overhead, and the figures of its compilation:
+        `compile_s` (with tracing), and `temporary_mb`, the memory that it allocates besides arguments and results.
     """
     _, static = eqx.partition(arguments, eqx.is_array)
 
@@ -97,6 +98,6 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..
 
 
 def complaint(error: BaseException) -> str:
-    """Return what went wrong in one line."""
+    """Return class and message of an error in one line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}"[:300] if lines else type(error).__name__

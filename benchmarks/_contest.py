@@ -1,4 +1,4 @@
-"""Contenders in processes of their own, which take turns."""
+"""A contest: contenders in separate processes take turns."""
 
 import contextlib
 import dataclasses
@@ -27,13 +27,17 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """How much is spent on a case.
+    """Limits on the time and memory of a case.
 
     Attributes:
-        repeats: rounds in which every contender runs once.
-        seconds: no further round begins after this long, but for the first three.
-        limit_mb: temporary memory above which a contender is not run; by default 60 % of the memory that there is.
-        patience: a contender that takes longer than this to compile and run once, or for a run, is given up.
+        repeats: number of rounds; every contender runs once a round.
+        seconds: no further round begins after this many seconds; three rounds are always made.
+        limit_mb: a contender that needs more temporary memory (in MB) is not run; by default 60 % of the memory of the
+            machine.
+        patience: a contender that takes more seconds to compile and run once, or for a run, is given up.
+
+    Raises:
+        ArgumentError: a number is not positive.
     """
 
     repeats: int = 7
@@ -43,19 +47,19 @@ class Effort:
 
     def __post_init__(self) -> None:
         if self.repeats < 1 or not all(limit > 0 for limit in (self.seconds, self.limit_mb, self.patience)):
-            raise ArgumentError(f"{self}: at least one repeat, and positive limits of time and memory, are needed.")
+            raise ArgumentError(f"{self}: repeats must be at least 1, and all limits must be positive.")
 
 
 class Contender:
-    """A process that holds one program and runs it on demand.
+    """A process that holds one program and runs it on request.
 
-    Its peak memory is its own, and it may fail, hang or be killed without harm to the others.
+    Its peak memory is measured separately. It can fail, hang or be killed without effect on the others.
     """
 
     def __init__(self, patience: float) -> None:
         self.patience = patience
         self.complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        # A session of its own: Ctrl-C is for the process that asks, which ends the others.
+        # In a new session it does not get Ctrl-C; this process gets it and ends the contenders.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks._worker"],
             stdin=subprocess.PIPE,
@@ -63,7 +67,7 @@ class Contender:
             stderr=self.complaints,
             text=True,
             start_new_session=True,
-            # On a GPU none of them may take all of its memory, as JAX does otherwise.
+            # By default, JAX allocates most of the memory of a GPU for one process.
             env={
                 "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
                 **os.environ,
@@ -72,19 +76,19 @@ class Contender:
         )
 
     def begin(self, row: Row, case: Case, name: str | None, limit_mb: float = 0.0, results: Path | None = None) -> None:
-        """Hand over the task."""
-        module = row.build.__module__  # where the row is, as `ROW`
+        """Send the task."""
+        module = row.build.__module__  # this module has the row as `ROW`
         task = {"module": module, "case": dataclasses.asdict(case), "contender": name, "limit_mb": limit_mb}
         self.request(json.dumps({**task, "results": None if results is None else str(results)}))
 
     def request(self, line: str = "") -> None:
-        """Ask for one more run."""
+        """Request one more run."""
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it is dead, which its silence will tell
+        with contextlib.suppress(BrokenPipeError):  # the process is dead; `answer` reports it
             print(line, file=self.process.stdin, flush=True)
 
     def answer(self) -> Figures:
-        """Return the next answer, or what went wrong."""
+        """Return the next answer, or the reason of a failure."""
         assert self.process.stdout is not None
         late = threading.Event()
 
@@ -102,10 +106,10 @@ class Contender:
         if late.is_set():
             return {"failed": f"took longer than {self.patience:g} s"}
         if code == -9:
-            return {"failed": "was killed, as a process is that takes more memory than there is"}
+            return {"failed": "was killed, probably out of memory"}
         self.complaints.seek(0)
         said = self.complaints.read().strip().splitlines()
-        return {"failed": f"ended with code {code}: {said[-1][:200] if said else 'it said nothing'}"}
+        return {"failed": f"ended with code {code}: {said[-1][:200] if said else 'no output'}"}
 
     def close(self) -> None:
         """End the process."""
@@ -119,7 +123,7 @@ class Contender:
 
 @contextlib.contextmanager
 def closing(contenders: list[Contender]) -> Iterator[None]:
-    """End all processes, whatever happens."""
+    """End all processes at the end of a block."""
     try:
         yield
     finally:
@@ -127,8 +131,8 @@ def closing(contenders: list[Contender]) -> Iterator[None]:
             one.close()
 
 
-def apart(row: Row, case: Case, effort: Effort) -> dict[str, Figures]:
-    """Return what a row measures of the contenders in a process that no timed contender lives in."""
+def measure_untimed(row: Row, case: Case, effort: Effort) -> dict[str, Figures]:
+    """Return the untimed figures of all contenders of a case, measured in a separate process."""
     one = Contender(effort.patience)
     with closing([one]):
         found = one.answer()
@@ -141,14 +145,14 @@ def apart(row: Row, case: Case, effort: Effort) -> dict[str, Figures]:
 
 
 def contest(row: Row, case: Case, effort: Effort, say: Say) -> list[Figures]:
-    """Return the figures of all contenders: compiled one after the other, then run in turns."""
+    """Return the figures of all contenders. They compile one after the other, then run in turns."""
     found: dict[str, Figures] = {}
     contenders: list[Contender] = []
     with tempfile.TemporaryDirectory() as folder, closing(contenders):
         running: dict[str, Contender] = {}
         results = {name: Path(folder) / f"{i}.npz" for i, name in enumerate(case.contenders)}
         contenders += [Contender(effort.patience) for _ in case.contenders]
-        # When all have started, so that nothing else goes on while one of them compiles.
+        # Wait until all have started, so no other process is busy during a compilation.
         started = {name: one.answer() for name, one in zip(case.contenders, contenders, strict=True)}
         for name, one in zip(case.contenders, contenders, strict=True):
             found[name] = started[name]
@@ -174,7 +178,7 @@ def contest(row: Row, case: Case, effort: Effort, say: Say) -> list[Figures]:
 
 
 def take_turns(running: dict[str, Contender], found: dict[str, Figures], effort: Effort) -> dict[str, list[Figures]]:
-    """Let the contenders run in turns, and return what they measured; one that fails leaves."""
+    """Let the contenders run in turns, and return their measurements. A contender that fails is removed."""
     measured: dict[str, list[Figures]] = {name: [] for name in running}
     begun = time.monotonic()
     for i in range(effort.repeats):
@@ -192,7 +196,7 @@ def take_turns(running: dict[str, Contender], found: dict[str, Figures], effort:
 
 
 def medians(runs: list[Figures]) -> Figures:
-    """Return the figures of all runs of a contender as one."""
+    """Return the figures of a contender, with the median time of its runs."""
     return {
         "run_s": statistics.median(run["run_s"] for run in runs),
         "processor_s": statistics.median(run["processor_s"] for run in runs),
@@ -203,7 +207,7 @@ def medians(runs: list[Figures]) -> Figures:
 
 
 def disagreements(results: dict[str, Path], reference: str, found: dict[str, Figures]) -> None:
-    """Hold the results of the first run of every contender against those of one of them: the worst array counts."""
+    """Store the relative error of the first result of every contender against the reference, of the worst array."""
     expected = _load(results[reference])
     for name, path in results.items():
         errors: dict[str, float] = {}

@@ -16,14 +16,14 @@ Series = dict[str, list[tuple[float, float]]]
 
 
 def draw(row: str, cases: list[Stored]) -> bytes | None:
-    """Return the plot of a row as PNG, or None if it has too few points for one."""
+    """Return the plot of a row as PNG, or None if there are too few points."""
     with plot.style() as colours:
         fig = FIGURES[row](cases, colours)
         return None if fig is None else plot.png(fig, dpi=160)
 
 
 def looks(names: Sequence[str], colours: plot.Theme) -> dict[str, dict[str, Any]]:
-    """Return colour, line and mark of every contender: echoes are blue, the free run is grey, others by their order."""
+    """Return colour, line and marker of every contender: echoes are blue, free runs grey, others follow in order."""
     fixed: dict[str, dict[str, Any]] = {
         "echo": {"color": colours.echo, "marker": "o"},
         "Glep()": {"color": colours.echo, "marker": "o"},
@@ -69,7 +69,7 @@ def _short(x: float) -> str:
 
 
 def collect(cases: list[Stored], size: str, key: str) -> Series:
-    """Return one figure of all contenders over a size."""
+    """Return one figure of all contenders as a function of a size."""
     series: Series = {}
     for case in cases:
         for name, r in by_name(case).items():
@@ -79,7 +79,7 @@ def collect(cases: list[Stored], size: str, key: str) -> Series:
 
 
 def simulation(cases: list[Stored], colours: plot.Theme) -> Figure | None:
-    """Draw time and memory over the steps, for the system that was run with the most numbers of steps."""
+    """Draw time and memory over the steps, for the system with the most numbers of steps."""
     groups: dict[tuple[str, str], list[Stored]] = {}
     for case in cases:
         groups.setdefault((case["sizes"]["system"], case["dtype"]), []).append(case)
@@ -102,7 +102,7 @@ def _legend(fig: Figure, axes: Axes) -> None:
 def bars(
     axes: Axes, case: Stored, of: Callable[[dict[str, Any]], float | None], form: Any, colours: plot.Theme
 ) -> None:
-    """Draw one figure of the contenders of a case as bars, with its value beside."""
+    """Draw one figure of the contenders of a case as bars with their values."""
     names = list(by_name(case))[::-1]
     values = [of(by_name(case)[name]) for name in names]
     echoes = [colours.echo if name == "echo" else colours.free for name in names]
@@ -131,7 +131,7 @@ def sequence(cases: list[Stored], colours: plot.Theme) -> Figure | None:
 
 
 def unit(cases: list[Stored], colours: plot.Theme) -> Figure | None:
-    """Draw times over the bound of the bandwidth."""
+    """Draw times relative to the bandwidth bound."""
     fig, panels = plot.figure(9.0, 1.7, columns=len(cases), squeeze=False)
     for axes, case in zip(panels[0], cases, strict=True):
         copy = by_name(case).get("copy", {})
@@ -165,7 +165,7 @@ def boundary(cases: list[Stored], colours: plot.Theme) -> Figure | None:
 
 
 def growth(cases: list[Stored], colours: plot.Theme) -> Figure | None:
-    """Draw time, memory and passes over everything that grows, with the fitted exponents."""
+    """Draw time, memory and passes over every size that grows, with fitted exponents."""
     axes_of = by_axis(cases)
     rows = (("run_s", "Time", seconds), ("temporary_mb", "Temporary memory", memory), ("passes", "Passes", _short))
     fig, panels = plot.figure(11.0, 7.0, rows=3, columns=len(axes_of), squeeze=False)

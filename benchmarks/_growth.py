@@ -1,4 +1,4 @@
-"""How time, memory and passes of a gradient grow."""
+"""Growth of the time, memory and passes of a gradient with the sizes of a problem."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from echograd._solve import solve
 from echograd.boundary import InitialValue
 from echograd.gradients import AbstractGradient, Backprop, Echo
 from echograd.integrators import AbstractIntegrator, Leapfrog
-from echograd.measure._audit import Counted, Tally
+from echograd.measure._passes import Counted, Tally
 from echograd.nn import HSSM
 from echograd.problem import FinalNode
 from echograd.systems import FPUTChain, SeparableHamiltonian
@@ -20,13 +20,13 @@ from echograd.systems import FPUTChain, SeparableHamiltonian
 from ._case import Case, Program, Row, compiled
 
 ABOUT = """
-One size grows and the others stay: steps N, masses n and batch of an FPUT chain (64 masses, 1,000 steps and one
-trajectory where they stay, 200 steps where the batch grows); the number of parameters that are differentiated, of the
-4,096 couplings of 64 oscillators; blocks of an `HSSM` (batch 4, 1,024 steps, hidden 32, 32 units). Exponents are
-slopes of a straight line through the logarithms. Passes are steps taken for a gradient over steps of the
-trajectories, counted by the integrator while it takes them; for the `HSSM`, whose units take many steps at once, the
-arithmetic operations of the gradient's program over those of a forward run, loops counted as often as they run. The
-reverse sweep of backpropagation is no run of the machine and counts only as operations.
+One size grows, the others are constant: steps N, masses n and batch of an FPUT chain (otherwise 64 masses, 1,000 steps
+and one trajectory; 200 steps if the batch grows); the number of differentiated parameters among the 4,096 couplings of
+64 oscillators; blocks of an `HSSM` (batch 4, 1,024 steps, hidden 32, 32 units). Exponents are slopes of a straight line
+through the logarithms. Passes are the steps for a gradient over the steps of the trajectories, counted by the
+integrator at run time. The units of the `HSSM` take many steps at once; there, passes are the arithmetic operations of
+the gradient over those of a forward run, with loops counted as often as they run. The reverse sweep of backpropagation
+is not a run of the machine and counts only in operations.
 """
 
 FORWARD = "forward"
@@ -38,7 +38,7 @@ FULL: dict[str, tuple[int, ...]] = {
     "parameters": (64, 512, 4_096),
     "blocks": (1, 3, 8),
 }
-# Every step of every trajectory is counted, which takes its time.
+# Few steps, because counting every step of every trajectory is slow.
 STEPS = {"n": 1_000, "batch": 200, "parameters": 1_000, "blocks": 1_024}
 QUICK: dict[str, tuple[int, ...]] = {"N": (20, 40), "parameters": (64,), "blocks": (1,)}
 
@@ -60,7 +60,7 @@ def cases(quick: bool, peers: dict[str, str]) -> list[Case]:
 
 
 class Coupled(SeparableHamiltonian):
-    """Oscillators with couplings, the first rows of which are learned."""
+    """Coupled oscillators; the first rows of the couplings are differentiated."""
 
     learned: Float[Array, "some n"]
     given: Float[Array, "others n"]
@@ -127,8 +127,8 @@ def build(case: Case, contender: str) -> Program:
     return Program(lambda: program(params), figures, result)
 
 
-def apart(case: Case) -> dict[str, dict[str, Any]]:
-    """Count passes."""
+def count_passes(case: Case) -> dict[str, dict[str, Any]]:
+    """Count the passes of every contender."""
     with jax.enable_x64(case.dtype == "float64"):
         count = operations if case.sizes["axis"] == "blocks" else steps_taken
         counted = {name: count(case, name) for name in case.contenders}
@@ -145,7 +145,7 @@ def steps_taken(case: Case, contender: str) -> float:
 
 
 def operations(case: Case, contender: str) -> float:
-    """Return the arithmetic operations of a contender's program, loops as often as they run."""
+    """Return the arithmetic operations of the program of a contender; loops count as often as they run."""
     cost, params = task(case, contender, Leapfrog())
     return _operations(jax.make_jaxpr(cost if contender == FORWARD else jax.grad(cost))(params).jaxpr)
 
@@ -157,7 +157,7 @@ def _operations(jaxpr: Any) -> float:
         if equation.primitive.name == "scan":
             total += equation.params["length"] * sum(inner)
         elif inner:
-            # Of branches the dearest; a loop whose end is not known before it runs counts once.
+            # The most expensive branch counts. A loop of unknown length counts once.
             total += max(inner) if equation.primitive.name == "cond" else sum(inner)
         elif equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
@@ -169,7 +169,7 @@ def _operations(jaxpr: Any) -> float:
     return float(total)
 
 
-# Primitives that put numbers elsewhere and make none.
+# Primitives that move numbers without arithmetic.
 _MOVES = {
     "broadcast_in_dim", "reshape", "transpose", "squeeze", "slice", "concatenate", "pad", "rev", "gather",
     "dynamic_slice", "dynamic_update_slice", "copy", "convert_element_type", "select_n", "optimization_barrier",
@@ -190,4 +190,4 @@ def _programs(value: Any) -> list[Any]:
     return [found for item in value for found in _programs(item)] if isinstance(value, tuple | list) else []
 
 
-ROW = Row("growth", "Growth", ABOUT, cases, build, apart)
+ROW = Row("growth", "Growth", ABOUT, cases, build, count_passes)

@@ -1,25 +1,26 @@
-"""The page: Markdown and plots, from stored results and nothing else."""
+"""The page: Markdown and plots of stored results."""
 
 from pathlib import Path
 from typing import Any
 
-from echograd import ArgumentError
 from echograd._internal._files import make_folder, write_atomically
+from echograd.workbench.data import DataError
 
 from . import _results
 from ._results import REMEDY
-from ._rows import ROWS
+from ._suite import ROWS
 from ._tables import TABLES
 
 _HEAD = """# Benchmarks
 
-Written by `make bench` from its results in JSON; do not edit. `echograd bench --page-only` writes it again.
+Written by `make bench` from its results in JSON; do not edit. `make bench BENCH_ARGS=--page-only` writes it again.
 
-Every contender lives in a process of its own, so that its peak memory is its own; they compile one after the other, and
-then take turns, so that all see the same machine. Times are medians of the turns, and ratios compare times of one run.
-*Compilation* includes tracing; *processor time* is that of all threads; *temporary memory* is what the compiled program
-allocates besides its arguments and results; *resident* is the largest resident set of the process, interpreter and
-compiler included. A contender that fails, takes too long or needs too much memory is listed with the reason.
+Every contender has its own process, so its peak memory is measured separately. The contenders compile one after the
+other and then take turns, so all run under the same conditions. Times are medians of the turns; ratios compare times of
+one run. *Compilation* includes tracing. *Processor time* is the sum over all threads. *Temporary memory* is the memory
+that the compiled program allocates besides its arguments and results. *Resident* is the largest resident set of the
+process, with interpreter and compiler. A contender that fails, takes too long or needs too much memory is listed with
+the reason.
 """
 
 
@@ -28,30 +29,30 @@ def write_page(results: str | Path, docs: str | Path = "docs") -> Path:
 
     Args:
         results: folder of the JSON files.
-        docs: folder for `benchmarks.md`, and for its plots, `images/bench_*.png`.
+        docs: folder for `benchmarks.md` and its plots `images/bench_*.png`.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
         FileNotFoundError: there are no results.
-        ValueError: a file holds something else.
+        DataError: a file does not hold results of this suite.
         ModuleNotFoundError: matplotlib is missing.
 
     Example:
         ```python
-        from echograd import bench
+        import benchmarks
 
-        bench.write_page("benchmarks/results", "docs")
+        benchmarks.write_page("benchmarks/results", "docs")
         ```
     """
     results, docs = Path(results), Path(docs)
     stored = {name: _results.read(results / f"{name}.json") for name in ROWS}
     if not any(stored.values()):
-        raise FileNotFoundError(f"{results} holds no results to write a page of. Run `make bench` first.")
+        raise FileNotFoundError(f"{results} holds no results. Run `make bench` first.")
     images = docs / "images"
     make_folder(images, REMEDY)
-    from ._figures import draw  # which needs matplotlib
+    from ._figures import draw  # needs matplotlib
 
     lines = [_HEAD]
     for name, cases in stored.items():
@@ -62,10 +63,10 @@ def write_page(results: str | Path, docs: str | Path = "docs") -> Path:
         try:
             image = draw(name, cases)
             content = [*TABLES[name](cases)]
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ArgumentError(
-                f"{results / f'{name}.json'} lacks what the page needs ({type(error).__name__}: {error}). Restore it, "
-                "or remove it and measure again."
+        except KeyError as error:
+            raise DataError(
+                f"{results / f'{name}.json'} lacks {error}, which the page needs. Restore it, or remove it and measure "
+                "again."
             ) from error
         if image is not None:
             path = images / f"bench_{name}.png"
@@ -79,7 +80,7 @@ def write_page(results: str | Path, docs: str | Path = "docs") -> Path:
 
 
 def _machines(cases: list[dict[str, Any]]) -> list[str]:
-    """Return what the cases were measured on and with: one line for each kind."""
+    """Return the machines and versions of the cases, one line for each."""
     kinds: dict[str, list[str]] = {}
     for case in cases:
         m = case["machine"]

@@ -1,4 +1,4 @@
-"""Results in files: one for each row, whole at any moment, extended case by case."""
+"""Files of results: one for each row, written atomically after every case."""
 
 import dataclasses
 import json
@@ -7,39 +7,39 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from echograd import ArgumentError
 from echograd._internal._files import write_json
 from echograd._internal._format import cores, processor
+from echograd.workbench.data import DataError
 
 from ._case import Case
 
 FORMAT = 1
-REMEDY = "Name another (--out, --docs), or mend that."
+REMEDY = "Choose another folder (--out, --docs), or remove the obstacle."
 _NEEDED = ("name", "sizes", "base", "dtype", "machine", "results")
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Return the cases in a file, none if there is no file.
+    """Return the cases of a file; an empty list if there is no file.
 
     Raises:
-        ValueError: the file holds something else.
+        DataError: the file does not hold results of this suite.
     """
     if not path.exists():
         return []
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise ArgumentError(f"format {content['format']}, and {FORMAT} is what this version reads")
+            raise DataError(f"format {content['format']}, but this version reads format {FORMAT}")
         for case in content["cases"]:
             missing = [key for key in _NEEDED if key not in case]
             if missing:
-                raise ArgumentError(f"a case without {', '.join(missing)}")
+                raise DataError(f"a case without {', '.join(missing)}")
             if not all("contender" in result for result in case["results"]):
-                raise ArgumentError(f"{case['name']}: a result without its contender")
-    except (ValueError, KeyError, TypeError) as error:
+                raise DataError(f"{case['name']}: a result without its contender")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise ArgumentError(
-            f"{path} holds no results of `make bench` ({what}). Restore it, or remove it and measure again."
+        raise DataError(
+            f"{path} does not hold results of `make bench` ({what}). Restore it, or remove it and measure again."
         ) from error
     return content["cases"]
 
@@ -51,28 +51,28 @@ def write(path: Path, row: str, cases: list[dict[str, Any]]) -> None:
 
 
 def serves(stored: dict[str, Any], case: Case) -> bool:
-    """Return whether a stored case answers what this one asks: the same size, at least as many contenders, a base."""
+    """Return whether a stored case replaces this one: the same size, all contenders, and a timed base."""
     there = {result["contender"]: result for result in stored["results"]}
     same = stored["sizes"] == case.sizes and stored["dtype"] == case.dtype
     return same and set(case.contenders) <= there.keys() and "run_s" in there[case.base]
 
 
 def merged(stored: list[dict[str, Any]], new: dict[str, Any], order: list[str]) -> list[dict[str, Any]]:
-    """Return the cases with one more, or in place of its predecessor, in the given order; others come last."""
+    """Return the cases with `new` added or replaced, in the given order; other cases come last."""
     kept = [case for case in stored if case["name"] != new["name"]] + [new]
     rank = {name: i for i, name in enumerate(order)}
     return sorted(kept, key=lambda case: rank.get(case["name"], len(rank)))
 
 
 def record(case: Case, results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what is stored of a case."""
+    """Return a case and its results as they are stored."""
     fields = dataclasses.asdict(case)
     about = {key: fields[key] for key in ("name", "sizes", "base", "dtype")}
     return {**about, "machine": machine(), "results": results}
 
 
 def machine() -> dict[str, Any]:
-    """Return what this was measured on, and with."""
+    """Return the machine and the versions of the measurement."""
     import jax
 
     found: dict[str, Any] = {

@@ -19,10 +19,10 @@ from ._case import Case, Program, Row, compiled, complaint
 
 ABOUT = """
 One training step of an `HSSM` at the shapes published for SelfRegulationSCP1, EigenWorms and PPG-DaLiA: random data,
-Adam, batch norm, dropout 0.05. Published code is that of clones given by `--peer`: RHEL and BPTT of
+Adam, batch norm, dropout 0.05. Published code comes from clones given by `--peer`: RHEL and BPTT of
 github.com/guillaumepourcel/rhel, and LinOSS (IMEX, BPTT) of github.com/tk-rusch/linoss. Errors are measured in float64
-at the full length but with two examples and two blocks, against backpropagation through the same model: ours against
-our backprop, the published RHEL against the published BPTT.
+at the full length, with two examples and two blocks, relative to backpropagation through the same model: our echo to
+our backprop, the published RHEL to the published BPTT.
 """
 
 SHAPES: dict[str, dict[str, int]] = {
@@ -32,7 +32,7 @@ SHAPES: dict[str, dict[str, int]] = {
     "small": {"batch": 2, "length": 64, "inputs": 3, "hidden": 8, "units": 8, "blocks": 2, "every": 0},
 }
 OURS = ("echo", "backprop")
-# The file that tells a clone, and the contenders that it brings.
+# A file that identifies a clone, and the contenders of this clone.
 PEERS = {
     "rhel": ("models/LinHRU.py", ("published RHEL", "published BPTT")),
     "linoss": ("models/LinOSS.py", ("published LinOSS",)),
@@ -42,17 +42,17 @@ SMALLER = {"batch": 2, "blocks": 2}
 
 
 def find_peers(folders: list[Path]) -> dict[str, str]:
-    """Return which published code is in which of these folders.
+    """Return the folders of published code by its name.
 
     Raises:
-        ValueError: a folder holds none that is known.
+        ArgumentError: a folder does not hold known published code.
     """
     found = {}
     for folder in folders:
         names = [name for name, (file, _) in PEERS.items() if (folder / file).is_file()]
         if not names:
             files = " or ".join(file for file, _ in PEERS.values())
-            raise ArgumentError(f"{folder} holds no {files}: give the path of a clone of the published code.")
+            raise ArgumentError(f"{folder} holds no {files}. Pass the path of a clone of the published code.")
         found |= {name: str(folder.resolve()) for name in names}
     return found
 
@@ -67,7 +67,7 @@ def cases(quick: bool, peers: dict[str, str]) -> list[Case]:
 
 
 def build(case: Case, contender: str) -> Program:
-    """Compile a training step, which goes on with what the last one left."""
+    """Compile a training step; each run continues from the state of the last one."""
     optax: Any = importlib.import_module("optax")
     model, state, loss, x, y = problem(contender, case.sizes, case.peers)
     optimiser = optax.adam(1e-4)
@@ -94,8 +94,8 @@ def build(case: Case, contender: str) -> Program:
     return Program(run, figures)
 
 
-def apart(case: Case) -> dict[str, dict[str, Any]]:
-    """Return how far gradients are from backpropagation, in float64."""
+def measure_errors(case: Case) -> dict[str, dict[str, Any]]:
+    """Return the errors of gradients relative to backpropagation, in float64."""
     found = {}
     with jax.enable_x64(True):
         for name in set(case.contenders) & set(EXACT):
@@ -201,4 +201,4 @@ def published(peer: str, contender: str, size: dict[str, int], folder: str) -> t
     return model, state, loss
 
 
-ROW = Row("sequence", "Training steps of sequence models", ABOUT, cases, build, apart)
+ROW = Row("sequence", "Training steps of sequence models", ABOUT, cases, build, measure_errors)

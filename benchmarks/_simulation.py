@@ -1,4 +1,4 @@
-"""Gradients of long simulations: the echo, backprop, and what others offer."""
+"""Gradients of long simulations: the echo, backprop, and methods of other libraries."""
 
 import importlib
 import math
@@ -19,14 +19,15 @@ from ._case import Case, Precision, Program, Row, compiled, complaint
 
 ABOUT = """
 The gradient of a running cost, the sum of all squared coordinates at all nodes, with respect to every parameter of a
-system of `echograd.systems`. `forward` is the same run without a gradient; times over its time are passes. Contenders
-"by hand" are what one would write in plain JAX; diffrax runs its semi-implicit Euler method (one force per step, like
-leapfrog) and, for `BacksolveAdjoint`, which refuses that one, Heun's method (two per step). Errors are those of the
-gradient after 1,000 steps (fewer where the run is shorter) against backprop through the same discrete map in float64.
+system of `echograd.systems`. `forward` is the same run without a gradient; passes are times relative to its time.
+Contenders "by hand" are plain JAX. diffrax runs its semi-implicit Euler method (one force per step, like leapfrog);
+`BacksolveAdjoint` does not support that method and runs Heun's method (two forces per step). Errors are those of the
+gradient after 1,000 steps (or the whole run, if it is shorter) relative to backprop through the same discrete map in
+float64.
 """
 
 FORWARD = "forward"
-# The contenders, and the discrete map that each of them differentiates.
+# The contenders and their discrete maps.
 SCHEMES = {
     FORWARD: "leapfrog",
     "echo": "leapfrog",
@@ -37,7 +38,7 @@ SCHEMES = {
     "diffrax RecursiveCheckpointAdjoint": "semi-implicit Euler",
     "diffrax BacksolveAdjoint": "Heun",
 }
-# For each map a contender that differentiates it exactly.
+# For each map, the contender with its exact gradient.
 EXACT = {
     "leapfrog": "lax.scan by hand",
     "semi-implicit Euler": "diffrax RecursiveCheckpointAdjoint",
@@ -81,7 +82,7 @@ def build(case: Case, contender: str) -> Program:
     return Program(lambda: program(system, z0), {**figures, "scheme": SCHEMES[contender]})
 
 
-def apart(case: Case) -> dict[str, dict[str, Any]]:
+def measure_errors(case: Case) -> dict[str, dict[str, Any]]:
     """Return the error of every contender that has a gradient."""
     steps, found = min(CHECKED, case.sizes["steps"]), {}
     references = {}
@@ -153,7 +154,7 @@ def by_echograd(name: str, system: Any, z0: Any, dt: float, steps: int) -> Array
         InitialValue(*z0),
         dt=dt,
         steps=steps,
-        # Long orbits are known to six digits; what that costs is the same.
+        # Long orbits retrace to six digits; the tolerance does not change the time.
         gradient=gradients.get(name, Echo(retrace_tolerance=1e-5)),
         save=FinalNode(),
         cost=lambda t, q, p: square(q),
@@ -182,7 +183,7 @@ def by_hand(name: str, system: Any, z0: Any, dt: float, steps: int) -> Array:
 
 
 def by_diffrax(name: str, system: Any, z0: Any, dt: float, steps: int) -> Array:
-    """Return the cost by diffrax: it is one more component of the state."""
+    """Return the cost by diffrax, as one more component of the state."""
     diffrax: Any = importlib.import_module("diffrax")
 
     def drift(t: Any, y: Any, system: Any) -> Any:
@@ -201,7 +202,7 @@ def by_diffrax(name: str, system: Any, z0: Any, dt: float, steps: int) -> Array:
     if name.endswith("BacksolveAdjoint"):
         adjoint = diffrax.BacksolveAdjoint(solver=diffrax.Heun())
     q, p = z0
-    # Both halves of the state have to be alike: the coordinates get an idle component beside the cost.
+    # Both halves of the state need the same structure, so the coordinates get an unused component.
     start = ((q, jnp.zeros(())), (p, square(q)))
     sol = diffrax.diffeqsolve(
         terms, solver, 0.0, steps * dt, dt, start, args=system, adjoint=adjoint, max_steps=steps + 1
@@ -215,6 +216,6 @@ ROW = Row(
     ABOUT,
     cases,
     build,
-    apart,
+    measure_errors,
     shared=lambda case: (case.sizes["system"], case.dtype, min(CHECKED, case.sizes["steps"])),
 )

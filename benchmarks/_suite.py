@@ -1,4 +1,4 @@
-"""Running the suite: what is measured already stays, what is missing is measured, and every case is written at once."""
+"""The suite: all rows, and `measure`, which measures missing cases and writes each result at once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,20 +7,23 @@ from echograd import ArgumentError
 from echograd._internal._files import make_folder
 from echograd._internal._format import seconds
 
-from . import _results
-from ._case import Case
-from ._contest import Effort, Figures, Say, apart, contest
-from ._rows import ROWS
+from . import _boundary, _growth, _results, _sequence, _simulation, _unit
+from ._case import Case, Row
+from ._contest import Effort, Figures, Say, contest, measure_untimed
 from ._sequence import find_peers
+
+ROWS: dict[str, Row] = {
+    row.name: row for row in (_simulation.ROW, _sequence.ROW, _unit.ROW, _boundary.ROW, _growth.ROW)
+}
 
 
 def planned(
     rows: Sequence[str] | None = None, *, quick: bool = False, only: str | None = None, peers: Sequence[Path] = ()
 ) -> dict[str, list[Case]]:
-    """Return the cases of every row that `measure` would measure, were nothing measured yet.
+    """Return the cases of every row that `measure` measures with the same arguments and no stored results.
 
     Args:
-        rows: names; by default all of them, `ROWS`.
+        rows: names of rows; by default all of `ROWS`.
         quick: tiny sizes.
         only: leave out cases whose name does not contain this.
         peers: clones of published code.
@@ -29,13 +32,13 @@ def planned(
         Cases by the name of their row.
 
     Raises:
-        ValueError: for a row that does not exist, a folder without published code, or if there is no case.
+        ArgumentError: a row does not exist, a folder does not hold published code, or there is no case.
 
     Example:
         ```python
-        from echograd import bench
+        import benchmarks
 
-        bench.planned(["simulation"], only="fput")["simulation"][0].contenders
+        benchmarks.planned(["simulation"], only="fput")["simulation"][0].contenders
         ```
     """
     chosen = list(ROWS) if rows is None else list(rows)
@@ -46,7 +49,7 @@ def planned(
     cases = {name: ROWS[name].cases(quick, known) for name in chosen}
     cases = {name: [case for case in row if only is None or only in case.name] for name, row in cases.items()}
     if not any(cases.values()):
-        raise ArgumentError(f"no case of {', '.join(chosen)} has {only!r} in its name.")
+        raise ArgumentError(f"no case of {', '.join(chosen)} has only={only!r} in its name.")
     return cases
 
 
@@ -61,35 +64,35 @@ def measure(
     effort: Effort | None = None,
     say: Say = lambda text: None,
 ) -> list[Path]:
-    """Measure rows of the suite and write them to files, `ROW.json` each.
+    """Measure rows of the suite and write each to a file `ROW.json`.
 
-    A case that is in its file already, at the same size and with at least as many contenders, is kept. A file is
-    written anew, atomically, after every case, so that a run can be broken off at any time and goes on where it was.
-    A contender that fails, is killed, takes too long or needs too much memory is a result that says so.
+    A case is kept if its file has it at the same size and with all contenders. A file is written atomically after
+    every case, so an interrupted run resumes where it was. If a contender fails, is killed, takes too long or needs too
+    much memory, the reason is stored as its result.
 
     Args:
-        rows: names; by default all of them, `ROWS`.
+        rows: names of rows; by default all of `ROWS`.
         out: folder of the files.
-        quick: tiny sizes, to see that everything works.
-        fresh: measure also what is there.
+        quick: tiny sizes, as a test of the suite.
+        fresh: measure stored cases again.
         only: measure only cases whose name contains this.
         peers: clones of published code.
-        effort: how much is spent on a case.
-        say: told what goes on.
+        effort: limits on the time and memory of a case.
+        say: called with a line of text for every case.
 
     Returns:
         The files.
 
     Raises:
-        ValueError: for a row that does not exist, a folder without published code, a file that holds something else, or
-            if no case is asked for.
-        OSError: it cannot be written there.
+        ArgumentError: a row does not exist, a folder does not hold published code, or there is no case.
+        DataError: a file does not hold results of this suite.
+        OSError: a file cannot be written.
 
     Example:
         ```python
-        from echograd import bench
+        import benchmarks
 
-        bench.measure(["simulation"], "results", only="kepler", say=print)
+        benchmarks.measure(["simulation"], "results", only="kepler", say=print)
         ```
     """
     todo = planned(rows, quick=quick, only=only, peers=peers)
@@ -100,7 +103,7 @@ def measure(
     for name in todo:
         row, path = ROWS[name], Path(out) / f"{name}.json"
         order = [case.name for case in row.cases(quick, known)]
-        stored, found_apart = _results.read(path), {}
+        stored, untimed = _results.read(path), {}
         if todo[name]:
             files.append(path)
         for case in todo[name]:
@@ -109,12 +112,12 @@ def measure(
                 continue
             say(f"{name}: {case.name} …")
             results = contest(row, case, effort, say)
-            if row.apart is not None:
+            if row.untimed is not None:
                 key = row.shared(case)
-                if key not in found_apart:
-                    found_apart[key] = apart(row, case, effort)
+                if key not in untimed:
+                    untimed[key] = measure_untimed(row, case, effort)
                 for figures in results:
-                    figures |= found_apart[key].get(figures["contender"], {})
+                    figures |= untimed[key].get(figures["contender"], {})
             say("    " + summary(results))
             stored = _results.merged(stored, _results.record(case, results), order)
             _results.write(path, name, stored)

@@ -14,7 +14,7 @@ Figures = dict[str, Any]
 
 
 def table(head: Sequence[str], body: Iterable[Sequence[str]], left: int = 1) -> list[str]:
-    """Return a table whose first columns are texts and whose others are numbers."""
+    """Return a table; the first `left` columns are text, the others are numbers."""
     rule = ["---"] * left + ["---:"] * (len(head) - left)
     return ["| " + " | ".join(cells) + " |" for cells in (head, rule, *body)]
 
@@ -38,7 +38,7 @@ def times(value: float | None) -> str:
 
 
 def over(a: Figures | None, b: Figures | None, key: str) -> float | None:
-    """Return how many times as much a takes as b."""
+    """Return the ratio of a figure of a to that of b."""
     if a is None or b is None or not a.get(key) or not b.get(key):
         return None
     return a[key] / b[key]
@@ -50,7 +50,7 @@ def by_name(case: Stored) -> dict[str, Figures]:
 
 
 def contenders(case: Stored, ratio: str, extra: Sequence[tuple[str, Callable[[Figures], str]]] = ()) -> list[str]:
-    """Return all figures of a case."""
+    """Return a table of all figures of a case."""
     head = ["contender", "compilation", "run", ratio, "processor time", "temporary memory", "resident", "error"]
     body = []
     for r in case["results"]:
@@ -73,7 +73,7 @@ def contenders(case: Stored, ratio: str, extra: Sequence[tuple[str, Callable[[Fi
 
 
 def simulation(cases: list[Stored]) -> list[str]:
-    """Return what an echo gains, and all figures."""
+    """Return the advantage of an echo, and all figures."""
     body = []
     for case in cases:
         found = by_name(case)
@@ -100,7 +100,7 @@ def simulation(cases: list[Stored]) -> list[str]:
 
 
 def sequence(cases: list[Stored]) -> list[str]:
-    """Return what an echo gains over published code, and all figures."""
+    """Return the advantage of an echo over published code, and all figures."""
     body = []
     for case in cases:
         echo = by_name(case).get("echo")
@@ -113,7 +113,7 @@ def sequence(cases: list[Stored]) -> list[str]:
 
 
 def unit(cases: list[Stored]) -> list[str]:
-    """Return all figures, with the time over either bound."""
+    """Return all figures, with the time relative to both bounds."""
     lines = []
     for case in cases:
         found = by_name(case)
@@ -129,13 +129,13 @@ def unit(cases: list[Stored]) -> list[str]:
 
 
 def _per(least: Figures, amount: str, r: Figures) -> str:
-    """Return how many times as long something takes as what bounds it, for the same amount of that."""
+    """Return the time relative to that of a bound, for the same amount of work."""
     time, work = over(r, least, "run_s"), over(r, least, amount)
     return times(time / work if time and work else None)
 
 
 def boundary(cases: list[Stored]) -> list[str]:
-    """Return what a gradient costs, how that grows, and all figures."""
+    """Return the cost of a gradient, its fitted growth, and all figures."""
     body = []
     for case in cases:
         found = by_name(case)
@@ -171,7 +171,7 @@ def boundary(cases: list[Stored]) -> list[str]:
 
 
 def longest(cases: list[Stored], fixed: str) -> list[Stored]:
-    """Return the longest series of two-point problems with fixed ends in which one size does not change."""
+    """Return the longest series of problems with fixed ends in which the size `fixed` is constant."""
     groups: dict[int, list[Stored]] = {}
     for case in cases:
         if case["sizes"]["condition"] == "fixed ends":
@@ -201,7 +201,7 @@ def growth(cases: list[Stored]) -> list[str]:
 
 
 def by_axis(cases: list[Stored]) -> dict[str, list[Stored]]:
-    """Return the cases of growth by what grows, sizes ascending."""
+    """Return the cases of growth by the size that grows, in ascending order."""
     axes: dict[str, list[Stored]] = {}
     for case in sorted(cases, key=lambda case: case["sizes"]["size"]):
         axes.setdefault(case["sizes"]["axis"], []).append(case)
@@ -210,7 +210,7 @@ def by_axis(cases: list[Stored]) -> dict[str, list[Stored]]:
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float | None]) -> float | None:
-    """Return the slope of a straight line through logarithms, if there are two points at least."""
+    """Return the slope of a straight line through the logarithms; None for fewer than two points."""
     points = [(x, y) for x, y in zip(sizes, values, strict=True) if y is not None and y > 0]
     if len({x for x, _ in points}) < 2:
         return None
@@ -219,7 +219,7 @@ def exponent(sizes: Sequence[float], values: Sequence[float | None]) -> float | 
 
 
 def details(cases: list[Stored], ratio: str, extra: Sequence[tuple[str, Callable[[Figures], str]]] = ()) -> list[str]:
-    """Return all figures of all cases, folded away."""
+    """Return all figures of all cases, in a collapsed section."""
     lines = ["", "<details><summary>All figures</summary>"]
     for case in cases:
         lines += ["", f"**{case['name']}** ({_sizes(case)})", "", *contenders(case, ratio, extra)]

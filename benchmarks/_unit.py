@@ -1,4 +1,4 @@
-"""A unit alone, against the time that its inputs and outputs take to be copied."""
+"""A unit alone, compared with the time to copy its inputs and outputs."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from ._case import Case, Program, Row, compiled
 from ._sequence import SHAPES
 
 ABOUT = """
-A `LinearHRU` alone at the shapes of the sequence models. The least that any program must move is its inputs and
-outputs, and for a gradient also their cotangents; `copy` moves its input and output and nothing else, in the same
-turns, and gives the bandwidth. The least that it must compute are its products with the read-in and read-out matrices:
-`products` is nothing else, and a gradient has three and a half times as many, as the drive is computed again and both
-products are differentiated in both of their factors. The last columns are the time over either bound.
+A `LinearHRU` alone at the shapes of the sequence models. Any program must move its inputs and outputs, and for a
+gradient also their cotangents. `copy` moves only its input and output, in the same turns, and measures the bandwidth.
+Any program must compute the products with the read-in and read-out matrices. `products` computes only these. A gradient
+has three and a half times as many: the drive is computed again, and both products are differentiated in both factors.
+The last columns are the time relative to each bound.
 
-On a GPU the batches are also 32 times as large, so that it is filled, and there are rows for a `NonlinearHRU`, whose
-loop over time can be one kernel there.
+On a GPU there are also batches 32 times as large, which use all of its cores, and rows for a `NonlinearHRU`, whose loop
+over time can be one kernel there.
 """
 
 CONTENDERS = ("copy", "products", "forward", "echo", "backprop")
@@ -39,7 +39,7 @@ def cases(quick: bool, peers: dict[str, str]) -> list[Case]:
         return found
     for case in (found[0], found[1]):
         sizes = case.sizes | {"batch": WIDER * case.sizes["batch"]}
-        # Without backprop, for want of memory, and so without a reference.
+        # Backprop needs too much memory here, so there is no reference.
         found.append(Case(f"{case.name}, {WIDER} × the batch", sizes, CONTENDERS[:-1], base="copy", dtype="float32"))
         name, sizes = f"{case.name}, nonlinear", case.sizes | {"nonlinear": 1}
         found.append(Case(name, sizes, NONLINEAR, base="copy", dtype="float32", reference="backprop"))
@@ -58,7 +58,7 @@ def build(case: Case, contender: str) -> Program:
     gradient = Backprop() if contender == "backprop" else Echo()
     options: Any = {"units": size["units"], "gradient": gradient, "key": jax.random.key(0)}
     if size.get("nonlinear"):
-        # Slow oscillators: fast ones with a saturating spring are chaotic over so many steps, and no gradient is right.
+        # Slow oscillators: fast ones with a saturating spring are chaotic over this many steps, so gradients are wrong.
         options |= {"angles": (0.001, 0.02), "kernel": contender.endswith("one kernel")}
         unit = NonlinearHRU(size["hidden"], size["hidden"], **options)
     else:

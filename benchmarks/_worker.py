@@ -1,7 +1,7 @@
-"""A process that holds one contender and runs it on demand: `python -m benchmarks._worker`.
+"""A process that holds one contender and runs it on request: `python -m benchmarks._worker`.
 
-It says when it is ready, reads a task, one line of JSON, and answers with one line; then it runs once for every line
-that comes in. What goes wrong is an answer too: `{"failed": "..."}`.
+It prints a line when it is ready, reads a task (one line of JSON) and answers with one line. Then it runs once for
+every input line. The answer to a failure is `{"failed": "..."}`.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ import numpy as np
 
 from ._case import Case, Program, Row, complaint
 
-# A measurement lasts at least this long: what is faster is called several times, as it would be in a training loop.
+# A measurement lasts at least this many seconds: faster programs are called several times, as in a training loop.
 _SHORTEST = 0.5
 
-# A process rests when it was idle for most of this long.
+# A process is idle if it uses less than a tenth of this time, in seconds.
 _WHILE = 0.02
 
 _compilations: list[str] = []
@@ -32,11 +32,11 @@ _compilations: list[str] = []
 
 def main() -> None:
     """Answer until the input ends."""
-    # Whatever else prints, published code say, must not get between the answers.
+    # Other output (of published code, for example) goes to stderr, so it cannot mix with the answers.
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")  # where memory ends, it is the contender that has to go
+        file.write("1000")  # prefer this process for the OOM killer
     print("{}", file=channel, flush=True)
     try:
         for answer in answers(json.loads(sys.stdin.readline()), sys.stdin):
@@ -51,14 +51,14 @@ def answers(task: dict[str, Any], requests: Iterable[str]) -> Iterator[dict[str,
     row, case = importlib.import_module(task["module"]).ROW, Case(**task["case"])
     jax.config.update("jax_enable_x64", case.dtype == "float64")
     if task["contender"] is None:
-        assert row.apart is not None
-        yield row.apart(case)
+        assert row.untimed is not None
+        yield row.untimed(case)
         return
     yield from compete(row, case, task, requests)
 
 
 def compete(row: Row, case: Case, task: dict[str, Any], requests: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Yield what is known of a contender when it has run once, and then the figures of every further run."""
+    """Yield the figures of a contender after its first run, and then those of every further run."""
     jax.monitoring.register_event_duration_secs_listener(_count_compilations)
     program = row.build(case, task["contender"])
     needed = program.figures.get("temporary_mb") or 0.0
@@ -84,7 +84,7 @@ def measured(program: Program, calls: int) -> dict[str, Any]:
     before, busy, start = len(_compilations), time.process_time(), time.perf_counter()
     found, waits = None, jax.default_backend() == "cpu"
     for _ in range(calls):
-        # What is launched on an accelerator is not waited for: its time counts, and not that of the launch.
+        # On an accelerator, calls are launched without waiting, so the launch time is not counted.
         found = jax.block_until_ready(program.run()) if waits else program.run()
     jax.block_until_ready(found)
     seconds, busy = (time.perf_counter() - start) / calls, (time.process_time() - busy) / calls
@@ -96,10 +96,10 @@ def measured(program: Program, calls: int) -> dict[str, Any]:
 
 
 def rest(patience: float = 5.0) -> None:
-    """Wait until this process does nothing any more.
+    """Wait until this process is idle, at most `patience` seconds.
 
-    To give back gigabytes takes a good part of a second after the result is there, and that would be in the time of
-    whoever comes next.
+    Releasing gigabytes takes a good part of a second after the result is returned, and would slow down the next
+    contender.
     """
     end = time.monotonic() + patience
     while time.monotonic() < end:
@@ -123,7 +123,7 @@ def _timed(run: Callable[[], Any]) -> tuple[float, Any]:
 def _resident() -> float:
     """Return the largest resident set of this process so far, in MB."""
     with contextlib.suppress(OSError), open("/proc/self/status") as file:
-        # Not what getrusage says, which begins with the size of the process that this one was forked from.
+        # The value of getrusage includes the size of the process that this one was forked from.
         for line in file:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1.024e-3

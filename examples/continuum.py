@@ -1,15 +1,15 @@
 # %% [markdown]
 # # The continuum of boundary conditions
 #
-# Generalized Lagrangian equilibrium propagation gives a learning rule for every boundary condition. Which of them are
-# exact, and under what? Here one walks along two one-parameter families of conditions,
+# Generalized Lagrangian equilibrium propagation gives a learning rule for every boundary condition. When is it exact?
+# This example follows two one-parameter families of conditions,
 #
 # * from an initial value to fixed ends: q₀ given, and (1 - s) p₀ + s q_N given;
 # * from a symmetric to a non-symmetric Robin condition: p₀ = (S + s A) q₀ + b, p_N = S q_N + b', A antisymmetric;
 #
 # and nudges each problem twice: under the same condition, and under its dual. The defect is the size of the symplectic
-# form on what the condition leaves free. The theorem: the same condition is exact where the defect is zero and only
-# there; the dual is exact everywhere. `--quick` takes a few conditions only and draws nothing.
+# form on the variations that the condition leaves free. The theorem: nudging under the same condition is exact if and
+# only if the defect is zero; nudging under the dual is always exact. `--quick` takes a few conditions, without a plot.
 
 # %%
 import pathlib
@@ -26,7 +26,7 @@ jax.config.update("jax_enable_x64", True)
 
 
 class Pair(eg.SeparableHamiltonian):
-    """Two masses, a hardening spring between them, and one to the wall."""
+    """Two masses with a spring to the wall each, and a hardening spring between them."""
 
     mass: jax.Array
     spring: jax.Array
@@ -62,7 +62,7 @@ def towards_a_skew_end(s):
 # %%
 @eqx.filter_jit
 def gradients(pair, boundary):
-    """The gradient of a running cost: by implicit differentiation, and nudged under the same and the dual condition."""
+    """Return the gradient of a running cost: by implicit differentiation, and nudged under both conditions."""
 
     def cost(pair, rule):
         return eg.solve(
@@ -106,11 +106,11 @@ for title, table in families.items():
 # %% [markdown]
 # ## The equations, under two contrasting conditions
 #
-# With the discrete Lagrangian of a step, L(a, b), and the cost c, the same equations hold inside in both cases,
+# With the discrete Lagrangian of a step, L(a, b), and the cost c, the equations at the inner nodes are the same,
 #
-#     D₂L(qₖ₋₁, qₖ) + D₁L(qₖ, qₖ₊₁) + β c'(qₖ) = 0,   k = 1 … N-1,
+#     D₂L(qₖ₋₁, qₖ) + D₁L(qₖ, qₖ₊₁) + β c'(qₖ) = 0,   k = 1 … N-1.
 #
-# and what is left over is the boundary residual [d_β p · d_θ q - d_θ p · d_β q] from 0 to N.
+# The error of the gradient is the boundary residual [d_β p · d_θ q - d_θ p · d_β q] from 0 to N.
 #
 # |                  | initial value                          | fixed ends                     |
 # |------------------|----------------------------------------|--------------------------------|
@@ -120,9 +120,10 @@ for title, table in families.items():
 # | residual         | d_β p_N · d_θ q_N - d_θ p_N · d_β q_N  | 0                              |
 # | nudged, dual     | q_N, p_N as in the free run            | q₀, q_N given                  |
 # | residual         | 0                                      | 0                              |
-# | it takes         | a run back: the echo                   | a two-point problem            |
+# | computed by      | a run back: the echo                   | a two-point problem            |
 #
-# The residual of the first column needs d_θ z_N, one forward sensitivity for every parameter. Here it is, measured:
+# To compute the residual of the first column takes d_θ z_N, one forward sensitivity for every parameter. Here it is
+# measured instead:
 
 # %%
 for name, boundary in {"initial value": towards_fixed_ends(0.0), "fixed ends": towards_fixed_ends(1.0)}.items():

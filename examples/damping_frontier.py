@@ -2,18 +2,18 @@
 # # Damping: where a plain echo fails, and what stays exact
 #
 # A chain of masses loses energy at a rate γ. An echo needs a machine that runs back along its own path, and a lossy one
-# does not. How much damping does it take to spoil the gradient, and which of the remedies hold up to how much of it?
+# does not. How much damping spoils the gradient, and which remedies work up to which damping?
 #
-# * **plain echo**: the lossy machine, momenta flipped, nudged, and run again as it is;
-# * **gain without weights**: the machine with its damping turned into gain, so that it does run back, and no more;
-# * **`MassDamped`**: the same, nudges and readings weighted by exp(γt): for damping in proportion to the mass;
+# * **plain echo**: the lossy machine, with momenta flipped, nudged, and run again;
+# * **gain without weights**: the machine with its damping turned into gain, so that it runs back;
+# * **`MassDamped`**: the same, with nudges and readings weighted by exp(γt): for damping in proportion to the mass;
 # * **`Envelope`**: the same motion in x = exp(γt/2) q, an undamped machine whose springs change in time;
-# * **`Reciprocal`**: the lossy machine as it is, at rest, driven by the reversed error, at full amplitude: for linear
+# * **`Reciprocal`**: the lossy machine, starting at rest and driven by the reversed error at full amplitude: for linear
 #   forces and any symmetric damping.
 #
-# Each is held against backpropagation through the same discrete map, with linear and with hardening springs. In one
-# more row the damping is in proportion to the stiffness and not to the mass: linear springs leave `Reciprocal` exact,
-# hardening ones leave nothing, and that is refused. `--quick` takes a few rates only and draws nothing.
+# Each is compared with backpropagation through the same discrete map, for linear and for hardening springs. In one more
+# row the damping is in proportion to the stiffness and not to the mass. With linear springs `Reciprocal` is then exact.
+# With hardening springs no method is, and the library raises an error. `--quick` takes a few rates and draws nothing.
 
 # %%
 import pathlib
@@ -35,7 +35,7 @@ DAMPING = np.geomspace(0.01, 20, 4 if QUICK else 18)  # γT
 
 
 class Chain(eg.SeparableHamiltonian):
-    """Masses between walls, driven at the first one."""
+    """Masses between two walls, with a drive on the first mass."""
 
     mass: jax.Array
     spring: jax.Array
@@ -62,7 +62,7 @@ def squared_error(q):
 # %% [markdown]
 # ## The remedies, as a user calls them
 #
-# Parameters are masses, springs and the damping rate itself.
+# The parameters are the masses, the springs and the damping rate.
 
 
 # %%
@@ -92,13 +92,13 @@ def reciprocal(params, gradient, proportional_to_mass):
 # %% [markdown]
 # ## The lossy machine itself
 #
-# In its own variables, step by step: the same map as `MassDamped`, whose momentum is exp(γt) times this one. The
-# library has no such echo, because it is wrong.
+# This is the same map as `MassDamped`, whose momentum is exp(γt) times this one. The library has no such echo, because
+# it is wrong.
 
 
 # %%
 def step(system, u, rate, z):
-    """Return the state a step later, and where it was read on the way."""
+    """Return the state after one step, and the half-step position and both momenta, where the echo reads."""
     q, p = z
     decay = jnp.exp(-0.5 * rate * DT)
     q, before = q + 0.5 * DT * p / system.mass, p
@@ -107,7 +107,7 @@ def step(system, u, rate, z):
 
 
 def plain_echo(params, hardening, gain=False):
-    """Return the gradient with respect to masses and springs that an unweighted echo reads off the machine."""
+    """Return the gradient with respect to masses and springs from an unweighted echo."""
     mass, spring, rate = params
     system = Chain(mass, spring, hardening)
 
@@ -154,7 +154,7 @@ CHAINS = "plain echo", "gain without weights", "MassDamped, Echo()", "Envelope, 
 
 
 def chains(rate, hardening):
-    """Return cosine and error of each of these, for damping in proportion to the mass."""
+    """Return cosine and error of the methods in `CHAINS`, for damping in proportion to the mass."""
     params = MASS, SPRING, rate
     exact, echo = (jax.grad(mass_damped)(params, g, hardening) for g in (eg.Backprop(), eg.Echo()))
     enveloped = [jax.grad(envelope)(params, g, hardening) for g in (eg.Echo(), eg.Backprop())]
@@ -167,7 +167,7 @@ def matrices(rate, proportional_to_mass):
     return compared(*(jax.grad(reciprocal)(params, g, proportional_to_mass) for g in (eg.Reciprocal(), eg.Backprop())))
 
 
-# One program for all rates, linear and hardening springs; another for either damping matrix.
+# One compiled program for all rates and both kinds of springs, and one for all rates and both damping matrices.
 of_chains, of_matrices = (jax.jit(jax.vmap(f, (0, None))) for f in (chains, matrices))
 rates = jnp.asarray(DAMPING / SPAN)
 measured = {
@@ -191,17 +191,17 @@ for title, routes in measured.items():
 for (title, name), (cosine, error) in found.items():
     if name in ("plain echo", "gain without weights"):
         assert np.all(error[DAMPING > 1] > 0.1), (title, name)
-        assert error[0] < 0.1, (title, name)  # it is the damping that spoils it, not the echo
+        assert error[0] < 0.1, (title, name)  # without damping the echo is right
         assert error[1] > 0.7 * DAMPING[1] / DAMPING[0] * error[0], (title, name)
     else:
         assert error.max() < 1e-9, (title, name)
         assert cosine.min() > 1 - 1e-9, (title, name)
 
 # %% [markdown]
-# ## What nothing helps
+# ## The case without a remedy
 #
-# Hardening springs under damping that is not in proportion to the mass: no gradient on the same hardware exists. It is
-# refused, with the reason.
+# For hardening springs under damping that is not in proportion to the mass, no gradient on the same hardware exists.
+# The library raises an error that says why.
 
 
 # %%

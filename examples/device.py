@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Training a machine that is not what you think it is
 #
-# A chain of masses is to respond to kicks in a given way. Its springs can be set, but none of them is quite what it is
-# set to; there is friction that nobody asked for, and sensors are noisy. The owner has a model of it, which knows
-# nothing of all that. Two ways of finding the springs:
+# A chain of masses should respond to kicks in a given way. Its springs can be set, but their actual values differ from
+# the set values. There is unwanted friction, and the sensors are noisy. The owner's model contains none of this. There
+# are two ways to find the springs:
 #
-# - *train the model* on a computer, with exact gradients, and set the machine to what came out;
-# - *train in situ*: run the machine, flip its momenta, let it run back along its own path, nudged, and read the
-#   gradient off it. What is read is the gradient of the machine as it is.
+# - *train the model* on a computer, with exact gradients, and set the machine to the result;
+# - *train in situ*: run the machine, flip its momenta, let it run back along its own path under a nudge, and read the
+#   gradient from it. This is the gradient of the actual machine.
 
 # %%
 import argparse
@@ -43,7 +43,7 @@ class Chain(eg.SeparableHamiltonian):
 
 
 def kick(width):
-    """A force on the first mass, on for a while."""
+    """A force pulse on the first mass."""
     t = DT * jnp.arange(STEPS)
     return 2.0 * jnp.exp(-(((t - 1.5) / width) ** 2))
 
@@ -62,15 +62,15 @@ targets = jax.vmap(lambda drive: ideal_path(wish, drive).q[:, -1])(drives)
 
 
 def distance(sol, target):
-    """How far the last mass is from where it should be, squared, relative to how far it should go."""
+    """Return the mean squared distance of the last mass from its target, relative to the mean squared target."""
     return jnp.mean((sol.q[:, -1] - target) ** 2) / jnp.mean(targets**2)
 
 
 # %% [markdown]
 # ## The machine
 #
-# Springs 15 % off, friction that takes 5 % of every momentum during a run, sensors with 1 % noise. It does not run back
-# quite to where it began, which the machine itself tells.
+# The springs are 15 % off, friction takes 5 % of every momentum during a run, and the sensors have 1 % noise. So the
+# machine does not run back exactly to its start. This retrace error can be measured on the machine.
 
 # %%
 key = jax.random.key(0)
@@ -84,8 +84,9 @@ print(
 # %% [markdown]
 # ## The same lessons, on the model and on the machine
 #
-# The same optimiser (Adam), start, number of lessons. On the machine every example is an experiment of three runs: one
-# forward, and two echoes, nudged by plus and minus beta. A strong nudge: the noise of the sensors is divided by it.
+# Both use the same optimiser (Adam), the same start and the same number of lessons. On the machine every example is an
+# experiment of three runs: one forward run, and two echoes nudged by plus and minus beta. The nudge is strong, because
+# the noise of the sensors is divided by it.
 
 
 # %%
@@ -96,7 +97,7 @@ def model_loss(chain, lesson):
 
 def machine_loss(chain, lesson, machine=machine):
     def example(i, drive, target):
-        experiment = lesson * len(drives) + i  # noise of its own
+        experiment = lesson * len(drives) + i  # new noise for every example and lesson
         sol = run(machine, chain, rest, drive, dt=DT, nudge=eg.Symmetric(0.5), experiment=experiment)
         return distance(sol, target)
 
@@ -121,7 +122,7 @@ def train(loss, chain, rate=0.02):
     return chain, values
 
 
-quiet = Simulated(machine.imperfections[:2])  # the machine without what its sensors add
+quiet = Simulated(machine.imperfections[:2])  # the machine without sensor noise
 evaluate = eqx.filter_jit(lambda chain, machine: machine_loss(chain, 0, machine))
 
 thought, _ = train(model_loss, start)
@@ -132,22 +133,22 @@ losses = {
     "trained in situ": learned,
 }
 results = {}
-print(f"\n{'what the machine does (0 is perfect, 1 is not to move)':>55}  on the machine   on the model")
+print(f"\n{'loss (0: perfect, 1: the mass does not move)':>55}  on the machine   on the model")
 for name, chain in losses.items():
     results[name] = float(evaluate(chain, quiet)), float(model_loss(chain, 0))
     print(f"{name:>55}  {results[name][0]:14.2e}  {results[name][1]:13.2e}")
 
 deployed, in_situ = (results[name][0] for name in list(losses)[1:])
-assert results["trained on the model, then deployed"][1] < 1e-3  # the model has learned it ...
-assert deployed > 0.05  # ... which is no use to the machine
+assert results["trained on the model, then deployed"][1] < 1e-3  # the model has learned the task ...
+assert deployed > 0.05  # ... but the machine has not
 assert in_situ < 0.1 * deployed
 
 # %% [markdown]
-# ## What every imperfection costs
+# ## The error from each imperfection
 #
-# One at a time, at the start of training: against the gradient of the machine as it is (what training in situ wants),
-# and against that of the ideal model. The nudge is weak, so that little of the error is its own, but what differs from
-# run to run is divided by it.
+# One imperfection at a time, at the start of training. The gradient is compared with that of the actual machine, which
+# training in situ needs, and with that of the ideal model. The nudge is weak, so it adds little error itself, but
+# differences from run to run are divided by it.
 
 # %%
 found = survey(
@@ -163,7 +164,7 @@ found = survey(
 print(f"\n{found}\n\na perfect machine, at this nudge: {found.floor:.1e}")
 rows = {(row["imperfection"], row["strength"]): row for row in found.rows}
 
-# Mismatch costs nothing, a model that ignores it does; what is systematic stays, what is drawn anew averages out.
+# Mismatch causes no error in situ, but a large one in the ideal model. Systematic errors stay; random ones average out.
 assert rows["mismatch", 0.1]["error"] < 0.2 * rows["mismatch", 0.1]["ideal_error"]
 assert rows["friction", 0.1]["bias"] > 0.9 * rows["friction", 0.1]["error"]
 assert rows["drift", 0.01]["bias"] < 0.8 * rows["drift", 0.01]["error"]

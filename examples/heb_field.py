@@ -2,14 +2,14 @@
 # # A wave field learns by its own motion
 #
 # A picture enters a nonlinear medium as a wave (a nonlinear Schroedinger field), together with a uniform beam, and
-# spreads in a problem of potential. How much of it is in which corner at the end is the answer of the medium. What
-# learns is the problem: it moves too, very heavy, with a momentum at every point, and one lesson is a run forward, a
-# kick of the outgoing wave, time reversal, a run back, and friction (Hamiltonian echo backpropagation). The medium is
-# compared with gradient descent by backpropagation through a simulation of it, update for update.
+# spreads in a potential. The intensities in the corners at the end are the answer of the medium. The potential learns:
+# it moves too, with a large mass and a momentum at every point. One lesson is a run forward, a kick of the outgoing
+# wave, time reversal, a run back, and friction (Hamiltonian echo backpropagation). Every update is compared with
+# gradient descent by backpropagation through a simulation of the medium.
 #
-# The pictures are power spectra of ten seconds of a real ECG, of those that come with the package, and the question is
-# whether the atria fibrillate, in patients never seen; or, with `--data mnist`, the digits 0 to 3, if the four files of
-# MNIST are in the data folder (see `echograd.data.load`).
+# The pictures are power spectra of ten seconds of real ECGs, which come with the package. The question is whether the
+# atria fibrillate, in patients that were not used for training. With `--data mnist` the pictures are the digits 0 to 3,
+# if the four files of MNIST are in the data folder (see `echograd.workbench.data.load`).
 
 # %%
 import argparse
@@ -39,7 +39,7 @@ SIDE = 16
 
 
 def rhythms():
-    """Power spectra of ten seconds of ECG, 64 bands as 8 by 8 points, and whether the atria fibrillate."""
+    """Return power spectra of ten seconds of ECG, 64 bands as 8 by 8 points, and whether the atria fibrillate."""
     ecg = load("ecg-afib-envelope")
 
     def spectra(split):
@@ -54,7 +54,7 @@ def rhythms():
 
 
 def digits():
-    """The digits 0 to 3 at half their resolution, and what they are: for training, and held out."""
+    """Return the digits 0 to 3 at half their resolution with their labels, for training and held out."""
     mnist = load("mnist")
 
     def side(split, cases):
@@ -66,7 +66,7 @@ def digits():
 
 
 def entering(images):
-    """The wave of an image in the middle of the medium, and the beam, a quarter of a turn ahead."""
+    """Return the wave of an image in the middle of the medium, plus the beam, a quarter turn ahead in phase."""
     margin = (SIDE - images.shape[1]) // 2
     waves = np.pad(images.astype(float), ((0, 0), (margin, margin), (margin, margin))) + 1j / SIDE
     return jnp.asarray(waves / np.linalg.norm(waves, axis=(1, 2), keepdims=True))
@@ -81,7 +81,7 @@ if options.quick:
 # %% [markdown]
 # ## The medium
 #
-# Total intensity is conserved, so the intensities in the corners are shares, and their multiples are logits.
+# The total intensity is conserved, so the intensities in the corners are fractions. Multiples of them are the logits.
 
 # %%
 DT, STEPS, ETA = 0.2, 40, 1e-5
@@ -99,7 +99,7 @@ def beliefs(q, p):
 
 
 def cost(q, p, label):
-    """Cross entropy: what is computed outside the medium."""
+    """Return the cross entropy. Only this is computed outside the medium."""
     logits = beliefs(q, p)
     return jax.nn.logsumexp(logits) - logits[label]
 
@@ -109,7 +109,7 @@ moving = eg.MovingParameters(medium(start), mass=1e6, where=lambda medium: mediu
 
 
 def learned(field, case):
-    """One lesson: an averaged step of 2η/m down the gradient."""
+    """Return the field after one lesson: a step of 2η/m down the gradient, in the averaged form."""
     wave, label, rate = case
     machine = eg.SelfLearningMachine(moving, cost, dt=DT, steps=STEPS, eta=ETA, mass=2 * ETA / rate)
     lesson = machine.learn(field, eg.canonical(wave), label)
@@ -123,7 +123,7 @@ def leaving(potential, wave, gradient):
 
 
 def descended(potential, case):
-    """One step of gradient descent by backpropagation."""
+    """Return the potential after one step of gradient descent by backpropagation."""
     wave, label, rate = case
     value, slope = jax.value_and_grad(lambda v: cost(*leaving(v, wave, eg.Backprop()), label))(potential)
     return potential - rate * slope, value
@@ -140,7 +140,7 @@ def answers(potential, waves):
 
 
 def score(potential):
-    """Mean share of right answers over the classes, on cases held out: 1/classes without knowing anything."""
+    """Return the balanced accuracy on held-out cases; chance is 1/classes."""
     found = np.asarray(answers(potential, held_out))
     return np.mean([np.mean(found[truth == k] == k) for k in range(classes)])
 
@@ -148,7 +148,7 @@ def score(potential):
 # %% [markdown]
 # ## Lessons
 #
-# Both are shown the same cases in the same order, the classes equally often, one in every update.
+# Both get the same cases in the same order, one per update, with equally many of each class.
 
 # %%
 rng = np.random.default_rng(0)
@@ -194,7 +194,7 @@ if plot is not None:
         final = eg.wave(*leaving(field[0], wave, eg.Backprop()))
         for ax, title, picture in zip(
             axes[1:],
-            ("The problem", "What enters", "What leaves"),
+            ("The potential", "Incoming wave", "Outgoing wave"),
             (field[0], jnp.abs(wave) ** 2, jnp.abs(final) ** 2),
             strict=True,
         ):

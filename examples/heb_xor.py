@@ -2,10 +2,10 @@
 # # A lattice of cavities learns XOR by its own motion
 #
 # Four modes of light, two for the input and one for the output, are coupled to the corners of a lattice of 4 by 4
-# nonlinear cavities. The light in the lattice is what is learned: it takes part in the motion like everything else. One
-# lesson is a run forward, a small kick of the output towards its target, time reversal, a run back, and friction
-# (Hamiltonian echo backpropagation). What the lattice is left with has moved down the gradient, and nobody has computed
-# one but of the distance between the output and its target.
+# nonlinear cavities. The light in the lattice is learned: it takes part in the motion. One lesson is a run forward, a
+# small kick of the output towards its target, time reversal, a run back, and friction (Hamiltonian echo
+# backpropagation). This moves the light down the gradient. The only gradient that is computed is that of the distance
+# between the output and its target.
 #
 # All numbers are those of the published code (V. Lopez-Pastor and F. Marquardt, PRX 13 (2023) 031020, figure 8).
 
@@ -30,7 +30,8 @@ options, _ = parser.parse_known_args()
 if options.quick:
     options.lessons, options.starts = 200, 1
 
-# Sites 0 to 3 are the modes, sites 4 to 19 the lattice: hopping between neighbours in it, and to its corners.
+# Sites 0 to 3 are the modes, sites 4 to 19 the lattice. Light hops between neighbours in the lattice, and between the
+# modes and the corners.
 line = np.eye(4, k=1) + np.eye(4, k=-1)
 hopping = np.zeros((20, 20))
 hopping[4:, 4:] = 10 * (np.kron(line, np.eye(4)) + np.kron(np.eye(4), line))
@@ -38,19 +39,19 @@ for mode, corner in enumerate((4, 7, 16, 19)):
     hopping[mode, corner] = hopping[corner, mode] = 0.3
 cavities = eg.systems.KerrLattice(hopping, detuning=0.0, kerr=-2.0)
 
-AMPLITUDE = 16 / 25 * (0.4 + 14 / 39)  # of the light that comes in, 0.486: 15th of 40 in the published scan
+AMPLITUDE = 16 / 25 * (0.4 + 14 / 39)  # of the incoming light, 0.486: the 15th of 40 in the published scan
 SIGNS = jnp.array([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
 TARGETS = 0.5 * AMPLITUDE * SIGNS[:, 0] * SIGNS[:, 1]
 INPUTS = jax.vmap(lambda signs: eg.canonical(jnp.zeros(4, complex).at[:2].set(AMPLITUDE * signs + 0j)))(SIGNS)
 
 
 def distance(q, p, target):
-    """What is computed outside the machine: how far mode 3 is from its target."""
+    """Return the squared distance of mode 3 from its target. Only this is computed outside the machine."""
     return jnp.abs(eg.wave(q, p)[3] - target) ** 2
 
 
 def light(seed):
-    """A lattice at rest: real amplitudes at random, of one unit of intensity together."""
+    """Return a lattice at rest, with random real amplitudes and a total intensity of 1."""
     amplitudes = np.random.default_rng(seed).uniform(size=16)
     return eg.canonical(jnp.asarray(amplitudes / np.linalg.norm(amplitudes)))
 
@@ -58,11 +59,11 @@ def light(seed):
 # %% [markdown]
 # ## Is it the gradient?
 #
-# An echo displaces the lattice by -(η/m) ∂C/∂θ, and by η ∂C/∂π besides: the *simple* form is wrong where the mass m is
-# large. Two echoes of opposite signs cancel this. The published code lets them follow each other, so that the second
-# starts where the first has moved the lattice to: this is wrong where the mass is small and the step η/m long, and at
-# the published η = 10⁻⁴, m = 10⁻³ it is the worse of the two, in the published figures too. The *averaged* form here
-# measures both from one place.
+# An echo displaces the lattice by -(η/m) ∂C/∂θ, and also by η ∂C/∂π: the *simple* form is wrong for large masses m. Two
+# echoes of opposite signs cancel this error. In the published code they follow each other, so the second starts where
+# the first has moved the lattice to. This is wrong for small masses, where the step η/m is long. At the published
+# η = 10⁻⁴, m = 10⁻³ it is worse than the simple form, in the published figures too. The *averaged* form here measures
+# both echoes from the same place.
 
 
 # %%
@@ -76,7 +77,7 @@ def cost(theta):
     return distance(*teacher.run((theta, start[1]), shown)[1], target)
 
 
-# By finite differences, site by site: the simulation is differentiated nowhere.
+# By finite differences, site by site, so that no part of the simulation is differentiated.
 exact = jnp.stack([(cost(start[0] + h) - cost(start[0] - h)) / 2e-5 for h in 1e-5 * jnp.eye(16)])
 
 
@@ -106,9 +107,9 @@ assert one[2] < 1e-3 < 0.1 < one[0]
 # %% [markdown]
 # ## Learning
 #
-# One of the four cases at random in every lesson, at the published mass 1/300: a step of 2η/m = 0.06 down the gradient.
-# (With 1.5 times the amplitude the lattice is chaotic, and now and then such a step throws it far away; the published
-# code limits a step to 0.1, which is not needed here.)
+# Every lesson takes one of the four cases at random, with the published mass 1/300: a step of 2η/m = 0.06 down the
+# gradient. (With 1.5 times the amplitude the lattice is chaotic, and some steps throw it far away. The published code
+# limits a step to 0.1, which is not needed here.)
 
 
 # %%

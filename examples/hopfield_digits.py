@@ -1,9 +1,9 @@
 # %% [markdown]
-# # Digits learned by a network that settles
+# # Digits learned by equilibrium propagation
 #
-# A Hopfield network with one hidden layer relaxes to the state of least energy, is pushed a little towards the right
-# answer and away from it, relaxes again, and learns from the difference: equilibrium propagation. The images are MNIST
-# where its four files are in the data folder (see `echograd.data.load`), and small drawn digits otherwise.
+# A Hopfield network with one hidden layer relaxes to a state of minimal energy. It is nudged towards the right answer
+# and away from it, relaxes again each time, and learns from the difference: equilibrium propagation. The images are
+# MNIST if its four files are in the data folder (see `echograd.workbench.data.load`), and small drawn digits otherwise.
 
 # %%
 import argparse
@@ -33,7 +33,7 @@ if options.quick:
 
 # %%
 def drawn_digits(cases, seed):
-    """Digits of 5 by 3 dots on a field of 7 by 5, at a random place and with noise."""
+    """Return digits of 5 by 3 dots on a field of 7 by 5, at random places and with noise, and their labels."""
     rows = [
         "111101101101111",
         "010110010010111",
@@ -68,14 +68,14 @@ except FileNotFoundError as missing:
     print(f"Drawn digits: {missing}")
     train, test = drawn_digits(6_000, 0), drawn_digits(1_000, 1)
 
-# Every number that a choice could be made by is of cases held out from training; the test cases are for the end.
+# Choices may use the validation cases, which are held out from training. The test cases are used once, at the end.
 kept = round(len(train[0]) * (1 - options.held_out))
 train, validation = tuple(x[:kept] for x in train), tuple(x[kept:] for x in train)
 
 # %% [markdown]
-# Clipped units at a bound do not respond to an infinitesimal nudge, and a network of them that begins badly would not
-# learn. A finite nudge moves them off their bounds: this is the learning rule as a machine would run it. The cost is
-# summed over the batch, whose energies add up, so that every digit is nudged with full strength.
+# Clipped units at a bound do not respond to an infinitesimal nudge, so a network that starts with many of them may not
+# learn. A finite nudge moves them off their bounds, as it would in a machine. The cost is summed over the batch, as the
+# energies are, so every digit is nudged with full strength.
 
 # %%
 net = eg.nn.HopfieldNet([train[0].shape[1], options.hidden, 10], key=jax.random.key(0))
@@ -83,7 +83,7 @@ solver = eg.LayerwiseRelaxation(tolerance=1e-3, max_steps=100)
 
 
 def settled(net, images, gradient=None):
-    """The output units at rest. A few units of a batch that still move are no reason to stop."""
+    """Return the output units at rest. It does not matter if a few units of a batch still move."""
     return net.rest(images, gradient=gradient, solver=solver, throw=False).state[-1]
 
 
@@ -114,8 +114,8 @@ def error(net, images, labels, size=500):
 
 
 # %% [markdown]
-# First, what a step uses is a gradient: with a small nudge it agrees with implicit differentiation. (In float32, and to
-# a tolerance fit for learning, the digits that are left are few.)
+# First check the gradient: with a small nudge it agrees with implicit differentiation. (Only to a few digits, because
+# the network runs in float32.)
 
 # %%
 sample = train[0][: options.batch], train[1][: options.batch]

@@ -1,10 +1,10 @@
 # %% [markdown]
-# # Noise: replayed, it costs nothing; renewed, it costs bias and variance
+# # Noise: exact gradients if it is replayed, bias and variance if it is not
 #
-# A chain of pendulums is shaken by a random force, as in a Langevin equation. If the force is recorded and replayed in
-# reverse during the echo, the machine still runs back along its own path, and the echo gives the exact gradient of that
-# very realisation: the *pathwise* gradient. If the echo is shaken by noise of its own, it runs back along another path.
-# What that does is measured at the end.
+# A random force shakes a chain of pendulums, as in a Langevin equation. If the force is recorded and replayed backwards
+# during the echo, the machine still runs back along its own path. The echo then gives the exact gradient of this
+# realisation: the *pathwise* gradient. With new noise, the echo runs back along another path. The last section measures
+# the resulting error.
 
 # %%
 import argparse
@@ -45,7 +45,7 @@ shakes = jax.random.normal(jax.random.key(0), (STEPS, UNITS)) / jnp.sqrt(DT)  # 
 
 
 def cost(params, gradient, shakes=shakes):
-    """How far the last pendulum is from the first at the end, under noise of a trainable amplitude."""
+    """Return the cosine of the angle between the last and the first pendulum at the end, under trainable noise."""
     system, amplitude = params
     sol = eg.solve(system, start, amplitude * shakes, dt=DT, gradient=gradient, save=eg.FinalNode())
     return jnp.cos(sol.q[-1] - sol.q[0])
@@ -54,7 +54,7 @@ def cost(params, gradient, shakes=shakes):
 # %% [markdown]
 # ## Recorded and replayed: the exact pathwise gradient
 #
-# The noise is an input like any other. It may have parameters: here its amplitude is trained along with the system.
+# The noise is an input like any other. It may have parameters: here its amplitude is trained with the system.
 
 # %%
 params = (chain, jnp.asarray(0.3))
@@ -84,17 +84,16 @@ print(f"\nd<C>/d(amplitude): echoes {slope:.8f}, difference {difference:.8f}")
 assert abs(slope - difference) < 1e-6
 
 # %% [markdown]
-# ## Noise of its own
+# ## New noise in the echo
 #
-# Now the echo is shaken by a force that was not recorded, of a given strength relative to the recorded one. To first
-# order it moves the readings at random, which averages out: the deviation grows with its strength. What does not
-# average out, the bias, grows with the square. (Noise of the instrument that reads an echo is another matter: see
-# `eg.nudge_sweep`.)
+# Now an additional, unrecorded force shakes the echo. Its strength is relative to the recorded force. To first order
+# the readings change at random, which averages out: the deviation grows in proportion to the strength. The bias does
+# not average out, and grows with the square. (For noise of the instrument that reads an echo see `eg.nudge_sweep`.)
 
 
 # %%
 class ShakenEcho(AbstractNudgedGradient):
-    """An echo during which the inputs are disturbed by independent noise."""
+    """An echo with independent noise added to the inputs."""
 
     echo: eg.Echo
     strength: jax.Array
@@ -136,10 +135,10 @@ keys = jax.random.split(jax.random.key(2), SAMPLES)
 rows = []
 print(f"\n{'strength':>9} {'bias':>9} {'deviation':>9} {'cosine':>9}   of the gradient, relative to the exact one")
 for relative in (0.01, 0.1, 0.2, 0.4, 1.0):
-    # Every noise and its opposite: in the mean of the two what is linear in the noise cancels, and the bias shows.
+    # Every noise and its opposite: their mean cancels the terms that are linear in the noise, and shows the bias.
     pairs = np.stack([shaken_gradients(sign * 0.3 * relative / np.sqrt(DT), keys) for sign in (1, -1)])
     found, means = pairs.reshape(-1, exact.size), pairs.mean(0)
-    left = ((means - means.mean(0)) ** 2).sum() / (len(means) - 1) / len(means)  # of the noise, in the mean of means
+    left = ((means - means.mean(0)) ** 2).sum() / (len(means) - 1) / len(means)  # variance of the mean of means
     bias = np.sqrt(max(((means.mean(0) - exact) ** 2).sum() - left, 0)) / size
     variance = ((found - found.mean(0)) ** 2).sum() / (len(found) - 1)
     deviation = np.sqrt(variance) / size

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Exact gradients of a long simulation, without storing it
 #
-# A chain of masses with nonlinear springs (Fermi-Pasta-Ulam-Tsingou). We ask how the squared displacement of its last
-# mass, integrated over time, depends on every spring, and get the answer by letting the machine run back along its own
+# A chain of masses has nonlinear springs (Fermi-Pasta-Ulam-Tsingou). How does the squared displacement of its last
+# mass, integrated over time, depend on every spring? An echo gives the answer: the machine runs back along its own
 # path.
 
 # %%
@@ -32,7 +32,7 @@ start = eg.InitialValue(q=0.3 * jnp.sin(jnp.pi * jnp.arange(1, 33) / 33), p=jnp.
 
 # %%
 def far_end(system, gradient):
-    """The squared displacement of the last mass, integrated over time."""
+    """Return the squared displacement of the last mass, integrated over time."""
     dt = 0.05
     sol = eg.solve(
         system,
@@ -54,14 +54,14 @@ assert error < 1e-9
 
 
 # %% [markdown]
-# What an echo rests on can be measured: how exactly the machine retraces its path, ...
+# An echo relies on the machine retracing its path. The retrace error measures how exactly it does:
 
 # %%
 print(f"retrace error: {eg.retrace_error(chain, start, dt=0.05, steps=2000):.1e}")
 
 
 # %% [markdown]
-# ... and what it saves: the compiled working memory does not know how long the run was.
+# An echo saves memory: the compiled working memory does not grow with the length of the run.
 
 
 # %%

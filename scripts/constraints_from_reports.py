@@ -1,7 +1,7 @@
 """Merge pip's installation reports, one per Python version, into the lines of constraints.txt.
 
 Usage: `python constraints_from_reports.py 3.11.json 3.12.json 3.13.json`, oldest Python first, as
-refresh-constraints.sh calls it. Only names and versions are kept: addresses and hashes differ by index.
+refresh-constraints.sh calls it. Only names and versions are kept: addresses and hashes depend on the index.
 """
 
 import itertools
@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 HEADER = """\
-# What `make install` gives: every dependency of echograd[dev], direct or not. Made by `make constraints`.
+# Pins for `make install`: every direct and indirect dependency of echograd[dev]. Written by `make constraints`.
 """
 
 
 def pins(report: Path) -> dict[str, str]:
-    """Return the version of every package in one report, by normalised name, echograd itself left out."""
+    """Return the versions of the packages in one report by normalised name, without echograd."""
     installed = (item["metadata"] for item in json.loads(report.read_text())["install"])
     versions = {re.sub(r"[-_.]+", "-", entry["name"]).lower(): entry["version"] for entry in installed}
     return {name: version for name, version in versions.items() if name != "echograd"}

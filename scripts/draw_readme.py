@@ -1,10 +1,10 @@
-"""Draw docs/images/echo.png: a trajectory, its echo, and what the echo costs, measured on this machine.
+"""Draw docs/images/echo.png: a trajectory, its echo, and the cost of the echo, measured on this machine.
 
     python scripts/draw_readme.py [--time] [--out docs/images/echo.png]
 
-Left, a star in the Hénon-Heiles potential of a galaxy. Right, the gradient of a running cost with respect to the
-springs of a chain of 64 masses, in float64: its memory, which any machine measures alike, and with --time its time,
-which only a machine that does nothing else measures well.
+Left: a star in the Hénon-Heiles potential of a galaxy. Right: memory of the gradient of a running cost with respect to
+the springs of a chain of 64 masses, in float64, the same on every machine. With --time also its time: use an idle
+machine.
 """
 
 import argparse
@@ -52,7 +52,7 @@ class Chain(eg.SeparableHamiltonian):
 
 
 def orbits() -> tuple[Array, Array, Array]:
-    """Return the nodes of a free run, of its echo, and of an echo that is pushed once, where it begins."""
+    """Return the nodes of a free run, of its echo, and of an echo that is nudged once, at its start."""
 
     @jax.jit
     def run(q: Array, p: Array) -> tuple[Array, Array]:
@@ -60,7 +60,7 @@ def orbits() -> tuple[Array, Array, Array]:
         return sol.q, sol.p
 
     start = jnp.array([0.0, 0.25])
-    # On the energy 0.11, below the 1/6 at which stars escape.
+    # The energy is 0.11; stars escape above 1/6.
     along = jnp.sqrt(2 * (0.11 - Galaxy().potential(0.0, start)) - 0.15**2)
     q, p = run(start, jnp.array([along, 0.15]))
     turned = -p[-1]
@@ -123,7 +123,7 @@ def draw(timed: bool) -> Figure:
 def main() -> None:
     """Draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--time", action="store_true", help="draw the time, too")
+    parser.add_argument("--time", action="store_true", help="also draw the time")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "images" / "echo.png")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)

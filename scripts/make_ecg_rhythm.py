@@ -3,24 +3,23 @@
     python scripts/make_ecg_rhythm.py PATH_TO_MITDB
 
 PATH_TO_MITDB is a folder with the database's files (``100.hea``, ``100.dat``, ``100.atr``, ...), for
-instance a download of https://physionet.org/content/mitdb/1.0.0/. Where its ``SHA256SUMS.txt`` lies beside
-them, every file that is read is checked against it. The same records give the same file, byte for byte.
+instance a download of https://physionet.org/content/mitdb/1.0.0/. If its ``SHA256SUMS.txt`` is beside
+them, every file is checked against it. The same records give the same file, byte for byte.
 
-What is done to the signals, in this order:
+The signals are processed in these steps:
 
-1. The lead MLII is taken first and the other one, a chest lead, second. (Record 114 has them swapped; records
-   102 and 104 have no MLII, so V5 stands in for it and V2 is second.)
+1. The lead MLII becomes the first channel and the other one, a chest lead, the second. (Record 114 has them
+   swapped; records 102 and 104 have no MLII and use V5 in its place, with V2 second.)
 2. A zero-phase band-pass from 0.5 Hz (Butterworth, against baseline wander) to 40 Hz (linear-phase FIR, at
    least 60 dB down from 45 Hz, the Nyquist frequency of what follows), the band of a bedside monitor.
 3. Every fourth sample is kept: 360 Hz becomes 90 Hz.
-4. Windows of 10 s, one after the other from the start of every stretch of one rhythm, are cut so that each
-   lies wholly inside its stretch; at most so many per patient and class (``CAPS``), spread evenly over the
-   record.
+4. Every interval of one rhythm is cut into consecutive windows of 10 s. At most ``CAPS`` windows per patient
+   and class are kept, spread evenly over the record.
 5. Samples are rounded to 10 microvolts and stored as differences in time.
 
-The split is by patient (records 201 and 202 are one patient) and puts every class on all sides. The usual
-split of these records (de Chazal et al. 2004) is not used because it has that patient on both sides and
-leaves two patients with atrial fibrillation for training.
+The split is by patient (records 201 and 202 are one patient), with every class in all splits. The usual split
+of these records (de Chazal et al. 2004) is not used, because it has that patient in both splits and leaves two
+patients with atrial fibrillation for training.
 """
 
 import argparse
@@ -33,12 +32,12 @@ import numpy as np
 import scipy.signal
 from numpy.typing import NDArray
 
-from echograd.workbench.data import read_wfdb, read_wfdb_annotations
+from echograd.workbench.data import DataError, read_wfdb, read_wfdb_annotations
 
-OUTPUT = pathlib.Path(__file__).parents[1] / "src/echograd/data/_bundled/ecg_rhythm.npz"
+OUTPUT = pathlib.Path(__file__).parents[1] / "src/echograd/workbench/data/_bundled/ecg_rhythm.npz"
 
-# Order of the class indices. Every rhythm that is not here has too few patients to be on every side of a
-# split: atrial flutter has three, pre-excitation, second-degree block and sinus bradycardia one each.
+# Class indices of rhythms. Other rhythms have too few patients for all splits: atrial flutter has three;
+# pre-excitation, second-degree block and sinus bradycardia have one each.
 CLASSES = {"N": 0, "AFIB": 1, "B": 2, "T": 2, "P": 3}
 CAPS = (30, 100, 100, 60)  # windows per patient and class
 SPLIT = {
@@ -60,7 +59,7 @@ def main() -> None:
     try:
         check_files(options.mitdb)
         arrays = make(options.mitdb)
-    except (FileNotFoundError, ValueError) as error:
+    except (DataError, OSError) as error:
         sys.exit(f"error: {error}")
     options.output.parent.mkdir(parents=True, exist_ok=True)
     with options.output.open("wb") as file:
@@ -71,27 +70,27 @@ def main() -> None:
 
 
 def check_files(folder: pathlib.Path) -> None:
-    """Check that every file that will be read is there and, where the sums are published, unchanged."""
+    """Raise if a file is missing, or differs from its published checksum."""
     names = [f"{record}.{ending}" for record in all_records() for ending in ("hea", "dat", "atr")]
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(names)} files are missing in {folder}: {', '.join(missing[:6])}"
             f"{', ...' if len(missing) > 6 else ''}. Download the database from "
-            "https://physionet.org/content/mitdb/1.0.0/ and name its folder."
+            "https://physionet.org/content/mitdb/1.0.0/ and pass its folder."
         )
     sums_file = folder / "SHA256SUMS.txt"
     if not sums_file.is_file():
-        print(f"no {sums_file}: the files are not checked against the published sums", file=sys.stderr)
+        print(f"{sums_file} is missing: the files are not checked against published checksums", file=sys.stderr)
         return
     sums = {name: digest for digest, name in (line.split() for line in sums_file.read_text().splitlines() if line)}
     for name in names:
         data = (folder / name).read_bytes()
-        # Text files may have had their line ends changed on the way; the content counts.
+        # A download may have changed the line ends of text files.
         unix = data.replace(b"\r\n", b"\n")
         variants = (data, unix, unix.replace(b"\n", b"\r\n")) if name.endswith(".hea") else (data,)
         if sums.get(name) not in {hashlib.sha256(variant).hexdigest() for variant in variants}:
-            raise ValueError(f"{folder / name} does not match SHA256SUMS.txt; download it again.")
+            raise DataError(f"{folder / name} does not match SHA256SUMS.txt. Download it again.")
 
 
 def make(folder: pathlib.Path) -> dict[str, NDArray]:
@@ -112,7 +111,7 @@ def make(folder: pathlib.Path) -> dict[str, NDArray]:
                 signal = scipy.signal.oaconvolve(signal, lowpass[:, None], mode="same", axes=0)
                 signals[record] = signal[::DECIMATION]
                 for rhythm, start, end in read_wfdb_annotations(folder / record).rhythms(len(raw.signals)):
-                    # The first sample kept is the first one on the coarse grid inside the stretch.
+                    # Start at the first sample of the interval that decimation keeps.
                     start = -(-start // DECIMATION) * DECIMATION
                     if rhythm in CLASSES:
                         starts[CLASSES[rhythm]] += [(record, s) for s in range(start, end - size + 1, size)]
@@ -142,7 +141,7 @@ def make(folder: pathlib.Path) -> dict[str, NDArray]:
 
 
 def sorted_split() -> list[tuple[str, dict[str, list[str]]]]:
-    """List the sides with their patients and the records of each."""
+    """List the splits with their patients and the records of each."""
     sides = []
     for name, records in SPLIT.items():
         patients: dict[str, list[str]] = collections.defaultdict(list)
@@ -153,12 +152,12 @@ def sorted_split() -> list[tuple[str, dict[str, list[str]]]]:
 
 
 def all_records() -> list[str]:
-    """List every record that is read."""
+    """List all records of the splits."""
     return sorted(record for records in SPLIT.values() for record in records.split())
 
 
 def report(arrays: dict[str, NDArray]) -> None:
-    """Print the number of windows of each side, class and record."""
+    """Print the number of windows by split, class and record."""
     for side, name in enumerate(SPLIT):
         for label in range(len(CAPS)):
             here = (arrays["split"] == side) & (arrays["labels"] == label)

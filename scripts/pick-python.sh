@@ -1,12 +1,12 @@
 #!/bin/sh
-# Print the path of the Python that the virtual environment is made with.
+# Print the path of a Python that can make the virtual environment.
 #
 #   pick-python.sh [VERSION ...]     the first VERSION found, "3.13 3.12 3.11" when none is named
-#   PYTHON=... pick-python.sh        that interpreter, if it will do
+#   PYTHON=... pick-python.sh        that interpreter, if it is suitable
 #
-# Candidates come from PATH and from pyenv. A name proves nothing: a pyenv shim called python3.13 fails unless that
-# version is activated, and Debian's Python has no ensurepip until python3-venv is installed. So every candidate is
-# run, must report the version it is taken for, and must make a virtual environment with pip in it.
+# Candidates come from PATH and from pyenv. A name is not enough: a pyenv shim called python3.13 fails unless that version
+# is active, and Debian's Python has no ensurepip until python3-venv is installed. So every candidate is run. It must report
+# the right version and make a virtual environment with pip.
 set -u
 
 [ $# -gt 0 ] || set -- 3.13 3.12 3.11
@@ -15,7 +15,7 @@ trap 'rm -rf "$trial"' EXIT
 trap 'exit 1' HUP INT TERM
 rejected=''
 
-# version_of PATH: "3.13", or nothing if it does not run or is another implementation (PyPy, free-threaded).
+# version_of PATH: "3.13", or nothing if it does not run or is not CPython with a GIL.
 version_of() {
     "$1" -c 'import sys, sysconfig
 if sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED"):
@@ -50,7 +50,7 @@ Remedy: install one, for instance
   Debian, Ubuntu:  sudo apt install python3 python3-venv
   macOS:           brew install python@3.13
   pyenv:           pyenv install 3.13
-or name one that is somewhere else:  make install PYTHON=path/to/python3.13
+or name one in another place:  make install PYTHON=path/to/python3.13
 MESSAGE
     exit 1
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Resolve the newest versions that pyproject.toml allows, on every supported Python, and write them to constraints.txt.
+# Write the newest versions that pyproject.toml allows on every supported Python to constraints.txt.
 set -eu
 cd "$(dirname "$0")/.."
 

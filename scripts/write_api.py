@@ -1,8 +1,7 @@
 """Write docs/api.md: every public name of echograd, grouped as a newcomer thinks, with the first line of its docstring.
 
 Run it after adding, renaming or rewording a public name: `python scripts/write_api.py`. It reads the sources and
-imports nothing, so the same sources give the same page. It refuses a name that is in no group below, which a newcomer
-would not find.
+imports nothing, so the same sources give the same page. It raises for a name that is in no group below.
 """
 
 import ast
@@ -18,14 +17,14 @@ HEAD = """# All public names
 
 Written by `python scripts/write_api.py` from the docstrings; do not edit.
 
-After `import echograd as eg` these are all there is. A name links to the file with its docstring, which has the
-mathematics, arguments, errors, source and an example; `help(eg.solve)` prints it. How to write systems, boundary
-conditions, integrators, nudges, gradients and machines of your own is explained in [extending.md](extending.md).
+The names after `import echograd as eg`. Each one links to the file with its docstring, which has the mathematics,
+arguments, errors, source and an example; `help(eg.solve)` prints it. [extending.md](extending.md) explains how to write
+your own systems, boundary conditions, integrators, nudges, gradients and machines.
 """
 
 
 class Group(NamedTuple):
-    """A section of the page: its title, what to know first, and its names; `part.*` stands for the rest of a part."""
+    """A section of the page: its title, an introduction, and its names. `part.*` is the rest of a part."""
 
     title: str
     about: str
@@ -35,13 +34,13 @@ class Group(NamedTuple):
 GROUPS = (
     Group(
         "Systems",
-        "What moves. Derive from one of these; the array fields of the class are its trainable parameters.",
+        "Derive from one of these. The array fields of the class are its trainable parameters.",
         "SeparableHamiltonian Hamiltonian Lagrangian SplitHamiltonian legendre "
         "MassDamped Envelope Dissipative LinearDamped MovingParameters canonical wave",
     ),
     Group(
         "Ready-made systems",
-        "Each has trainable parameters, and a `start()` that gives a representative initial state.",
+        "Each has trainable parameters and a `start()` that returns a representative initial state.",
         "systems.OscillatorNetwork systems.DuffingNetwork systems.FPUTChain systems.PendulumChain systems.SineGordon "
         "systems.LCLadder systems.WaveField systems.DoublePendulum systems.SphericalPendulum systems.ChargedParticle "
         "systems.Kepler systems.NBody systems.KerrLattice systems.NonlinearSchroedinger",
@@ -53,22 +52,23 @@ GROUPS = (
     ),
     Group(
         "Boundary conditions",
-        "What the ends of a trajectory are held to.",
+        "Conditions on the two ends of a trajectory.",
         "InitialValue FinalValue FixedEnds FreeEnds MixedEnds Periodic Robin LinearBoundary dual defect",
     ),
     Group(
         "Solving",
-        "One verb; what it returns, keeps and takes.",
-        "solve Trajectory energy velocity AllNodes FinalNode EveryNode solutions TwoPointNewton two_point.Convergence",
+        "`solve`, its result, and its options.",
+        "solve Trajectory RESULTS energy velocity AllNodes FinalNode EveryNode solutions TwoPointNewton "
+        "two_point.Convergence",
     ),
     Group(
         "Integrators",
-        "How a step is taken; `solve` chooses one that suits the system.",
+        "The step map. By default `solve` chooses one for the system.",
         "Leapfrog VelocityVerlet Yoshida SplitStep ImplicitMidpoint",
     ),
     Group(
         "Gradients",
-        "What differentiating a trajectory means: `solve(..., gradient=...)`.",
+        "How a trajectory is differentiated: `solve(..., gradient=...)`.",
         "Echo Glep Backprop SameBoundary Reciprocal",
     ),
     Group(
@@ -78,17 +78,17 @@ GROUPS = (
     ),
     Group(
         "Checks",
-        "Which gradient is exact, how exact it is, and what it costs.",
+        "Find out which gradient is exact, how exact it is, and what it costs.",
         "diagnose Diagnosis check_gradients GradientReport retrace_error nudge_sweep NudgeSweep audit AuditReport "
         "AuditRow equivalence EquivalenceRow",
     ),
     Group(
         "Errors",
-        "What is raised on purpose, to be caught.",
+        "Catch `EchogradError` to handle all of them.",
         "EchogradError ArgumentError ArgumentTypeError RunError plain_errors",
     ),
     Group(
-        "States of rest",
+        "Equilibria",
         "The static limit: equilibrium propagation.",
         "equilibrium Equilibrium EP Implicit Relaxation LayerwiseRelaxation Newton",
     ),
@@ -101,7 +101,7 @@ GROUPS = (
     ),
     Group(
         "Devices",
-        "Machines that can be run and read but not differentiated, and what can be wrong with them.",
+        "Machines that can be run and read but not differentiated, and their imperfections.",
         "device.run device.retrace_error device.survey device.Survey device.SurveyRow device.Simulated device.Hosted "
         "device.Order device.Record device.Mismatch device.Drift device.Friction device.ForceNoise device.ReadoutNoise "
         "device.ImperfectMirror device.Quantisation device.*",
@@ -130,7 +130,7 @@ GROUPS = (
     ),
     Group(
         "For extensions",
-        "Base classes, and what `solve` is made of. See [extending.md](extending.md).",
+        "Base classes, and the building blocks of `solve`. See [extending.md](extending.md).",
         "systems.AbstractSystem systems.AbstractPart boundary.AbstractBoundary integrators.AbstractIntegrator "
         "integrators.AbstractSplitting nudge.AbstractNudge nudge.AbstractFiniteNudge gradients.AbstractGradient "
         "gradients.AbstractNudgedGradient statics.AbstractStaticGradient statics.AbstractRelaxation systems.* "
@@ -138,7 +138,7 @@ GROUPS = (
     ),
 )
 
-# Aliases and tables, which cannot have a docstring of their own.
+# Aliases and tables, which cannot have a docstring.
 ALIASES = {
     "integrators.State": "Coordinates and momenta, `(q, p)`: two PyTrees of the same structure.",
     "integrators.Direction": '`"forward"`; `"backward"`, by the inverse map; or `"echo"`, by the map itself.',

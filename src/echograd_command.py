@@ -1,4 +1,4 @@
-"""The command `echograd`, so small that Ctrl-C is heard before the package is imported, which takes a second or two."""
+"""The command `echograd`. This module imports little, so Ctrl-C works while the package is being imported."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 
 def main() -> int:
-    """Import the package and run the command; leave quietly if Ctrl-C or a refusal of the package comes first."""
+    """Import the package and run the command; exit without a traceback on Ctrl-C, or if the package cannot run here."""
     before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # a process in the background ignores Ctrl-C, and goes on to
+    if before is signal.default_int_handler:  # a background process keeps ignoring Ctrl-C
         signal.signal(signal.SIGINT, _leave)
     try:
         from echograd.workbench.cli import main as run
@@ -26,6 +26,6 @@ def main() -> int:
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    # An exception would go through half-imported extensions, some of which make another one of it.
+    # Exit at once: some half-imported extension modules replace an exception by another one.
     os.write(2, b"Interrupted.\n")
     os._exit(_INTERRUPTED)

@@ -1,5 +1,6 @@
-"""The gradient checker: it must pass right gradients, and see wrong ones."""
+"""The gradient checker accepts right gradients and detects wrong ones."""
 
+import json
 import math
 
 import equinox as eqx
@@ -11,6 +12,8 @@ from jaxtyping import Array
 
 import echograd as eg
 from echograd.gradients import AbstractGradient
+
+pytestmark = pytest.mark.least_effort
 
 
 class Pendulums(eg.SeparableHamiltonian):
@@ -59,6 +62,7 @@ def select(report, candidate):
     return {row["parameter"]: row for row in report.rows if row["candidate"] == candidate}
 
 
+@pytest.mark.fast
 def test_the_echo_passes(report):
     rows = select(report, "echo")
     assert set(rows) == {"mass", "gravity", "unused"}
@@ -70,7 +74,7 @@ def test_the_echo_passes(report):
 
 
 @pytest.mark.parametrize("curvature", [1.0, -1.0])
-def test_a_gradient_that_is_off_is_seen(curvature):
+def test_a_wrong_gradient_is_detected(curvature):
     def loss(x, gradient):
         x = gradient.distort(x) if isinstance(gradient, Distorted) else x
         return jnp.sum(jnp.exp(curvature * x))
@@ -95,6 +99,7 @@ def test_two_zeros_agree(report):
     assert row["taylor_slope"] is None
 
 
+@pytest.mark.fast
 def test_the_table_has_all_rows_in_columns(report):
     lines = report.table().splitlines()
     assert len(lines) == 2 + len(report.rows)
@@ -106,7 +111,7 @@ def plain(params, gradient):
     return jnp.sum(params["a"]) if isinstance(gradient, eg.Backprop) else jnp.sum(params["b"] * params["a"])
 
 
-def test_a_zero_reference_is_no_division_by_zero():
+def test_a_zero_reference_gives_an_infinite_error():
     params = {"a": jnp.ones(2), "b": jnp.ones(2), "n": jnp.arange(3)}
     a, b = eg.check_gradients(plain, params).rows
     assert a["relative_error"] == 0
@@ -116,7 +121,7 @@ def test_a_zero_reference_is_no_division_by_zero():
     assert all(row["taylor_slope"] is None for row in reverse.rows)
 
 
-def test_nan_is_passed_on():
+def test_nan_propagates():
     def loss(params, gradient):
         return jnp.sum(params) * (1 if isinstance(gradient, eg.Backprop) else jnp.nan)
 
@@ -124,11 +129,12 @@ def test_nan_is_passed_on():
     assert np.isnan(report.worst)
     assert not report.ok(math.inf)
     assert "nan" in report.table()
+    assert json.loads(report.json())["rows"][0]["relative_error"] is None
 
 
 @pytest.mark.parametrize("lost", [math.nan, math.inf])
-def test_what_is_not_finite_never_agrees(lost):
-    """Not where the other gradient is zero either, and it takes no other parameter's error away."""
+def test_gradients_that_are_not_finite_never_agree(lost):
+    """They do not agree with a zero gradient either, and do not change the errors of other parameters."""
 
     def loss(params, gradient):
         exact = isinstance(gradient, eg.Backprop)
@@ -143,7 +149,7 @@ def test_what_is_not_finite_never_agrees(lost):
         assert not report.ok(1e300)
 
 
-def test_the_taylor_test_keeps_to_where_the_loss_can_be_evaluated():
+def test_the_taylor_test_ignores_points_where_the_loss_raises():
     def loss(x, gradient):
         x = eqx.error_if(x, jnp.abs(x - 1) > 0.02, "outside")
         return jnp.sin(x) * jnp.exp(x)

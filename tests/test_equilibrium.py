@@ -7,6 +7,8 @@ import pytest
 
 import echograd as eg
 
+pytestmark = pytest.mark.fast
+
 
 def energy(s, u):
     return jnp.sum(jnp.cosh(s)) - jnp.sum(u * s)

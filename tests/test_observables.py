@@ -26,7 +26,7 @@ class Pendulum(eg.Lagrangian):
 PENDULUM = Pendulum(jnp.asarray(1.5))
 START = eg.InitialValue(jnp.asarray(0.4), v=jnp.asarray(-0.7))
 DRIVE = jnp.sin(jnp.arange(float(STEPS)))
-# Of which step the input at a node is.
+# The step whose input belongs to each node.
 HELD = np.minimum(np.arange(STEPS + 1), STEPS - 1)
 
 
@@ -50,7 +50,7 @@ def test_energy_and_velocity_of_a_lagrangian_have_their_closed_form(sol):
     assert jnp.max(jnp.abs(eg.velocity(PENDULUM, sol, DRIVE) - v)) < CLOSE
     assert jnp.max(jnp.abs(eg.energy(PENDULUM, sol, DRIVE) - energy)) < CLOSE
     assert jnp.abs(v[0] - START.v) < CLOSE
-    # And other inputs give others: the drive is a part of the momentum.
+    # The drive is a part of the momentum, so other inputs give other velocities.
     assert jnp.max(jnp.abs(eg.velocity(PENDULUM, sol, DRIVE[::-1]) - v)) > 0.1
 
 
@@ -121,9 +121,9 @@ def test_wrong_use_is_told(sol, read):
         read(damped, sol)
     with pytest.raises(TypeError, match="Pass the one that `solve` ran"):
         read(jnp.cos, sol)
-    with pytest.raises(TypeError, match="is no trajectory"):
+    with pytest.raises(TypeError, match="is not a trajectory"):
         read(PENDULUM, (sol.q, sol.p))
     with pytest.raises(ValueError, match="11 nodes, one every 1 steps, and the inputs have 11 steps"):
         read(PENDULUM, sol, jnp.zeros(11))
-    with pytest.raises(ValueError, match="no leading axis"):
+    with pytest.raises(ValueError, match="no common leading axis"):
         read(PENDULUM, sol, jnp.zeros(()))

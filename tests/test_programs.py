@@ -1,4 +1,4 @@
-"""Functions of the user count by what they compute, and are differentiated by what they close over."""
+"""User functions are compared by what they compute. Gradients include the arrays that they close over."""
 
 import functools
 from collections.abc import Callable
@@ -24,7 +24,7 @@ jax.monitoring.register_event_duration_secs_listener(
 
 
 class Spring(eg.SeparableHamiltonian):
-    """Its stiffness comes from outside, in many ways."""
+    """A spring whose stiffness comes from outside, in several ways."""
 
     energy: Any = None
 
@@ -70,7 +70,8 @@ def test_a_changed_global_number_or_array_changes_the_path_and_the_cost():
             np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_functions_that_say_the_same_are_compiled_once():
+@pytest.mark.fast
+def test_functions_that_compute_the_same_are_compiled_once():
     def loss(weight, slope):
         energy = lambda q: jnp.sum(0.5 * weight * q**2) + 0.1 * jnp.sum(q**4)  # noqa: E731
         return run(Spring(energy), cost=lambda t, q, p: slope * jnp.sum(q**2)).cost
@@ -137,7 +138,7 @@ ENERGIES = {
 
 @pytest.mark.parametrize("kind", ENERGIES)
 def test_a_system_may_hold_functions_that_close_over_what_is_differentiated(kind):
-    """In eager mode and under `jit` the gradient is that with respect to a field."""
+    """In eager mode and under `jit` the gradient equals that with respect to a field."""
 
     def loss(k, gradient, energy):
         return jnp.sum(run(Spring(energy(k)), gradient=gradient).q ** 2)

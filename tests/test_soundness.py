@@ -56,6 +56,7 @@ class Morse(eg.SeparableHamiltonian):
         return jnp.sum(self.depth * (jnp.exp(-4 * q) - 2 * jnp.exp(-2 * q)))
 
 
+@pytest.mark.fast
 def test_a_run_that_blows_up_is_refused_though_it_is_finite():
     system = Morse(jnp.asarray(20.0))
     with pytest.raises(eqx.EquinoxRuntimeError, match=r"blown up.* by \d\S* times"):

@@ -1,5 +1,6 @@
-"""The sweep over the strength of a nudge: what noise and truncation do, and what is refused."""
+"""The sweep over the strength of a nudge: noise, truncation, and rejected arguments."""
 
+import json
 import math
 
 import jax
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 import echograd as eg
+
+pytestmark = pytest.mark.least_effort
 
 
 class Pendula(eg.SeparableHamiltonian):
@@ -42,14 +45,14 @@ def test_noise_falls_and_bias_grows_with_the_strength():
     assert math.log2(bias[3] / bias[2]) == pytest.approx(2, abs=0.15)
     for row in rows:
         assert row["error"] ** 2 == pytest.approx(row["bias"] ** 2 + row["deviation"] ** 2, rel=0.2)
-    # Without knowing the exact gradient, the nudge tells the bias.
+    # The nudge estimates its bias without knowing the exact gradient.
     assert rows[3]["estimate"] == pytest.approx(rows[3]["bias"], rel=0.1)
-    # In between is the strength to use; an automatic one knows of the noise.
+    # The best strength lies in between. "auto" takes the noise into account.
     assert sweep.best["error"] < 0.1 * rows[0]["error"]
     assert auto["error"] < 5 * sweep.best["error"]
     assert "lost in rounding" in lost["refused"]
     assert math.isnan(lost["error"])
-    assert sweep.noise == 1e-4
+    assert json.loads(sweep.json())["noise"] == sweep.noise == 1e-4
     assert sweep.nudge == "Symmetric"
     assert [line.split()[0] for line in str(sweep).splitlines()[2:]] == [
         "1.0e-03",
@@ -63,7 +66,7 @@ def test_noise_falls_and_bias_grows_with_the_strength():
 
 
 @pytest.mark.float64_only
-def test_without_noise_there_is_no_deviation_and_a_holomorphic_nudge_tells_its_leak():
+def test_without_noise_there_is_no_deviation_and_a_holomorphic_nudge_reports_its_leak():
     sweep = eg.nudge_sweep(loss, SYSTEM, [0.1, 0.2], nudge=lambda r: eg.Holomorphic(r, 4))
     for row in sweep.rows:
         assert row["deviation"] == 0
@@ -77,9 +80,7 @@ def test_without_noise_there_is_no_deviation_and_a_holomorphic_nudge_tells_its_l
 
 @pytest.mark.float64_only
 def test_an_estimate_is_of_the_nudge_alone():
-    """A loss may have other ways to its parameters than one solve: a penalty, and solves in a row. They may be complex,
-    where the sum of the squares of an error is not its norm.
-    """
+    """A loss may depend on its parameters through a penalty and several solves as well. Parameters may be complex."""
 
     def penalised(x, gradient):
         gravity, state = x
@@ -90,7 +91,7 @@ def test_an_estimate_is_of_the_nudge_alone():
         return jnp.sum(jnp.sin(state[0])) + 3 * jnp.sum(jnp.abs(gravity) ** 2)
 
     x = jnp.asarray([1 + 0.3j, 0.6 - 0.8j, 1 + 1j]), (jnp.asarray([0.9, -0.4, 0.2]), jnp.asarray([0.3, 0.5, -0.8]))
-    # Arrays are strengths too.
+    # Strengths may be an array.
     rows = eg.nudge_sweep(penalised, x, np.asarray([0.1, 0.05]), nudge=lambda r: eg.Holomorphic(r, 4)).rows
     for row in rows:
         assert row["estimate"] == pytest.approx(row["error"], rel=0.2)
@@ -112,7 +113,7 @@ def test_what_is_not_finite_is_never_the_best():
 
 @pytest.mark.float64_only
 def test_a_complex_step_needs_no_estimate():
-    """Real nudges that would tell its error are lost in rounding; it is not."""
+    """The real nudges that would estimate its error are lost in rounding. The complex step is not."""
     sweep = eg.nudge_sweep(loss, SYSTEM, [1e-20], nudge=lambda r: eg.Holomorphic(r, 2))
     assert sweep.best["error"] < 1e-13
     assert sweep.best["estimate"] is None
@@ -120,7 +121,7 @@ def test_a_complex_step_needs_no_estimate():
 
 
 def test_a_noisy_reading_is_of_the_right_size_and_repeats_with_its_key():
-    """One step and a linear drift: dC/dq₀ is read off the state, so its deviation is σ/(√2 β) per coordinate."""
+    """After one step of a linear drift, dC/dq₀ is read from the state. Its deviation is σ/(√2 β) per coordinate."""
 
     class Free(eg.SeparableHamiltonian):
         def kinetic(self, t, p):
@@ -152,23 +153,23 @@ def test_a_noisy_reading_is_of_the_right_size_and_repeats_with_its_key():
         ({"betas": [0.1], "noise": 1.0, "repeats": 1}, ValueError, "at least 2"),
         ({"betas": [0.1, None]}, ValueError, "betas=None is not a real number"),
         ({"betas": np.asarray([0.1, 0.0])}, ValueError, "betas=0.0"),
-        ({"betas": [0.1], "nudge": lambda beta: eg.Infinitesimal()}, TypeError, "makes no finite nudge"),
+        ({"betas": [0.1], "nudge": lambda beta: eg.Infinitesimal()}, TypeError, "does not return a finite nudge"),
         ({"betas": [0.1], "nudge": eg.Symmetric(0.1)}, TypeError, "Pass Symmetric itself"),
         ({"betas": [0.1], "params": 1.0}, ValueError, "no floating-point arrays"),
-        ({"betas": [0.1], "loss": lambda system, gradient: loss(system, eg.Echo())}, ValueError, "Hand it on"),
+        ({"betas": [0.1], "loss": lambda system, gradient: loss(system, eg.Echo())}, ValueError, "Pass it on"),
     ],
 )
-def test_misuse_is_refused_at_once(options, error, complaint):
+def test_misuse_is_refused(options, error, complaint):
     with pytest.raises(error, match=complaint):
         eg.nudge_sweep(**{"loss": loss, "params": SYSTEM, **options})
 
 
-def test_errors_relative_to_nothing_are_refused():
+def test_a_zero_exact_gradient_is_refused():
     with pytest.raises(ValueError, match="norm 0"):
         eg.nudge_sweep(lambda system, gradient: 0.0 * loss(system, gradient), SYSTEM, [0.1])
 
 
-def test_the_best_of_no_strength_at_all_is_refused():
+def test_there_is_no_best_row_if_all_strengths_were_refused():
     sweep = eg.nudge_sweep(loss, SYSTEM, [1e-19])
     with pytest.raises(ValueError, match="every strength was refused"):
         _ = sweep.best

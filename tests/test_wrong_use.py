@@ -7,6 +7,8 @@ import pytest
 import echograd as eg
 from cases import Oscillator
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 Q = jnp.asarray([0.3, -0.2])
 START = eg.InitialValue(Q, Q)
 CASES = {
@@ -84,7 +86,7 @@ def test_an_explicit_mesh_is_refused_and_its_remedies_work():
             return eg.solve(Oscillator(stiffness), eg.InitialValue(q, 0 * q), dt=0.1, steps=3).q[-1]
 
         for call in (lambda: run(ones, jnp.ones(2)), lambda: run(jnp.ones(2), ones), lambda: unit(batch)):
-            with pytest.raises(TypeError, match=r"spread over an explicit mesh, .*AxisType\.Auto"):
+            with pytest.raises(TypeError, match=r"sharded over an explicit mesh, .*AxisType\.Auto"):
                 call()
         expected = run(jnp.ones(2), jnp.ones(2))
         found = jax.sharding.auto_axes(run, out_sharding=jax.sharding.PartitionSpec("x"))(ones, ones)

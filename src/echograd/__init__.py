@@ -67,7 +67,7 @@ from .nudge import (
     Richardson as Richardson,
     Symmetric as Symmetric,
 )
-from .problem import AllNodes as AllNodes, EveryNode as EveryNode, FinalNode as FinalNode
+from .problem import RESULTS as RESULTS, AllNodes as AllNodes, EveryNode as EveryNode, FinalNode as FinalNode
 from .statics import (
     EP as EP,
     Equilibrium as Equilibrium,

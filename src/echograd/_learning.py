@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ._internal import _checks, _tree
-from ._internal._errors import ArgumentTypeError
+from ._internal._errors import ArgumentTypeError, refuse_if
 from ._solve import solve
 from .boundary import InitialValue
 from .gradients import Echo
@@ -21,13 +21,13 @@ from .systems import Hamiltonian
 
 
 class Lesson(eqx.Module):
-    """What a machine leaves of one example.
+    """The result of one example.
 
     Attributes:
         field: the learning field afterwards, coordinates and momenta.
-        cost: the cost of the output before, from the first forward run.
-        retrace: how far from the input the evaluation field ended, relative to it; of the order of the kick, or the
-            machine did not run back along its own path.
+        cost: the cost of the output, from the first forward run.
+        retrace: the distance between the final evaluation field and the input, relative to the input. It should be of
+            the order of the kick; if it is larger, the machine did not run back along its own path.
     """
 
     field: State
@@ -38,9 +38,9 @@ class Lesson(eqx.Module):
 class SelfLearningMachine(eqx.Module):
     r"""A Hamiltonian machine that learns with its own dynamics (Hamiltonian echo backpropagation, HEB).
 
-    Its state has two halves: an *evaluation field* $\Psi$, which is set to the input and carries the output, and a
-    *learning field* $\Theta$, whose coordinates $\theta$ are what is learned and whose momenta $\pi$ carry the
-    gradient. One example is
+    Its state has two halves. The *evaluation field* $\Psi$ is set to the input and carries the output. The *learning
+    field* $\Theta$ has coordinates $\theta$, which are learned, and momenta $\pi$, which carry the gradient. One
+    example has four steps:
 
     1. *forward*: the machine runs for a time T;
     2. *kick*: the cost acts on the output, $p \to p - \eta\,\partial C/\partial q$ and $q \to q + \eta\,\partial
@@ -50,38 +50,37 @@ class SelfLearningMachine(eqx.Module):
     4. *decay*: friction turns the momentum into a displacement, $\theta \to \theta + (1 - e^{-\Gamma})\,\pi/m$ and
        $\pi \to e^{-\Gamma} \pi$.
 
-    So $\theta$ moves by $-(\eta/m)\,\partial C/\partial\theta$: gradient descent. No gradient is computed outside the
-    machine but that of the cost at the output.
+    So $\theta$ moves by $-(\eta/m)\,\partial C/\partial\theta$: gradient descent. The only gradient that is computed
+    outside the machine is that of the cost at the output.
 
     The *simple* form, these four steps alone, has a systematic error: $\theta$ also moves by
-    $\eta\,\partial C/\partial\pi$. The lighter the learning field and the larger the decay mass, the more this matters.
-    The *averaged* form echoes twice, with $\eta$ and with $-\eta$, and the error cancels. In the paper the field decays
-    after each echo, with $m$ and with $-m$, so that the second gradient is taken one step further on. Here the momentum
-    is flipped before and after the second echo, which is the same to first order and needs no negative mass: both
-    gradients are taken at the same place, and add up in $\pi$ to twice the step. (`examples/heb_xor.py` measures all
-    three.)
+    $\eta\,\partial C/\partial\pi$. The error grows with the decay mass, and with a lighter learning field. The
+    *averaged* form echoes twice, with $\eta$ and $-\eta$, which cancels the error. In the paper the field decays after
+    each echo, with $m$ and $-m$, so the second gradient is taken one step later. Here the momentum is flipped before
+    and after the second echo, which is the same to first order and needs no negative mass: both gradients are taken at
+    the same $\theta$ and add up in $\pi$ to twice the step. (`examples/heb_xor.py` measures all three.)
 
     Args:
         system: an autonomous, time-reversible Hamiltonian whose coordinates (and momenta) are a pair
-            `(evaluation, learning)` of PyTrees: a `MovingParameters`, whose parameters learn, or a `KerrLattice`, whose
-            last sites do (the pair is flattened to its sites, evaluation first).
-        cost: `(q, p, target) -> scalar`, the cost of the output: of coordinates and momenta of the evaluation field.
+            `(evaluation, learning)` of PyTrees. In a `MovingParameters` the parameters learn; in a `KerrLattice` the
+            last sites learn (the pair is flattened to its sites, evaluation first).
+        cost: `(q, p, target) -> scalar`, the cost of the output, from coordinates and momenta of the evaluation field.
         dt: step length.
-        steps: number of steps; the run takes T = steps × dt.
-        eta: strength of the kick $\eta$, in units of action over cost. The gradient is wrong by $O(\eta^2)$ and by
-            rounding over $\eta$: take about 1e-3 in float32, and down to 1e-6 in float64.
-        mass: $m$, what the momentum moves during the decay; $\eta/m$ is the learning rate (twice that if averaged): for
-            a rate r take `mass=2 * eta / r`.
-        friction: $\Gamma$, the number of times that the momentum falls by e during the decay.
+        steps: number of steps; a run takes the time T = steps × dt.
+        eta: strength of the kick $\eta$, in units of action over cost. The error of the gradient is $O(\eta^2)$ plus
+            rounding over $\eta$: use about 1e-3 in float32, and down to 1e-6 in float64.
+        mass: $m$, the mass during the decay. The learning rate is $\eta/m$, or $2\eta/m$ in the averaged form: for a
+            rate r pass `mass=2 * eta / r`.
+        friction: $\Gamma$; the decay multiplies the momentum by $e^{-\Gamma}$.
         averaged: whether to learn in the averaged form.
-        integrator: a self-adjoint scheme; by default the one that `solve` takes for the system.
+        integrator: a self-adjoint scheme; by default the one that `solve` uses for the system.
 
     Raises:
-        TypeError: if the system is not a Hamiltonian, the cost is not a function that returns one real number, or a
-            number is not a scalar.
-        ValueError: for numbers that make no machine, and for a learning field that does not fit it.
-        RuntimeError: (at run time) if such a number is an array, or a cost or its slope is not finite; by `gradient`,
-            if the machine does not run back along its path. A lesson tells that by its `retrace`.
+        ArgumentTypeError: if the system is not a Hamiltonian, or another argument has the wrong type.
+        ArgumentError: if a number is out of range, the cost does not return one real number, or a learning field does
+            not fit the machine.
+        RuntimeError: at run time, if a traced number is out of range, or the cost or its slope is not finite; from
+            `gradient`, if the machine does not run back along its path (`learn` reports that as `retrace`).
 
     Source: V. Lopez-Pastor and F. Marquardt, PRX 13 (2023) 031020 (arXiv 2103.04992).
 
@@ -104,7 +103,7 @@ class SelfLearningMachine(eqx.Module):
             field = lesson.field
         ```
 
-        A lattice of waves, the first two of whose six sites are set to the input and the rest learn:
+        A lattice of waves with six sites. The first two are set to the input, the others learn:
         ```python
         ring = jnp.roll(jnp.eye(6), 1, 0)
         lattice = eg.systems.KerrLattice(ring + ring.T, kerr=-1.0)
@@ -165,7 +164,7 @@ class SelfLearningMachine(eqx.Module):
 
     @eqx.filter_jit
     def run(self, field: State, evaluation: State) -> tuple[State, State]:
-        """Run the machine for a time T, as when it is used; return the learning and the evaluation field then."""
+        """Run the machine for a time T, without learning; return the final learning field and evaluation field."""
         (q, p), (theta, pi) = _checked_pair("evaluation field", evaluation), _checked_pair("learning field", field)
         start = InitialValue((q, theta), (p, pi))
         sol = solve(self.system, start, dt=self.dt, steps=self.steps, integrator=self.integrator, save=FinalNode())
@@ -174,7 +173,7 @@ class SelfLearningMachine(eqx.Module):
 
     @eqx.filter_jit
     def echo(self, field: State, evaluation: State, target: Any, eta: Any = None) -> Lesson:
-        """Run forward, kick and run back: steps 1 to 3. The field that is left has not decayed yet."""
+        """Run forward, kick and run back: steps 1 to 3. The returned field has not decayed yet."""
         eta = self.eta if eta is None else eta
         output_field, (q, p) = self.run(field, evaluation)
         cost, (dq, dp) = self._priced(q, p, target)
@@ -193,10 +192,10 @@ class SelfLearningMachine(eqx.Module):
 
     @eqx.filter_jit
     def learn(self, field: State, evaluation: State, target: Any) -> Lesson:
-        """Show the machine one example and let it learn.
+        """Learn from one example: steps 1 to 4, in the averaged form with two echoes.
 
         Args:
-            field: the learning field, as `rest` or an earlier lesson left it.
+            field: the learning field, from `rest` or an earlier lesson.
             evaluation: the input, coordinates and momenta of the evaluation field.
             target: passed to the cost.
 
@@ -211,22 +210,25 @@ class SelfLearningMachine(eqx.Module):
 
     @eqx.filter_jit
     def gradient(self, field: State, evaluation: State, target: Any) -> PyTree:
-        r"""Measure $\partial C/\partial\theta$ by what echoes displace: $-(m/\eta)\,\delta\theta$.
+        r"""Measure $\partial C/\partial\theta$ from the displacement by echoes: $-(m/\eta)\,\delta\theta$.
 
-        In the averaged form two displacements from the same field are averaged, with $(\eta, m)$ and $(-\eta, -m)$:
-        the error is $O(m \eta) + O(\eta^2)$. The simple form is off by $m\,\partial C/\partial\pi + O(\eta)$.
+        The averaged form takes the mean of two displacements from the same field, with $(\eta, m)$ and $(-\eta, -m)$.
+        Its error is $O(m \eta) + O(\eta^2)$. The error of the simple form is $m\,\partial C/\partial\pi + O(\eta)$.
         """
         dtype = jnp.result_type(*jax.tree.leaves(field[0]))
         signs = jnp.asarray([1, -1] if self.averaged else [1], dtype)
-        # Beside them an echo that is not kicked, which must find its way back.
+        # One more echo without a kick, which must return to the start.
         lessons = jax.vmap(lambda s: self.echo(field, evaluation, target, s * self.eta))(jnp.append(signs, 0))
-        after = eqx.error_if(
+        tolerance = tolerance_for(Echo(), evaluation)
+        after = refuse_if(
             jax.tree.map(lambda x: x[:-1], lessons.field),
-            ~(lessons.retrace[-1] <= tolerance_for(Echo(), evaluation)),
-            "SelfLearningMachine: the machine does not run back along its path, so what its echo leaves is no "
-            "gradient. Likely causes: (a) its energy is not even in the momentum: remove that part, or give the system "
-            "the `mirror` under which it is; (b) it depends on time otherwise than symmetrically about half the run; "
-            "(c) the motion is chaotic over this time, or dt too long: use float64, fewer or shorter steps.",
+            ~(lessons.retrace[-1] <= tolerance),
+            "SelfLearningMachine: the machine does not run back along its path, so its displacement is not a gradient. "
+            f"An echo without a kick misses the start by {{}} of the input, more than {tolerance:g}. Likely causes: "
+            "(a) the energy is not even in the momentum: remove the odd part, or give the system the `mirror` under "
+            "which it is even; (b) the energy depends on time, but not symmetrically about half the run; (c) the "
+            "motion is chaotic over this time, or dt is too long: use float64, or fewer or shorter steps.",
+            lessons.retrace[-1],
         )
         moved = jax.vmap(lambda x, s: _tree.subtract(self.decay(x, s * self.mass)[0], field[0]))(after, signs)
         displacement = jax.tree.map(lambda x: jnp.mean(x, 0), moved)
@@ -234,15 +236,15 @@ class SelfLearningMachine(eqx.Module):
         return _tree.scale(-1 / rate, displacement)
 
     def _priced(self, q: PyTree, p: PyTree, target: Any) -> tuple[Float[Array, ""], State]:
-        """Return the cost of an output and its slopes, which the output is kicked by."""
+        """Return the cost of an output and its slopes, which give the kick."""
         _checks.scalar("SelfLearningMachine", "cost(q, p, target)", self.cost, q, p, target)
         found = jax.value_and_grad(self.cost, (0, 1))(q, p, target)
         return eqx.error_if(
             found,
             ~_tree.all_finite(found),
-            "SelfLearningMachine: the cost of the output or its slope is not finite, so there is nothing to kick the "
-            "output with. The target may hold a NaN or an infinity, or the cost has no slope there (a square root of "
-            "zero). Leave the example out, or mend the cost; the learning field is as it was.",
+            "SelfLearningMachine: the cost of the output or its slope is not finite, so the output cannot be kicked. "
+            "The target may hold a NaN or an infinity, or the cost has no slope there (a square root of zero). Leave "
+            "the example out, or change the cost. The learning field is unchanged.",
         )
 
     def _reversed(self, field: State, evaluation: State) -> tuple[State, State]:
@@ -256,11 +258,11 @@ def _flipped(field: State) -> State:
 
 
 def _number(name: str, x: Any, sound: Callable[[Any], Any], what: str) -> Any:
-    """Return a number of the machine as it is kept, or say what is wrong with it, of an array at run time."""
+    """Return a number of the machine, or raise; for a traced number, at run time."""
     why = f"it must be {what}: a step is gradient * eta / mass * (1 - e**-friction)"
     return _checks.number("SelfLearningMachine", name, x, sound, why, at_run_time=True)
 
 
 def _checked_pair(name: str, x: Any) -> State:
-    """Return a field, or say what one is."""
+    """Return a field, or raise."""
     return _checks.pair("SelfLearningMachine", f"the {name}", x)

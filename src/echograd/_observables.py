@@ -1,4 +1,4 @@
-"""What is read off a trajectory besides its coordinates and momenta."""
+"""Energy and velocity along a trajectory."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ._internal import _checks, _tree
 from ._internal._errors import ArgumentError, ArgumentTypeError
-from ._internal._hoist import digest
+from ._internal._jaxpr import digest
 from ._solve import Trajectory
 from .systems import Dissipative, Hamiltonian, Lagrangian, LegendreHamiltonian, legendre
 
@@ -22,22 +22,23 @@ def energy(system: Hamiltonian | Lagrangian, sol: Trajectory, inputs: PyTree = N
     $$E_k = H(t_k, q_k, p_k, u_k), \qquad \text{of a Lagrangian } \ H = p \cdot v - L, \quad
     \frac{\partial L}{\partial v} = p$$
 
-    The input $u_k$ is that of the step which begins at node $k$, and at the last node that of the step which ends
-    there, as for `InitialValue(q, v=v)`. Without inputs and explicit time, $E_k$ is constant but for a bounded
-    oscillation of the order of the scheme. Of a `MassDamped` system or an `Envelope` it is the canonical energy, which
-    depends on time explicitly. Differentiable with respect to system, trajectory and inputs, under `jit` and `vmap`.
+    The input $u_k$ is that of the step that begins at node $k$, and at the last node that of the step that ends there,
+    as for `InitialValue(q, v=v)`. Without inputs and explicit time, $E_k$ is constant except for a bounded oscillation
+    of the order of the scheme. For a `MassDamped` system or an `Envelope` it is the canonical energy, which depends on
+    time explicitly. Differentiable with respect to system, trajectory and inputs; works under `jit` and `vmap`.
 
     Args:
-        system: the one that `solve` ran.
-        sol: what `solve` returned, whatever it was told to save; with a function or `FinalNode()`, the final node.
-        inputs: those that `solve` was given, with a leading axis of N steps.
+        system: the system that `solve` ran.
+        sol: the trajectory from `solve`, with any `save`; with a function or `FinalNode()`, only the final node is
+            kept.
+        inputs: the inputs of `solve`, with a leading axis of N steps.
 
     Returns:
-        One energy for every kept node, a scalar if only the final node is kept.
+        The energies of the kept nodes; a scalar if only the final node is kept.
 
     Raises:
-        TypeError: if the system has no energy (a `Dissipative` one), or `sol` is no trajectory.
-        ValueError: if the inputs do not have as many steps, or `sol` is a batch, which `vmap` is for.
+        ArgumentTypeError: if the system has no energy (a `Dissipative` one), or `sol` is not a trajectory.
+        ArgumentError: if the inputs have another number of steps, or `sol` is a batch; use `vmap` for that.
 
     Source: H. Goldstein, *Classical Mechanics*, section 8.1.
 
@@ -57,20 +58,21 @@ def velocity(system: Hamiltonian | Lagrangian, sol: Trajectory, inputs: PyTree =
     $$v_k = \frac{\partial H}{\partial p}(t_k, q_k, p_k, u_k), \qquad \text{of a Lagrangian where } \
     \frac{\partial L}{\partial v}(t_k, q_k, v_k, u_k) = p_k$$
 
-    Inputs are taken as by `energy`. Differentiable with respect to system, trajectory and inputs, under `jit` and
-    `vmap`.
+    The inputs belong to the nodes as in `energy`. Differentiable with respect to system, trajectory and inputs; works
+    under `jit` and `vmap`.
 
     Args:
-        system: the one that `solve` ran.
-        sol: what `solve` returned, whatever it was told to save; with a function or `FinalNode()`, the final node.
-        inputs: those that `solve` was given, with a leading axis of N steps.
+        system: the system that `solve` ran.
+        sol: the trajectory from `solve`, with any `save`; with a function or `FinalNode()`, only the final node is
+            kept.
+        inputs: the inputs of `solve`, with a leading axis of N steps.
 
     Returns:
         Velocities, shaped like `sol.q`.
 
     Raises:
-        TypeError: if the system is given by its forces (a `Dissipative` one), or `sol` is no trajectory.
-        ValueError: if the inputs do not have as many steps, or `sol` is a batch, which `vmap` is for.
+        ArgumentTypeError: if the system is given by its forces (a `Dissipative` one), or `sol` is not a trajectory.
+        ArgumentError: if the inputs have another number of steps, or `sol` is a batch; use `vmap` for that.
 
     Source: H. Goldstein, *Classical Mechanics*, section 8.1.
 
@@ -93,12 +95,12 @@ def _velocity(hamiltonian: Hamiltonian, *at: Any) -> PyTree:
 
 
 def _hamiltonian(owner: str, system: Any) -> Hamiltonian:
-    """Return the energy that a system has, or say why it has none."""
+    """Return the Hamiltonian of a system, or raise if it has none."""
     if isinstance(system, Dissipative):
         raise ArgumentTypeError(
-            f"{owner}: {type(system).__name__} is a Dissipative system, given by its forces: no energy belongs to it. "
-            "Its momenta are p = M v, from which the velocity follows where M is known and not zero; write the energy "
-            "you mean as a function of sol.q and sol.p."
+            f"{owner}: {type(system).__name__} is a Dissipative system, given by its forces, so it has no energy. Its "
+            "momenta are p = M v, which give the velocity if M is not zero. Write the energy that you need as a "
+            "function of sol.q and sol.p."
         )
     if not isinstance(system, Hamiltonian | Lagrangian):
         raise ArgumentTypeError(f"{owner}: the system is a {type(system).__name__}. Pass the one that `solve` ran.")
@@ -106,19 +108,19 @@ def _hamiltonian(owner: str, system: Any) -> Hamiltonian:
 
 
 def _at_nodes(owner: str, read: Callable[..., Any], system: Any, sol: Trajectory, inputs: PyTree) -> Any:
-    """Return what is read, `read(hamiltonian, t, q, p, u)`, at every kept node."""
+    """Return `read(hamiltonian, t, q, p, u)` at every kept node."""
     hamiltonian = _hamiltonian(owner, system)
     if not isinstance(sol, Trajectory):
-        raise ArgumentTypeError(f"{owner}: a {type(sol).__name__} is no trajectory. Pass what `solve` returned.")
+        raise ArgumentTypeError(f"{owner}: a {type(sol).__name__} is not a trajectory. Pass the result of `solve`.")
     if sol.t.ndim != (sol.stride is not None or sol.saved is not None):
         raise ArgumentError(
-            f"{owner}: the times of the trajectory have shape {sol.t.shape}, so it is a batch of trajectories or a "
-            f"part of one. For a batch write jax.vmap(lambda sol: eg.{owner}(system, sol))(sol)."
+            f"{owner}: the times of the trajectory have shape {sol.t.shape}, so it is a batch or a part of a "
+            f"trajectory. For a batch write jax.vmap(lambda sol: eg.{owner}(system, sol))(sol)."
         )
     inputs = _checks.numbers(owner, "inputs", inputs)
     lengths = {x.shape[:1] for x in jax.tree.leaves(inputs)}
     if len(lengths) > 1 or () in lengths:
-        raise ArgumentError(f"{owner}: the inputs have no leading axis of steps in common. Pass those of `solve`.")
+        raise ArgumentError(f"{owner}: the inputs have no common leading axis of steps. Pass the inputs of `solve`.")
     one = lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype)  # noqa: E731
     node = (sol.q, sol.p) if sol.stride is None else jax.tree.map(one, (sol.q, sol.p))
     t = jax.ShapeDtypeStruct((), sol.t.dtype)
@@ -130,7 +132,7 @@ def _at_nodes(owner: str, read: Callable[..., Any], system: Any, sol: Trajectory
         if steps // sol.stride != nodes - 1:
             raise ArgumentError(
                 f"{owner}: the trajectory has {nodes} nodes, one every {sol.stride} steps, and the inputs have {steps} "
-                "steps. Pass those of `solve`."
+                "steps. Pass the inputs of `solve`."
             )
         index = jnp.minimum(sol.stride * jnp.arange(nodes), steps - 1)
         inputs = jax.tree.map(lambda u: u[index], inputs)
@@ -138,7 +140,7 @@ def _at_nodes(owner: str, read: Callable[..., Any], system: Any, sol: Trajectory
 
 
 def _read(read: Callable[..., Any], hamiltonian: Hamiltonian, mapped: bool, *at: PyTree) -> Any:
-    # Known by what it computes, as in `solve`: a changed global number takes effect.
+    # Cached by the program, as in `solve`, so that a changed global number takes effect.
     first = jax.tree.map(lambda x: x[0], at) if mapped else at
     arrays, static = eqx.partition(hamiltonian, eqx.is_array)
     program = digest(jax.make_jaxpr(lambda arrays, at: read(eqx.combine(arrays, static), *at))(arrays, first))

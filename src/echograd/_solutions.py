@@ -1,4 +1,4 @@
-"""All the paths that several guesses lead to: a two-point problem may have none, one or many."""
+"""The different solutions of a two-point problem, from several guesses."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -26,28 +26,30 @@ def solutions(
     separation: float = 1e-6,
     **options: Any,
 ) -> list[Trajectory]:
-    r"""Return the different paths that meet a boundary condition, as far as the guesses lead to them.
+    r"""Return the different paths that meet a boundary condition and are found from the guesses.
 
-    A two-point problem can have several solutions, and `solve` returns the one that its guess leads to. This runs
-    Newton's method from every guess, leaves out what did not converge, and keeps one of each that differ. A
-    `convergence.transversality` near zero tells that a path is about to merge with another: a conjugate point.
+    A two-point problem can have no, one or several solutions, and `solve` returns the one that its guess leads to. This
+    function runs Newton's method from every guess, drops the runs that do not converge, and keeps one path of each
+    group of equal ones. A `convergence.transversality` near zero means that a path is about to merge with another: a
+    conjugate point.
 
     Args:
         system: a Hamiltonian or a Lagrangian.
-        boundary: a condition other than an initial value, which has one solution only.
+        boundary: a condition other than an `InitialValue`.
         inputs: as for `solve`.
         guesses: states `(q0, p0)` from which the search begins.
         dt: step length.
-        steps: number of steps, unless `inputs` tells it.
-        separation: paths closer than this, relative to their size, are one.
+        steps: number of steps; optional if `inputs` has that length.
+        separation: two paths closer than this, relative to their size, are equal.
         **options: further arguments of `solve`: `t0`, `integrator`, `solver`, ...
 
     Returns:
-        Trajectories with all nodes, in the order in which they were found; none if no guess led to one. The list is
-        built from concrete numbers: do not call it under `jit`.
+        A list of trajectories with all nodes, in the order in which they were found; empty if no run converged. Its
+        length depends on the numbers, so the function cannot run under `jit`.
 
     Raises:
-        ValueError: for an initial value.
+        ArgumentError: for an `InitialValue`, or a negative `separation`.
+        ArgumentTypeError: if an argument has the wrong type.
 
     Source: U. Ascher, R. Mattheij, R. Russell, *Numerical Solution of Boundary Value Problems* (1995), section 3.1.
 
@@ -76,7 +78,7 @@ def solutions(
 
 
 def _distance(a: Trajectory, b: Trajectory) -> float:
-    """Return how far two paths are apart, coordinates and momenta each in units of their size."""
+    """Return the largest distance of two paths, with coordinates and momenta each in units of their size."""
     parts = []
     for x, y in ((a.q, b.q), (a.p, b.p)):
         apart, size = _tree.max_abs(jax.tree.map(jnp.subtract, x, y)), _tree.max_abs((x, y))

@@ -1,4 +1,4 @@
-"""A row without physics, whose contenders go wrong in every way there is."""
+"""A row without physics. Its contenders fail in every possible way."""
 
 import os
 import signal
@@ -38,8 +38,8 @@ def build(case, contender):
     return Program(run, figures, lambda found: {"gradient": found})
 
 
-def apart(case):
+def count(case):
     return {"off": {"counted": case.sizes["n"]}}
 
 
-ROW = Row("toy", "Toys", "Nothing is learned here.", cases, build, apart)
+ROW = Row("toy", "Toys", "Nothing is learned here.", cases, build, count)

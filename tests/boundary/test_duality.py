@@ -1,4 +1,4 @@
-"""The algebra of boundary conditions: duals, defects, and what is refused."""
+"""The algebra of boundary conditions: duals, defects, and errors."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +8,8 @@ from hypothesis import given, strategies as st
 import echograd as eg
 from conftest import X64
 from echograd.boundary import dual_rows, omega
+
+pytestmark = pytest.mark.fast
 
 TOLERANCE = 1e-10 if X64 else 2e-4
 
@@ -32,17 +34,17 @@ def test_the_dual_is_the_symplectic_complement(seed, n):
     dual = dual_rows(rows)
     assert dual.shape == rows.shape
     assert np.linalg.matrix_rank(np.asarray(dual)) == 2 * n
-    # Every variation that one leaves free is Ω-orthogonal to every one of the other, ...
+    # The variations that one allows are Ω-orthogonal to those of the other, ...
     form = np.asarray(omega(n, rows.dtype))
     assert np.abs(null(rows).T @ form @ null(dual)).max() < TOLERANCE
-    # ... and doing it twice gives the condition back.
+    # ... and the dual of the dual is the condition.
     np.testing.assert_allclose(projector(dual_rows(dual)), projector(rows), atol=TOLERANCE)
 
 
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 3))
-def test_the_defect_is_zero_exactly_for_a_condition_that_is_its_own_dual(seed, n):
+def test_the_defect_is_zero_if_and_only_if_self_dual(seed, n):
     rng = np.random.default_rng(seed)
-    # p = ±K q with symmetric K at both ends, turned by a random symplectic shear: Lagrangian.
+    # p = ±K q with symmetric K at both ends, under a random symplectic shear: Lagrangian.
     k = rng.normal(size=(2, n, n))
     k = k + k.transpose(0, 2, 1)
     robin = eg.Robin(jnp.asarray(k[0]), jnp.asarray(k[1]))

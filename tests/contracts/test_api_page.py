@@ -1,4 +1,4 @@
-"""docs/api.md: every public name is on it, once, in the words of its docstring."""
+"""docs/api.md lists every public name once, with the first line of its docstring."""
 
 import importlib
 import importlib.util
@@ -11,13 +11,15 @@ import pytest
 
 import echograd
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "api.md"
 
 
 @pytest.fixture
 def script():
-    """The generator, as a module of its own for every test."""
+    """The generator, imported anew for every test."""
     spec = importlib.util.spec_from_file_location("write_api", ROOT / "scripts" / "write_api.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -25,7 +27,7 @@ def script():
 
 
 def exported(module):
-    """Return what a package has when it is imported, where the generator reads its source."""
+    """Return the public names of an imported package. The generator reads the source instead."""
     return {name: x for name, x in vars(module).items() if name[0] != "_" and not inspect.ismodule(x)}
 
 
@@ -41,7 +43,7 @@ def test_every_public_name_is_on_the_page_once():
     missing = [name for name in top if name not in names]
     for part in parts:
         for name, x in exported(importlib.import_module(f"echograd.{part}")).items():
-            # What the top level has is listed there and nowhere else.
+            # Names of the top level are listed only there.
             if not (name in top and top[name] is x) and f"{part}.{name}" not in names:
                 missing.append(f"{part}.{name}")
     assert missing == []

@@ -1,4 +1,4 @@
-"""What an installation brings: pinned versions, no faulty jaxlib, and a core that needs no extra."""
+"""The installation: pinned versions, no faulty jaxlib, and a core that needs no extra."""
 
 import importlib.metadata
 import re
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+pytestmark = pytest.mark.precision_free
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -25,14 +27,14 @@ def applies(requirement, **environment):
 
 
 def requirements(python, *extras):
-    """Return what echograd asks for on a version of Python, itself left out."""
+    """Return the requirements of echograd on a version of Python, without echograd itself."""
     lines = PROJECT["dependencies"] + [line for extra in extras for line in EXTRAS[extra]]
     wanted = [Requirement(line) for line in lines]
     return [r for r in wanted if r.name != "echograd" and applies(r, python_version=python)]
 
 
 def pins(python):
-    """Return the versions that constraints.txt gives on a version of Python."""
+    """Return the versions in constraints.txt for a version of Python."""
     result = {}
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         if not line.startswith("#") and applies(pin := Requirement(line), python_version=python):
@@ -50,7 +52,7 @@ def test_the_pins_are_what_the_requirements_allow(python):
 
 
 def test_the_pins_cover_what_the_requirements_bring():
-    """Indirect dependencies too, on the Python of this run: nothing depends on the day of installation."""
+    """Indirect dependencies are pinned too (checked on this Python), so every installation is the same."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     present = {normalised(found.name): found for found in importlib.metadata.distributions()}
     todo = [requirement.name for requirement in requirements(python, *EXTRAS)]
@@ -72,7 +74,7 @@ def test_a_faulty_jax_cannot_be_installed_beside_echograd(python, version):
     assert not jax.specifier.contains(version)
 
 
-# What is imported on first use, with or without its extra.
+# Parts that are imported on first use, with or without their extra.
 LAZY = """
 assert callable(eg.data.load)
 places = (eg.workbench, "training", "workbench"), (eg.workbench, "report", "plot"), (eg, "plot", "plot")
@@ -91,9 +93,9 @@ except AttributeError as error:
 
 
 def test_the_core_needs_no_extra():
-    """`import echograd` works, and says nothing, where only the three run-time dependencies are installed.
+    """`import echograd` works and prints nothing with only the three run-time dependencies.
 
-    What needs an extra is an attribute all the same, which says on first use what to install.
+    A part that needs an extra is still an attribute, and says on first use which extra to install.
     """
     core = {requirement.name for requirement in requirements(PYTHONS[-1])}
     assert core == {"jax", "equinox", "jaxtyping"}

@@ -1,9 +1,10 @@
-"""The architecture: imports point down only, and every module class is abstract or final."""
+"""The architecture: imports point down, docs/architecture.md shows the same layers, classes are abstract or final."""
 
 import ast
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,12 @@ import pytest
 
 import echograd
 
-PACKAGE = Path(inspect.getfile(echograd)).parent
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
-# From the top down. A part is a package, or a module of the root.
+PACKAGE = Path(inspect.getfile(echograd)).parent
+PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+# From the top down. A part is a package, or a module at the top of the package.
 LAYERS = (
     ("workbench",),
     ("plot",),
@@ -31,8 +35,8 @@ LAYERS = (
 )
 DEPTH = {part: depth for depth, layer in enumerate((("__init__",), *LAYERS)) for part in layer}
 
-# The workbench is an application: it sees what any user sees, and a few tools for files and tables.
-TOOLS = {"_files", "_format", "_errors", "_table", "_tree"}
+# The workbench is an application: it imports public names, and a few tools for files, tables and checks.
+TOOLS = {"_checks", "_files", "_format", "_errors", "_table", "_tree"}
 
 
 def imports(source: Path, package: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
@@ -60,7 +64,7 @@ def imports(source: Path, package: Path) -> Iterator[tuple[int, tuple[str, ...]]
 
 
 def violations(package: Path) -> list[str]:
-    """List the imports in a package that do not point down, and the private ones of its application."""
+    """List the imports in a package that do not point down, and private imports by the workbench."""
     found = []
     for source in sorted(package.rglob("*.py")):
         path = source.relative_to(package)
@@ -152,6 +156,24 @@ def test_a_right_import_is_left_alone(tmp_path, where, statement):
     assert violations(tmp_path / "echograd") == []
 
 
+def test_the_page_draws_the_layers():
+    picture = re.search(r"^```text\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[1]
+    assert tuple(tuple(line.split("|")[0].split()) for line in picture.splitlines()) == LAYERS
+
+
+def test_the_page_has_a_row_for_every_part():
+    parts = {path.stem for path in PACKAGE.iterdir() if path.is_dir() or path.suffix == ".py"} - {"__init__"}
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE)
+    assert sorted(rows) == sorted(parts - {"__pycache__"}) == sorted(part for layer in LAYERS for part in layer)
+
+
+def test_the_files_on_the_page_exist():
+    files = re.findall(r"`([\w/]+\.py)`", PAGE)
+    assert len(files) > 20
+    root = PACKAGE.parents[1]
+    assert [file for file in files if not any((place / file).exists() for place in (PACKAGE, root))] == []
+
+
 def test_module_classes_are_found():
     assert {"SeparableHamiltonian", "Leapfrog", "Echo", "Symmetric", "InitialValue", "HSSM"} <= {
         cls.__name__ for cls in module_classes()
@@ -160,7 +182,7 @@ def test_module_classes_are_found():
 
 @pytest.mark.parametrize("cls", module_classes(), ids=lambda cls: f"{cls.__module__}.{cls.__qualname__}")
 def test_every_class_is_abstract_or_final(cls):
-    """Equinox's pattern, which it no longer enforces. Users derive from Hamiltonians, which are abstract."""
+    """Equinox recommends this pattern and no longer enforces it. Users derive from Hamiltonians, which are abstract."""
     for parent in cls.__mro__[1:]:
         if parent.__module__.startswith("echograd") and issubclass(parent, eqx.Module):
             assert is_abstract(parent), f"{parent.__name__} is concrete, so it must be final"

@@ -1,4 +1,4 @@
-"""The repository as a whole: nothing of one machine in it, one version, a documented public surface."""
+"""The repository as a whole: no paths of one machine, one version number, documented public names, CI."""
 
 import importlib
 import importlib.metadata
@@ -13,6 +13,8 @@ import pytest
 
 import echograd
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -22,7 +24,7 @@ MACHINE_PATH = re.compile(r"/(?:" + r"work|farm|tmp|root|home|Users)/[A-Za-z0-9_
 
 
 def tracked_texts():
-    """Yield (name, text) of every text file that git tracks, or of the code where there is no git."""
+    """Yield (name, text) of every text file that git tracks, or of the code if there is no git."""
     if (ROOT / ".git").exists():
         listing = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
         names = [name for name in listing.split("\0") if name]
@@ -46,7 +48,7 @@ def matches(pattern):
 
 
 def public_modules():
-    """Return echograd and its subpackages whose names have no leading underscore."""
+    """Return echograd and its public subpackages."""
     names = [
         info.name
         for info in pkgutil.walk_packages(echograd.__path__, "echograd.")
@@ -127,11 +129,15 @@ def test_public_names_of_the_interface_are_there():
     } <= names
 
 
-def test_ci_runs_make_test():
+def test_ci_runs_the_tests_on_the_newest_and_the_oldest_python():
     script = ROOT / ".ci" / "run"
-    assert "make" in script.read_text()
-    assert re.search(r"^make .*\btest$", script.read_text(), re.MULTILINE)
+    assert re.findall(r"^\s*make (.*)$", script.read_text(), re.MULTILINE) == ["test", "test-oldest"]
     assert script.stat().st_mode & 0o111
+    oldest = re.search(r"^OLDEST_TESTS := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    for name in re.findall(r"tests/\S+", oldest):
+        path, _, test = name.partition("::")
+        assert (ROOT / path).exists(), name
+        assert not test or f"def {test}(" in (ROOT / path).read_text(), name
 
 
 @pytest.mark.parametrize("command", ["make demo", "make test"])

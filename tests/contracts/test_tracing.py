@@ -1,4 +1,4 @@
-"""A user's energy is traced a bounded number of times, and a second call with the same shapes traces nothing."""
+"""A user's energy is traced a bounded number of times; a second call with the same shapes traces nothing."""
 
 import equinox as eqx
 import jax
@@ -33,7 +33,7 @@ def loss(system, q, inputs, gradient):
 
 
 def traced(f, *arguments):
-    """Return how often each function of the user is traced by a call."""
+    """Return how often a call traces each function of the user."""
     before = dict(COUNTS)
     jax.block_until_ready(f(*arguments))
     return {name: COUNTS[name] - before[name] for name in COUNTS}
@@ -47,17 +47,17 @@ def test_traces(gradient, bound):
     system, q = Counting(jnp.asarray(1.0)), jnp.ones(3)
     first = traced(f, system, q, jnp.ones(5))
     assert 0 < max(first.values()) <= bound
-    # Other numbers of the same shape are other numbers only.
+    # Other numbers of the same shape trace nothing.
     assert set(traced(f, Counting(jnp.asarray(2.0)), 2 * q, jnp.zeros(5)).values()) == {0}
-    # A longer run is another program, of the same size.
+    # A longer run is another program and is traced as often.
     longer = traced(f, system, q, jnp.ones(500))
     assert longer["potential"] > 0
     assert max(longer.values()) <= bound
 
 
 def test_without_jit_the_run_itself_is_traced_once():
-    """Outside of `jit` the checks of the arguments are made at every call, and nothing is compiled again."""
-    system, q, inputs = Counting(jnp.asarray(1.0)), jnp.ones(4), jnp.ones(5)  # a shape that nothing above has had
+    """Outside of `jit` every call checks the arguments, and nothing is compiled again."""
+    system, q, inputs = Counting(jnp.asarray(1.0)), jnp.ones(4), jnp.ones(5)  # a shape not used above
 
     def cost(t, q, p):
         return jnp.sum(q**2)

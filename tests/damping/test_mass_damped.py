@@ -9,7 +9,7 @@ import pytest
 import echograd as eg
 from cases import chain, errors, machine, mixed, worst
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.least_effort]
 
 RATE = 0.6
 

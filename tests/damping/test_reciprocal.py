@@ -24,7 +24,7 @@ from damped import (
     waveguides,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.least_effort]
 
 
 def observed(t, q, p):
@@ -74,14 +74,15 @@ def test_exact(make, save):
 def test_the_convolution_action_of_a_nudged_machine_with_itself():
     """Exact at any strength, since it is a parabola in it; one-sided, the error is proportional to it."""
 
-    def error(nudge, make=circuit):
-        return worst(gradient(make(), eg.Reciprocal(nudge)), oracle(make))
+    def error(nudge, case="RC circuit, overdamped"):
+        make, save = EXACT[case]
+        return worst(gradient(make(), eg.Reciprocal(nudge), save), oracle(make, save))
 
     half, hundredfold = (error(eg.Symmetric(jnp.asarray(beta))) for beta in (0.5, 50.0))
     assert max(half, hundredfold, error(eg.Infinitesimal())) < 1e-9
     coarse, fine = (error(eg.OneSided(jnp.asarray(beta))) for beta in (1e-2, 1e-3))
     assert np.log10(coarse / fine) == pytest.approx(1, abs=0.05)
-    assert error(eg.Symmetric(0.5), network) < 1e-9
+    assert error(eg.Symmetric(0.5), "network of springs and dashpots") < 1e-9
 
 
 @pytest.mark.float64_only
@@ -142,6 +143,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(("make", "reason"), REFUSED.values(), ids=REFUSED)
 def test_refused(make, reason):
     with pytest.raises(eqx.EquinoxRuntimeError, match=reason):

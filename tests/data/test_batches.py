@@ -3,6 +3,8 @@ import pytest
 
 from echograd.workbench.data import Batches, Split
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 
 def make_split(cases, classes=3):
     """Cases whose first value is their own number."""
@@ -101,12 +103,12 @@ def test_balanced_batches_draw_classes_equally():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 0}, "size must be at least 1, not 0"),
-        ({"size": 6, "multiple": 4}, "size must be a multiple of multiple=4, not 6"),
-        ({"size": 2, "seed": -1}, "seed must be at least 0, not -1"),
-        ({"size": 2, "remainder": None}, "'pad' or 'drop', not None"),
-        ({"size": 8, "remainder": "drop"}, "never be full"),
-        ({"size": 2, "remainder": "keep"}, "'pad' or 'drop'"),
+        ({"size": 0}, "size=0; it must be a Python integer of at least 1"),
+        ({"size": 6, "multiple": 4}, "size=6 is not a multiple of multiple=4"),
+        ({"size": 2, "seed": -1}, "seed=-1; it must be a Python integer of at least 0"),
+        ({"size": 2, "remainder": None}, "remainder=None; choose one of 'pad', 'drop'"),
+        ({"size": 8, "remainder": "drop"}, "never full"),
+        ({"size": 2, "remainder": "keep"}, "remainder='keep'; choose one of 'pad', 'drop'"),
         ({"size": 2, "balanced": True, "shuffle": False}, "shuffle=True"),
     ],
 )

@@ -5,6 +5,8 @@ import pytest
 
 from echograd.workbench.data import Dataset, Split
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 
 def make_split(cases=12, length=7, channels=2, classes=3, seed=0, groups=None, lengths=None):
     rng = np.random.default_rng(seed)
@@ -83,7 +85,7 @@ class TestSplit:
         [
             ({"inputs": np.zeros((12, 7, 2))}, TypeError, "float32"),
             ({"inputs": np.zeros((12, 7), np.float32)}, ValueError, r"\(cases, length, channels\)"),
-            ({"inputs": np.zeros((0, 7, 2), np.float32)}, ValueError, "none of them 0"),
+            ({"inputs": np.zeros((0, 7, 2), np.float32)}, ValueError, "without 0"),
             ({"targets": np.zeros(12, np.int64)}, TypeError, "int32"),
             ({"targets": np.zeros(11, np.int32)}, ValueError, "targets has shape"),
             ({"lengths": np.full(12, 8, np.int32)}, ValueError, "from 1 to 7"),
@@ -102,7 +104,7 @@ class TestSplit:
             Split.from_series([np.zeros((3, 2)), np.zeros((3, 1))], np.array([0, 1]))
 
     def test_series_must_not_be_cut(self):
-        with pytest.raises(ValueError, match="more than length=2"):
+        with pytest.raises(ValueError, match=r"length=2; .* of at least 3"):
             Split.from_series([np.zeros((3, 2))], np.array([0]), length=2)
 
 

@@ -6,6 +6,8 @@ import pytest
 
 from echograd.workbench.data import load, slope_envelope
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 NAMES = ["ecg-rhythm", "ecg-afib", "ecg-rhythm-envelope", "ecg-afib-envelope"]
 
 
@@ -154,9 +156,9 @@ class TestSlopeEnvelope:
         np.testing.assert_allclose(slope_envelope(both, 90.0)[:1], slope_envelope(both[:1], 90.0), rtol=1e-6)
 
     def test_a_flat_lead_is_refused(self):
-        with pytest.raises(ValueError, match="lead 1 of case 0 is flat"):
+        with pytest.raises(ValueError, match="lead 1 of case 0 is constant"):
             slope_envelope(self.beats([1.0], leads=((1.0, 0.0),)), 90.0)
 
     def test_a_low_rate_is_refused(self):
-        with pytest.raises(ValueError, match="at least 25 Hz"):
+        with pytest.raises(ValueError, match=r"at least 18\.75 Hz"):
             slope_envelope(self.beats([1.0]), 15.0)

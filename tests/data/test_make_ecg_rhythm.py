@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from test_wfdb import annotation, note, pack_212
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "make_ecg_rhythm.py"
 LENGTH = 32_400  # 90 s at 360 Hz
 

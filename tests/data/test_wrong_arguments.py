@@ -1,4 +1,4 @@
-"""Arguments of the wrong kind: each door of `echograd.workbench.data` says what was passed and what it takes."""
+"""Wrong arguments: every function of `echograd.workbench.data` quotes the argument and says what it takes."""
 
 import os
 
@@ -25,6 +25,8 @@ from echograd.workbench.data import (
     slope_envelope,
 )
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 READERS = [read_arff, read_idx, read_ts, read_tsv, read_wfdb, read_wfdb_annotations]
 SPLIT = Split.from_series([np.full((3, 2), float(i)) for i in range(6)], np.arange(6) % 2)
 DATASET = Dataset("toy", SPLIT, None, SPLIT, "classification", ("a", "b"), ("x", "y"), 10.0, "", "", "")
@@ -41,15 +43,15 @@ def dataset(**changes):
 def test_paths_and_names_are_texts(door, value):
     if value is None and door in (data_folder, available):
         return
-    with pytest.raises(TypeError, match=r"^(path|folder|name|root) must be .*, not ."):
+    with pytest.raises(TypeError, match=r"^\w+: (path|folder|name|root)=.* is not (a path|the name of a data set)"):
         door(value)
 
 
 @pytest.mark.parametrize("door", READERS)
 def test_paths_that_are_no_files(door, tmp_path):
     for value, error, message in (
-        ("", ValueError, "path is '', which names no file"),
-        ("a\0b", ValueError, "which names no file"),
+        ("", ValueError, "path='' names no file"),
+        ("a\0b", ValueError, "names no file"),
         (
             "n" * 5000,
             OSError,
@@ -74,45 +76,57 @@ def test_names_that_are_no_sets(tmp_path):
         with pytest.raises(ValueError, match=r"no data set .*Known: ecg-rhythm") as caught:
             load(name, root=tmp_path)
         assert len(str(caught.value)) < 900
-    with pytest.raises(ValueError, match=r"root is '~nobody-of-this-name/x'.*Write the folder's whole path"):
+    with pytest.raises(ValueError, match=r"root='~nobody-of-this-name/x' cannot be resolved.*Write the whole path"):
         load("FordA", root="~nobody-of-this-name/x")
 
 
 @pytest.mark.parametrize("value", [None, 5, "fill", ["error"], True])
 def test_the_policy_for_missing_values(value, tmp_path):
     for door in (read_arff, read_ts, read_tsv, load):
-        with pytest.raises(ValueError, match="missing must be 'error' or 'interpolate', not"):
+        with pytest.raises(ValueError, match=r"missing=.*; choose one of 'error', 'interpolate'"):
             door("ecg-afib", missing=value)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: load("ecg-afib", download="no"), TypeError, "download must be True or False, not 'no'"),
-        (lambda: Split(None, None, None), TypeError, "inputs must be a NumPy array, not None"),
-        (lambda: Split(SPLIT.inputs, [0] * 6, SPLIT.lengths), TypeError, "targets must be a NumPy array, not a list"),
-        (lambda: Split(SPLIT.inputs, SPLIT.targets, SPLIT.lengths, "abc"), TypeError, "groups must be a NumPy array"),
-        (lambda: Split(SPLIT.inputs, SPLIT.targets - 1, SPLIT.lengths), ValueError, "0 or more; the smallest .* -1"),
-        (lambda: Split(SPLIT.inputs, SPLIT.targets, SPLIT.lengths[:, None]), ValueError, r"lengths must be \(cases,\)"),
-        (lambda: Split.from_series(None, np.zeros(1, I32)), TypeError, "series must be a sequence of arrays, not None"),
+        (lambda: load("ecg-afib", download="no"), TypeError, "load: download='no' must be True or False"),
+        (lambda: Split(None, None, None), TypeError, "Split: inputs=None is not a NumPy array"),
+        (lambda: Split(SPLIT.inputs, [0] * 6, SPLIT.lengths), TypeError, r"targets=\[0, .*is not a NumPy array"),
+        (
+            lambda: Split(SPLIT.inputs, SPLIT.targets, SPLIT.lengths, "abc"),
+            TypeError,
+            "groups='abc' is not a NumPy array",
+        ),
+        (
+            lambda: Split(SPLIT.inputs, SPLIT.targets - 1, SPLIT.lengths),
+            ValueError,
+            "at least 0; the smallest target is -1",
+        ),
+        (
+            lambda: Split(SPLIT.inputs, SPLIT.targets, SPLIT.lengths[:, None]),
+            ValueError,
+            r"lengths must have shape \(cases,\)",
+        ),
+        (lambda: Split.from_series(None, np.zeros(1, I32)), TypeError, "series=None is not a sequence of arrays"),
         (lambda: Split.from_series([], np.zeros(0, I32)), ValueError, "series is empty"),
-        (lambda: Split.from_series([[1.0]], np.zeros(1, I32)), TypeError, "series 0 must be a NumPy array, not a list"),
+        (lambda: Split.from_series([[1.0]], np.zeros(1, I32)), TypeError, r"series\[0\]=\[1.0\] is not a NumPy array"),
         (lambda: Split.from_series([np.ones((2, 1)) * 1j], np.zeros(1, I32)), TypeError, "not complex128"),
         (
             lambda: Split.from_series([np.array([["a"]])], np.zeros(1, I32)),
             TypeError,
-            "series 0 must hold real numbers",
+            r"series\[0\] must hold real numbers",
         ),
-        (lambda: Split.from_series([np.ones((0, 1))], np.zeros(1, I32)), ValueError, "none of them 0"),
-        (lambda: Split.from_series([np.ones((2, 1))], None), TypeError, "targets must be a NumPy array, not None"),
+        (lambda: Split.from_series([np.ones((0, 1))], np.zeros(1, I32)), ValueError, "without 0"),
+        (lambda: Split.from_series([np.ones((2, 1))], None), TypeError, "targets=None is not a NumPy array"),
         (lambda: Split.from_series([np.ones((2, 1))], np.array([True])), TypeError, "real numbers, not bool"),
-        (lambda: Split.from_series([np.ones((2, 1))], np.array([1 << 40])), ValueError, "which int32 does not hold"),
+        (lambda: Split.from_series([np.ones((2, 1))], np.array([1 << 40])), ValueError, "overflow int32"),
         (lambda: Split.from_series([np.ones((2, 1))], np.array([1e300])), ValueError, "target of case 0 is not finite"),
         (lambda: Split.from_series([np.full((2, 1), 1e300)], np.zeros(1, I32)), ValueError, "case 0 are inf at step 0"),
         (
             lambda: Split.from_series([np.ones((2, 1))], np.zeros(1, I32), length=2.5),
-            TypeError,
-            "length must be an int",
+            ValueError,
+            "length=2.5; the padded length must be a Python integer",
         ),
         (
             lambda: Split.from_series([np.ones((2, 1))], np.zeros(1, I32), length=10**12),
@@ -124,51 +138,63 @@ def test_the_policy_for_missing_values(value, tmp_path):
             ValueError,
             "series of 1 to 99999 steps, padded to 99999, .* for 109998 values",
         ),
-        (lambda: SPLIT.take([99]), IndexError, "no case 99: the split has 6, from 0 to 5"),
+        (lambda: SPLIT.take([99]), IndexError, "no case 99; the 6 cases go from 0 to 5"),
         (lambda: SPLIT.take([-1]), IndexError, "no case -1"),
-        (lambda: SPLIT.take(["a"]), TypeError, "indices must be integers, not a list"),
-        (lambda: SPLIT.take([1.5]), TypeError, "indices must be integers, not a list"),
+        (lambda: SPLIT.take(["a"]), TypeError, r"indices must be integers, not \["),
+        (lambda: SPLIT.take([1.5]), TypeError, r"indices must be integers, not \["),
         (lambda: SPLIT.take([True, False]), TypeError, "indices must be integers.*flatnonzero"),
         (lambda: SPLIT.take([[0], [0, 1]]), TypeError, "indices must be integers"),
         (lambda: SPLIT.take(None), TypeError, "indices must be integers, not None"),
         (lambda: SPLIT.take([]), ValueError, "indices is empty"),
         (lambda: SPLIT.take([[0, 1]]), ValueError, r"shape \(chosen,\), not \(1, 2\)"),
         (lambda: SPLIT.take(0), ValueError, r"shape \(chosen,\), not \(\)"),
-        (lambda: SPLIT.class_counts(1), ValueError, "classes=1, but there are targets up to 1"),
-        (lambda: SPLIT.class_counts(None), TypeError, "classes must be an integer, not None"),
-        (lambda: dataset(train=None), TypeError, "train of a data set must be a Split, not None"),
-        (lambda: dataset(validation=5), TypeError, "validation of a data set must be a Split, not 5"),
-        (lambda: dataset(class_names=["a", "b"]), TypeError, "class_names must be a tuple of strings, not a list"),
+        (lambda: SPLIT.class_counts(1), ValueError, "classes=1, but the targets go up to 1"),
+        (lambda: SPLIT.class_counts(None), ValueError, "classes=None; it must be a Python integer"),
+        (lambda: dataset(train=None), TypeError, "Dataset: train=None is not a Split"),
+        (lambda: dataset(validation=5), TypeError, "Dataset: validation=5 is not a Split"),
+        (lambda: dataset(class_names=["a", "b"]), TypeError, r"class_names must be a tuple of strings, not \["),
         (lambda: dataset(channel_names="xy"), TypeError, "channel_names must be a tuple of strings, not 'xy'"),
-        (lambda: dataset(task="ranking"), ValueError, "task must be 'classification' or 'regression', not 'ranking'"),
-        (lambda: dataset(sample_rate=np.nan), ValueError, "sample_rate must be finite, not nan"),
-        (lambda: dataset(sample_rate=-1), ValueError, "sample_rate must be positive or None, not -1 Hz"),
-        (lambda: DATASET.with_validation(None), TypeError, "fraction must be a real number, not None"),
-        (lambda: DATASET.with_validation(np.nan), ValueError, "fraction must be finite, not nan"),
-        (lambda: DATASET.with_validation(1.0), ValueError, "fraction must be between 0 and 1, not 1"),
-        (lambda: DATASET.with_validation(0.2, seed=-1), ValueError, "seed must be at least 0, not -1"),
-        (lambda: DATASET.with_validation(0.2, seed=None), TypeError, "seed must be an integer, not None"),
-        (lambda: DATASET.standardised(targets="yes"), TypeError, "targets must be True or False, not 'yes'"),
-        (lambda: dataset_from_cases("x", None, None), TypeError, "train must be a Cases, not None"),
-        (lambda: dataset_from_cases("x", Cases((), (), None, ()), 5), TypeError, "test must be a Cases, not 5"),
-        (lambda: Batches(None, 2), TypeError, "split must be a Split, not None"),
-        (lambda: Batches(DATASET, 2), TypeError, "split must be a Split, not a Dataset.*`train`"),
-        (lambda: Batches(SPLIT, 1.5), TypeError, "size must be an integer, not 1.5"),
-        (lambda: Batches(SPLIT, True), TypeError, "size must be an integer, not True"),
-        (lambda: Batches(SPLIT, "2"), TypeError, "size must be an integer, not '2'"),
-        (lambda: Batches(SPLIT, 2, seed=None), TypeError, "seed must be an integer, not None"),
-        (lambda: Batches(SPLIT, 2, shuffle=1), TypeError, "shuffle must be True or False, not 1"),
-        (lambda: Batches(SPLIT, 2).epoch(-1), ValueError, "epoch must be at least 0, not -1"),
-        (lambda: Batches(SPLIT, 2, shuffle=False).epoch(-1), ValueError, "epoch must be at least 0, not -1"),
-        (lambda: Batches(SPLIT, 2).epoch(0.5), TypeError, "epoch must be an integer, not 0.5"),
-        (lambda: Batches(SPLIT, 2).epoch(0, start=4), ValueError, "start must be from 0 to 3, not 4"),
-        (lambda: Batches(SPLIT, 2).epoch(0, start=-1), ValueError, "start must be from 0 to 3, not -1"),
-        (lambda: Batches(SPLIT, 2).batch(0, 1.0), TypeError, "index must be an integer, not 1.0"),
-        (lambda: Batches(SPLIT, 2).batch(-1, 0), ValueError, "epoch must be at least 0, not -1"),
+        (lambda: dataset(task="ranking"), ValueError, "task='ranking'; choose one of 'classification', 'regression'"),
+        (lambda: dataset(sample_rate=np.nan), ValueError, "sample_rate=nan; it must be positive"),
+        (lambda: dataset(sample_rate=-1), ValueError, "sample_rate=-1.0; it must be positive"),
+        (lambda: DATASET.with_validation(None), ValueError, "fraction=None is not a real number"),
+        (lambda: DATASET.with_validation(np.nan), ValueError, "fraction=nan; it must be between 0 and 1"),
+        (lambda: DATASET.with_validation(1.0), ValueError, "fraction=1.0; it must be between 0 and 1"),
+        (
+            lambda: DATASET.with_validation(0.2, seed=-1),
+            ValueError,
+            "seed=-1; it must be a Python integer of at least 0",
+        ),
+        (lambda: DATASET.with_validation(0.2, seed=None), ValueError, "seed=None; it must be a Python integer"),
+        (lambda: DATASET.standardised(targets="yes"), TypeError, "targets='yes' must be True or False"),
+        (lambda: dataset_from_cases("x", None, None), TypeError, "train=None is not a Cases"),
+        (lambda: dataset_from_cases("x", Cases((), (), None, ()), 5), TypeError, "test=5 is not a Cases"),
+        (lambda: Batches(None, 2), TypeError, "split=None is not a Split"),
+        (lambda: Batches(DATASET, 2), TypeError, "split=Dataset.* is not a Split, such as `train`"),
+        (lambda: Batches(SPLIT, 1.5), ValueError, "size=1.5; it must be a Python integer"),
+        (lambda: Batches(SPLIT, True), ValueError, "size=True; it must be a Python integer"),
+        (lambda: Batches(SPLIT, "2"), ValueError, "size='2'; it must be a Python integer"),
+        (lambda: Batches(SPLIT, 2, seed=None), ValueError, "seed=None; it must be a Python integer"),
+        (lambda: Batches(SPLIT, 2, shuffle=1), TypeError, "shuffle=1 must be True or False"),
+        (lambda: Batches(SPLIT, 2).epoch(-1), ValueError, "epoch=-1; it must be a Python integer of at least 0"),
+        (
+            lambda: Batches(SPLIT, 2, shuffle=False).epoch(-1),
+            ValueError,
+            "epoch=-1; it must be a Python integer of at least 0",
+        ),
+        (lambda: Batches(SPLIT, 2).epoch(0.5), ValueError, "epoch=0.5; it must be a Python integer"),
+        (lambda: Batches(SPLIT, 2).epoch(0, start=4), ValueError, "start=4; it must be a Python integer of at most 3"),
+        (
+            lambda: Batches(SPLIT, 2).epoch(0, start=-1),
+            ValueError,
+            "start=-1; it must be a Python integer of at least 0",
+        ),
+        (lambda: Batches(SPLIT, 2).batch(0, 1.0), ValueError, "index=1.0; it must be a Python integer"),
+        (lambda: Batches(SPLIT, 2).batch(-1, 0), ValueError, "epoch=-1; it must be a Python integer of at least 0"),
         (lambda: slope_envelope(np.ones((2, 3)), 360.0), ValueError, r"\(cases, length, leads\).*not \(2, 3\)"),
-        (lambda: slope_envelope(np.ones((2, 0, 1)), 360.0), ValueError, "none of them 0"),
-        (lambda: slope_envelope(np.ones((2, 300, 2), F32), np.nan), ValueError, "sample_rate must be finite, not nan"),
-        (lambda: slope_envelope(np.ones((2, 300, 2), F32), None), TypeError, "sample_rate must be a real number"),
+        (lambda: slope_envelope(np.ones((2, 0, 1)), 360.0), ValueError, "without 0"),
+        (lambda: slope_envelope(np.ones((2, 300, 2), F32), np.nan), ValueError, "sample_rate=nan; it must be finite"),
+        (lambda: slope_envelope(np.ones((2, 300, 2), F32), None), ValueError, "sample_rate=None is not a real number"),
         (lambda: slope_envelope(np.ones((2, 300, 2), F32), 1e18), ValueError, "takes 80000000000000000 steps"),
         (lambda: slope_envelope(np.full((1, 300, 2), np.nan), 90.0), ValueError, "lead 0 of case 0 is nan at step 0"),
         (lambda: slope_envelope(np.array([[[1e38], [-3e38]] * 99], F32), 90.0), ValueError, "differences .* overflow"),

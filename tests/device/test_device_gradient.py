@@ -11,6 +11,8 @@ from cases import chain, machine, mixed, worst
 from echograd.device import Friction, Hosted, ImperfectMirror, Quantisation, Simulated, retrace_error, run
 from echograd.systems import ChargedParticle, KerrLattice
 
+pytestmark = pytest.mark.least_effort
+
 RING = np.array([[0, np.exp(0.5j), 0, 1], [np.exp(-0.5j), 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
 
 
@@ -24,7 +26,7 @@ def field():
 
 
 def charge():
-    """A charge in a magnetic field, whose mirror turns its drive too."""
+    """A charge in a magnetic field, whose mirror changes the drive too."""
     return ChargedParticle(field=1.5), draw(2), draw(2, seed=1), draw(12, 2)
 
 
@@ -38,7 +40,7 @@ CASES = {
 
 
 def gradient(arguments, solver, **options):
-    """The gradient of a loss that looks at everything, with respect to everything that is read."""
+    """Return the gradient of a loss of all nodes, with respect to the system, the initial state and the inputs."""
 
     def loss(arguments):
         system, q, p, inputs = arguments
@@ -64,7 +66,7 @@ def test_on_a_perfect_machine_it_is_the_gradient_of_an_echo(make, dt, t0, integr
         found = gradient(arguments, on_machine(device, nudge, throw=False), dt=dt, t0=t0)
         return found, gradient(arguments, eg.solve, dt=dt, t0=t0, **options)
 
-    # That this is the gradient of a finite nudge, and not the exact one, shows below.
+    # This is the gradient of a finite nudge, not the exact one: see the next test.
     found, expected = (eqx.filter_jit(gradients) if compiled else gradients)(arguments)
     assert worst(found, expected) < 1e-10
 
@@ -92,7 +94,7 @@ def swing(system, solver, q=None):
 
 
 def worn(friction, gain):
-    """A machine of one structure, so that one compiled program serves for all of them."""
+    """Return a machine. All have the same structure, so they share one compiled program."""
     return Simulated([Friction(jnp.asarray(friction)), ImperfectMirror(jnp.asarray(gain))])
 
 
@@ -155,7 +157,7 @@ def test_the_retrace_error_is_measured_on_the_machine_and_limits_what_is_accepte
 
 @pytest.mark.float64_only
 def test_a_machine_that_holds_more_than_its_model_is_read_by_the_chain_rule():
-    """The owner turns knobs, of which each sets two springs, and knows nothing of the anharmonicity."""
+    """The plant permutes and squares the parameters of the model, and has a hidden anharmonicity."""
 
     class Real(eg.SeparableHamiltonian):
         gravity: jax.Array
@@ -186,7 +188,7 @@ class Windy(eg.Hamiltonian):
 
 
 def test_a_parameter_whose_slope_is_odd_is_read_in_forward_time_or_refused():
-    """Where there is no wind the machine runs back, and yet its readings of the wind are odd."""
+    """Without wind the machine runs back, but its slope in the wind is odd."""
     calm = Windy(jnp.zeros(3))
     found = eqx.filter_jit(eqx.filter_grad(lambda s: swing(s, on_machine(Simulated(), eg.Symmetric(0.1)))))(calm)
     exact = eqx.filter_jit(eqx.filter_grad(lambda s: swing(s, SOLVE)))(calm)
@@ -297,7 +299,7 @@ def test_what_is_not_a_number_does_not_pass():
 
 
 def test_kicks_that_never_arrive_are_noticed():
-    """Below half a step of the converter every kick is rounded away, and all echoes are alike."""
+    """Below half a step of the converter every kick is rounded to zero, and all echoes are equal."""
     device = Simulated([Quantisation(kicks=0.1)])
     with pytest.raises(eqx.EquinoxRuntimeError, match="the nudge is lost"):
         eqx.filter_jit(eqx.filter_grad(lambda s: swing(s, on_machine(device, eg.Symmetric(0.01)))))(PENDULUMS)

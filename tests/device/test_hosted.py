@@ -1,4 +1,4 @@
-"""Machines behind a Python function: a leapfrog in plain numpy, whose hidden parameters nobody looks at."""
+"""Machines behind a Python function: a leapfrog in plain numpy with hidden parameters."""
 
 import equinox as eqx
 import jax
@@ -15,7 +15,7 @@ CALLS = []
 
 
 def springs(order):
-    """A chain of masses whose springs are not what they are commanded to be. Nothing in it knows of JAX."""
+    """A chain of masses whose actual springs differ from the commanded ones, without JAX."""
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(order))
     CALLS.append((int(order.experiment), int(order.run)))
     assert isinstance(order.times, np.ndarray)
@@ -77,7 +77,7 @@ def calls():
 def test_the_gradient_is_that_of_the_machine_whatever_its_owner_believes(calls):
     real = eqx.tree_at(lambda s: s.stiffness, SYSTEM, SYSTEM.stiffness * jnp.asarray(HIDDEN, Q.dtype))
     found = hosted_gradient(ARGUMENTS)
-    assert calls == [(0, 0), (0, 1), (0, 2)]  # forward, and an echo for every strength: nothing left out or repeated
+    assert calls == [(0, 0), (0, 1), (0, 2)]  # forward, and one echo for every strength
     expected = gradient((real, *ARGUMENTS[1:]), eqx.Partial(eg.solve, gradient=eg.Backprop()))
     ideal = gradient(ARGUMENTS, eqx.Partial(eg.solve, gradient=eg.Backprop()))
     assert worst(found, expected) < tolerance()  # linear springs: exact at any strength
@@ -124,11 +124,11 @@ BROKEN = Hosted(lambda order: ANSWERS[0](order))  # one machine, so that it is c
     ("function", "complaint"),
     [
         (lambda order: NODES, "returned a tuple, not an echograd.device.Record"),
-        (lambda order: Record((NODES[0], np.zeros(3))), r"nodes .* shape \(3,\) in array 1, where \(14, 3\)"),
-        (lambda order: Record(NODES[:1]), "nodes .* are 1 arrays where 2 were asked for"),
-        (lambda order: Record((NODES[0], NODES[1] + np.nan)), "nodes .* not finite"),
-        (lambda order: Record(NODES), "parameters .* are 0 arrays where 2 were asked for"),
-        (lambda order: Record(NODES, order.model), "inputs .* are 0 arrays where 1 were asked for"),
+        (lambda order: Record((NODES[0], np.zeros(3))), r"nodes .* shape \(3,\) in array 1, and \(14, 3\) is needed"),
+        (lambda order: Record(NODES[:1]), "nodes .* are 1 arrays, and 2 are needed"),
+        (lambda order: Record((NODES[0], NODES[1] + np.nan)), "nodes .* hold a NaN"),
+        (lambda order: Record(NODES), "parameters .* are 0 arrays, and 2 are needed"),
+        (lambda order: Record(NODES, order.model), "inputs .* are 0 arrays, and 1 are needed"),
     ],
 )
 def test_a_record_that_does_not_fit_is_refused(function, complaint):

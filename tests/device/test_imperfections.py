@@ -1,4 +1,4 @@
-"""Imperfections: nothing at strength zero, of the stated size at any other, and felt in the gradient as stated."""
+"""Imperfections: no effect at strength zero, the documented effect on motion and gradient at any other."""
 
 import math
 
@@ -44,7 +44,7 @@ def run_id(experiment=0, number=0):
 
 
 def effects(imperfection, z=STATE, when=None, k=3):
-    """What an imperfection does at each of the places where it may do something, by name."""
+    """Return the result of every method of an imperfection, by name."""
     when, k, dt = run_id() if when is None else when, jnp.asarray(k), jnp.asarray(0.25)
     return {
         "realised": imperfection.realised(z, when),
@@ -68,7 +68,7 @@ def test_at_strength_zero_nothing_is_wrong_bit_for_bit(make, zero):
 
 
 SIGMA = 0.3
-# Where it acts, on the coordinates, on the momenta (as standard deviations), and what the momenta are in the mean.
+# The method that acts, the standard deviations of coordinates and momenta, and the mean of the momenta.
 SIZES = {
     "mismatch": ("realised", lambda q: SIGMA * jnp.abs(q), lambda p: SIGMA * p, lambda p: p),
     "drift": ("realised", lambda q: SIGMA * jnp.abs(q), lambda p: SIGMA * p, lambda p: p),
@@ -95,7 +95,7 @@ def test_it_is_as_large_as_stated_where_it_acts_and_nowhere_else(name):
 
 @pytest.mark.parametrize("name", ["drift", "force noise", "readout noise", "mirror", "mismatch"])
 def test_what_is_drawn_anew(name):
-    """In every run and experiment, of what changes; in none, of a mismatch. Steps of one run differ too."""
+    """All but a mismatch are drawn anew in every run and experiment, and in every step if they act there."""
     where, make = SIZES[name][0], MAKE[name](SIGMA)
     first, again, run_1, experiment_1, step = (
         np.asarray(effects(make, when=when, k=k)[where][1]["a"])
@@ -187,26 +187,26 @@ DRAWN = {"mismatch": Mismatch, "drift": Drift, "readout noise": ReadoutNoise}
 
 @pytest.mark.float64_only
 def test_a_survey_tells_what_is_systematic_and_what_is_divided_by_the_nudge():
-    """Exponents and what nudges and means do to errors, in two surveys with one compiled program."""
+    """Check exponents, and the effect of nudge and averaging on errors, in two surveys."""
     kinds = {**DRAWN, "friction": lambda s, key: Friction(s / 3)}
     options = {"dt": 0.1, "steps": 30, "strengths": (1e-3, 1e-2), "repeats": 16, "imperfections": kinds}
     strong, weak = (survey(loss, SYSTEM, START, **options, nudge=eg.Symmetric(jnp.asarray(b))) for b in (0.04, 0.01))
     rows = [{(row["imperfection"], row["strength"]): row for row in found.rows} for found in (strong, weak)]
-    # A finite nudge is all that is wrong with a perfect machine: second order.
+    # The only error of a perfect machine is that of the finite nudge, of second order.
     assert math.log(strong.floor / weak.floor, 4) == pytest.approx(2, abs=0.1)
     for name in ("friction", "drift", "readout noise"):
         assert weak.exponents[name][0] == pytest.approx(1, abs=0.15)
     for name in ("drift", "readout noise"):
-        # It differs from echo to echo, so a nudge four times as strong drowns it four times better; it averages out.
+        # It differs between echoes, so a nudge four times as strong divides its error by four. It averages out.
         error, less = (found[name, 1e-2]["error"] for found in rows[::-1])
         assert error / less == pytest.approx(4, rel=0.3)
         assert rows[1][name, 1e-2]["bias"] < 0.5 * error
-    # Friction is the same in all of them: no nudge helps, and no averaging.
+    # Friction is the same in all echoes: neither a stronger nudge nor averaging helps.
     row, other = (found["friction", 1e-2] for found in rows)
     assert row["error"] == pytest.approx(other["error"], rel=0.1)
     assert row["bias"] == pytest.approx(row["error"])
     assert row["retrace"] > 1e-3
-    # A mismatched machine is differentiated as it is; an ideal model is not.
+    # The gradient is that of the mismatched machine, not that of the ideal model.
     for found, floor in zip(rows, (strong.floor, weak.floor), strict=True):
         row = found["mismatch", 1e-2]
         assert row["error"] < 1.5 * floor
@@ -227,7 +227,7 @@ class Anharmonic(eg.Lagrangian):
 
 @pytest.mark.float64_only
 def test_a_lagrangian_is_surveyed_with_its_initial_velocity():
-    """The momentum that belongs to the velocity depends on the mass: in the exact gradients, too."""
+    """The momentum of the initial velocity depends on the mass, in the exact gradients too."""
     start = eg.InitialValue(jnp.asarray([1.0, 0.5]), v=jnp.asarray([0.3, -0.2]))
     options = {"nudge": eg.Symmetric(1e-3), "strengths": (1e-6,), "repeats": 2, "dt": 0.1, "steps": 4}
     model, kinds = Anharmonic(jnp.asarray([1.0, 2.0])), {"friction": lambda s, key: Friction(s)}

@@ -1,4 +1,4 @@
-"""Leapfrog in fixed point: reversed bit for bit, differentiated along the path that was run."""
+"""Leapfrog in fixed point: reversed bit for bit, differentiated along the trajectory that was run."""
 
 import equinox as eqx
 import jax
@@ -68,8 +68,9 @@ def test_a_million_steps_of_a_chaotic_chain_are_undone_bit_for_bit():
     assert float(eg.retrace_error(system, start, dt=0.05, steps=20_000)) > 0.1
 
 
+@pytest.mark.fast
 def test_the_final_state_flipped_is_a_start_that_leads_back():
-    """The state that the user sees is all there is: nothing is hidden in the loop."""
+    """The loop has no hidden state besides the one that the user sees."""
     system, q, p = chaos()
     bits = {"float32": 18, "float64": 44}[str(q.dtype)]
     integrator = eg.Leapfrog(exact=True, bits=bits)
@@ -101,7 +102,7 @@ def test_at_a_chaotic_length_the_exact_echo_differentiates_the_path_and_others_a
 
 @pytest.mark.float64_only
 def test_a_path_that_is_nearly_retraced_is_refused_in_float64():
-    """What float32 has to live with is refused where nine digits are to be had; the estimate bounds the error."""
+    """A loss that is accepted in float32 raises in float64, and the estimate bounds the error."""
     args, steps, plain = chaos(16), 2800, eg.Leapfrog()
     expected = gradient_of(args, steps, eg.Backprop(checkpoints=40), plain)
     found = gradient_of(args, steps, eg.Echo(retrace_tolerance=0.1), plain)
@@ -177,35 +178,36 @@ def test_a_state_that_outgrows_the_grid_is_seen():
     for angle in (np.pi / 2, np.pi):  # at the end, or only on the way
         with pytest.raises(eqx.EquinoxRuntimeError, match="outgrown the fixed-point range"):
             oscillation(q, 2 * p, bits, angle)
-    # Left to itself, it does not wrap around.
+    # Without the check it does not wrap around.
     assert np.isnan(oscillation(q, 2 * p, bits, np.pi, throw=False)[0])
     assert float(oscillation(q, 2 * p, bits - 1, np.pi)[0]) == pytest.approx(-0.1, abs=0.2)
 
 
 def test_a_grid_coarser_than_the_state_is_refused():
     q, p = jnp.asarray(0.1), jnp.asarray(0.4)
-    with pytest.raises(eqx.EquinoxRuntimeError, match="smaller than 16 units of the fixed-point grid"):
+    with pytest.raises(eqx.EquinoxRuntimeError, match="smaller than 16 spacings of the fixed-point grid"):
         oscillation(q, p, 5, np.pi)
     assert np.isfinite(oscillation(q, p, 6, np.pi)[0])
     assert np.isfinite(oscillation(0 * q, 0 * p, 5, np.pi)[0])  # at rest there is nothing to lose
 
 
 def test_rounding_is_one_operation():
-    """Adding a large number and taking it away again rounds too, where no compiler adds the two up: some do."""
+    """Adding and subtracting a large constant would round as well, but some compilers cancel the two."""
     program = str(jax.make_jaxpr(lambda x: rounded(x, jnp.asarray(0.25)))(jnp.asarray(0.3)))
     assert " round[" in program
     assert float(rounded(jnp.asarray(0.3), jnp.asarray(0.25))) == 0.25
 
 
 class Leaning(Fput):
-    """A chain whose kinetic energy is odd in the momentum by less than can be told from rounding."""
+    """A chain whose kinetic energy has a part odd in the momentum that is below rounding."""
 
     def kinetic(self, t, p):
         return 0.5 * jnp.sum(p**2) + 100 * jnp.finfo(p.dtype).eps * jnp.sum(p)
 
 
+@pytest.mark.fast
 def test_an_energy_that_is_even_but_for_rounding_is_retraced_bit_for_bit():
-    """Its program does not show that it is even, so that the run back is the inverse map, whatever it is."""
+    """Its program does not prove that it is even, so the echo runs by the inverse map."""
     system, q, p = chaos()
     args = Leaning(system.stiffness), q, p
     expected, found = (gradient_of(args, 200, gradient) for gradient in (eg.Backprop(), eg.Echo()))
@@ -229,7 +231,7 @@ def test_a_grid_needs_a_size():
 
 @pytest.mark.parametrize(("q", "p"), [(1.0, 0.0), (0.0, 1.0), (1e-9, 0.0), (0.0, 1e9)])
 def test_the_grid_fits_a_start_from_rest_or_from_the_middle(q, p):
-    """Over a turn, the coordinate and the momentum that were zero at the start find room, and digits."""
+    """Over one period, the coordinate or momentum that was zero at the start fits the grid and has its digits."""
     start = eg.InitialValue(jnp.asarray([q]), jnp.asarray([p]))
     system = Oscillator(jnp.asarray(1e4))
     exact, plain = (
@@ -246,7 +248,7 @@ def test_misuse_is_refused_at_once(bits):
         eg.Leapfrog(exact=True, bits=bits)
 
 
-def test_bits_belong_to_a_grid():
+def test_bits_need_exact():
     with pytest.raises(ValueError, match="exact=True"):
         eg.Leapfrog(bits=20)
 

@@ -1,4 +1,4 @@
-"""Split-step integration: exact readings of every part, reversal, order, and what it refuses."""
+"""Split-step integration: exact readings of every part, reversal, order, and errors."""
 
 import functools
 
@@ -12,8 +12,9 @@ from jaxtyping import Array
 import echograd as eg
 from cases import chain, errors, mixed, worst
 from echograd.systems import Drive, Hopping, Intensities, KerrLattice, Kinetic, NonlinearSchroedinger, Potential
+from echograd.systems._split import parts_of
 
-pytestmark = [pytest.mark.float64_only, pytest.mark.slow]
+pytestmark = [pytest.mark.float64_only, pytest.mark.slow, pytest.mark.least_effort]
 
 STEPS = 7
 RING = np.roll(np.eye(4), 1, 0) + np.roll(np.eye(4), -1, 0)
@@ -82,7 +83,7 @@ def gradients(case, *which):
     def all_of(point):
         return [eqx.filter_grad(loss)(point, gradient) for gradient in which]
 
-    # Only where time is explicit does anything depend on when the run starts.
+    # Results depend on the start time only if time is explicit.
     start = jnp.asarray(0.4) if isinstance(point[0], Modulated) else 0.4
     return all_of((*point, jnp.asarray(0.17), start))
 
@@ -119,7 +120,7 @@ def test_a_complex_nudge_passes_through(name):
 
 
 class Frozen(eg.SplitHamiltonian):
-    """A lattice whose hopping part says that its energy at the start is what the flow sums up."""
+    """A lattice whose hopping part has a wrong action."""
 
     coupling: Array
 
@@ -147,6 +148,7 @@ def test_a_wrong_action_of_a_part_is_seen():
     assert errors(found, expected)["[1]"] < 1e-9
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", CASES)
 def test_it_retraces(name):
     system, psi, inputs, order = CASES[name]
@@ -194,6 +196,7 @@ def test_order(order):
     assert slope == pytest.approx(order, abs=0.25)
 
 
+@pytest.mark.fast
 def test_leapfrog_is_the_special_case():
     point = chain()
     start = eg.InitialValue(point.q, point.p)
@@ -217,16 +220,17 @@ def test_drive_alone_is_a_line():
     np.testing.assert_allclose(psi, eg.wave(q, p) - 0.7j * source, rtol=1e-14)
 
 
+@pytest.mark.fast
 def test_what_it_refuses():
     class Whole(eg.Hamiltonian):
         def __call__(self, t, q, p, u):
             return jnp.sum(q**2 * p**2)
 
     start = eg.InitialValue(jnp.ones(2), jnp.ones(2))
-    with pytest.raises(TypeError, match="does not say which it has"):
+    with pytest.raises(TypeError, match="does not define parts"):
         eg.solve(Whole(), start, dt=0.1, steps=2, integrator=eg.SplitStep())
     with pytest.raises(TypeError, match="SplitHamiltonian"):
-        eg.systems.parts_of(Whole(), 0.0, None)
+        parts_of(Whole(), 0.0, None)
     with pytest.raises(ValueError, match=r"SplitStep\(order=3\)"):
         eg.SplitStep(3)
     with pytest.raises(TypeError, match="not a SeparableHamiltonian"):
@@ -240,7 +244,7 @@ def test_what_it_refuses():
 
 
 class Reflected(eg.SeparableHamiltonian):
-    """A chain that is the same from either end, and a time reversal that turns it round."""
+    """A symmetric chain whose time reversal exchanges its ends."""
 
     stiffness: Array
 

@@ -1,4 +1,4 @@
-"""Loops over large arrays run on all cores of a CPU, and give the same numbers."""
+"""Loops over large arrays run on all cores of a CPU and return the same numbers."""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def test_the_numbers_are_those_of_a_plain_loop(size):
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a matter of CPUs")
 @pytest.mark.parametrize(("size", "alone"), [(8, True), (LARGE - 1, True), (LARGE, False)])
-def test_only_loops_over_large_arrays_are_kept_from_being_one_function(size, alone):
+def test_only_loops_over_large_arrays_get_a_dummy_product(size, alone):
     start = jnp.ones(size, jnp.float32), jnp.asarray(1, jnp.int32)
     program = jax.jit(lambda carry: on_all_cores(jnp.asarray(0), jnp.asarray(5), body, carry)).lower(start).compile()
     (loop,) = (line for line in program.as_text().splitlines() if " while(" in line)

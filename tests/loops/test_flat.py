@@ -1,4 +1,4 @@
-"""Programs written out flat are the same programs, with every operation there once."""
+"""Flat programs compute the same, with calls inlined and equal operations merged."""
 
 import jax
 import jax.numpy as jnp
@@ -7,18 +7,18 @@ from echograd._loops._flat import flat
 
 
 def names(f, *arguments):
-    """Return the names of the operations of a flat program."""
-    return sorted(o.name for o in flat(jax.make_jaxpr(f)(*arguments)).operations)
+    """Return the names of the operations of the flat program."""
+    return sorted(e.primitive.name for e in flat(jax.make_jaxpr(f)(*arguments)).eqns)
 
 
-def test_equal_operations_are_there_once_and_calls_are_written_out():
+def test_equal_operations_are_merged_and_calls_inlined():
     def f(x):
         return jax.jit(jnp.exp)(x) + jnp.exp(x) * jax.jit(lambda x: 2 * jax.jit(jnp.exp)(x))(x)
 
     assert names(f, jnp.ones(3)) == ["add", "exp", "mul", "mul"]
 
 
-def test_numbers_that_differ_in_nothing_but_the_sign_of_zero_are_two():
+def test_plus_and_minus_zero_are_not_merged():
     assert names(lambda x: (x * 0.0, x * -0.0, x * 0.0), jnp.ones(3)) == ["mul", "mul"]
 
 
@@ -30,8 +30,8 @@ def weighed(x, y):
 weighed.defjvp(lambda primals, tangents: (weighed(*primals), 3 * tangents[0]))
 
 
-def test_a_rule_of_its_own_an_effect_and_a_loop_are_kept():
-    """Of what varies a derivative may be taken later, and it is not that of what is written."""
+def test_custom_rules_effects_and_loops_are_kept():
+    """A later derivative must be that of the custom rule, not of the function's body."""
 
     def f(x):
         jax.debug.print("{}", x)

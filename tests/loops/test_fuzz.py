@@ -1,4 +1,4 @@
-"""Whatever operations of JAX's an energy is made of: echoes and their loops compute what backprop does."""
+"""Energies of many JAX operations: echoes and their rearranged loops return the gradient of backprop."""
 
 import logging
 
@@ -11,7 +11,7 @@ from jax.scipy import linalg, special
 
 import echograd as eg
 
-pytestmark = [pytest.mark.float64_only, pytest.mark.slow]
+pytestmark = [pytest.mark.float64_only, pytest.mark.slow, pytest.mark.least_effort]
 
 TABLE, EDGES = np.array([2, 0, 1, 3]), (np.array([0, 1, 2]), np.array([1, 2, 3]))
 MATRIX = 2 * np.eye(4) + 0.3
@@ -91,7 +91,7 @@ OPERATIONS = (
 
 
 class Potential(eg.SeparableHamiltonian):
-    """A sum of what some operations make of the state."""
+    """A sum over some operations on the state."""
 
     k: jax.Array
     chosen: tuple[int, ...] = eqx.field(static=True)
@@ -109,7 +109,7 @@ class Potential(eg.SeparableHamiltonian):
 
 
 class Joint(eg.Hamiltonian):
-    """The same in one function that does not separate."""
+    """The same terms in one energy that does not separate."""
 
     parts: Potential
 
@@ -117,7 +117,7 @@ class Joint(eg.Hamiltonian):
         return (1 + 0.1 * jnp.sum(q["a"]) ** 2) * self.parts.kinetic(t, p) + self.parts.potential(t, q, u)
 
 
-# Compiling takes all the time here: a rule that runs as another one and an implicit step get few operations.
+# Compilation dominates: implicit steps, and rules that run as another one, get few operations.
 ORDER = tuple(map(int, np.random.default_rng(0).permutation(len(OPERATIONS))))
 DRAWS = (
     (eg.Leapfrog(), ORDER[:16], [eg.Echo()]),

@@ -1,4 +1,4 @@
-"""What is shared is computed once, and nothing else changes."""
+"""Shared operations are computed once, and results do not change."""
 
 import re
 
@@ -13,7 +13,7 @@ from echograd._loops._share import rearranged
 
 
 def once(f):
-    """Return `f` arranged as the body of a loop is."""
+    """Return `f` rearranged like the body of a loop."""
 
     def arranged(*arguments):
         closed, shape = jax.make_jaxpr(f, return_shape=True)(*arguments)
@@ -59,7 +59,7 @@ def test_the_numbers_are_the_same():
 
 @pytest.mark.parametrize("rows", [3, 3000])
 def test_padding_on_every_side(rows):
-    """Both as copies, in short arrays, and left to the compiler, in long ones."""
+    """Short arrays are padded by copies, long ones by the compiler."""
     x = jnp.arange(2.0 * rows).reshape(rows, 2) + 1
     for widths in ([(0, 0), (1, 2)], [(2, 0), (0, 1)], [(0, 0), (0, 0)], [(1, -1), (0, 0)]):
         f = lambda x, widths=widths: jax.lax.pad(x, jnp.asarray(7, x.dtype), [(*w, 0) for w in widths])  # noqa: E731
@@ -67,13 +67,13 @@ def test_padding_on_every_side(rows):
 
 
 def sines(f, *arguments):
-    """Count the sines and cosines: those of the compiler, and ours, which round to quarter turns."""
+    """Count sines and cosines: those of XLA, and ours, each of which rounds once to quarter turns."""
     return len(re.findall(r" (?:co)?sine\(| round-nearest-even\(", jax.jit(f).lower(*arguments).compile().as_text()))
 
 
 @on_cpu
 def test_a_sine_that_three_readings_share_is_computed_once():
-    """The negative control is the same loop as the compiler would have it."""
+    """The negative control is the same loop, not rearranged."""
     x = jnp.ones(64)
 
     def body(_, carry):
@@ -102,7 +102,7 @@ def test_a_sine_and_a_cosine_are_computed_together():
 
 @on_cpu
 def test_an_echo_computes_the_force_of_a_pendulum_once():
-    """One sine forward, one together with its cosine in the echo, whatever is read: all four parameters or one."""
+    """One sine forward, and one with its cosine in the echo, also if all four parameters are read."""
     q, p = eg.systems.PendulumChain().start(n=5)
 
     def cost(system):

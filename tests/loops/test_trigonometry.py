@@ -1,4 +1,4 @@
-"""Sines and cosines of our own, against those of the C library in a wider precision."""
+"""Our sines and cosines against those of the C library in a higher precision."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def worst(found, expected, x):
 def test_a_unit_in_the_last_place(scale):
     dtype = jnp.result_type(float)
     if scale > 1e6 and dtype == jnp.float32:
-        pytest.skip("there is no sense in a sine of it")
+        pytest.skip("one unit in the last place of the argument is many turns")
     rng = np.random.default_rng(0)
     multiples = np.round(rng.uniform(-scale, scale, 5_000)) * (np.pi / 2)
     x = np.concatenate([rng.uniform(-scale, scale, 20_000), multiples, [0.0]]).astype(dtype)
@@ -26,12 +26,12 @@ def test_a_unit_in_the_last_place(scale):
     for found, expected in zip(jax.jit(sine_and_cosine)(x), (np.sin(exact), np.cos(exact)), strict=True):
         assert found.dtype == dtype
         assert worst(np.asarray(found), expected, x) < 1
-        # A bound that can be missed: the neighbouring numbers do.
+        # Negative control: the neighbouring floats exceed the bound.
         assert worst(np.nextafter(np.asarray(found), np.inf, dtype=dtype), expected, x) > 1 or scale > 1e6
 
 
 def test_small_results_have_their_digits_too():
-    """Where a sine is next to zero its argument is a multiple of half a turn, whose digits a float lacks."""
+    """Near a zero of the sine, its digits come from digits of π that the argument does not have."""
     double = jnp.result_type(float) == jnp.float64
     x = jnp.asarray(np.pi * np.arange(1, 10_000 if double else 3), jnp.result_type(float))
     exact = np.sin(np.asarray(x).astype(np.longdouble if double else np.float64))

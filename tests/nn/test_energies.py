@@ -1,4 +1,4 @@
-"""Hopfield and resistive networks are the energies that they claim to be."""
+"""Hopfield and resistive networks have the documented energies."""
 
 import equinox as eqx
 import jax
@@ -9,6 +9,7 @@ import pytest
 import echograd as eg
 
 
+@pytest.mark.fast
 def test_units_of_a_hopfield_net_settle_to_their_inputs(new_key):
     net = eg.nn.HopfieldNet([3, 5, 4, 2], key=new_key())
     net = eqx.tree_at(lambda n: n.weights, net, tuple(0.4 * w for w in net.weights))
@@ -36,7 +37,7 @@ def test_clipped_units_are_told_apart_from_linear_ones():
         eg.equilibrium(driven, net.start(u), u)
     beyond = (jnp.asarray([-0.2, 1.5]),)
     np.testing.assert_allclose(net.activity(beyond)[0], [0, 1])
-    # At the bounds a unit feels its field, or nothing would ever move it off.
+    # At a bound a unit responds to its field, so it can leave the bound.
     slope = jax.grad(net)((jnp.asarray([0.0, 0.0]),), u)[0]
     np.testing.assert_allclose(slope, [0.5, -0.3], rtol=1e-6)
 
@@ -76,6 +77,7 @@ def test_a_weight_learns_from_the_units_it_joins():
     assert np.any(np.abs(found) > 1e-2)
 
 
+@pytest.mark.fast
 def test_a_circuit_obeys_kirchhoff():
     """A divider with a diode to ground: the current through the resistors is that of the diode and the load."""
     net = eg.nn.ResistiveNet(3, 2, [(0, 2), (2, 1)], [(2, 1)], conductance=jnp.asarray([2.0, 0.5]), saturation=1e-2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from echograd.nn import _hssm, _rows, _sequence
+from echograd.nn import _dropout, _layout, _sequence
 
 
 def make(gradient=None, **options):
@@ -54,7 +54,7 @@ def test_the_echo_equals_backprop_for_every_leaf(unit, norm, new_key):
 def test_streaming_equals_the_sequence_form(norm, new_key):
     model, state = make(norm=norm)
     x = jax.random.normal(new_key(), (8, 20, 3))
-    if norm == "batch":  # let it see a batch first
+    if norm == "batch":  # update the statistics with one batch first
         _, state = batched(model, state, x, jnp.ones((8, 20), bool), None)
     model = eqx.nn.inference_mode(model)
     _, streamed = jax.lax.scan(model.step, model.initial_state(state if norm == "batch" else None), x[0])
@@ -96,7 +96,7 @@ def test_a_batch_is_what_vmap_makes_of_it(norm, new_key):
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 @pytest.mark.parametrize("head", ["classification", "regression"])
 def test_a_batch_of_several_blocks_of_steps(head, norm, new_key, monkeypatch):
-    """The store that all layers share, statistics put together from blocks, and padding after the last one."""
+    """Check the store of all layers, statistics merged from blocks, and padding of the last block."""
     monkeypatch.setattr(_sequence, "limits", lambda: (4096, 32))  # 90 steps: three blocks, the last one padded
     x = 1 + jnp.linspace(0, 2, 90)[None, :, None] * jax.random.normal(new_key(), (3, 90, 3))
     mask = jnp.arange(90)[None] < jnp.asarray([90, 70, 20])[:, None] if head == "classification" else None
@@ -118,7 +118,7 @@ def test_a_batch_of_several_blocks_of_steps(head, norm, new_key, monkeypatch):
 
 @pytest.mark.parametrize("trained", [lambda model: model.encoder, lambda model: model.blocks[0].unit])
 def test_an_echo_that_does_not_come_back_stops_whatever_is_trained(trained, new_key):
-    """Also what lies before the block in question, and sees nothing of it but the cotangents that it hands on."""
+    """Also parameters before the failing block, which depend on it only through cotangents."""
     model, _ = make(eg.Echo(retrace_tolerance=1e-30), dropout=0.0)
     x = jax.random.normal(new_key(), (2, 40, 3))
 
@@ -132,10 +132,10 @@ def test_an_echo_that_does_not_come_back_stops_whatever_is_trained(trained, new_
 
 
 def test_what_is_encoded_again_is_encoded_with_all_digits(new_key, monkeypatch):
-    """A GPU rounds factors to ten bits otherwise, not alike every time, and the echo would be driven by other rows."""
+    """Otherwise a GPU rounds factors to ten bits, differently each time, and the echo gets another drive."""
     model, state = make(eg.Echo(), norm="batch", hidden=11)
-    seen, product = [], _rows.product
-    monkeypatch.setattr(_rows, "product", lambda a, b: seen.append(a.shape) or product(a, b))
+    seen, product = [], _layout.product
+    monkeypatch.setattr(_layout, "product", lambda a, b: seen.append(a.shape) or product(a, b))
     jax.make_jaxpr(lambda x: eqx.filter_grad(lambda x: jnp.sum(model(x, state)[0] ** 2))(x))(jnp.ones((2, 37, 3)))
     assert seen.count(model.encoder.weight.shape) >= 4  # for the moments, forth, back, and for its own cotangents
 
@@ -143,7 +143,7 @@ def test_what_is_encoded_again_is_encoded_with_all_digits(new_key, monkeypatch):
 @pytest.mark.float64_only
 @pytest.mark.parametrize("head", ["classification", "regression"])
 def test_what_grows_with_the_sequence_are_the_outputs_of_the_blocks(head):
-    """There cotangents go, too. The last outputs have a place only where needed, the encoder's have none."""
+    """Cotangents reuse this memory. The last outputs are stored only if needed, those of the encoder never."""
     model, state = make(eg.Echo(), hidden=16, units=2, blocks=3, norm="batch", head=head, every=7)
     arrays, static = eqx.partition(model, eqx.is_inexact_array)
 
@@ -180,12 +180,12 @@ def test_echo_and_backprop_drop_the_same_features(new_key):
         assert jnp.linalg.norm(a - b) < 1e-9 * jnp.linalg.norm(b)
 
 
-def test_coins_are_fair_and_do_not_know_each_other(new_key):
+def test_coins_are_fair_and_independent(new_key):
     """Frequencies within five standard deviations; no correlation of halves, neighbours, rows, blocks and seeds."""
     shape, probability = (2, 512, 64), 0.3
 
     def dropped(seed, block):
-        keep = _hssm.dropped(seed, probability, shape, block)
+        keep = _dropout.make_dropout(seed, probability, shape, block)
         return [np.asarray(keep(jnp.ones(shape), half) == 0, float) - probability for half in (0, 1)]
 
     seed = jax.random.bits(new_key(), (2,), jnp.uint32)
@@ -206,10 +206,11 @@ def test_coins_are_fair_and_do_not_know_each_other(new_key):
     # Words are hashes of sums, one term from the row and one from the step: the corners of rectangles are independent.
     corners = low[:, 1:, 1:] * low[:, 1:, :-1] * low[:, :-1, 1:] * low[:, :-1, :-1]
     assert abs(corners.mean()) < deviation * 0.21**2
-    kept = _hssm.dropped(seed, probability, shape, 0)(jnp.ones(shape), 0)
+    kept = _dropout.make_dropout(seed, probability, shape, 0)(jnp.ones(shape), 0)
     assert abs(float(kept.mean()) - 1) < deviation  # the mean stays
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 def test_masked_steps_make_no_difference(norm, new_key):
     model, state = make(norm=norm)
@@ -226,7 +227,7 @@ def test_masked_steps_make_no_difference(norm, new_key):
 
 
 def test_padding_takes_no_digits_from_an_echo(new_key):
-    """A batch norm would let it drive the oscillators so far that an echo in float32 forgets all that was before."""
+    """With a batch norm, padding could drive the oscillators so far that a float32 echo loses the earlier path."""
     model, state = make(norm="batch")
     x = jax.random.normal(new_key(), (2, 45, 3))
     mask = jnp.arange(45)[None] < jnp.asarray([45, 1])[:, None]
@@ -275,6 +276,7 @@ def test_the_strength_of_a_nudge_is_not_a_parameter():
     )
 
 
+@pytest.mark.fast
 def test_wrong_use_is_refused():
     for options, message in (
         ({"unit": "quadratic"}, "choose one of 'linear', 'nonlinear'"),
@@ -292,12 +294,12 @@ def test_wrong_use_is_refused():
         model(jnp.ones((4, 3)), mask=jnp.ones(5, bool))
     with pytest.raises(TypeError, match="mask is int32"):
         model(jnp.ones((2, 4, 3)), mask=jnp.ones((2, 4), jnp.int32))
-    with pytest.raises(RuntimeError, match="comes before one that counts"):
+    with pytest.raises(RuntimeError, match="masked step before a valid one"):
         model(jnp.ones((2, 4, 3)), mask=jnp.asarray([[True] * 4, [False, True, True, True]]))
     sparse, _ = make(head="regression", every=5)
-    with pytest.raises(ValueError, match="of 4 steps no output is left"):
+    with pytest.raises(ValueError, match="4 steps give no output"):
         sparse(jnp.ones((4, 3)))
-    with pytest.raises(ValueError, match="nothing in it"):
+    with pytest.raises(ValueError, match="so it is empty"):
         model(jnp.ones((0, 4, 3)))
     with pytest.raises(TypeError, match="the input is int32"):
         model(jnp.ones((4, 3), jnp.int32))

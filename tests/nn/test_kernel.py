@@ -1,4 +1,4 @@
-"""Nonlinear units whose loop over time is one kernel: the same numbers, and a program that a GPU can be given."""
+"""Nonlinear units with the loop over time in one kernel: the same numbers, and a program for a GPU."""
 
 import equinox as eqx
 import jax
@@ -32,21 +32,21 @@ def worst(found, expected):
     )
 
 
-# Sizes that fill no power of two, batches, and a nudge that runs several machines at once.
+# Sizes that are not powers of two, batches, and a nudge that runs several machines at once.
 @pytest.mark.parametrize("nudge", [eg.Infinitesimal(), eg.Symmetric()], ids=["infinitesimal", "symmetric"])
 def test_the_kernel_computes_what_the_scan_does(nudge, new_key):
     x = 0.5 * jax.random.normal(new_key(), (3, 40, 3))
     eps = float(jnp.finfo(x.dtype).eps)
     plain, fused = (outputs_and_gradients(unit(eg.Echo(nudge), kernel), x) for kernel in (False, True))
     assert worst(fused[0], plain[0]) < 100 * eps
-    # Readings of a finite nudge are differences: what rounding they have is divided by it.
+    # Readings of a finite nudge are differences, so their rounding error is divided by the nudge.
     assert worst(fused[1], plain[1]) < (1e4 * eps if isinstance(nudge, eg.Infinitesimal) else eps**0.5)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("steps", [3, 16, 21])
 def test_any_number_of_steps(steps, reverse, new_key):
-    """Fewer than are fetched ahead, a multiple of them, and some left over; the order of the steps matters."""
+    """Fewer steps than are prefetched, a multiple of them, and a remainder. The order of the steps matters."""
     a, z, pushes = (jax.random.normal(new_key(), shape) for shape in ((5,), (5,), (steps, 5)))
 
     def step(a, z, row, push):
@@ -78,7 +78,7 @@ def test_the_echo_in_a_kernel_is_exact_in_a_deep_model(new_key):
 @pytest.mark.skipif(jax.__version_info__ < (0, 12), reason="devices that are not there are described differently")
 @pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
 def test_a_gpu_gets_one_kernel_a_block(new_key):
-    """Without a GPU at hand the program for one can still be written, forward and back."""
+    """Lower the program for a GPU, forward and back, on a machine without one."""
     x = jax.random.normal(new_key(), (2, 40, 3))
     fused, device = unit(eg.Echo(), True), jax.sharding.AbstractDevice("NVIDIA H100 80GB HBM3", 132, "gpu")
     mesh = jax.sharding.AbstractMesh((1,), ("x",), abstract_device=device)

@@ -111,6 +111,7 @@ def test_batches_differ_in_nothing_from_single_examples(kind, new_key):
         assert max(errors.values()) < 1e-11, errors
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("kind", UNITS)
 def test_streaming_equals_the_sequence(kind, new_key):
     unit = make(kind, new_key())
@@ -137,6 +138,7 @@ def test_streaming_equals_the_sequence(kind, new_key):
     assert max(errors.values()) < 1e3 * tolerance, errors
 
 
+@pytest.mark.fast
 def test_the_linear_map_is_the_textbook_leapfrog(new_key):
     """An independent oracle: the recurrence written out by hand, per unit with its own step."""
     unit = make("linear", new_key(), complex=False)
@@ -192,7 +194,7 @@ ONE = pytest.param(
 @pytest.mark.parametrize("kind", UNITS)
 @pytest.mark.parametrize("batch", [ONE, (2,)], ids=["one", "two"])
 def test_the_memory_of_an_echo_does_not_grow_with_the_sequence(kind, batch, new_key):
-    """Beside inputs, outputs and their cotangents, which are arguments and results here."""
+    """Except for inputs, outputs and their cotangents, which are arguments and results here."""
     key = new_key()
     short, long = (*batch, 16_000), (*batch, 160_000)
     assert _temporary(kind, eg.Echo(), long, key) < 1.2 * _temporary(kind, eg.Echo(), short, key)
@@ -200,7 +202,7 @@ def test_the_memory_of_an_echo_does_not_grow_with_the_sequence(kind, batch, new_
 
 
 def test_a_linear_unit_alone_keeps_its_inputs_outputs_and_cotangents(new_key):
-    """In a loss of its own: nothing that grows with the steps but these, however many units there are."""
+    """Inside a loss, memory grows with the steps only by these arrays, for any number of units."""
     arrays, static = eqx.partition(eg.nn.LinearHRU(3, 4, units=32, key=new_key()), eqx.is_inexact_array)
 
     def grown(steps):
@@ -235,7 +237,7 @@ def test_what_is_not_a_number_does_not_pass(kind, new_key):
     run = jax.jit(lambda x: unit(x))  # whose numbers are not known
     assert jnp.isnan(run(x)[-1]).all()
     batch = run(jnp.stack([jnp.ones_like(x), x]))
-    np.testing.assert_array_equal(batch[0], run(jnp.ones((2, 40, 3)))[0])  # nobody else's numbers change
+    np.testing.assert_array_equal(batch[0], run(jnp.ones((2, 40, 3)))[0])  # the other sequence does not change
     assert jnp.isnan(batch[1, 7:]).all()
     gradient = eqx.filter_jit(eqx.filter_grad(lambda unit, x: jnp.sum(unit(x)[:5])))
     with pytest.raises(Exception, match="did not come back to rest"):
@@ -249,7 +251,7 @@ def test_wrong_use_is_refused(new_key):
         eg.nn.LinearHRU(3, 4, angles=(0.1, 4.0), key=new_key())
     with pytest.raises(ValueError, match="steps, 3"):
         make("linear", new_key())(jnp.ones((10, 2)))
-    with pytest.raises(ValueError, match="nothing in it"):
+    with pytest.raises(ValueError, match="so it is empty"):
         make("linear", new_key())(jnp.ones((0, 3)))
     with pytest.raises(TypeError, match="the input is int32"):
         make("linear", new_key())(jnp.ones((10, 3), jnp.int32))
@@ -262,7 +264,7 @@ def test_wrong_use_is_refused(new_key):
 
 @pytest.mark.parametrize("kind", UNITS)
 def test_what_moves_oscillators_is_multiplied_with_all_digits(kind, new_key):
-    """A GPU rounds factors to ten bits otherwise, and no echo finds the way back. The read-out is the user's affair."""
+    """Otherwise a GPU rounds factors to ten bits, and echoes fail. The read-out has the user's precision."""
     unit = make(kind, new_key(), eg.Echo())
 
     def loss(unit, x):
@@ -270,18 +272,18 @@ def test_what_moves_oscillators_is_multiplied_with_all_digits(kind, new_key):
 
     program = str(jax.make_jaxpr(jax.grad(lambda x: loss(unit, x)))(jnp.ones((2, 64, 3))))
     full = program.count("precision=(Precision.HIGHEST")
-    # Out of the oscillators: forth, back, and the cotangents of both factors.
+    # The read-out: forward, in the echo, and the cotangents of both factors.
     assert program.count("dot_general[") - full == 4
     assert full >= 4
 
 
 def test_blocks_suit_the_device(monkeypatch):
-    """Long ones where every operation is launched, whole multiples of 32 steps anywhere."""
+    """Blocks are long on a GPU, where every operation is launched, and multiples of 32 steps everywhere."""
     on_cpu = _sequence.block_length(17_984, 4)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     on_gpu = _sequence.block_length(17_984, 4)
     assert on_cpu <= 1536 < on_gpu <= 4096
     assert on_cpu % 32 == on_gpu % 32 == 0
-    # The features of 4 x 1280 steps would be a power of two apart.
+    # With 4 x 1280 steps, the stride of the features would be a multiple of a large power of two.
     monkeypatch.undo()
     assert _sequence.block_length(49_920, 4) == 1248

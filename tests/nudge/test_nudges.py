@@ -1,4 +1,4 @@
-"""Finite nudges: the order of each, what it says of its own error, and what it refuses."""
+"""Finite nudges: their orders, their error estimates, and their errors."""
 
 import math
 
@@ -10,6 +10,8 @@ import pytest
 
 import echograd as eg
 from cases import Cost, machine, mixed
+
+pytestmark = pytest.mark.least_effort
 
 STEPS = 40
 
@@ -90,7 +92,7 @@ def test_the_error_has_its_order_and_the_nudge_knows_it(scheme, exact):
 
 @pytest.mark.float64_only
 def test_what_points_and_pairs_buy(exact):
-    """Where two nudges err by 1e-3, four points err by a few 1e-6, four real nudges by 1e-6, eight points by 1e-9."""
+    """At an error of 1e-3 of two nudges, four points have a few 1e-6, four real nudges 1e-6, eight points 1e-9."""
     radius = jnp.asarray(0.06)
     four = error(eg.Holomorphic(radius, 4), exact)
     real = error(eg.Richardson(radius, 4), exact)
@@ -98,10 +100,11 @@ def test_what_points_and_pairs_buy(exact):
     assert 1e-6 < four < 1e-5
     assert 2e-7 < real < 2e-6
     assert error(eg.Holomorphic(radius, 8), exact) < 1e-9
-    # Both leave out the same fifth derivative: with nodes 1/2 and 1 it counts a quarter.
+    # Both neglect the fifth derivative: with nodes 1/2 and 1 its weight is a quarter.
     assert four / real == pytest.approx(4, rel=0.05)
 
 
+@pytest.mark.fast
 @pytest.mark.float64_only
 def test_the_complex_step_has_no_smallest_radius(exact):
     assert error(eg.Holomorphic(1e-20, 2), exact) < 1e-12
@@ -110,7 +113,7 @@ def test_the_complex_step_has_no_smallest_radius(exact):
 
 
 def test_a_nudge_that_is_mostly_rounding_is_refused():
-    """Strengths down to zero: the gradient has its digits, or there is none."""
+    """At any strength, down to zero, the gradient has its digits or an error is raised."""
     exact, strengths = gradient_of(loss, arguments(), eg.Backprop()), np.logspace(-2, -16, 15)
     errors = []
     for beta in strengths:
@@ -172,13 +175,13 @@ def with_term(term):
 @pytest.mark.parametrize(
     ("term", "complaint"),
     [
-        (lambda q: jnp.sum(jnp.abs(q) ** 3), "takes abs of the state"),
-        (lambda q: jnp.sum(jnp.where(q > 0, q.real * q, 0 * q)), "takes real of the state"),
-        (lambda q: jnp.sum(jax.nn.relu(q) ** 2), "takes max of the state"),
-        (lambda q: jnp.sum(q.real**2), "takes real of the state"),
-        (lambda q: jnp.vdot(q, q).real, "conj, real of the state"),
-        (lambda q: jnp.sum(jax.lax.map(lambda x: jnp.abs(x) ** 2, q)), "takes abs of the state"),
-        (lambda q: jnp.sum(jax.scipy.special.erf(q)), "refuses a complex state: erf does not accept"),
+        (lambda q: jnp.sum(jnp.abs(q) ** 3), "applies abs to the state"),
+        (lambda q: jnp.sum(jnp.where(q > 0, q.real * q, 0 * q)), "applies real to the state"),
+        (lambda q: jnp.sum(jax.nn.relu(q) ** 2), "applies max to the state"),
+        (lambda q: jnp.sum(q.real**2), "applies real to the state"),
+        (lambda q: jnp.vdot(q, q).real, "conj, real to the state"),
+        (lambda q: jnp.sum(jax.lax.map(lambda x: jnp.abs(x) ** 2, q)), "applies abs to the state"),
+        (lambda q: jnp.sum(jax.scipy.special.erf(q)), "fails for a complex state: erf does not accept"),
     ],
 )
 def test_an_energy_that_is_not_holomorphic_is_refused(term, complaint):
@@ -189,7 +192,7 @@ def test_an_energy_that_is_not_holomorphic_is_refused(term, complaint):
 
 
 class Bumper(eg.Lagrangian):
-    """A velocity that is no linear function of the momentum, and a wall that is there on one side only."""
+    """A velocity nonlinear in the momentum, and a wall on one side."""
 
     mass: jax.Array
     wall: jax.Array
@@ -201,7 +204,7 @@ class Bumper(eg.Lagrangian):
 
 @pytest.mark.float64_only
 def test_conditions_that_hold_and_legendre_transforms_are_holomorphic():
-    """A condition that the nudge does not reach chooses one holomorphic function; one that it does reach shows."""
+    """A condition outside the circle selects one holomorphic function; one inside the circle shows in the leak."""
     system = Bumper(jnp.asarray(1.5), jnp.asarray(2.0))
 
     def of(args, gradient):
@@ -217,11 +220,11 @@ def test_conditions_that_hold_and_legendre_transforms_are_holomorphic():
 
 @pytest.mark.float64_only
 def test_what_is_refused_would_be_wrong(monkeypatch):
-    """Without the refusal |q|³ gives another gradient, and the leak shows it."""
+    """Without the check, |q|³ has a wrong gradient, and the leak shows it."""
     args = arguments(with_term(lambda q: 0.5 * jnp.sum(jnp.abs(q) ** 3)))
     exact = gradient_of(loss, args, eg.Backprop())
     assert error(eg.Richardson(1e-3, 4), exact, args) < 1e-6
-    monkeypatch.setattr("echograd._energy._check_holomorphic", lambda value, x: None)
+    monkeypatch.setattr("echograd._internal._energy._check_holomorphic", lambda value, x: None)
     found = jnp.inf
     with pytest.raises(eqx.EquinoxRuntimeError, match="imaginary leak"):
         found = error(eg.Holomorphic(1e-3, 4), exact, args)
@@ -230,7 +233,7 @@ def test_what_is_refused_would_be_wrong(monkeypatch):
 
 @pytest.mark.float64_only
 def test_the_leak_falls_with_the_radius_and_is_refused_where_it_is_large(exact):
-    """An order less than the error in the number of points that the radius is raised to: two powers."""
+    """The leak is of an order in the radius lower by two than the error."""
     norms = [
         float(jnp.linalg.norm(gradient_of(loss, arguments(), eg.Echo(eg.Holomorphic(jnp.asarray(r), 4).leak()))))
         for r in (0.05, 0.025)
@@ -241,6 +244,7 @@ def test_the_leak_falls_with_the_radius_and_is_refused_where_it_is_large(exact):
         error(eg.Holomorphic(3.0, 4), exact)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
@@ -278,7 +282,7 @@ class TwoPrecisions(eg.SeparableHamiltonian):
 
 @pytest.mark.float64_only
 def test_an_automatic_strength_is_that_of_the_coarsest_numbers():
-    """Balanced for float64 the difference of two echoes would be lost in the rounding of the float32 coordinate."""
+    """A strength for float64 would be lost in the rounding of the float32 coordinate."""
 
     def loss(stiffness, gradient):
         q = {"rough": jnp.asarray(0.2, jnp.float32), "fine": jnp.asarray([0.1, 0.4])}
@@ -287,5 +291,6 @@ def test_an_automatic_strength_is_that_of_the_coarsest_numbers():
         return jnp.sum(sol.q["fine"][-1] ** 2) + sol.q["rough"][-1].astype(float)
 
     with jax.numpy_dtype_promotion("standard"):
-        expected, found = (jax.grad(loss)(jnp.asarray([1.0, 2.0]), g) for g in (eg.Backprop(), eg.Echo(eg.Symmetric())))
+        slope = jax.jit(lambda x: [jax.grad(loss)(x, g) for g in (eg.Backprop(), eg.Echo(eg.Symmetric()))])
+        expected, found = slope(jnp.asarray([1.0, 2.0]))
     np.testing.assert_allclose(found, expected, rtol=3e-4)

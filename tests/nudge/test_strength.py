@@ -1,4 +1,4 @@
-"""Nudges that are too strong: what is refused is off, and what is linear never is."""
+"""Nudges that are too strong: they raise only if the gradient is wrong, and never for linear systems."""
 
 import equinox as eqx
 import jax
@@ -9,11 +9,13 @@ import pytest
 import echograd as eg
 from cases import Chain
 
+pytestmark = pytest.mark.least_effort
+
 STEPS = 30
 
 
 class Hard(Chain):
-    """The same chain with springs that harden."""
+    """The same chain with hardening springs."""
 
     hardening: jax.Array
 
@@ -28,7 +30,7 @@ def machines():
 
 @eqx.filter_jit
 def gradients(machine, nudges, throw):
-    """Return the gradient by each nudge, one after another, and the exact one."""
+    """Return the gradient of each nudge, and the exact one."""
 
     def of(nudge):
         def loss(args):

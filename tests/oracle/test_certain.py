@@ -8,7 +8,7 @@ import pytest
 
 import echograd as eg
 
-pytestmark = pytest.mark.float64_only
+pytestmark = [pytest.mark.float64_only, pytest.mark.least_effort]
 
 
 class Lens(eg.Hamiltonian):

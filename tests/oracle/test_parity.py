@@ -11,6 +11,8 @@ from echograd.gradients._parity import is_even
 from echograd.gradients._time_reversal import readings_are_even, reversible
 from echograd.integrators import StepInputs
 
+pytestmark = pytest.mark.fast
+
 M = jnp.asarray([[2.0, 0.5], [0.5, 1.0]])
 ZERO = jnp.zeros(())
 

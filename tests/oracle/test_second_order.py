@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 import echograd as eg
 
-pytestmark = pytest.mark.float64_only
+pytestmark = [pytest.mark.float64_only, pytest.mark.least_effort]
 
 STEPS = 15
 
@@ -80,6 +80,7 @@ def test_a_hessian_of_a_lagrangian_by_the_step_too():
     np.testing.assert_allclose(curvature(dt, eg.Echo()), curvature(dt, eg.Backprop()), rtol=1e-9)
 
 
+@pytest.mark.fast
 def test_a_hessian_of_an_equilibrium():
     """The energy is stationary in the state, its slope by a parameter is not."""
     x = {"stiffness": jnp.asarray([1.0, 2.0]), "field": jnp.asarray([0.5, 0.7]), "bond": jnp.asarray(0.4)}

@@ -10,7 +10,7 @@ import echograd as eg
 from cases import mixed, worst
 from energies import CASES, coupled, hopfield
 
-pytestmark = pytest.mark.float64_only
+pytestmark = [pytest.mark.float64_only, pytest.mark.least_effort]
 
 
 def loss(wanted, case, gradient, solver=None):
@@ -104,6 +104,7 @@ def test_a_batch_that_is_one_state():
     assert worst(found, expected) < 1e-9
 
 
+@pytest.mark.fast
 def test_closed_over_arrays_get_their_gradients():
     def of(w, gradient):
         found = eg.equilibrium(
@@ -197,6 +198,7 @@ class Field(eqx.Module):
         return pretended(self.matrix, u, s)
 
 
+@pytest.mark.fast
 def test_an_asymmetric_field_is_no_energy():
     matrix = jnp.asarray([[1.0, 0.5], [-0.5, 1.5]])
     u = jnp.asarray([0.3, -0.2])

@@ -14,7 +14,7 @@ import echograd as eg
 from cases import mixed, worst
 from energies import coupled
 
-pytestmark = pytest.mark.float64_only
+pytestmark = [pytest.mark.float64_only, pytest.mark.least_effort]
 
 STEPS, DT = 4, 0.3
 SPAN = STEPS * DT

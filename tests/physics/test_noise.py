@@ -10,7 +10,7 @@ import echograd as eg
 from cases import Chain, worst
 from echograd.gradients import AbstractNudgedGradient
 
-pytestmark = pytest.mark.float64_only
+pytestmark = [pytest.mark.float64_only, pytest.mark.least_effort]
 
 STEPS, DT = 60, 0.1
 

@@ -11,6 +11,8 @@ import echograd as eg
 from cases import Oscillator
 from echograd.two_point import _bordered
 
+pytestmark = pytest.mark.least_effort
+
 
 class Pendulum(eg.Lagrangian):
     gravity: jax.Array
@@ -47,6 +49,7 @@ def test_the_linear_solver_survives_growth_that_a_product_would_not():
     np.testing.assert_allclose(x[-2, 0], 3e-3, rtol=1e-10)
 
 
+@pytest.mark.fast
 @pytest.mark.float64_only
 def test_an_oscillator_between_fixed_ends_in_closed_form():
     """Leapfrog turns by an angle w with cos w = 1 - h²k/2 per step, so q_k = (a sin((N-k)w) + b sin(kw)) / sin(Nw)."""
@@ -127,6 +130,7 @@ def test_a_condition_that_no_path_meets_is_an_error():
     assert not sol.convergence.converged
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

@@ -1,10 +1,12 @@
-"""The figure of an audit has the errors of the rows on its axis, and tells forward-only rules from others."""
+"""The figure of an audit shows the errors of the rows, and distinguishes forward-only rules."""
 
 import types
 
 import pytest
 
 from echograd import plot
+
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 
 
 def test_the_errors_are_on_the_axis():

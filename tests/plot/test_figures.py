@@ -1,4 +1,4 @@
-"""Figures: the right data on the axes (seen in the artists, not the pixels), refusals, and no trace left behind."""
+"""Figures: the data of the artists, refused arguments, and no change of global settings."""
 
 import subprocess
 import sys
@@ -10,6 +10,8 @@ import pytest
 from matplotlib.colors import to_hex
 
 from echograd import plot
+
+pytestmark = pytest.mark.precision_free
 
 HISTORY = [
     {"epoch": 1, "train": {"loss": 0.9}, "validation": {"loss": 0.8, "balanced_accuracy": 0.5}},
@@ -67,8 +69,8 @@ def test_a_baseline_has_its_name(axes):
     assert "mean of the targets" in lines(axes)
 
 
-def test_a_single_epoch_is_seen(axes):
-    """A line through one point is drawn as nothing, and so is a level from an epoch to itself."""
+def test_a_single_epoch_is_visible(axes):
+    """A line through one point is invisible, and so is a level line from an epoch to itself."""
     plot.learning_curve(axes, HISTORY[:1], "loss", baseline=0.9)
     drawn = lines(axes)
     assert drawn["training"].get_marker() == drawn["validation"].get_marker() == "s"
@@ -254,17 +256,17 @@ def test_nudge_sweep(axes):
     np.testing.assert_array_equal(best.get_xydata(), [[1e-2, 0.01]])
     assert axes.get_xscale() == axes.get_yscale() == "log"
     assert axes.get_xlabel() == "strength of Symmetric"
-    with pytest.raises(ValueError, match="no numbered strength"):
+    with pytest.raises(ValueError, match="no numeric strength"):
         plot.nudge_sweep(axes, sweep(*rows[3:]))
 
 
-def test_a_nudge_sweep_without_noise_has_nothing_but_its_error(axes):
+def test_a_nudge_sweep_without_noise_shows_only_errors(axes):
     plot.nudge_sweep(axes, sweep((0.1, 0.02, 0.02, 0.0, 0.019, None), noise=0.0))
     assert set(lines(axes)) == {"error", "estimated bias"}
 
 
 def test_device_survey(axes):
-    """Solid and in the colour of a nudge is what averaging does not help."""
+    """A line is solid, in the colour of a nudge, if averaging does not help."""
     rows = [
         {"imperfection": name, "strength": s, "error": e, "bias": b, "ideal_error": 2 * e}
         for name, s, e, b in (
@@ -284,7 +286,7 @@ def test_device_survey(axes):
     assert drawn["friction"].get_marker() != drawn["drift"].get_marker()
     assert set(texts(axes)) == {"friction", "drift", "perfect machine"}
     assert axes.get_xscale() == axes.get_yscale() == "log"
-    with pytest.raises(ValueError, match="choose 'error'"):
+    with pytest.raises(ValueError, match="choose one of 'error', 'ideal_error'"):
         plot.device_survey(axes, found, "bias")
     with pytest.raises(ValueError, match="no imperfection"):
         plot.device_survey(axes, types.SimpleNamespace(rows=[], floor=0.0))
@@ -299,7 +301,7 @@ def test_predicted_against_true(axes):
         plot.predicted_against_true(axes, [1.0], [1.0, 2.0])
 
 
-def test_predictions_that_are_no_numbers_are_left_out(axes):
+def test_predictions_that_are_not_finite_are_left_out(axes):
     plot.predicted_against_true(axes, [1.0, 2.0, 3.0, 4.0], [np.inf, np.nan, 3.5, 4.0])
     np.testing.assert_array_equal(lines(axes)["cases"].get_xydata(), [[3, 3.5], [4, 4]])
     for truth, prediction in (([], []), ([1.0], [np.nan])):
@@ -307,7 +309,7 @@ def test_predictions_that_are_no_numbers_are_left_out(axes):
             plot.predicted_against_true(axes, truth, prediction)
 
 
-def test_what_is_empty_or_exact_is_told(axes):
+def test_empty_signals_and_exact_sweeps_are_refused(axes):
     with pytest.raises(ValueError, match=r"has shape \(0, 2\)"):
         plot.signal_with_prediction(axes, np.ones((0, 2)), truth="a", prediction="b")
     with pytest.raises(ValueError, match="every gradient is exact"):
@@ -334,7 +336,7 @@ def test_a_theme_reaches_the_figure_and_ends_with_its_block():
 
 @pytest.mark.parametrize("name", ["light", "dark"])
 def test_text_can_be_read(name):
-    """The contrast that WCAG asks of text, 4.5, for all colours that text comes in."""
+    """Every colour of text has the contrast that WCAG requires, 4.5."""
 
     def luminance(colour):
         channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
@@ -351,7 +353,7 @@ def test_text_can_be_read(name):
         assert contrast(colours.nudge, colours.paper) >= 3.8
 
 
-def test_no_pyplot_and_a_remedy_without_matplotlib():
+def test_pyplot_is_not_imported_and_a_missing_matplotlib_has_a_remedy():
     program = "import sys\nfrom echograd import plot\nassert 'matplotlib.pyplot' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
     program = "import sys\nsys.modules['matplotlib'] = None\nimport echograd.plot"

@@ -1,4 +1,4 @@
-"""What cannot be drawn is told in one sentence; what is drawn has a label on each of its axes."""
+"""Arguments that cannot be drawn are refused in one sentence; every axis of a figure has a label."""
 
 import math
 import types
@@ -10,6 +10,8 @@ from test_figures import COSTS, HISTORY, ROWS, sweep
 import echograd as eg
 from echograd import plot as P
 from echograd.workbench import report
+
+pytestmark = pytest.mark.precision_free
 
 NAN = math.nan
 AUDIT = [types.SimpleNamespace(rule="echo", error=1e-15, passes=2.0, forward_only=True)]
@@ -44,7 +46,7 @@ def ax():
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_every_axis_has_a_label(ax, name):
-    """In the house style the title stands for the label of the vertical axis."""
+    """In the house style the title labels the vertical axis."""
     DRAWN[name](ax)
     assert ax.axison
     assert ax.get_xlabel()
@@ -58,14 +60,14 @@ WRONG = [
     (lambda ax: P.learning_curve(ax, [{"epoch": 1, "train": 5}]), "no epoch of the history has 'loss'"),
     (lambda ax: P.learning_curve(ax, [{"epoch": 1, "train": {"loss": "x"}}]), "must be real numbers"),
     (lambda ax: P.learning_curve(ax, HISTORY, baseline="x"), "baseline='x'"),
-    (lambda ax: P.echo_path(ax, np.ones((5, 3)), np.ones((5, 3))), "shape (5, 3), and (any, 2)"),
-    (lambda ax: P.echo_path(ax, PATH, PATH * NAN), "echo has numbers that are NaN"),
+    (lambda ax: P.echo_path(ax, np.ones((5, 3)), np.ones((5, 3))), "shape (5, 3); it must be (any, 2)"),
+    (lambda ax: P.echo_path(ax, PATH, PATH * NAN), "echo contains NaN or infinite"),
     (lambda ax: P.echo_path(ax, PATH, np.ones((0, 2))), "echo has shape (0, 2): it is empty"),
     (lambda ax: P.echo_path(ax, PATH, PATH, potential=5), "potential=5"),
-    (lambda ax: P.echo_in_time(ax, np.ones(5), np.ones(4), np.ones(5)), "forward has shape (4,), and (5)"),
+    (lambda ax: P.echo_in_time(ax, np.ones(5), np.ones(4), np.ones(5)), "forward has shape (4,); it must be (5)"),
     (lambda ax: P.echo_in_time(None, T, T, T), "axes is a NoneType"),
     (lambda ax: P.echo_in_time(np.asarray([ax]), T, T, T), "Pass one of them"),
-    (lambda ax: P.departure(ax, T, T, "x"), "nudged must be real numbers, and got 'x'"),
+    (lambda ax: P.departure(ax, T, T, "x"), "nudged must be real numbers, not 'x'"),
     (lambda ax: P.departure(ax, T, T, None), "nudged"),
     (lambda ax: P.costs(ax, [{}], "bytes"), "row 0 has no 'gradient'"),
     (lambda ax: P.costs(ax, COSTS, "mass"), "quantity='mass'"),
@@ -73,11 +75,11 @@ WRONG = [
     (lambda ax: P.costs(ax, [{**COSTS[0], "bytes": NAN}], "bytes"), "must be positive"),
     (lambda ax: P.costs(ax, [{**COSTS[0], "bytes": "x"}], "bytes"), "must be positive"),
     (lambda ax: P.gradient_agreement(ax, [{"x": 1}]), "row 0 has no 'parameter'"),
-    (lambda ax: P.gradient_agreement(ax, 5), "echograd.check_gradients returned"),
-    (lambda ax: P.nudge_sweep(ax, None), "echograd.nudge_sweep returned"),
-    (lambda ax: P.device_survey(ax, None), "echograd.device.survey returned"),
+    (lambda ax: P.gradient_agreement(ax, 5), "the result of echograd.check_gradients"),
+    (lambda ax: P.nudge_sweep(ax, None), "the result of echograd.nudge_sweep"),
+    (lambda ax: P.device_survey(ax, None), "the result of echograd.device.survey"),
     (lambda ax: P.device_survey(ax, types.SimpleNamespace(rows=[{}], floor=0.0)), "row 0 has no 'imperfection'"),
-    (lambda ax: P.audit(ax, None), "echograd.audit returned"),
+    (lambda ax: P.audit(ax, None), "the result of echograd.audit"),
     (lambda ax: P.audit(ax, [{"rule": "a"}]), "row 0 has no 'error'"),
     (lambda ax: P.confusion_matrix(ax, "x", ["a"]), "must be real numbers"),
     (lambda ax: P.confusion_matrix(ax, [[1, 2], [3]], ["a", "b"]), "must be real numbers"),
@@ -108,7 +110,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("call", "words"), WRONG, ids=[f"{i} {words}" for i, (_, words) in enumerate(WRONG)])
-def test_what_cannot_be_drawn_or_measured_is_told(ax, call, words):
+def test_wrong_arguments_are_refused_in_one_sentence(ax, call, words):
     with pytest.raises((TypeError, ValueError)) as error:
         call(ax)
     text = str(error.value)
@@ -118,7 +120,7 @@ def test_what_cannot_be_drawn_or_measured_is_told(ax, call, words):
 
 
 def test_reports_are_drawn_as_they_are(ax):
-    """What `audit`, `device.survey` and `check_gradients` return, and rows by themselves."""
+    """Reports and plain lists of rows are accepted."""
     row = {"candidate": "echo", "parameter": "x", "relative_error": 1e-12, "cosine": 1.0, "norm_ratio": 1.0}
     gradients = eg.GradientReport([{**row, "reference_norm": 1.0, "taylor_slope": None}])
     P.gradient_agreement(ax, gradients)

@@ -39,6 +39,7 @@ def test_rest(solver, bounds):
     assert np.isclose(found.energy, bowl(found.state, u))
 
 
+@pytest.mark.fast
 def test_quadratic_layers_relax_exactly_one_after_another():
     """Of two layers without coupling each is at its minimum after one sweep of unit steps, in a box too."""
     target = jnp.asarray([0.5, 2.0])
@@ -104,6 +105,7 @@ def test_a_flat_direction_has_no_response():
         jax.grad(of)(jnp.asarray(0.0), eg.Newton())
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [

@@ -201,7 +201,7 @@ def test_there_must_be_a_run_with_results(tmp_path, run):
 
 def test_a_folder_that_cannot_be_is_refused_before_anything_is_measured(run, tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
-    with pytest.raises(FileExistsError, match=r"link to what is not there. Give another folder"):
+    with pytest.raises(FileExistsError, match=r"link to what is not there. Choose another folder"):
         report.write(run, tmp_path / "link", say=lambda _: pytest.fail("it has begun"))
 
 
@@ -323,6 +323,7 @@ def test_costs_are_measured():
     assert all(row["seconds"] > 0 for row in rows)
 
 
+@pytest.mark.fast
 def test_text_is_escaped_and_html_is_not():
     assert tag("p", "a < b", tag("b", '"'), class_='x"y') == '<p class="x&quot;y">a &lt; b<b>&quot;</b></p>'
     assert join(["&", Html("&amp;")]) == "&amp;&amp;"

@@ -1,4 +1,4 @@
-"""Mirrors: the echo with the right one is exact, and without it it is wrong, which is why it is refused."""
+"""Mirrors: an echo with the right mirror is exact. Without it, it would be wrong and raises an error."""
 
 import equinox as eqx
 import jax
@@ -10,14 +10,14 @@ import echograd as eg
 from cases import mixed, worst
 from echograd.systems import ChargedParticle, KerrLattice
 
-pytestmark = pytest.mark.float64_only
+pytestmark = [pytest.mark.float64_only, pytest.mark.least_effort]
 
-# Two sites joined by a phase, in a ring: PT-symmetric under the exchange of 0, 1 and of 2, 3.
+# A ring with a phase between two sites: PT-symmetric under the exchange of 0, 1 and of 2, 3.
 RING = np.array([[0, np.exp(0.5j), 0, 1], [np.exp(-0.5j), 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
 
 
 class Unmirrored(ChargedParticle):
-    """A charge in a magnetic field, with a plain flip of its momentum for a time reversal."""
+    """A charge in a magnetic field, with a wrong time reversal that only flips its momentum."""
 
     def mirror(self, q):
         return q
@@ -44,14 +44,14 @@ def test_the_mirror_makes_the_echo(make, start):
 
     expected, found, unmirrored = gradients(make(True), make(False))
     assert worst(found, expected) < 1e-9
-    # Computed by the inverse map, the number is right even where no machine could take it; it is refused all the same.
+    # By the inverse map the number is right although no machine could run this echo. It raises all the same.
     assert worst(eqx.tree_at(jax.tree.leaves, expected, jax.tree.leaves(unmirrored)), expected) < 1e-9
     with pytest.raises(eqx.EquinoxRuntimeError, match="not time-reversible"):
         eqx.filter_grad(loss)(make(False), eg.Echo(), True)
 
 
 class Dragged(eg.Hamiltonian):
-    """A faint drift, odd in the momentum, that an input or the clock switches on."""
+    """A weak drift, odd in the momentum, that an input or the clock switches on."""
 
     spring: jax.Array
     clocked: bool = eqx.field(static=True)
@@ -63,7 +63,7 @@ class Dragged(eg.Hamiltonian):
 
 @pytest.mark.parametrize("clocked", [True, False])
 def test_what_is_odd_only_later_is_not_overlooked(clocked):
-    """Off at the start, and faint: refused where it is seen, and right where it is not."""
+    """It is off at the start, and weak: either an error is raised, or the gradient is right."""
     system, u = Dragged(jnp.asarray([1.0, 2.0]), clocked), jnp.zeros(60).at[20:24].set(1.0)
 
     def loss(system, gradient, throw):
@@ -90,7 +90,7 @@ def test_diagnose_sees_what_an_input_switches_on_for_a_moment():
 
 
 class Windy(eg.SplitHamiltonian):
-    """A wind that drags, of a parameter and of an input."""
+    """A drag by a wind, which is a parameter plus an input."""
 
     spring: jax.Array
     wind: jax.Array
@@ -102,7 +102,7 @@ class Windy(eg.SplitHamiltonian):
 
 
 def test_a_zero_that_is_odd_in_the_momentum_is_not_read_with_the_wrong_sign():
-    """The energy is even where the wind is still, so the machine does run back; its slope by the wind is odd."""
+    """Without wind the energy is even, so the echo retraces, but its derivative with respect to the wind is odd."""
 
     @eqx.filter_jit
     def gradients(wanted, rest, rule, throw):

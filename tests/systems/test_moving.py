@@ -1,4 +1,4 @@
-"""Parameters that move: the extended system is a Hamiltonian like any other."""
+"""Parameters that move: the extended system is an ordinary Hamiltonian."""
 
 import equinox as eqx
 import jax
@@ -10,11 +10,13 @@ import echograd as eg
 from cases import chain, mixed, worst
 from echograd.systems import KerrLattice
 
+pytestmark = pytest.mark.least_effort
+
 LATTICE = KerrLattice(np.eye(3, k=1) + np.eye(3, k=-1), jnp.asarray([0.1, -0.2, 0.3]), jnp.asarray(0.6))
 
 
 def moving():
-    """A lattice whose detunings and nonlinearity move; its hoppings are parameters as before."""
+    """A lattice whose detunings and nonlinearity move; its hoppings remain parameters."""
     return eg.MovingParameters(LATTICE, 2.0, where=lambda lattice: {"d": lattice.detuning, "g": lattice.kerr})
 
 
@@ -35,7 +37,7 @@ def test_every_leaf():
         return [eqx.filter_grad(loss)(arguments, gradient) for gradient in (eg.Backprop(), eg.Echo())]
 
     expected, found = both((system, q, p, jnp.asarray(0.13)))
-    # What moves starts from the state: its values in the system are read by nothing.
+    # Moving parameters start from the state; their values in the system are not used.
     assert not np.any(expected[0].system.detuning)
     there = lambda x: eqx.tree_at(lambda x: (x[0].system.detuning, x[0].system.kerr), x, (None, None))  # noqa: E731
     assert worst(there(found), there(expected)) < 1e-9
@@ -43,7 +45,7 @@ def test_every_leaf():
 
 @pytest.mark.float64_only
 def test_the_momentum_takes_up_the_readings():
-    """With a mass beyond measure nothing moves but the momenta, and dπ/dt = -∂H/∂θ: the derivative of the action."""
+    """With a huge mass only the momenta of parameters change, and dπ/dt = -∂H/∂θ: the derivative of the action."""
     point = chain(8)
     heavy = eg.MovingParameters(point.system, 1e15)
     start = eg.InitialValue(*heavy.state(point.q, point.p))

@@ -1,4 +1,4 @@
-"""Waves: the soliton, mirrors that are right and wrong, and the propagator where eigenvalues coincide."""
+"""Waves: the soliton, right and wrong mirrors, and the propagator at coinciding eigenvalues."""
 
 import equinox as eqx
 import jax
@@ -10,7 +10,9 @@ import echograd as eg
 from cases import worst
 from echograd.systems import Hopping, KerrLattice, NonlinearSchroedinger
 
-# Two sites joined by a phase: no gauge removes it from the ring that the other two close.
+pytestmark = pytest.mark.least_effort
+
+# A phase between two sites, in a ring: no gauge transformation removes it.
 RING = np.array([[0, np.exp(0.5j), 0, 1], [np.exp(-0.5j), 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
 
 
@@ -19,6 +21,7 @@ def start(n=4):
     return eg.InitialValue(*eg.canonical(jnp.asarray(rng.normal(size=n) + 1j * rng.normal(size=n))))
 
 
+@pytest.mark.fast
 def test_a_wave_is_a_canonical_state():
     psi = {"a": jnp.asarray([1.0 + 2.0j, -0.5j]), "b": jnp.asarray(3.0 + 0.0j)}
     there = eg.wave(*eg.canonical(psi))
@@ -27,6 +30,7 @@ def test_a_wave_is_a_canonical_state():
         eg.InitialValue(psi, psi)
 
 
+@pytest.mark.fast
 def test_intensity_and_equation_of_motion():
     """i dψ/dt = ∂H/∂ψ*, with the constants of the docstring."""
     lattice = KerrLattice(RING, jnp.asarray([0.1, 0.2, 0.3, 0.4]), jnp.asarray(0.7))
@@ -55,7 +59,7 @@ def test_the_soliton_keeps_its_shape():
 
 @pytest.mark.float64_only
 def test_sine_modes_stand_still():
-    """A mode of the open line turns at its own frequency, k²/2."""
+    """A mode of the open line rotates at its own frequency, k²/2."""
     n, m = 11, 3
     mode = jnp.asarray(np.sin(np.pi * m * np.arange(1, n + 1) / (n + 1)))
     field = NonlinearSchroedinger(jnp.zeros(n), 0.0, spacing=0.5)
@@ -106,7 +110,7 @@ def test_the_propagator_where_eigenvalues_coincide():
 
     @jax.jit
     def both(x, s):
-        """Return value, first and second derivatives, the latter forward over reverse as an echo takes them."""
+        """Return the value, first and second derivatives, the latter forward over reverse as in an echo."""
         return f(x, s), slope(x, s), jax.jacfwd(slope)(x, s)
 
     _, first, second = both(x, s)
@@ -115,7 +119,7 @@ def test_the_propagator_where_eigenvalues_coincide():
     np.testing.assert_allclose(first[1], (later[0] - before[0]) / (2 * eps), rtol=1e-6)
     np.testing.assert_allclose(second[0], (up[1][0] - down[1][0]) / (2 * eps), rtol=1e-6)
     np.testing.assert_allclose(second[1], (up[1][1] - down[1][1]) / (2 * eps), rtol=1e-6)
-    # Beyond the reach of the quadrature there is no silent loss of digits.
+    # Beyond the range of the quadrature derivatives are NaN, not silently inaccurate.
     assert np.isfinite(both(x, 5 * s)[1][0])
     assert np.isnan(both(x, 20 * s)[1][0])
 
@@ -142,7 +146,7 @@ def test_what_does_not_fit_is_refused(make, complaint):
 
 @pytest.mark.float64_only
 def test_finite_nudges_read_complex_hoppings_and_drives():
-    """Of which the imaginary part counts too; a complex nudge could not tell the two apart, and is refused."""
+    """Imaginary parts count, too. A complex nudge cannot distinguish the two, and raises an error."""
     drive = jnp.asarray(0.1 * np.exp(1j * np.arange(48.0)).reshape(12, 4))
 
     @eqx.filter_jit

@@ -1,4 +1,4 @@
-"""Every ready-made system: its physics, its echo, and that it is a pytree like any other."""
+"""Every ready-made system: its physics, its echo, and its leaves."""
 
 from typing import Any, NamedTuple
 
@@ -11,11 +11,13 @@ import pytest
 import echograd as eg
 from cases import mixed, worst
 
+pytestmark = pytest.mark.least_effort
+
 STEPS = 40
 
 
 class Specimen(NamedTuple):
-    """A system small enough for a test, a start without symmetry, and a step that resolves it."""
+    """A small system, a start without symmetry, and a step that resolves its motion."""
 
     system: Any
     start: Any
@@ -38,7 +40,7 @@ def specimens():
         "DuffingNetwork": Specimen(systems.DuffingNetwork(), lambda s: s.start(), 0.15, ripple),
         "ChargedParticle": Specimen(systems.ChargedParticle(), lambda s: s.start(), 0.1),
         "SineGordon": Specimen(systems.SineGordon(), lambda s: s.start(n=8), 0.05, ripple),
-        # Its bump is one cell wide: waves of hω = 0.4 to 0.66 carry half of it, and there leapfrog is off by h²ω²/4.
+        # Its bump is one cell wide: half of it is waves of hω = 0.4 to 0.66, where leapfrog has an error of h²ω²/4.
         "WaveField": Specimen(systems.WaveField(speed, spacing=0.7), lambda s: s.start(), 0.15, 0.1 * speed),
         "KerrLattice": Specimen(systems.KerrLattice(), lambda s: s.start(), 0.1, 0.1j * ripple[:6].astype(complex)),
         "NonlinearSchroedinger": Specimen(
@@ -61,10 +63,11 @@ def boundary(system, start):
 
 
 def held(u):
-    """Return the input `u` at every step, or no inputs."""
+    """Return inputs with `u` at every step, or `None`."""
     return None if u is None else jnp.broadcast_to(u, (STEPS, *u.shape))
 
 
+@pytest.mark.fast
 def test_the_zoo_is_all_here():
     bases = ("AbstractSystem", "Hamiltonian", "Lagrangian", "SeparableHamiltonian", "SplitHamiltonian", "Dissipative")
     wrappers = ("Envelope", "LinearDamped", "MassDamped", "MovingParameters")  # made of a system, or of matrices
@@ -81,7 +84,7 @@ def test_the_zoo_is_all_here():
 
 @pytest.mark.float64_only
 def test_energy_reversal_and_gradient(specimen):
-    """Energy errors fall as dt², the path is retraced, and the echo is the gradient; all from one program."""
+    """Energy errors fall as dt², the echo retraces and is the gradient; all from one program."""
     system, start, dt, u = specimen
     energy = eg.legendre(system) if isinstance(system, eg.Lagrangian) else system
 
@@ -113,6 +116,7 @@ def test_energy_reversal_and_gradient(specimen):
         assert np.log2(error[0] / error[1]) == pytest.approx(2, abs=0.15)
 
 
+@pytest.mark.fast
 def test_it_is_a_pytree_of_trainable_arrays(specimen, tmp_path):
     system = specimen.system
     leaves, treedef = jax.tree.flatten(system)
@@ -143,7 +147,7 @@ def test_the_defaults_are_ready_to_run(specimen):
 
 
 def at_once(f):
-    """Return what a function of nothing does, from one program instead of many small ones."""
+    """Return the result of a function without arguments, from one program instead of many small ones."""
     return jax.jit(lambda: f())()
 
 
@@ -153,10 +157,10 @@ def run(system, dt, steps, *state):
 
 @pytest.mark.float64_only
 def test_what_is_known_of_them():
-    """One fact of each that a wrong energy would miss."""
+    """One known fact of each that a wrong energy would violate."""
     systems = eg.systems
 
-    # Kepler's third law: 2π for a semi-major axis of 1, whatever the eccentricity.
+    # Kepler's third law: 2π for a semi-major axis of 1 at any eccentricity.
     q, p = at_once(lambda: systems.Kepler().start(0.4))
     sol = run(systems.Kepler(), 2 * jnp.pi / 4000, 4000, q, p)
     np.testing.assert_allclose(sol.q, q, atol=1e-4)
@@ -167,14 +171,14 @@ def test_what_is_known_of_them():
     centre = np.interp(np.pi, sol.q, 0.1 * np.arange(200.0))
     assert centre == pytest.approx(0.1 * 50 + 0.5 * 8, abs=0.02)
 
-    # The standing waves of a uniform medium between walls; a quarter of a period takes it to zero.
+    # Standing waves of a uniform medium between walls are zero after a quarter period.
     pond = systems.WaveField(jnp.full((9, 7), 2.0), spacing=0.5)
     shape = jnp.asarray(np.outer(np.sin(np.pi * np.arange(1.0, 10.0) / 10), np.sin(np.pi * np.arange(1.0, 8.0) / 8)))
     rate = 2 * 2 / 0.5 * np.sqrt(np.sin(np.pi / 20) ** 2 + np.sin(np.pi / 16) ** 2)
     sol = run(pond, np.pi / 2 / rate / 400, 400, shape, jnp.zeros_like(shape))
     np.testing.assert_allclose(sol.q, 0, atol=1e-4)
 
-    # A linear FPUT chain and an LC ladder by their dispersion; a pendulum chain in step, as one pendulum.
+    # The dispersion of a linear FPUT chain and of an LC ladder; a pendulum chain in phase is one pendulum.
     chain = systems.FPUTChain(alpha=0.0, stiffness=3.0, mass=2.0)
     q, p = at_once(lambda: chain.start(9))
     sol = run(chain, np.pi / 2 / (2 * np.sqrt(1.5) * np.sin(np.pi / 20)) / 400, 400, q, p)
@@ -188,7 +192,7 @@ def test_what_is_known_of_them():
     sol = run(pendulums, np.pi / 2 * np.sqrt(2 / 9.81) / 400, 400, small, 0 * small)
     np.testing.assert_allclose(sol.q, 0, atol=1e-8)
 
-    # Nothing pushes a cluster from outside, and two bodies far apart attract as Newton says.
+    # The momentum of a cluster is conserved, and distant bodies attract by Newton's law.
     cluster = systems.NBody()
     q, p = at_once(cluster.start)
     pull = at_once(lambda: jax.grad(cluster.potential, 1)(0.0, q, None))
@@ -198,21 +202,21 @@ def test_what_is_known_of_them():
     force = at_once(lambda: -jax.grad(pair.potential, 1)(0.0, jnp.asarray([[0.0, 0.0], [10.0, 0.0]]), None))
     np.testing.assert_allclose(force, [[0.06, 0.0], [-0.06, 0.0]], atol=1e-12)
 
-    # A charge turns at eB/m, clockwise for positive numbers.
+    # A charge circles at eB/m, clockwise for positive numbers.
     charge = systems.ChargedParticle(mass=2.0, charge=3.0, field=0.5, trap=0.0)
     sol = run(charge, 2 * jnp.pi / 0.75 / 4 / 400, 400, jnp.zeros(2), jnp.asarray([0.0, 2.0]))
     np.testing.assert_allclose(sol.q, [1 / 0.75, 1 / 0.75], atol=1e-4)
 
-    # A start is coordinates and momenta, of a Lagrangian too: m l² sin²θ times 2 rad/s.
+    # The start of a Lagrangian has momenta, too: m l² sin²θ times 2 rad/s.
     q, p = at_once(systems.SphericalPendulum(mass=2.0, length=3.0).start)
     np.testing.assert_allclose(p, [0.0, 2 * 9 * np.sin(1.0) ** 2 * 2], rtol=1e-14)
 
-    # A spherical pendulum at the right rate goes round in a circle: nothing lifts it.
+    # A spherical pendulum at the right rate circles at constant height.
     sphere, rate = systems.SphericalPendulum(length=2.0), np.sqrt(9.81 / 2 / np.cos(1.0))
     lift = at_once(lambda: jax.grad(sphere, 1)(0.0, jnp.asarray([1.0, 0.0]), jnp.asarray([0.0, rate]), None))
     np.testing.assert_allclose(lift, 0, atol=1e-12)
 
-    # A double pendulum has the energies of its two masses, seen in the plane.
+    # A double pendulum has the energies of its two masses in the plane.
     double = systems.DoublePendulum(mass=(1.5, 0.5), length=(2.0, 0.7))
 
     def places(q):
@@ -237,12 +241,12 @@ def test_what_is_known_of_them():
 
 
 def test_inputs_that_are_no_force_are_refused(specimen):
-    """They would be broadcast, or change nothing."""
+    """They would be broadcast, or ignored."""
     q, p = specimen.start(specimen.system)
     real = specimen.u is None or not jnp.iscomplexobj(specimen.u)
     for shape in ((*q.shape, 1), (1, *q.shape), (1,)):
         u = jnp.ones(shape, q.dtype if real else jnp.result_type(complex))
-        with pytest.raises(ValueError, match=r"the input held during a step|takes no inputs|the source held"):
+        with pytest.raises(ValueError, match=r"the input of one step|takes no inputs|the source of one step"):
             eqx.filter_eval_shape(specimen.system, jnp.zeros(()), q, p, u)
 
 
@@ -259,7 +263,7 @@ ONE_FOR_EACH = {
 
 @pytest.mark.parametrize("name", ONE_FOR_EACH)
 def test_parameters_that_do_not_fit_the_state_are_refused(name):
-    """A column of numbers against a row of coordinates would be summed as a table."""
+    """A column of numbers and a row of coordinates would be broadcast to a matrix."""
     specimen = ZOO[name]
     q, p = specimen.start(specimen.system)
 

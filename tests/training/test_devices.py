@@ -29,13 +29,13 @@ except Killed:
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     fit(config, data, out=root / "both", resume=True)
-assert any("resumed elsewhere" in str(warning.message) for warning in caught)
+assert any("resumed in another environment" in str(warning.message) for warning in caught)
 assert Run.open(root / "2").versions["device"].endswith("2")
 np.testing.assert_allclose(losses(root / "2"), losses(root / "1"), rtol=1e-10)
 np.testing.assert_allclose(losses(root / "both"), losses(root / "1"), rtol=1e-10)
 a, b = (Run.open(root / name, data).predict("test") for name in "12")
 np.testing.assert_allclose(a, b, rtol=1e-8)
-for devices, batch_size, message in ((3, 9, "2 are here"), (2, 7, "evenly")):
+for devices, batch_size, message in ((3, 9, "has 2"), (2, 7, "evenly")):
     try:
         fit(smaller(batch_size=batch_size), data, out=root / "none", devices=devices)
     except ValueError as error:
@@ -46,7 +46,7 @@ print("all the same")
 """
 
 
-@pytest.mark.float64_only  # a process of its own, which knows nothing of the leg
+@pytest.mark.float64_only  # the precision of this process does not reach the other process
 def test_two_devices_give_the_numbers_of_one(tmp_path):
     ((out, err),) = answers(start(PROGRAM, tmp_path, XLA_FLAGS="--xla_force_host_platform_device_count=2"))
     assert out == "all the same\n", err

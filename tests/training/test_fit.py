@@ -1,7 +1,6 @@
-"""Runs: exact resume, whole files, refusals, early stopping, and what is learned."""
+"""Runs: exact resume, atomic files, refused arguments, early stopping, and scores."""
 
 import dataclasses
-import errno
 import itertools
 import json
 import os
@@ -14,9 +13,11 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from echograd.workbench.training import Config, Network, Optimiser, Run, TrainingDiverged, _files, _fit, fit
+from echograd.workbench.training import Config, Network, Optimiser, Run, TrainingDiverged, _files, fit
 from waves import SMALL, Killed, numbers, smaller, sums, waves
 
+# A run has its own precision: float64 around it or not, it is the same.
+pytestmark = pytest.mark.precision_free
 DATA = waves()
 FILES = ("config.json", "metrics.jsonl", "last.eqx", "best.eqx", "results.json")
 
@@ -40,6 +41,8 @@ def unbroken(tmp_path_factory):
     return folder
 
 
+@pytest.mark.fast
+@pytest.mark.both_precisions
 def test_what_a_run_leaves(unbroken):
     run = Run.open(unbroken, DATA)
     assert run.config == SMALL
@@ -137,7 +140,7 @@ def test_a_torn_line_of_metrics_is_mended(unbroken, tmp_path):
 
 
 def test_a_full_disk_leaves_the_checkpoint_as_it_was(unbroken, tmp_path):
-    """A limit on the size of files stands for a full disk: writes fail half-way, with an OSError."""
+    """A limit on the file size simulates a full disk: writes fail half-way with an OSError."""
     folder = tmp_path / "run"
     with pytest.raises(Killed):
         fit(SMALL, DATA, out=folder, progress=After(5, Killed))
@@ -154,16 +157,17 @@ def test_a_full_disk_leaves_the_checkpoint_as_it_was(unbroken, tmp_path):
     assert numbers(folder) == numbers(unbroken)
 
 
-def test_a_full_disk_under_the_metrics_is_told(unbroken, tmp_path, monkeypatch):
+def test_a_full_disk_under_the_metrics_is_told(unbroken, tmp_path):
     folder = tmp_path / "run"
 
-    def full(_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def fill(_):
+        if not metrics.is_symlink():
+            metrics.symlink_to("/dev/full")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(_fit, "append_line", lambda *a: (patch.setattr(_files.os, "fsync", full), _files.append_line(*a)))
-        with pytest.raises(OSError, match=r"metrics\.jsonl could not be written.*resume"):
-            fit(SMALL, DATA, out=folder)
+    metrics = folder / "metrics.jsonl"
+    with pytest.raises(OSError, match=r"metrics\.jsonl could not be written.*resume"):
+        fit(SMALL, DATA, out=folder, progress=fill)
+    metrics.unlink()
     fit(SMALL, DATA, out=folder, resume=True)
     assert numbers(folder) == numbers(unbroken)
 
@@ -182,16 +186,18 @@ def test_a_folder_that_is_gone_is_told(unbroken, tmp_path):
 
 
 def test_a_folder_that_may_not_be_written(unbroken, tmp_path, monkeypatch):
-    """A finished run in it is opened; one that is to go on is refused before it has computed anything."""
+    """A finished run is opened. An unfinished run is refused before any computation."""
     folder = shutil.copytree(unbroken, tmp_path / "run")
-    monkeypatch.setattr("echograd._files.os.access", lambda *_: False)  # permissions do not bind the superuser
+    monkeypatch.setattr(os, "access", lambda *_: False)  # permissions do not bind the superuser
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert fit(SMALL, DATA, out=folder, resume=True).finished
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     (folder / "results.json").unlink()
-    with pytest.raises(PermissionError, match=r"may not be read and written by this user. Mend that, and resume"):
+    with pytest.raises(
+        PermissionError, match=r"may not be read and written by this user. Remove the obstacle, and resume"
+    ):
         fit(SMALL, DATA, out=folder, resume=True, progress=lambda _: pytest.fail("it has begun"))
-    with pytest.raises(PermissionError, match="Give another out="):
+    with pytest.raises(PermissionError, match="Choose another out="):
         fit(SMALL, DATA, out=tmp_path / "other")
 
 
@@ -200,7 +206,7 @@ def test_a_folder_that_may_not_be_written(unbroken, tmp_path, monkeypatch):
     [
         ("metrics.jsonl", b"garbage\n", r"metrics\.jsonl, line 1 .*Restore the file, or delete it"),
         ("metrics.jsonl", b'{"step": 3}\n', r"metrics\.jsonl, line 1 .*no identity"),
-        ("metrics.jsonl", b"", r"metrics\.jsonl ends with epoch 0, and 3 epochs are over: it was cut short"),
+        ("metrics.jsonl", b"", r"metrics\.jsonl ends with epoch 0, but 3 epochs are finished: it is truncated"),
         ("config.json", b"[]", r"config\.json cannot be read.*Restore the file"),
         ("config.json", b'{"dataset": "waves", "versions": {}, "data": {}}', r"config\.json cannot be read"),
         ("last.eqx", b"", r"last\.eqx is not a checkpoint"),
@@ -264,7 +270,7 @@ def test_an_edited_number_is_noticed(unbroken, tmp_path, name, old, new):
 def test_lines_of_metrics_that_are_missing_are_noticed(unbroken, tmp_path):
     folder = shutil.copytree(unbroken, tmp_path / "run")
     path, lines = folder / "metrics.jsonl", (unbroken / "metrics.jsonl").read_bytes().splitlines(keepends=True)
-    for kept, complaint in ((lines[:2], "ends with epoch 2, and 3 epochs"), (lines[::2], "of epoch 3, after epoch 1")):
+    for kept, complaint in ((lines[:2], "ends with epoch 2, but 3 epochs"), (lines[::2], "of epoch 3, after epoch 1")):
         path.write_bytes(b"".join(kept))
         for reading in (Run.open(folder).history, lambda: fit(SMALL, DATA, out=folder, resume=True)):
             with pytest.raises(ValueError, match=rf"metrics\.jsonl.*{complaint}.*delete it"):
@@ -284,10 +290,10 @@ def test_the_best_model_of_another_epoch_is_refused(unbroken, tmp_path):
     run = fit(longer, DATA, out=early, resume=True)
     assert run.results["best_epoch"] > 1, best
     (early / "best.eqx").write_bytes(first)
-    with pytest.raises(ValueError, match=r"best\.eqx holds the model of epoch 1, and results\.json is about"):
+    with pytest.raises(ValueError, match=r"best\.eqx holds the model of epoch 1, but results\.json is about"):
         _ = Run.open(early, DATA).model
     (early / "results.json").unlink()
-    with pytest.raises(ValueError, match=r"best\.eqx holds the model of epoch 1, and last\.eqx says"):
+    with pytest.raises(ValueError, match=r"best\.eqx holds the model of epoch 1, but according to last\.eqx"):
         fit(longer, DATA, out=early, resume=True)
 
 
@@ -315,7 +321,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_run_can_be_had_again(unbroken, 
 
 
 def test_the_last_model_is_not_taken_for_the_best(unbroken, tmp_path):
-    """Its arrays begin alike, and go on with those of the optimiser."""
+    """The last checkpoint has the same arrays, followed by those of the optimiser."""
     folder = shutil.copytree(unbroken, tmp_path / "run")
     shutil.copy(folder / "last.eqx", folder / "best.eqx")
     with pytest.raises(
@@ -337,7 +343,7 @@ def test_an_existing_folder_is_not_overwritten(unbroken, tmp_path):
         fit(SMALL, DATA, out=unbroken)
     assert numbers(unbroken) == before
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="something else"):
+    with pytest.raises(FileExistsError, match="other files"):
         fit(SMALL, DATA, out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -365,6 +371,7 @@ def test_a_changed_version_is_told(tmp_path, monkeypatch):
         fit(SMALL, DATA, out=tmp_path / "run", resume=True)
 
 
+@pytest.mark.both_precisions
 def test_nothing_recompiles(tmp_path):
     """Neither in later epochs, nor in the ragged last batch, nor after resuming."""
     compiled = []
@@ -407,14 +414,14 @@ def test_a_nan_stops_training_and_leaves_the_last_checkpoint(tmp_path):
         fit(smaller(epochs=4), DATA, out=folder, progress=After(4, Killed))
     good = (folder / "last.eqx").read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        from echograd.workbench.training import _fit
+        from echograd.workbench.training import _trainer
 
-        real = _fit.on_device
+        real = _trainer.on_device
 
         def broken(batch, *place):
             return real(batch._replace(inputs=batch.inputs * np.float32(np.nan)), *place)
 
-        patch.setattr(_fit, "on_device", broken)
+        patch.setattr(_trainer, "on_device", broken)
         with pytest.raises(TrainingDiverged, match=r"(?s)step 4 \(epoch 2, batch 1\).*learning rate \(it is 0\.01\)"):
             fit(smaller(epochs=4), DATA, out=folder, resume=True)
     assert (folder / "last.eqx").read_bytes() == good
@@ -436,8 +443,9 @@ def test_echo_and_backprop_train_alike(tmp_path):
     assert abs(run.history()[-1]["train"]["loss"] / losses["echo"][-1] - 1) > 1e-8
 
 
+@pytest.mark.both_precisions
 def test_precision_is_the_runs_own(tmp_path, unbroken):
-    """A run has its precision whatever is set outside, and leaves that as it was."""
+    """A run computes in its own precision and does not change the global setting."""
     before = jax.numpy.zeros(1).dtype
     run = fit(smaller(model="nonlinear", gradient="backprop", precision="float64"), DATA, out=tmp_path / "double")
     assert jax.numpy.zeros(1).dtype == before
@@ -512,27 +520,29 @@ def test_a_set_without_validation_gets_one(tmp_path):
     assert len(run.predict("validation")) == len(run.dataset.validation)
 
 
+@pytest.mark.fast
 def test_a_config_survives_its_file():
     config = smaller(network=Network(angles=(0.1, 0.5)), patience=3, nudge="one-sided", beta=1e-3)
     assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert Config.from_dict({"dataset": "x"}) == Config("x")
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({}, "'dataset' is missing"),
         ({"dataset": "x", "epoch": 3}, "Did you mean 'epochs'"),
         ({"dataset": "x", "network": {"hiden": 3}}, "no setting 'network.hiden'. Did you mean 'network.hidden'"),
-        ({"dataset": "x", "epochs": 3.5}, "epochs=3.5: a whole number"),
-        ({"dataset": "x", "epochs": True}, "epochs=True: a whole number"),
-        ({"dataset": "x", "epochs": 0}, "epochs=0: train for at least one epoch"),
+        ({"dataset": "x", "epochs": 3.5}, "epochs=3.5; it must be a Python integer"),
+        ({"dataset": "x", "epochs": True}, "epochs=True; it must be a Python integer"),
+        ({"dataset": "x", "epochs": 0}, "epochs=0; it must be a Python integer of at least 1"),
         ({"dataset": "x", "model": "cubic"}, "choose one of 'linear', 'nonlinear'"),
         ({"dataset": "x", "network": 3}, "a group of settings"),
-        ({"dataset": "x", "network": {"angles": [0.1]}}, "2 values"),
+        ({"dataset": "x", "network": {"angles": [0.1]}}, "2 numbers"),
         ({"dataset": "x", "optimiser": {"learning_rate": -1}}, "must be positive"),
         ({"dataset": "x", "beta": 0.1}, "infinitesimal nudge has no size"),
-        ({"dataset": "x", "gradient": "backprop", "nudge": "symmetric"}, "only an echo is nudged"),
+        ({"dataset": "x", "gradient": "backprop", "nudge": "symmetric"}, "only an echo has a nudge"),
     ],
 )
 def test_a_wrong_config_is_refused(values, message):
@@ -541,9 +551,9 @@ def test_a_wrong_config_is_refused(values, message):
 
 
 def test_a_config_that_does_not_fit_the_data_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="monitor='r2' for classification"):
+    with pytest.raises(ValueError, match="monitor='r2' is not a metric of classification"):
         fit(smaller(monitor="r2"), DATA, out=tmp_path / "run")
-    with pytest.raises(ValueError, match="for the set 'elsewhere'"):
+    with pytest.raises(ValueError, match="for the data set 'elsewhere'"):
         fit(smaller(dataset="elsewhere"), DATA, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with pytest.raises(FileNotFoundError, match="no training run"):

@@ -14,6 +14,8 @@ from echograd.workbench.data import Batches
 from echograd.workbench.training import Config, Network, Optimiser, Run, batch_loss, fit, initial_model
 from waves import numbers, sums, waves
 
+# A run has its own precision: float64 around it or not, it is the same.
+pytestmark = pytest.mark.precision_free
 DATA = waves((60, 20, 20), rare=0.5, equal=True)
 HOPFIELD = Config(
     "waves",
@@ -37,6 +39,7 @@ def unbroken(tmp_path_factory):
     return folder
 
 
+@pytest.mark.both_precisions
 def test_it_learns_and_is_read_back(unbroken):
     run = Run.open(unbroken, DATA)
     history = run.history()
@@ -86,5 +89,5 @@ def test_its_gradient_is_that_of_the_loss():
 def test_what_it_cannot_be_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"bound do not respond.*--nudge symmetric"):
         Config("waves", model="hopfield")
-    with pytest.raises(ValueError, match="classes only"):
+    with pytest.raises(ValueError, match="classification only"):
         fit(dataclasses.replace(HOPFIELD, dataset="waves"), sums(), out=tmp_path / "run")

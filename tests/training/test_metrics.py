@@ -12,6 +12,8 @@ from echograd.workbench.training import (
     scores_from_confusion,
 )
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+
 
 def test_confusion_counts_true_classes_in_rows():
     targets, predictions = np.array([0, 0, 0, 1, 2, 2]), np.array([0, 0, 1, 1, 0, 2])

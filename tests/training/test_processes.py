@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+import echograd as eg
 from echograd.workbench.training import Network, Run, fit, join
 from waves import Killed, answers, killed_in_epoch_3, losses, smaller, start, waves
 
@@ -27,8 +28,8 @@ if process:
     def refuse(*_):
         raise AssertionError("only process 0 writes")
     _files.write_atomically = refuse
-    from echograd.workbench.training import _fit
-    _fit.write_json = _fit.append_line = _fit.keep_lines = refuse
+    from echograd.workbench.training import _fit, _trainer
+    _fit.write_json = _fit.keep_lines = _trainer.write_json = _trainer.append_line = refuse
 data = waves()
 run = fit(CONFIG, data, out=root / "two")
 try:
@@ -62,7 +63,7 @@ def quickly_compiled():
 
 @pytest.mark.float64_only
 @pytest.mark.usefixtures("quickly_compiled")
-@pytest.mark.filterwarnings("ignore:.*resumed elsewhere")
+@pytest.mark.filterwarnings("ignore:.*resumed in another environment")
 def test_two_processes_give_the_numbers_of_one_device(tmp_path):
     data = waves()
     fit(CONFIG, data, out=tmp_path / "alone")
@@ -83,15 +84,21 @@ def test_two_processes_give_the_numbers_of_one_device(tmp_path):
     np.testing.assert_allclose(a, b, rtol=1e-8)
 
 
+@pytest.mark.precision_free
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (("127.0.0.1:1", None, None), "--processes"),
-        (("127.0.0.1:1", 2, 2), "from 0 to one less"),
+        (("127.0.0.1:1", 2, 2), "from 0 to that number minus 1"),
         (("nowhere", 2, 0), "host:port"),
-        (("auto", 2, None), "Leave --processes"),
+        (("auto", 2, None), "Leave out --processes"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
         join(*arguments)
+
+
+def test_a_cluster_that_is_not_there_is_told_in_one_sentence():
+    with pytest.raises(eg.RunError, match=r"could not be connected.*'auto' needs a cluster"):
+        join("auto", None, None)

@@ -1,1 +1,1 @@
-"""Small tools of the house. Nothing here is public."""
+"""Private tools that all packages share."""

@@ -1,4 +1,4 @@
-"""What callables ask of their arguments: each check returns the value to work with, or raises one clear sentence."""
+"""Checks of arguments: each returns the value to work with, or raises an error of one sentence."""
 
 import contextlib
 import operator
@@ -19,38 +19,38 @@ _LONGEST = 80
 
 
 def shown(x: Any) -> str:
-    """Return a value as messages show it: arrays by type and shape, everything in at most 80 characters."""
+    """Return a value for a message, in at most 80 characters: arrays by dtype and shape."""
     text = " ".join(eqx.tree_pformat(x, short_arrays=True, struct_as_array=True).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def converter(check: Callable[..., Any], owner: str, name: str, *more: Any, **options: Any) -> Callable[[Any], Any]:
-    """Return a check of this module as the converter of a field."""
+    """Return a check of this module as the converter of an `equinox` field."""
     return lambda x: check(owner, name, x, *more, **options)
 
 
 def optional(check: Callable[..., Any], owner: str, name: str, *more: Any, **options: Any) -> Callable[[Any], Any]:
-    """Return the same of a field that may be `None`."""
+    """Return the converter of a field that may also be `None`."""
     return lambda x: None if x is None else check(owner, name, x, *more, **options)
 
 
 @contextlib.contextmanager
 def reverse_mode(owner: str, gradient: Any) -> Iterator[None]:
-    """Say in our words that forward mode does not go through a custom reverse rule."""
+    """Replace JAX's error about forward mode through a custom reverse rule by ours."""
     try:
         yield
     except TypeError as error:
         if "forward-mode autodiff" not in str(error):
             raise
         raise ArgumentTypeError(
-            f"{owner}: forward mode (jvp, jacfwd) cannot differentiate through {type(gradient).__name__}(), whose "
-            "gradient is read off a nudged run. Use reverse mode (grad, vjp, jacrev; forward over reverse for second "
+            f"{owner}: forward mode (jvp, jacfwd) cannot differentiate through {type(gradient).__name__}(), which "
+            "reads its gradient off a nudged run. Use reverse mode (grad, vjp, jacrev; forward over reverse for second "
             "derivatives, as jax.hessian does), or gradient=Backprop()."
         ) from error
 
 
 def instance(owner: str, name: str, x: Any, kind: type | tuple[type, ...], what: str) -> Any:
-    """Return `x` if it is of a class; `what` says which one, and what to pass."""
+    """Return `x` if it is an instance of `kind`; `what` describes such an instance in the message."""
     if not isinstance(x, kind):
         raise ArgumentTypeError(f"{owner}: {name}={shown(x)} is not {what}.")
     return x
@@ -71,7 +71,7 @@ def choice(owner: str, name: str, x: Any, choices: Any) -> Any:
 
 
 def integer(owner: str, name: str, x: Any, least: int = 1, most: int = 2**31 - 1, what: str = "it") -> int:
-    """Return a Python integer within bounds; `what` is what it counts."""
+    """Return a Python integer within bounds; `what` names in the message what it counts."""
     try:
         n = None if isinstance(x, bool | np.bool_) else operator.index(x)
     except TypeError:  # JAX raises this for traced integers, too
@@ -95,13 +95,13 @@ def number(
     """Return one real number: Python and NumPy numbers as a Python float, arrays as an array.
 
     Args:
-        owner: the callable that asks.
-        name: of the argument.
+        owner: the callable that checks its argument.
+        name: name of the argument.
         x: the argument.
-        holds: what the number must satisfy, beside not being NaN.
-        what: the same in words.
-        dtype: return an array of this dtype; `x` must still satisfy `holds` in it.
-        at_run_time: whether the values of traced numbers are checked, too, at run time.
+        holds: the condition on the number. NaN is never accepted.
+        what: the condition in words.
+        dtype: if given, return an array of this dtype. `holds` is checked after the conversion.
+        at_run_time: whether to check traced numbers at run time.
     """
     why = f"{owner}: {name}={shown(x)}; {what}."
     try:
@@ -114,7 +114,7 @@ def number(
         raise ArgumentError(f"{owner}: {name} has shape {array.shape}, and one number is needed; {what}.")
     if isinstance(array, Tracer):
         array = array if dtype is None else array.astype(dtype)
-        return eqx.error_if(array, jnp.isnan(array) | ~_both(holds, array), why) if at_run_time else array
+        return eqx.error_if(array, jnp.isnan(array) | ~_holds_traced(holds, array), why) if at_run_time else array
     why = f"{owner}: {name}={float(array)!r}; {what}."
     with np.errstate(over="ignore", under="ignore"):
         value = float(array if dtype is None else np.asarray(array).astype(dtype))
@@ -125,21 +125,19 @@ def number(
     return jnp.asarray(array) if isinstance(x, jax.Array | np.ndarray) else value
 
 
-def _both(holds: Callable[[Any], Any], x: Array) -> Array:
+def _holds_traced(holds: Callable[[Any], Any], x: Array) -> Array:
     return jnp.isfinite(x) if holds is np.isfinite else holds(x)
 
 
 def constant(owner: str, name: str, x: Any, holds: Callable[[Any], Any], what: str) -> float:
-    """Return a number that compiled programs hold: a Python float, never traced."""
+    """Return a Python float; compiled programs hold it as a constant, so it must not be traced."""
     if isinstance(x, Tracer):
-        raise ArgumentTypeError(
-            f"{owner}: {name}={shown(x)} is traced, and a constant is needed. Pass a Python number."
-        )
+        raise ArgumentTypeError(f"{owner}: {name}={shown(x)} is traced, but must be a constant. Pass a Python number.")
     return float(number(owner, name, x, holds, what))
 
 
 def interval(owner: str, name: str, x: Any, what: str, holds: Callable[[Any], Any]) -> tuple[float, float]:
-    """Return the two bounds of an interval, constants."""
+    """Return the two bounds of an interval as Python floats."""
     if not isinstance(x, tuple | list) or len(x) != 2:
         raise ArgumentError(f"{owner}: {name}={shown(x)} is not a pair (low, high); {what}.")
     low, high = (constant(owner, f"{name}[{i}]", bound, holds, what) for i, bound in enumerate(x))
@@ -180,20 +178,20 @@ def key(owner: str, x: Any, name: str = "key") -> PRNGKeyArray:
 
 
 def function(owner: str, name: str, x: Any, signature: str) -> Any:
-    """Return a function, or an instance that can be called."""
+    """Return a callable that is not a class."""
     if not callable(x) or isinstance(x, type):
         raise ArgumentTypeError(f"{owner}: {name}={shown(x)} is not a function {signature}.")
     return x
 
 
 def returned(owner: str, call: str, function: Callable[..., Any], *arguments: Any) -> PyTree:
-    """Return the shapes of what a function of the user's returns; what it raises is the cause of what this raises.
+    """Return the shapes of the result of a user's function. If it raises, that error is the cause of ours.
 
     Args:
-        owner: the callable that asks.
-        call: how it calls the function, such as `"cost(t, q, p)"`.
+        owner: the callable that calls the function.
+        call: the call as text, such as `"cost(t, q, p)"`.
         function: the function.
-        arguments: what it is called with, arrays or their shapes, in the order of `call`.
+        arguments: its arguments, arrays or their shapes, in the order of `call`.
     """
     try:
         return eqx.filter_eval_shape(lambda *arguments: function(*arguments), *arguments)
@@ -205,7 +203,7 @@ def returned(owner: str, call: str, function: Callable[..., Any], *arguments: An
 
 
 def scalar(owner: str, call: str, function: Callable[..., Any], *arguments: Any, integers: bool = False) -> None:
-    """Raise unless a function of the user's returns one real number; as for `returned`."""
+    """Raise unless a user's function returns one real number; arguments as for `returned`."""
     value = returned(owner, call, function, *arguments)
     dtype = getattr(value, "dtype", type(value))
     if isinstance(dtype, type):
@@ -215,13 +213,13 @@ def scalar(owner: str, call: str, function: Callable[..., Any], *arguments: Any,
         real = any(jnp.issubdtype(dtype, kind) for kind in kinds)
     if getattr(value, "shape", ()) != () or not real:
         raise ArgumentError(
-            f"{owner}: {call} must return one real number, and returned {shown(value)}. Sum it over coordinates and "
+            f"{owner}: {call} must return one real number, but returned {shown(value)}. Sum it over coordinates and "
             "take the real part of complex numbers; for a batch use vmap."
         )
 
 
 def numbers(owner: str, name: str, x: PyTree) -> PyTree:
-    """Return `x` with arrays for leaves, or say which leaf is none."""
+    """Return `x` with all leaves as arrays, or name the leaf that cannot be one."""
 
     def convert(path: Any, leaf: Any) -> Array:
         if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
@@ -232,7 +230,7 @@ def numbers(owner: str, name: str, x: PyTree) -> PyTree:
             array = np.asarray(None)
         if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
             where = f"{name}{jax.tree_util.keystr(path)}"
-            raise ArgumentTypeError(f"{owner}: {where} is {shown(leaf)}, and not an array of numbers.")
+            raise ArgumentTypeError(f"{owner}: {where} is {shown(leaf)}, not an array of numbers.")
         with np.errstate(over="ignore"):
             return jnp.asarray(leaf)
 
@@ -240,11 +238,11 @@ def numbers(owner: str, name: str, x: PyTree) -> PyTree:
 
 
 def state(owner: str, name: str, x: PyTree, *, nan: bool = False) -> PyTree:
-    """Return `x` with real floating-point arrays for leaves; finite, unless `nan`, as far as numbers are known."""
+    """Return `x` with all leaves as real floating-point arrays. Concrete numbers must be finite, unless `nan`."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(x):
         if path and isinstance(path[-1], jax.tree_util.SequenceKey) and isinstance(leaf, int | float | complex):
             raise ArgumentTypeError(
-                f"{owner}: {name} is {shown(x)}, a sequence of numbers, which JAX takes for a tree of scalars. Pass an "
+                f"{owner}: {name} is {shown(x)}, a sequence of numbers. JAX treats it as a tree of scalars. Pass an "
                 "array: jnp.array([...])."
             )
     x = array(owner, name, x, nan=nan)
@@ -254,17 +252,17 @@ def state(owner: str, name: str, x: PyTree, *, nan: bool = False) -> PyTree:
 
 
 def array(owner: str, name: str, x: PyTree, *, nan: bool = False) -> PyTree:
-    """Return `x` as a real floating-point array, or a tree of such; finite, unless `nan`, as far as it is known."""
+    """Return `x` as a real floating-point array or a tree of them. Concrete numbers must be finite, unless `nan`."""
 
     def convert(path: Any, leaf: Array) -> Array:
         where = f"{name}{jax.tree_util.keystr(path)}"
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
             raise ArgumentError(
-                f"{owner}: {where} is complex, and real numbers are needed. A complex state has its real and imaginary "
-                "parts for coordinates and momenta: InitialValue(*canonical(psi))."
+                f"{owner}: {where} is complex, but must be real. The coordinates and momenta of a complex wave are "
+                "its real and imaginary parts: InitialValue(*canonical(psi))."
             )
         if not jnp.issubdtype(leaf.dtype, jnp.floating) and not jnp.issubdtype(leaf.dtype, jnp.integer):
-            raise ArgumentTypeError(f"{owner}: {where} is {shown(leaf)}, and not an array of real numbers.")
+            raise ArgumentTypeError(f"{owner}: {where} is {shown(leaf)}, not an array of real numbers.")
         return leaf if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.astype(jnp.result_type(float))
 
     x = jax.tree_util.tree_map_with_path(convert, numbers(owner, name, x))
@@ -273,7 +271,7 @@ def array(owner: str, name: str, x: PyTree, *, nan: bool = False) -> PyTree:
 
 
 def finite(owner: str, name: str, x: PyTree) -> PyTree:
-    """Return `x`, or raise if an array whose numbers are known holds a NaN or an infinity."""
+    """Return `x`, or raise if a concrete array in it holds a NaN or an infinity."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(eqx.filter(x, eqx.is_inexact_array)):
         if isinstance(leaf, Tracer) or not getattr(leaf, "is_fully_addressable", True):
             continue
@@ -283,7 +281,7 @@ def finite(owner: str, name: str, x: PyTree) -> PyTree:
 
 
 def signed(owner: str, name: str, x: Any, sign: str = "any") -> Array:
-    """Return a real array that is finite and of one sign ("any", "positive", "not negative"), as far as it is known."""
+    """Return a finite real array of one sign ("any", "positive", "not negative"). Traced arrays are not checked."""
     x = array(owner, name, x)
     if not isinstance(x, jax.Array):
         raise ArgumentTypeError(f"{owner}: {name}={shown(x)} is not one array of real numbers.")
@@ -295,7 +293,7 @@ def signed(owner: str, name: str, x: Any, sign: str = "any") -> Array:
 
 
 def same_shapes(owner: str, name: str, a: PyTree, other: str, b: PyTree) -> None:
-    """Raise unless two trees have the same structure and shapes, and any numbers at all."""
+    """Raise unless two trees have the same structure and shapes and hold at least one number."""
     if jax.tree.structure(a) != jax.tree.structure(b):
         raise ArgumentError(
             f"{owner}: {name} and {other} have different structures, {jax.tree.structure(a)} and "
@@ -312,7 +310,7 @@ def same_shapes(owner: str, name: str, a: PyTree, other: str, b: PyTree) -> None
 
 
 def pair(owner: str, name: str, x: Any, *, nan: bool = False) -> tuple[PyTree, PyTree]:
-    """Return a state, a pair of coordinates and momenta of the same structure and shapes."""
+    """Return a state: a pair of coordinates and momenta of the same structure and shapes."""
     if not isinstance(x, tuple) or len(x) != 2:
         raise ArgumentTypeError(f"{owner}: {name}={shown(x)} is not a pair (q, p) of coordinates and momenta.")
     q, p = (state(owner, f"{name}[{i}]", part, nan=nan) for i, part in enumerate(x))

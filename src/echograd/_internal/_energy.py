@@ -1,4 +1,4 @@
-"""Derivatives of energies at a state, which a complex nudge makes complex."""
+"""Derivatives of energies at a state, real or made complex by a complex nudge."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,38 +9,39 @@ from jaxtyping import Array, PyTree
 
 from . import _tree
 from ._errors import ArgumentTypeError
+from ._jaxpr import with_inner
 
-# On a complex number none of these is the restriction of a differentiable function of a complex variable.
+# These operations are not holomorphic on complex numbers.
 _NOT_HOLOMORPHIC = {"abs", "real", "imag", "conj", "sign", "is_finite", "max", "min", "clamp", "sort"} | {
     *("reduce_max", "reduce_min", "argmax", "argmin", "cummax", "cummin"),
 }
-# These are true or false. What chooses between holomorphic functions by them is one, off the line where they change.
+# A choice between holomorphic functions by a comparison is holomorphic, except where the comparison changes.
 _COMPARISONS = {"lt", "le", "gt", "ge", "eq", "ne"}
 
 
 def derivatives(action: Callable[[Any, Any], Array], wanted: PyTree, x: PyTree) -> tuple[PyTree, PyTree]:
     r"""Return $\partial A/\partial(\text{wanted})$ and $\partial A/\partial x$ of a scalar `action(wanted, x)`.
 
-    Where `x` is complex the action is taken for a holomorphic function of it, with the real arrays `wanted` as its
-    parameters; both derivatives are then complex, and mean what they would for a real `x`.
+    If `x` is complex, the action must be a holomorphic function of it, with the real arrays `wanted` as parameters.
+    Both derivatives are then complex: the analytic continuations of the real ones.
 
     Raises:
-        TypeError: if `x` is complex and the action is not written as a holomorphic function of it, or `wanted` has
-            complex arrays.
+        ArgumentTypeError: if `x` is complex and the action is not a holomorphic function of it, or `wanted` has complex
+            arrays.
     """
     if not _is_complex(x):
         return jax.grad(action, (0, 1))(wanted, x)
 
     if _is_complex(wanted):
         raise ArgumentTypeError(
-            "Holomorphic() differentiates by real parameters and inputs only, and one of these is complex: its nudges "
-            "would be told apart from its imaginary part by nothing. Use Richardson(beta, order), which nudges with "
-            "real numbers, or Infinitesimal(); or keep real and imaginary part as two real arrays."
+            "Holomorphic() differentiates with respect to real parameters and inputs only, but one of these is "
+            "complex: nothing would distinguish the nudge from its imaginary part. Use Richardson(beta, order), which "
+            "nudges with real numbers, or Infinitesimal(); or keep real and imaginary part as two real arrays."
         )
     dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves(x)))
 
     def value(wanted: Any, x: Any) -> Array:
-        # Real parameters meet the complex state: the one promotion that is meant, also where others are forbidden.
+        # Real parameters meet a complex state. This promotion is intended even where JAX forbids implicit ones.
         with jax.numpy_dtype_promotion("standard"):
             return jnp.asarray(action(wanted, x)).astype(dtype)
 
@@ -60,15 +61,15 @@ def slope(energy: Callable[[Any], Array], x: PyTree) -> PyTree:
 def reading(action: Callable[[Any, Any], Array], wanted: PyTree, x: PyTree) -> PyTree:
     r"""Return $\partial A/\partial(\text{wanted})$ alone of a scalar `action(wanted, x)`, as `derivatives` does.
 
-    The other derivative would be left out of the compiled program in any case, but tracing it takes long.
+    XLA would remove the other derivative from the compiled program in any case, but tracing it takes long.
     """
     if _is_complex(x):
         return derivatives(action, wanted, x)[0]
     return jax.grad(action)(wanted, x) if jax.tree.leaves(wanted) else wanted
 
 
-def no_reading(wanted: PyTree, x: PyTree) -> PyTree:
-    """Return the zero that readings of `wanted` at `x` add up from."""
+def zero_reading(wanted: PyTree, x: PyTree) -> PyTree:
+    """Return zeros shaped like readings of `wanted` at `x`, to accumulate readings in."""
     zeros = _tree.zeros_like(wanted)
     return jax.tree.map(lambda r: r.astype(_tree.complexified(r.dtype)), zeros) if _is_complex(x) else zeros
 
@@ -87,16 +88,16 @@ def _check_holomorphic(value: Callable[[Any], Array], x: PyTree) -> None:
     try:
         jaxpr = jax.make_jaxpr(value)(x)
     except (TypeError, ValueError) as error:
-        raise ArgumentTypeError(f"An energy or cost refuses a complex state: {error}\n{remedy}") from error
-    found = sorted(set(_offenders(jaxpr.jaxpr)))
+        raise ArgumentTypeError(f"An energy or cost fails for a complex state: {error}\n{remedy}") from error
+    found = sorted({name for inner in with_inner(jaxpr.jaxpr) for name in _offenders(inner)})
     if found:
         raise ArgumentTypeError(
-            f"An energy or cost is not holomorphic: it takes {', '.join(found)} of the state. {remedy}"
+            f"An energy or cost is not holomorphic: it applies {', '.join(found)} to the state. {remedy}"
         )
 
 
 def _offenders(jaxpr: Any) -> Iterator[str]:
-    """Yield the names of the primitives that act on complex numbers as no holomorphic function does."""
+    """Yield the names of primitives that are applied to complex numbers and are not holomorphic."""
     used: dict[Any, set[str]] = {}
     for equation in jaxpr.eqns:
         for v in equation.invars:
@@ -107,17 +108,9 @@ def _offenders(jaxpr: Any) -> Iterator[str]:
         if equation.primitive.name in _NOT_HOLOMORPHIC and any(
             d is not None and jnp.issubdtype(d, jnp.complexfloating) for d in operands
         ):
-            # Complex numbers are compared by their real parts, and by their imaginary ones where those are alike.
+            # JAX compares complex numbers by their real parts, and equal ones by their imaginary parts.
             compared = equation.primitive.name in ("real", "imag") and all(
                 id(v) not in returned and used.get(id(v), set()) <= _COMPARISONS for v in equation.outvars
             )
             if not compared:
                 yield equation.primitive.name
-        # The bodies of loops, branches and compiled functions; a closed one holds the open one.
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(inner):
-                yield from _offenders(getattr(inner, "jaxpr", inner))
-
-
-def _is_jaxpr(x: Any) -> bool:
-    return hasattr(x, "eqns") or hasattr(x, "jaxpr")

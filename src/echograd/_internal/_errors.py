@@ -1,4 +1,4 @@
-"""All errors that echograd raises on purpose, and the ones that compiled programs raise at run time."""
+"""All errors that echograd raises on purpose, and those of compiled programs at run time."""
 
 import contextlib
 import math
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from ._format import memory
 
-# What a compiled program raises: by `equinox.filter_jit`, and by `jax.jit` or a callback.
+# Errors of compiled programs: from `equinox.filter_jit`, and from `jax.jit` or a callback.
 RUNTIME_ERRORS = (eqx.EquinoxRuntimeError, jax.errors.JaxRuntimeError)
 
 _EXHAUSTED = re.compile(r"RESOURCE_EXHAUSTED.*?allocat\w+ (\d+) bytes", re.DOTALL)
@@ -54,9 +54,8 @@ class RunError(EchogradError, eqx.EquinoxRuntimeError):
 def plain_errors() -> Iterator[None]:
     """Raise `RunError`, with the message alone, for run-time errors of compiled programs in a block of code.
 
-    JAX wraps errors that compiled code raises into its own, with a long stack. `solve` and `equilibrium` do this
-    already when they are called outside of `jit` and `grad`; put your own gradients and compiled functions into such a
-    block.
+    JAX wraps errors of compiled code into its own, with a long stack. `solve` and `equilibrium` unwrap them when they
+    are called outside of `jit` and `grad`. Put your own gradients and compiled functions into such a block.
 
     Raises:
         RunError: for a run-time error of a compiled program.
@@ -76,7 +75,7 @@ def plain_errors() -> Iterator[None]:
 
 
 def said(error: BaseException) -> str:
-    """Return the message of an error: of one that comes out of a compiled program, only the sentences that were raised.
+    """Return the message of an error, without the stack and advice that JAX and equinox add to it.
 
     Args:
         error: any error. `equinox.error_if` wraps its message into a stack and advice on debugging.
@@ -95,7 +94,7 @@ def said(error: BaseException) -> str:
     exhausted = _EXHAUSTED.search(text)
     if exhausted:
         return (
-            f"out of memory: a compiled program needs {memory(int(exhausted[1]))} at once, which are not free. Use a "
+            f"out of memory: a compiled program needs {memory(int(exhausted[1]))} at once, more than is free. Use a "
             "smaller model, smaller batches or fewer steps."
         )
     if "stack inside of JIT" in text or "Traceback (most recent call last)" in text:
@@ -104,13 +103,13 @@ def said(error: BaseException) -> str:
     return text.partition("\n=== Source Location Trace")[0].strip()
 
 
-# A measured number reaches the message as an integer, its decimal logarithm in thousandths: three digits.
+# A measured number reaches the message as an integer: its decimal logarithm in thousandths, three digits.
 _RESOLUTION = 1000
 _ZERO, _INFINITE, _NAN = -(10**6), 10**6, 10**6 + 1
 
 
-class _Quoting(Sequence[str]):
-    """All the messages that a text with a gap makes, by the integer that stands for the number in the gap."""
+class _Messages(Sequence[str]):
+    """The messages of a text with one gap, indexed by the integer that encodes the number in the gap."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -124,7 +123,7 @@ class _Quoting(Sequence[str]):
         return 2 * _INFINITE
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Quoting) and self.text == other.text
+        return isinstance(other, _Messages) and self.text == other.text
 
     def __hash__(self) -> int:
         return hash(self.text)
@@ -134,8 +133,8 @@ def refuse_if(x: Any, wrong: Bool[Array, "..."], text: str, measured: Float[Arra
     """Return `x`, or raise at run time if `wrong` is true, with the measured number in the text.
 
     Args:
-        x: a PyTree with at least one array. Whatever is computed from the result is computed after the check.
-        wrong: whether to raise; under `vmap`, if it is true of any member of the batch.
+        x: a PyTree with at least one array. Computations that use the result run after the check.
+        wrong: whether to raise; under `vmap`, whether any member of the batch is wrong.
         text: the message, with `{}` where the number belongs.
         measured: a number that is not negative; under `vmap` the largest of the batch is quoted.
 
@@ -143,11 +142,11 @@ def refuse_if(x: Any, wrong: Bool[Array, "..."], text: str, measured: Float[Arra
         `x`, unchanged.
 
     Raises:
-        RuntimeError: (at run time) with the message.
+        RunError: (at run time) with the message.
     """
     size = jax.lax.stop_gradient(jnp.abs(measured))
     tiny = jnp.finfo(size.dtype).tiny
     index = jnp.round(_RESOLUTION * jnp.log10(jnp.clip(size, tiny, jnp.finfo(size.dtype).max))).astype(jnp.int32)
     index = jnp.where(size < tiny, _ZERO, jnp.where(jnp.isinf(size), _INFINITE, index))
     index = jnp.where(jnp.isnan(size), _NAN, index)
-    return eqx.branched_error_if(x, wrong, index, _Quoting(text))
+    return eqx.branched_error_if(x, wrong, index, _Messages(text))

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and folders for them."""
+"""Atomic writes of files, and folders for them."""
 
 import contextlib
 import errno
@@ -11,14 +11,14 @@ from typing import Any, BinaryIO
 
 
 def make_folder(path: pathlib.Path, remedy: str) -> None:
-    """Make a folder to write into, and those above it, or see that it can be written into if it is there.
+    """Make a folder and its parents, or check that an existing one is writable.
 
     Args:
         path: the folder.
-        remedy: a sentence of what to do if it cannot be, for the error.
+        remedy: a sentence for the error: what to do if it fails.
 
     Raises:
-        OSError: what stands in the way, and the remedy.
+        OSError: the folder cannot be made or is not writable; the message has the reason and the remedy.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -30,21 +30,21 @@ def make_folder(path: pathlib.Path, remedy: str) -> None:
 
 
 def _in_the_way(path: pathlib.Path) -> str | None:
-    """Return which file or broken link is where a folder would have to be, if any is."""
+    """Return which file or broken link blocks a folder, or `None`."""
     for place in (path, *path.parents):
-        with contextlib.suppress(OSError):  # a folder that may not be entered
+        with contextlib.suppress(OSError):  # no permission to enter a folder
             if place.is_symlink() and not place.exists():
-                return f"{place} is a link to what is not there"
+                return f"{place} is a broken link"
             if place.is_file():
                 return f"{place} is a file"
     return None
 
 
 def write_atomically(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Write a file so that at any moment, crash or power cut, the old one or the new one is there, and whole.
+    """Write a file atomically: after a crash or power cut either the old file or the new one is there, complete.
 
     Raises:
-        OSError: it cannot be written (the disk is full, say); the old file is as it was.
+        OSError: it cannot be written (the disk is full, say); the old file is unchanged.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -61,7 +61,7 @@ def write_atomically(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> No
 
 
 def unwritten(path: pathlib.Path, error: OSError) -> OSError:
-    """Return the error of a file that could not be written, which says so."""
+    """Return an error which says that a file could not be written, and why."""
     if not path.parent.is_dir():
         return OSError(
             error.errno,
@@ -69,13 +69,13 @@ def unwritten(path: pathlib.Path, error: OSError) -> OSError:
         )
     return OSError(
         error.errno,
-        f"{path} could not be written ({error.strerror}). What was there before is intact. Make room, or mend "
-        "what stands in the way, and do it again (a training run goes on with resume=True, --resume).",
+        f"{path} could not be written ({error.strerror}). The previous file is intact. Free some "
+        "space or fix the cause, and repeat the command (a training run continues with resume=True, --resume).",
     )
 
 
 def _sync_folder(folder: pathlib.Path) -> None:
-    """Make a renaming last through a power cut, where the system can."""
+    """Flush a renaming to disk, where the system supports it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -85,7 +85,7 @@ def _sync_folder(folder: pathlib.Path) -> None:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Write plain values; numbers that JSON lacks become null."""
+    """Write plain values as JSON; NaN and infinities become null."""
     text = json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 

@@ -1,8 +1,8 @@
-"""Refuse to run on a jaxlib that returns wrong numbers in silence.
+"""Refuse to run on a jaxlib that silently returns wrong numbers.
 
 jaxlib 0.10.2 compiles a vmapped matrix-vector product followed by a reduction wrongly on CPU: rows far
 into the batch get the values of others, from 16,385 rows in float64 and 32,769 in float32 (jax-ml/jax issue
-39103). A sequence is read in and summed up just so; no gradient computed there could be trusted.
+39103). echograd processes batches of sequences like this, so no gradient could be trusted.
 """
 
 import functools
@@ -14,7 +14,7 @@ import jaxlib.version
 import numpy as np
 
 # 0.10.2 fails the reproducer; 0.10.0, 0.10.1 and 0.11.0 abort or hang on CPU (issues 39257 and 39264).
-FIRST_REFUSED, FIRST_MENDED = (0, 10), (0, 11, 1)
+FIRST_REFUSED, FIRST_FIXED = (0, 10), (0, 11, 1)
 
 # These have passed the reproducer. Others run it at import: about a second, and it starts JAX's backends.
 KNOWN_GOOD = frozenset({"0.9.2", "0.11.1", "0.12.0.1"})
@@ -42,10 +42,10 @@ def reproduces_wrong_numbers() -> bool:
     index = np.arange(ROWS, dtype=np.float32)
     try:
         cpu = jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # JAX was told to do without it
+    except RuntimeError:  # JAX is configured without a CPU backend
         return False
-    # Compile-time evaluation, because echograd may be imported for the first time inside a traced function. On the CPU,
-    # which is where this goes wrong: a GPU rounds the factors of products, and would be suspected for nothing.
+    # Compile-time evaluation, because the first import of echograd may be inside a traced function. On the CPU, where
+    # the bug is: a GPU rounds the factors of products, which would be a false positive.
     with jax.ensure_compile_time_eval(), jax.default_device(cpu):
         matrix = jnp.eye(3, dtype=np.float32)
         zeros = np.zeros_like(index)
@@ -61,13 +61,13 @@ def check_jaxlib() -> None:
         ImportError: with the command that installs a version that works.
     """
     version = jaxlib.version.__version__
-    if FIRST_REFUSED <= jaxlib.version.__version_info__ < FIRST_MENDED:
-        reason = "jaxlib 0.10.0 to 0.11.0 return wrong numbers in silence, crash or hang on CPU"
+    if FIRST_REFUSED <= jaxlib.version.__version_info__ < FIRST_FIXED:
+        reason = "jaxlib 0.10.0 to 0.11.0 silently return wrong numbers, crash or hang on CPU"
     elif version not in KNOWN_GOOD and reproduces_wrong_numbers():
         reason = "`jit` of a vmapped matrix-vector product followed by a sum returns wrong numbers here"
     else:
         return
-    # lineax 0.1.1 asks for jax>=0.10, which on Python 3.11 would bring the broken version back.
+    # lineax 0.1.1 requires jax>=0.10, which on Python 3.11 would install the broken version again.
     remedy = '"jax==0.12.0.1"' if sys.version_info >= (3, 12) else '"jax==0.9.2" "lineax==0.1.0"'
     raise ImportError(
         f"echograd refuses to run on jaxlib {version}.\n"

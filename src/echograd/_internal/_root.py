@@ -27,19 +27,18 @@ def root(
 ) -> Vector:
     r"""Return $x$ with $f(x) = 0$ by Newton's method, to rounding; NaN where it fails.
 
-    It stands inside the steps of integrators, where an error would have to be carried through every loop; a NaN is
-    caught at the end of the run. Derivatives of any order and mode with respect to what `f` closes over are those of
-    the exact root. Whether it has converged is judged relative to how large unknowns and updates have been, so it does
-    not depend on their units.
+    Integrators call it in every step, so failure is a NaN, which `solve` reports at the end of the run. Derivatives of
+    any order and mode with respect to values that `f` closes over are those of the exact root. Convergence is judged
+    relative to the largest unknowns and updates so far, so it does not depend on units.
 
     Args:
-        f: the residual, a function of a vector of shape (n,), in the same units as `x` where there are `halves`.
-        guess: where to start, shape (n,); in the units of the root, so zero if nothing is known.
-        halves: whether the first half of `x` and the second have units of their own.
-        terms: numbers as large as the terms that the residual is a sum of, in its units. Where these cancel and the
-            root is next to zero, a residual that is rounding beside them ends the iteration.
-        definite: whether the Jacobian is symmetric and positive definite. It fails otherwise. Large systems are then
-            solved without a matrix.
+        f: the residual, a function of a vector of shape (n,). With `halves` it has the units of `x`.
+        guess: the starting point, shape (n,), in the units of the root; zero if nothing is known.
+        halves: whether the two halves of `x` have different units.
+        terms: numbers as large as the terms of the residual, in its units. If the terms cancel and the root is near
+            zero, the iteration ends once the residual is below their rounding error.
+        definite: whether the Jacobian must be symmetric and positive definite. The result is NaN if it is not. Large
+            systems are then solved without a matrix.
 
     Returns:
         The root, shape (n,).
@@ -62,7 +61,7 @@ def root(
     def solve(f: Callable[[Vector], Vector], x: Vector) -> Vector:
         def unfinished(carry: Any) -> Any:
             _, _, size, before, left, i = carry
-            # Once the updates no longer shrink, what is left of them is rounding.
+            # Once the updates no longer shrink, they are rounding errors.
             shrinking = (size < 0.5 * before) | (size > 1e3 * eps)
             return (i < _ITERATIONS) & (size > 0) & shrinking & ~(left <= noise)
 
@@ -88,7 +87,7 @@ def root(
 
 
 def _units(matrix: Float[Array, "n n"], halves: bool) -> Float[Array, " n"]:
-    """Return units of the elements of a vector, powers of two, in which the couplings of its halves are alike."""
+    """Return units of the elements, powers of two, that balance the couplings between the two halves."""
     one = jnp.ones(len(matrix), matrix.real.dtype)
     if not halves:
         return one

@@ -1,8 +1,14 @@
 """Tables of results in plain text."""
 
 import abc
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+
+from ._files import finite
 
 
 @dataclass(frozen=True)
@@ -12,7 +18,7 @@ class Table:
     Attributes:
         head: titles of the columns.
         rows: texts of every row.
-        sides: for each column `<` if it is flush left or `>` if right, as all are that it does not mention.
+        sides: `<` (flush left) or `>` (flush right) for each column; columns beyond the text are flush right.
     """
 
     head: Sequence[str]
@@ -28,7 +34,7 @@ class Table:
 
 
 class Tabled(abc.ABC):
-    """A result that is read as a table."""
+    """A result that is read as a table. Its rows are dictionaries or dataclasses."""
 
     @abc.abstractmethod
     def cells(self) -> Table:
@@ -38,5 +44,16 @@ class Tabled(abc.ABC):
         """Return the rows as a table in plain text."""
         return str(self.cells())
 
+    def json(self) -> str:
+        """Return all attributes as JSON. NaN and infinities become null."""
+        return json.dumps(finite(vars(self)), indent=1, allow_nan=False, default=_plain)
+
     def __str__(self) -> str:
         return self.table()
+
+
+def _plain(x: Any) -> Any:
+    """Return an array as a list, a row as a dictionary, and a module as text."""
+    if hasattr(x, "tolist"):
+        return finite(x.tolist())
+    return repr(x) if isinstance(x, eqx.Module) else finite(vars(x))

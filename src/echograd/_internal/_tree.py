@@ -1,4 +1,4 @@
-"""Algebra on PyTrees of arrays: the few vector-space operations that states and readings need."""
+"""Algebra on PyTrees of arrays: the vector-space operations that states and readings need."""
 
 import functools
 import operator
@@ -36,7 +36,7 @@ def negate(a: PyTree) -> PyTree:
 
 
 def zeros_like(a: PyTree) -> PyTree:
-    """Return zeros shaped like `a`, which may be made of arrays or of `jax.ShapeDtypeStruct`s."""
+    """Return zeros shaped like `a`, a tree of arrays or of `jax.ShapeDtypeStruct`s."""
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), a)
 
 
@@ -47,16 +47,16 @@ def fixed(a: PyTree) -> PyTree:
 
 
 def check_heads(check: Callable[[PyTree], PyTree], a: PyTree) -> PyTree:
-    """Return `a` through an identity that may raise at run time, which gets the first number of every array alone.
+    """Return `a` after a check that may raise at run time, which sees only the first number of every array.
 
-    What goes through a check is copied, so nothing long should.
+    XLA copies arrays that pass through a check, so only short ones should.
     """
 
     def first(x: Array) -> tuple[slice, ...]:
         return (slice(1),) * x.ndim
 
     heads = check(jax.tree.map(lambda x: x[first(x)], a))
-    # Behind a barrier, as they are put back in place only where nothing reshapes the result at once.
+    # The barrier lets XLA write in place; it would copy if the result were reshaped at once.
     put = jax.tree.map(lambda x, head: jax.lax.dynamic_update_slice(x, head, (0,) * x.ndim), a, heads)
     return jax.lax.optimization_barrier(put)
 
@@ -105,7 +105,7 @@ def rounding(a: PyTree) -> float:
 
 def all_finite(a: PyTree) -> Bool[Array, ""]:
     """Return whether no leaf of `a` holds a NaN or an infinity."""
-    # By the largest, which is not finite if one is not: truth values of all would be memory.
+    # The maximum is not finite if any number is not; an array of booleans would need memory.
     leaves = [
         jnp.isfinite(jnp.max(jnp.abs(x), initial=0)) for x in jax.tree.leaves(eqx.filter(a, eqx.is_inexact_array))
     ]
@@ -123,9 +123,9 @@ def put(a: PyTree, index: Any, value: PyTree) -> PyTree:
 
 
 def spread(a: PyTree, seed: int = 0) -> PyTree:
-    """Return fixed numbers of variance 1 shaped like `a`: a probe direction without symmetry."""
+    """Return fixed pseudo-random numbers of variance 1 shaped like `a`: a probe direction without symmetry."""
     leaves, treedef = jax.tree.flatten(a)
-    # A stretch of indices for every leaf. Random numbers of JAX's would be most of a small program's compilation.
+    # Every leaf has its own range of indices. JAX's random numbers would dominate the compilation of small programs.
     first = [np.uint32((1_000_003 * i + 7_919 * seed) * 65_537 % 2**32) for i in range(len(leaves))]
     draws = [hashed(jax.lax.iota(jnp.uint32, x.size) + k, x.dtype) for x, k in zip(leaves, first, strict=True)]
     draws = [(12**0.5 * (x - 0.5)).reshape(leaf.shape) for x, leaf in zip(draws, leaves, strict=True)]
@@ -133,7 +133,7 @@ def spread(a: PyTree, seed: int = 0) -> PyTree:
 
 
 def hashed(k: Integer[Array, "*shape"], dtype: Any) -> Float[Array, "*shape"]:
-    """Return a number between 0 and 1 for every index, without a pattern."""
+    """Return a pseudo-random number between 0 and 1 for every index."""
     x = k.astype(jnp.uint32) + jnp.uint32(1)
     for _ in range(2):
         x = (x ^ (x >> jnp.uint32(16))) * jnp.uint32(0x45D9F3B)
@@ -141,7 +141,7 @@ def hashed(k: Integer[Array, "*shape"], dtype: Any) -> Float[Array, "*shape"]:
 
 
 def check_differentiable(owner: str, what: str, a: PyTree) -> None:
-    """Raise unless a tree holds something that can be differentiated."""
+    """Raise unless a tree holds arrays that can be differentiated."""
     if not jax.tree.leaves(eqx.filter(a, eqx.is_inexact_array)):
         raise ArgumentError(
             f"{owner}: {what} holds no floating-point arrays, so there is nothing to differentiate. Wrap numbers in "
@@ -150,41 +150,41 @@ def check_differentiable(owner: str, what: str, a: PyTree) -> None:
 
 
 def check_digits(owner: str, what: str, a: PyTree) -> None:
-    """Raise if a tree holds numbers of less than single precision: no path retraces in three digits."""
+    """Raise if a tree holds numbers of less than single precision: no trajectory retraces in three digits."""
     for path, x in jax.tree_util.tree_leaves_with_path(a):
         if jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 32:
             raise ArgumentTypeError(
                 f"{owner}: {what}{jax.tree_util.keystr(path)} is {x.dtype}, whose two or three digits are lost within "
-                "some hundred steps. Convert it to float32 or float64; what goes on from the result may be cast back."
+                "some hundred steps. Convert it to float32 or float64; you can cast the result back."
             )
 
 
 def check_usable(owner: str, what: str, a: PyTree) -> None:
-    """Raise if a tree holds arrays of other settings of JAX's, or spread over devices so that loops had to know."""
+    """Raise if a tree holds arrays of another precision setting, or sharded so that loops would depend on it."""
     for path, x in jax.tree_util.tree_leaves_with_path(eqx.filter(a, eqx.is_array)):
         name, kind = f"{owner}: {what}{jax.tree_util.keystr(path)}", jax.typeof(x)
         if jnp.issubdtype(x.dtype, jnp.inexact) and jax.dtypes.canonicalize_dtype(x.dtype) != x.dtype:
             raise ArgumentTypeError(
-                f"{name} is {x.dtype}, but jax_enable_x64 is off: the array was made before that, and JAX computes in "
-                "single precision now. Cast the array to float32, or switch jax_enable_x64 on again."
+                f"{name} is {x.dtype}, but jax_enable_x64 is off: the array was made before, and JAX now computes in "
+                "single precision. Cast the array to float32, or switch jax_enable_x64 on again."
             )
         if any(axis is not None for axis in kind.sharding.spec):
             raise ArgumentTypeError(
-                f"{name} is spread over an explicit mesh, {kind}. Leave "
+                f"{name} is sharded over an explicit mesh, {kind}. Leave "
                 "the layout of loops to the compiler: make the mesh with axis_types=(jax.sharding.AxisType.Auto,); "
-                "or map over the axis that is spread with jax.vmap; or call this inside jax.sharding.auto_axes, with "
+                "or map over the sharded axis with jax.vmap; or call this inside jax.sharding.auto_axes, with "
                 "all arrays as arguments."
             )
         if axes := varying(kind):
             raise ArgumentTypeError(
                 f"{name} differs between the devices along {', '.join(map(repr, sorted(axes)))}, in a jax.shard_map "
-                "that checks this (check_vma=True, the default). JAX would add up, over the devices, derivatives by "
-                "what they share: forces would be wrong. Pass check_vma=False to jax.shard_map."
+                "with check_vma=True, the default. JAX would sum derivatives with respect to replicated arrays over "
+                "the devices, so forces would be wrong. Pass check_vma=False to jax.shard_map."
             )
 
 
 def varying(kind: Any) -> frozenset[str]:
-    """Return the axes of a `jax.shard_map` along which arrays of a type differ."""
+    """Return the axes of a `jax.shard_map` along which arrays of this type differ."""
     found = getattr(kind, "vma", None)  # before jax 0.12
     return getattr(getattr(kind, "manual_axis_type", None), "varying", frozenset()) if found is None else found
 
@@ -195,5 +195,5 @@ def complexified(dtype: Any) -> np.dtype:
 
 
 def as_complex(a: PyTree) -> PyTree:
-    """Return a tree of real arrays in complex numbers of their precision."""
+    """Return a tree of real arrays as complex ones of the same precision."""
     return jax.tree.map(lambda x: x.astype(complexified(x.dtype)), a)

@@ -1,3 +1,3 @@
-"""The bodies of loops over time, rearranged so that the compiler of a CPU makes fast code of them."""
+"""Loops over time whose bodies are rearranged so that XLA compiles fast code for a CPU."""
 
 from ._summed import summed as summed

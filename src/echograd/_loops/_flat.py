@@ -1,97 +1,41 @@
-"""Programs as flat lists of operations, each of them once."""
+"""Jaxprs as flat lists of operations, without duplicates."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
 import numpy as np
 from jax.extend.core import Literal
 
-# Calls that stand for the operations of the program in this parameter of theirs. Those with derivative rules of their
-# own (`custom_jvp`, `custom_vjp`) are kept.
+from .._internal._jaxpr import bind, interpret, unwrapped
+
+# Calls, and the parameter that holds the jaxpr they stand for. Those with derivative rules of their own (`custom_jvp`,
+# `custom_vjp`) are kept.
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr"}
 _PLACEMENT = ("in_shardings", "out_shardings", "in_layouts", "out_layouts", "compiler_options_kvs")
 
 
-class Value:
-    """A value in a program, known by its identity."""
+def flat(closed: Any) -> Any:
+    """Return a closed jaxpr with calls of functions inlined and equal operations merged.
 
-    def __init__(self, aval: Any) -> None:
-        self.aval = aval
-
-
-class Operation(NamedTuple):
-    """One equation of a program; operands are values or literals."""
-
-    equation: Any
-    operands: tuple[Any, ...]
-    results: tuple[Value, ...]
-
-    @property
-    def name(self) -> str:
-        return self.equation.primitive.name
-
-    @property
-    def params(self) -> dict[str, Any]:
-        return self.equation.params
-
-    def run(self, operands: list[Any]) -> list[Any]:
-        """Return its results, as the program has them."""
-        primitive = self.equation.primitive
-        bound = primitive.get_bind_params(self.params)
-        functions, params = bound if isinstance(bound, tuple) else ((), bound)  # a tuple before jax 0.11
-        with self.equation.ctx.manager:
-            results = primitive.bind(*functions, *operands, **params)
-        return list(results) if primitive.multiple_results else [results]
-
-
-class Flat(NamedTuple):
-    """A program: what goes in, what is done, what comes out."""
-
-    constants: dict[Value, Any]
-    arguments: list[Value]
-    operations: list[Operation]
-    results: list[Any]
-
-
-def flat(closed: Any) -> Flat:
-    """Return the program of a closed jaxpr with calls of functions written out and equal operations merged.
-
-    The bodies of loops and branches, functions with derivative rules of their own, and operations with effects stay as
-    they are. Nothing is computed here, and no number changes.
+    Loops, branches, functions with derivative rules of their own, and operations with effects stay as they are. No
+    number changes.
     """
-    constants: dict[Value, Any] = {}
-    operations: list[Operation] = []
-    done: dict[Any, tuple[Value, ...]] = {}
+    done: dict[Any, Any] = {}
 
-    def write(closed: Any, arguments: Any) -> list[Any]:
-        """Append the operations of a program and return its results."""
-        jaxpr = closed.jaxpr
-        known: dict[Any, Any] = dict(zip(jaxpr.invars, arguments, strict=True))
-        for v, constant in zip(jaxpr.constvars, closed.consts, strict=True):
-            known[v] = Value(v.aval)
-            constants[known[v]] = constant
+    def results(equation: Any, value: Any) -> list[Any]:
+        operands = list(map(value, equation.invars))
+        inner = _called(equation)
+        if inner is not None:
+            return interpret(inner, operands, results)
+        key = _key(equation, operands)
+        if key is None:
+            return bind(equation, operands)
+        if key not in done:
+            # The operands are kept alive, so that no other array gets their identity.
+            done[key] = operands, bind(equation, operands)
+        return done[key][1]
 
-        def value(v: Any) -> Any:
-            return v if isinstance(v, Literal) else known[v]
-
-        for equation in jaxpr.eqns:
-            operands = tuple(map(value, equation.invars))
-            inner = _called(equation)
-            key = None if inner is not None else _key(equation, operands)
-            if inner is not None:
-                results = write(inner, operands)
-            elif key in done:
-                results = done[key]
-            else:
-                results = tuple(Value(v.aval) for v in equation.outvars)
-                operations.append(Operation(equation, operands, results))
-            if key is not None:
-                done[key] = tuple(results)
-            known.update(zip(equation.outvars, results, strict=True))
-        return list(map(value, jaxpr.outvars))
-
-    entries = [Value(v.aval) for v in closed.jaxpr.invars]
-    results = write(closed, entries)
-    return Flat(constants, entries, operations, results)
+    return jax.make_jaxpr(lambda *x: list(map(unwrapped, interpret(closed, x, results))))(*closed.in_avals)
 
 
 def _called(equation: Any) -> Any:
@@ -105,8 +49,8 @@ def _called(equation: Any) -> Any:
     return inner
 
 
-def _key(equation: Any, operands: tuple[Any, ...]) -> Any:
-    """Return what two equations that compute the same have in common; `None` if they cannot be told."""
+def _key(equation: Any, operands: list[Any]) -> Any:
+    """Return a key that equations have in common if they compute the same; `None` if this cannot be decided."""
     if equation.effects:
         return None
     try:
@@ -119,5 +63,5 @@ def _key(equation: Any, operands: tuple[Any, ...]) -> Any:
 
 def _identity(operand: Any) -> Any:
     if not isinstance(operand, Literal):
-        return operand
+        return id(operand)
     return str(operand.aval), type(operand.val), np.asarray(operand.val).tobytes()

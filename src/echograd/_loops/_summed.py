@@ -14,7 +14,7 @@ from ._share import rearranged
 
 
 def summed(step: Callable[[Any, Any], tuple[Any, PyTree]], steps: Any, state: Any) -> tuple[Any, PyTree]:
-    """Return the state after so many steps `(k, state) -> (state, x)`, and the sum of all `x`."""
+    """Return the state after `steps` steps `(k, state) -> (state, x)`, and the sum of all `x`."""
     first, end = jnp.asarray(0, jnp.int32), jnp.asarray(steps, jnp.int32)
     program, shape = jax.make_jaxpr(step, return_shape=True)(first, state)
     plain = jax.default_backend() != "cpu" or jax.config.jax_disable_jit

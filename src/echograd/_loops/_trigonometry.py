@@ -1,4 +1,4 @@
-"""Sines and cosines for the innermost loops of a CPU, where XLA asks the C library for one number after the other."""
+"""Sines and cosines for inner loops on a CPU, where XLA would call the C library for each number."""
 
 import math
 from fractions import Fraction
@@ -14,9 +14,9 @@ _QUARTER = Fraction(0x1921FB54442D18469898CC51701B839A252049C111, 1 << 164)
 
 
 class _Format(NamedTuple):
-    r"""How a precision is served.
+    r"""Constants for one precision.
 
-    A quarter turn has three parts, of which the first two have so few bits that their products with a number of
+    A quarter turn is a sum of three parts. The first two have few bits, so that their products with the number of
     quarter turns are exact. The polynomials are $\sin y = y + \sum_k s_k y^{2k+3}$ and $\cos y = 1 - y^2/2 + \sum_k c_k
     y^{2k+4}$, best for $|y| \le \pi/4$.
     """
@@ -27,7 +27,7 @@ class _Format(NamedTuple):
 
 
 def _parts(dtype: Any, bits: int) -> tuple[float, float, float]:
-    """Return a quarter turn in three parts, two of them with so many bits."""
+    """Return a quarter turn in three parts, the first two with `bits` bits."""
     rest, parts = _QUARTER, []
     for _ in range(2):
         unit = Fraction(2) ** (math.frexp(rest)[1] - bits)
@@ -58,13 +58,13 @@ _FORMATS = {
 
 
 def is_served(dtype: Any) -> bool:
-    """Return whether there are sines and cosines of this precision here."""
+    """Return whether `sine_and_cosine` takes this dtype."""
     return np.dtype(dtype) in _FORMATS
 
 
 @jax.custom_jvp
 def sine_and_cosine(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    r"""Return $\sin x$ and $\cos x$ in nothing but additions and multiplications, wrong by a unit in the last place.
+    r"""Return $\sin x$ and $\cos x$ by additions and multiplications, to within one unit in the last place.
 
     With $x = n \pi/2 + y$, $|y| \le \pi/4$, they are those of $y$, by polynomials. Beyond about $10^6$ ($10^3$ in
     float32) the error grows to that of changing $x$ by one unit in its last place. From $2^{49}$ ($2^{20}$ in float32)
@@ -83,12 +83,11 @@ def sine_and_cosine(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], 
         return total
 
     x = jnp.where(jnp.abs(x) < largest, x, jnp.nan)
-    # Quarter turns, and how many of them there are beside whole turns. (To add and subtract a number next to which
-    # floats are the integers rounds as well, but not where a compiler adds the two constants up, as those before jax
-    # 0.12 do.)
+    # The number of quarter turns, and that modulo 4. (Adding and subtracting a large constant would round as well, but
+    # compilers before jax 0.12 cancel the two constants.)
     n = jax.lax.round(x * number(float(1 / _QUARTER)), jax.lax.RoundingMethod.TO_NEAREST_EVEN)
     quarters = n - number(4) * jnp.floor(number(0.25) * n)
-    # Less and less of x is left, in the end y and what it lacks, which is less than its last place.
+    # Reduce x to y, and to the rest below the last place of y.
     coarse, step = x - n * number(form.parts[0]), n * number(form.parts[1])
     fine = coarse - step
     step = n * number(form.parts[2]) - ((coarse - fine) - step)
@@ -111,5 +110,5 @@ def sine_and_cosine(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], 
 @sine_and_cosine.defjvp
 def _slope(primals: Any, tangents: Any) -> Any:
     sine, cosine = sine_and_cosine(*primals)
-    # Number by number, the quarter turns would count as steps, on which a sine does not depend.
+    # Not through the formula above, in which the number of quarter turns is a step function.
     return (sine, cosine), (cosine * tangents[0], -sine * tangents[0])

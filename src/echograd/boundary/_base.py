@@ -1,4 +1,4 @@
-"""What the ends of a trajectory are held to."""
+"""The base class of boundary conditions."""
 
 import abc
 from typing import Any, NamedTuple
@@ -25,10 +25,10 @@ class AbstractBoundary(eqx.Module):
 
     @abc.abstractmethod
     def structure(self) -> PyTree:
-        """Return coordinates of the shape that the condition is made for, or `None` if it fits any."""
+        """Return coordinates of the shape that the condition requires, or `None` if it fits any shape."""
 
     @abc.abstractmethod
     def rows(
         self, system: Hamiltonian, start: End, stop: End, like: PyTree
     ) -> tuple[Float[Array, "2n 4n"], Float[Array, " 2n"]]:
-        """Return $B$ and $b$ for a system whose coordinates are shaped `like` this."""
+        """Return $B$ and $b$ for a system with coordinates shaped like `like`."""

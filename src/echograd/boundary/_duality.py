@@ -1,8 +1,8 @@
 r"""The symplectic algebra of boundary conditions: duals and defects.
 
-A boundary condition leaves the ends free to vary in a subspace $W$ of $\mathbb R^{4n}$, on which
+The ends of a trajectory under a boundary condition can vary in a subspace $W$ of $\mathbb R^{4n}$, on which
 $\Omega = \omega_N - \omega_0$ is a symplectic form. Theorem 2 in `docs/boundaries.md`: the boundary residual of a
-nudged problem vanishes, whatever the system, cost and parameters, exactly if its own variations lie in $W^\Omega$.
+nudged problem vanishes for every system, cost and parameters if and only if its own variations lie in $W^\Omega$.
 """
 
 from typing import Any
@@ -22,6 +22,10 @@ def omega(n: int, dtype: Any) -> Float[Array, "4n 4n"]:
     r"""Return the matrix of $\Omega = \omega_N - \omega_0$ on $(q_0, p_0, q_N, p_N)$.
 
     $$\omega(\delta_1, \delta_2) = \delta_1 p \cdot \delta_2 q - \delta_2 p \cdot \delta_1 q$$
+
+    Args:
+        n: number of coordinates.
+        dtype: dtype of the matrix.
     """
     form = jnp.asarray([[0, -1], [1, 0]], dtype)
     sides = jnp.asarray([[-1, 0], [0, 1]], dtype)
@@ -29,10 +33,10 @@ def omega(n: int, dtype: Any) -> Float[Array, "4n 4n"]:
 
 
 def tangent(rows: Float[Array, "2n 4n"]) -> Float[Array, "4n 2n"]:
-    """Return an orthonormal basis of the variations that a condition leaves free.
+    """Return an orthonormal basis of the variations that a condition allows.
 
-    Differentiable: to first order the basis changes only as far as the condition forces it to, since the singular value
-    decomposition itself is not differentiated.
+    Differentiable, without differentiating the singular value decomposition: to first order, only changes that the
+    condition requires are included.
     """
     basis = jnp.linalg.svd(jax.lax.stop_gradient(rows), full_matrices=True)[2][rows.shape[0] :].T
     return basis - jnp.linalg.pinv(rows) @ (rows @ basis)
@@ -44,13 +48,13 @@ def dual_rows(rows: Float[Array, "2n 4n"]) -> Float[Array, "2n 4n"]:
 
 
 def _rows(owner: str, boundary: AbstractBoundary, like: PyTree) -> Float[Array, "2n 4n"]:
-    """Return the rows of a condition; where it fits any number of coordinates and none is told, for one."""
+    """Return the rows of a condition. If it fits any number of coordinates and `like` is `None`, assume one."""
     _checks.instance(
         owner, "boundary", boundary, AbstractBoundary, "a boundary condition such as InitialValue(q, p), an instance"
     )
     like = _checks.state(owner, "like", like)
     if isinstance(boundary, InitialValue | FinalValue):
-        # A velocity prescribes the momentum by way of the energy, but which ends vary is the same.
+        # A velocity fixes the momentum through the energy, so the free variations are the same.
         boundary = type(boundary)(boundary.q, boundary.q)
     like = boundary.structure() if like is None else like
     like = jnp.zeros(1) if like is None else like
@@ -61,12 +65,12 @@ def _rows(owner: str, boundary: AbstractBoundary, like: PyTree) -> Float[Array, 
 def defect(boundary: AbstractBoundary, like: PyTree = None) -> Float[Array, ""]:
     r"""Return how far a boundary condition is from being its own dual: $\|N^{\sf T} \Omega N\|_2$.
 
-    $N$ is an orthonormal basis of the variations $W$ that the condition leaves free. Zero means that $W$ is isotropic:
-    nudging under the same condition then leaves no boundary residual. One is the largest value, an initial value's.
+    $N$ is an orthonormal basis of the variations $W$ that the condition allows. Zero means that $W$ is isotropic: then
+    nudging under the same condition leaves no boundary residual. The largest value is one, for an initial value.
 
     Args:
         boundary: the condition.
-        like: coordinates of the shape it is meant for, where it fits any (one coordinate if left out).
+        like: coordinates of the intended shape, if the condition fits any shape; by default one coordinate.
 
     Returns:
         A scalar between 0 and 1.
@@ -87,16 +91,17 @@ def defect(boundary: AbstractBoundary, like: PyTree = None) -> Float[Array, ""]:
 def dual(boundary: AbstractBoundary, ends: tuple[Any, Any] | None = None, like: PyTree = None) -> AbstractBoundary:
     r"""Return the condition under which the nudged trajectory leaves no boundary residual.
 
-    With $W$ the variations of the ends that `boundary` leaves free, those of the dual are
+    Let $W$ be the variations of the ends that `boundary` allows. The dual allows
     $W^\Omega = \{w : \Omega(w, w') = 0 \text{ for all } w' \in W\}$, about the ends of the free trajectory. It always
-    exists, is unique, and is its own inverse. The dual of an initial value is a final value; fixed, free, mixed and
-    periodic ends are their own.
+    exists, is unique, and its dual is `boundary` again. The dual of an initial value is a final value. Fixed, free,
+    mixed and periodic ends are self-dual.
 
     Args:
         boundary: the condition of the free problem.
-        ends: the free trajectory's end states `((q0, p0), (qN, pN))`. Without them a condition that is not its own dual
-            is returned as a homogeneous `LinearBoundary` on the *deviations* from the free trajectory.
-        like: coordinates of the shape it is meant for, where it fits any (one coordinate if left out).
+        ends: the free trajectory's end states `((q0, p0), (qN, pN))`. Without them the dual of a condition
+            that is not self-dual is returned as a homogeneous `LinearBoundary` on the *deviations* from the free
+            trajectory.
+        like: coordinates of the intended shape, if the condition fits any shape; by default one coordinate.
 
     Returns:
         A boundary condition.
@@ -112,7 +117,7 @@ def dual(boundary: AbstractBoundary, ends: tuple[Any, Any] | None = None, like: 
         return boundary
     if ends is not None:
         if not isinstance(ends, tuple | list) or len(ends) != 2:
-            raise ArgumentTypeError(f"dual: ends={_checks.shown(ends)} are not the two states ((q0, p0), (qN, pN)).")
+            raise ArgumentTypeError(f"dual: ends={_checks.shown(ends)} is not a pair of states ((q0, p0), (qN, pN)).")
         ends = _checks.pair("dual", "ends[0]", ends[0]), _checks.pair("dual", "ends[1]", ends[1])
         if isinstance(boundary, InitialValue):
             return FinalValue(*ends[1])

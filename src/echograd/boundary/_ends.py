@@ -16,13 +16,13 @@ from ._base import AbstractBoundary, End
 
 
 def _select(n: int, dtype: Any, *columns: int) -> Float[Array, "2n 4n"]:
-    """Return the rows that pick two of the four blocks q₀, p₀, q_N, p_N."""
+    """Return the rows that select two of the four blocks q₀, p₀, q_N, p_N."""
     identity, zero = jnp.eye(n, dtype=dtype), jnp.zeros((n, n), dtype)
     return jnp.concatenate([jnp.concatenate([identity if i == c else zero for i in range(4)], 1) for c in columns])
 
 
 def _array(owner: str, name: str, x: Any) -> Array:
-    """Return a matrix or a vector of real numbers, which may come as nested lists."""
+    """Return a matrix or a vector of real numbers from an array or nested lists."""
     try:
         x = x if isinstance(x, jax.Array) else np.asarray(x)
     except ValueError:  # rows of different lengths
@@ -31,14 +31,14 @@ def _array(owner: str, name: str, x: Any) -> Array:
 
 
 class FixedEnds(AbstractBoundary):
-    r"""Fix the coordinates at both ends, $q_0$ and $q_N$: Hamilton's principle. Its own dual.
+    r"""Fix the coordinates at both ends, $q_0$ and $q_N$: Hamilton's principle. Self-dual.
 
     Args:
         q0: coordinates at node 0, any PyTree of real arrays.
         qN: coordinates at node N, of the same structure and shapes.
 
     Raises:
-        ValueError: if structures or shapes differ, or a leaf is complex.
+        ArgumentError: if structures or shapes differ, or a leaf is complex.
 
     Source: the CBVP of arXiv 2506.06248; S. Massar, arXiv 2505.07363.
 
@@ -66,14 +66,14 @@ class FixedEnds(AbstractBoundary):
 
 
 class FreeEnds(AbstractBoundary):
-    r"""Fix the momenta at both ends, to zero by default: natural boundary conditions. Its own dual.
+    r"""Fix the momenta at both ends, to zero by default: natural boundary conditions. Self-dual.
 
     Args:
-        p0: momenta at node 0, any PyTree of real arrays; zero if left out.
-        pN: momenta at node N; zero if left out.
+        p0: momenta at node 0, any PyTree of real arrays; zero by default.
+        pN: momenta at node N; zero by default.
 
     Raises:
-        ValueError: if structures or shapes differ, or a leaf is complex.
+        ArgumentError: if structures or shapes differ, or a leaf is complex.
 
     Example:
         ```python
@@ -104,7 +104,7 @@ class FreeEnds(AbstractBoundary):
 
 
 class MixedEnds(AbstractBoundary):
-    r"""Fix the coordinates at one end and the momenta at the other. Its own dual.
+    r"""Fix the coordinates at one end and the momenta at the other. Self-dual.
 
     Give `q0` and `pN`, or `p0` and `qN`.
 
@@ -115,7 +115,7 @@ class MixedEnds(AbstractBoundary):
         qN: coordinates at node N, with `p0`.
 
     Raises:
-        ValueError: for another pair, or if structures or shapes differ.
+        ArgumentError: for another pair, or if structures or shapes differ.
 
     Example:
         ```python
@@ -132,8 +132,8 @@ class MixedEnds(AbstractBoundary):
         given = {name: x is not None for name, x in {"q0": q0, "pN": pN, "p0": p0, "qN": qN}.items()}
         if [name for name, there in given.items() if there] not in (["q0", "pN"], ["p0", "qN"]):
             raise ArgumentError(
-                "MixedEnds takes coordinates at one end and momenta at the other: q0 and pN, or p0 and qN. For two of "
-                "a kind use FixedEnds(q0, qN) or FreeEnds(p0, pN); for both at one end InitialValue or FinalValue."
+                "MixedEnds takes coordinates at one end and momenta at the other: q0 and pN, or p0 and qN. For two "
+                "of a kind use FixedEnds(q0, qN) or FreeEnds(p0, pN); for both at one end InitialValue or FinalValue."
             )
         parts = {"q0": q0, "pN": pN, "p0": p0, "qN": qN}
         parts = {name: None if x is None else _checks.state("MixedEnds", name, x) for name, x in parts.items()}
@@ -157,13 +157,13 @@ class MixedEnds(AbstractBoundary):
 
 
 class Periodic(AbstractBoundary):
-    r"""Close the trajectory: $q_N = R q_0$ and $p_N = R p_0$ with a fixed twist $R$. Its own dual.
+    r"""Close the trajectory: $q_N = R q_0$ and $p_N = R p_0$ with a constant twist $R$. Self-dual.
 
     Args:
         twist: 1 (periodic), -1 (antiperiodic), or an orthogonal matrix of shape (n, n) on the flattened coordinates.
 
     Raises:
-        ValueError: for a twist that is none of these: the condition would not be its own dual. Use `LinearBoundary`.
+        ArgumentError: for any other twist: the condition would not be self-dual. Use `LinearBoundary`.
 
     Source: the PBVP of arXiv 2506.06248; S. Massar, arXiv 2505.07363.
 
@@ -181,7 +181,7 @@ class Periodic(AbstractBoundary):
         except (TypeError, ValueError):  # a traced one, or rows of different lengths
             matrix = None
         if matrix is None:
-            raise ArgumentError(f"Periodic: twist={_checks.shown(twist)} is neither 1 nor -1 nor a constant matrix.")
+            raise ArgumentError(f"Periodic: twist={_checks.shown(twist)} must be 1, -1 or a constant matrix.")
         if matrix.ndim == 0:
             if abs(matrix) != 1:
                 raise ArgumentError(
@@ -206,7 +206,7 @@ class Periodic(AbstractBoundary):
         n = x.size
         twist = jnp.asarray(self.twist, x.dtype)
         if twist.ndim and twist.shape != (n, n):
-            raise ArgumentError(f"Periodic: the twist has shape {twist.shape}, and there are {n} coordinates.")
+            raise ArgumentError(f"Periodic: the twist has shape {twist.shape}, but there are {n} coordinates.")
         twist = twist if twist.ndim else twist * jnp.eye(n, dtype=x.dtype)
         both = jnp.kron(jnp.eye(2, dtype=x.dtype), twist)
         return jnp.concatenate([-both, jnp.eye(2 * n, dtype=x.dtype)], 1), jnp.zeros(2 * n, x.dtype)
@@ -215,16 +215,16 @@ class Periodic(AbstractBoundary):
 class Robin(AbstractBoundary):
     r"""Tie momentum to coordinate at each end: $p_0 = K_0 q_0 + b_0$ and $p_N = K_N q_N + b_N$.
 
-    Its own dual exactly if $K_0$ and $K_N$ are symmetric: then an end is what a spring there would enforce.
+    Self-dual if and only if $K_0$ and $K_N$ are symmetric: then each end is like one held by springs.
 
     Args:
         K0: matrix of shape (n, n) on the flattened coordinates, or one number.
         KN: likewise, at node N.
-        b0: offset of shape (n,); zero if left out.
+        b0: offset of shape (n,); zero by default.
         bN: likewise, at node N.
 
     Raises:
-        ValueError: for shapes that do not fit.
+        ArgumentError: for shapes that do not fit.
 
     Example:
         ```python
@@ -258,12 +258,12 @@ class Robin(AbstractBoundary):
 
         def matrix(name: str, m: Array) -> Array:
             if m.ndim and m.shape != (n, n):
-                raise ArgumentError(f"Robin: {name} has shape {m.shape}, and there are {n} coordinates.")
+                raise ArgumentError(f"Robin: {name} has shape {m.shape}, but there are {n} coordinates.")
             return m.astype(x.dtype) if m.ndim else m.astype(x.dtype) * identity
 
         def offset(name: str, b: Array | None) -> Array:
             if b is not None and b.size != n:
-                raise ArgumentError(f"Robin: {name} has {b.size} entries, and there are {n} coordinates.")
+                raise ArgumentError(f"Robin: {name} has {b.size} entries, but there are {n} coordinates.")
             return zero[0] if b is None else b.reshape(n).astype(x.dtype)
 
         top = jnp.concatenate([-matrix("K0", self.K0), identity, zero, zero], 1)
@@ -279,7 +279,7 @@ class LinearBoundary(AbstractBoundary):
         b: right-hand side of shape (2n,).
 
     Raises:
-        ValueError: for shapes that do not fit, or (where the numbers are known) a matrix that is rank-deficient.
+        ArgumentError: for shapes that do not fit, or for a rank-deficient matrix (unless it is traced).
 
     Example:
         ```python
@@ -304,14 +304,14 @@ class LinearBoundary(AbstractBoundary):
                 "and 4n columns (q0, p0, qN, pN)."
             )
         if self.b.shape != (rows,):
-            raise ArgumentError(f"LinearBoundary: b has shape {self.b.shape}, and B has {rows} rows.")
+            raise ArgumentError(f"LinearBoundary: b has shape {self.b.shape}, but B has {rows} rows.")
         if isinstance(self.B, Tracer):
             return
         rank = int(np.linalg.matrix_rank(np.asarray(self.B)))
         if rank < rows:
             raise ArgumentError(
                 f"LinearBoundary: B has rank {rank}, fewer than its {rows} rows: some conditions repeat others (or "
-                "contradict them), and the trajectory is not determined. Replace the dependent rows."
+                "contradict them), so the trajectory is not determined. Replace the dependent rows."
             )
 
     def structure(self) -> PyTree:
@@ -321,7 +321,7 @@ class LinearBoundary(AbstractBoundary):
         n = _tree.flat(like).size
         if self.B.shape[0] != 2 * n:
             raise ArgumentError(
-                f"LinearBoundary: B is made for {self.B.shape[0] // 2} coordinates, and the system has {n}. Check the "
-                "guess and the order (q0, p0, qN, pN)."
+                f"LinearBoundary: B is for {self.B.shape[0] // 2} coordinates, but the system has {n}. Check "
+                "the guess and the order (q0, p0, qN, pN)."
             )
         return self.B, self.b

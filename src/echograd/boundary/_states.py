@@ -1,4 +1,4 @@
-"""Conditions on the whole state at one end: causal inference, and its mirror image."""
+"""Conditions on the whole state at one end: initial values (causal) and final values (anti-causal)."""
 
 import equinox as eqx
 import jax
@@ -14,7 +14,7 @@ from ._base import AbstractBoundary, End
 
 
 class AbstractStateValue(AbstractBoundary):
-    r"""The state at one end is given, as $(q, p)$ or as coordinates and a velocity."""
+    r"""A given state at one end, as $(q, p)$ or as coordinates and velocities."""
 
     q: eqx.AbstractVar[PyTree]
     p: eqx.AbstractVar[PyTree]
@@ -28,7 +28,7 @@ class AbstractStateValue(AbstractBoundary):
         return self.q
 
     def state(self, system: Hamiltonian | Dissipative, end: End) -> tuple[PyTree, PyTree]:
-        """Return the given state $(q, p)$; a velocity becomes a momentum by the energy at that end."""
+        """Return the given state $(q, p)$; velocities are converted to momenta by the energy at that end."""
         p = self.p if self.v is None else momentum(system, end, self.q, self.v)
         return self.q, p
 
@@ -37,7 +37,7 @@ def _given(name: str, q: PyTree, p: PyTree, v: PyTree) -> tuple[PyTree, PyTree, 
     if (p is None) == (v is None):
         given = "neither" if p is None else "both"
         raise ArgumentError(
-            f"{name} needs exactly one of `p` (momenta) and `v` (velocities), and got {given}. "
+            f"{name} needs exactly one of `p` (momenta) and `v` (velocities), but got {given}. "
             "For a state at rest pass v=jax.tree.map(jnp.zeros_like, q)."
         )
     p = None if p is None else _checks.state(name, "p", p)
@@ -46,10 +46,10 @@ def _given(name: str, q: PyTree, p: PyTree, v: PyTree) -> tuple[PyTree, PyTree, 
 
 
 class InitialValue(AbstractStateValue):
-    r"""Start the trajectory from a given state $(q_0, p_0)$, or from coordinates and a velocity.
+    r"""Start the trajectory from a given state $(q_0, p_0)$, or from coordinates and velocities.
 
-    With `v`, the momentum is the one that moves at that velocity, $\partial H/\partial p\,(t_0, q_0, p_0) = v$: it then
-    depends on the kinetic parameters (a mass, say) and their gradient includes that dependence.
+    With `v`, the momentum solves $\partial H/\partial p\,(t_0, q_0, p_0) = v$. It then depends on the kinetic
+    parameters (a mass, say), and their gradient includes this dependence.
 
     Its dual is a `FinalValue`: the nudged trajectory ends where the free one ends.
 
@@ -59,8 +59,8 @@ class InitialValue(AbstractStateValue):
         v: initial velocities instead of `p`, of the same structure and shapes as `q`.
 
     Raises:
-        ValueError: if both or neither of `p` and `v` are given, if structures or shapes differ, or if a leaf is
-        complex.
+        ArgumentError: if both or neither of `p` and `v` are given, if structures or shapes differ, or if a leaf is
+            complex.
 
     Example:
         ```python
@@ -83,7 +83,7 @@ class InitialValue(AbstractStateValue):
 
 
 class FinalValue(AbstractStateValue):
-    r"""End the trajectory in a given state $(q_N, p_N)$, or with coordinates and a velocity: anti-causal inference.
+    r"""End the trajectory in a given state $(q_N, p_N)$, or with coordinates and velocities: anti-causal inference.
 
     Its dual is an `InitialValue`.
 
@@ -93,7 +93,7 @@ class FinalValue(AbstractStateValue):
         v: final velocities instead of `p`, of the same structure and shapes as `q`.
 
     Raises:
-        ValueError: as for `InitialValue`.
+        ArgumentError: as for `InitialValue`.
 
     Example:
         ```python
@@ -115,11 +115,11 @@ class FinalValue(AbstractStateValue):
 
 
 def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) -> PyTree:
-    r"""Return the momentum that moves at velocity `v`: the inverse of $v = \partial H / \partial p$.
+    r"""Return the momentum that belongs to the velocity `v`: the inverse of $v = \partial H / \partial p$.
 
-    Explicit for a Lagrangian, $p = \partial L/\partial v$, and for a `Dissipative` system, $p = M v$. Otherwise by
+    Explicit for a Lagrangian, $p = \partial L/\partial v$, and for a `Dissipative` system, $p = M v$; else by
     Newton's method on the energy, which must be convex in the momentum. Differentiable with respect to the system, the
-    time, the coordinates and the velocity.
+    time, the coordinates and the velocity by the implicit function theorem.
 
     Args:
         system: supplies the energy.
@@ -147,7 +147,7 @@ def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) 
 
         return jax.grad(energy)(p)
 
-    # Powers of two as units: of velocities the largest, of momenta the one that moves at it, linearised about rest.
+    # Units, powers of two: the largest velocity, and the largest momentum that belongs to it near rest.
     fixed, given = _tree.fixed((params, flat))
     speed = _tree.power_of_two(jnp.max(jnp.abs(given), initial=0))
     pushed = jax.jvp(lambda p: slope(p, fixed), (jnp.zeros_like(flat),), (given / speed,))[1]
@@ -156,8 +156,8 @@ def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) 
     p = eqx.error_if(
         unit * x,
         ~jnp.all(jnp.isfinite(x)),
-        "v=...: no momentum moves at the given velocity: Newton's method did not converge. The kinetic energy may be "
-        "flat (a zero inverse mass), bounded in its velocity (relativistic), or not convex. Give the momentum with "
-        "`p=` instead.",
+        "v=...: no momentum has the given velocity: Newton's method did not converge. The kinetic energy may be flat "
+        "(a zero inverse mass), bounded in its velocity (relativistic), or not convex. Give the momentum with `p=` "
+        "instead.",
     )
     return unravel(p)

@@ -1,6 +1,6 @@
-"""Black-box machines: to be set, prepared, driven, kicked, reversed and read, but not to be differentiated.
+"""Black-box machines, which can be set, prepared, driven, kicked, reversed and read, but not differentiated.
 
-`run` differentiates them all the same, by echoes on the machine itself.
+`run` still gives their gradients, by echoes on the machine itself.
 """
 
 from ._hosted import Hosted as Hosted

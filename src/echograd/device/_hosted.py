@@ -1,4 +1,4 @@
-"""Machines outside of JAX: hardware, or another simulator, behind a Python function."""
+"""Machines outside of JAX: hardware or another simulator, called through a Python function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,26 +17,25 @@ from ._machine import AbstractMachine, Order, Record
 class Hosted(AbstractMachine):
     r"""A machine behind a Python function: real hardware, or any simulator that is not written in JAX.
 
-    The function gets an `Order` of numpy arrays and returns a `Record` of such; what it does in between is its own
-    business.
+    The function gets an `Order` of numpy arrays and returns a `Record` of numpy arrays.
 
-    - *When it is called:* once for every run that is ordered and never otherwise, under `jit` too: the forward run
-      first, then the echoes in the order of their number, `order.run`.
-    - *Under `vmap`* the examples take turns: the forward runs of all, then the first echo of each. So prepare every run
-      from `order.start`; the state that the last run left may be another example's.
-    - *Two calls of `device.run` in one loss* are two experiments, and neither comes first unless the other needs what
-      it returns.
-    - *Hardware whose state cannot be prepared* may repeat the forward run of the experiment, as it was ordered as run
-      0, and reverse where that ends: one more run for every echo.
-    - *No JAX:* call no JAX function in it.
+    - *When it is called:* exactly once for every ordered run, also under `jit`: first the forward run, then the echoes
+      in the order of their number, `order.run`.
+    - *Under `vmap`* the examples take turns: the forward runs of all examples, then the first echo of each. So prepare
+      every run from `order.start`; the machine may be in the final state of another example.
+    - *Two calls of `device.run` in one loss* are two experiments. Their order is undefined, unless one needs the result
+      of the other.
+    - *Hardware whose state cannot be prepared* may repeat the forward run of the experiment (run 0) and reverse at its
+      end: one more run for every echo.
+    - *No JAX:* the function must not call JAX.
 
     Args:
-        function: `order -> Record`. Keep one function for one machine: another object is compiled anew.
+        function: `order -> Record`. Keep one function object per machine: another object is compiled again.
 
     Raises:
-        TypeError: for what is not a function; (at run time) if it returns no `Record`.
-        ValueError: (at run time) if what it returns is not shaped as asked, or not finite. Both arrive as JAX's error
-            of a failed callback, which quotes them.
+        ArgumentTypeError: if `function` is not a function; at run time, if it does not return a `Record`.
+        ArgumentError: at run time, if the arrays of the record have wrong shapes, or hold a NaN or an infinity. JAX
+            reports run-time errors as a failed callback, with the message.
 
     Example:
         ```python
@@ -70,13 +69,13 @@ class Hosted(AbstractMachine):
             told = eqx.combine(jax.tree.map(np.asarray, dynamic), static)
             return _accepted(self.function(told), expected, told)
 
-        # A callback with effects: neither left out, nor repeated, nor shared. Its order is that of the data, each echo
-        # being one turn of a loop: an ordered callback could not be batched.
+        # A callback with effects is neither removed, repeated nor shared. An ordered callback could not be batched; the
+        # order follows from the data, as each echo is one iteration of a loop.
         return io_callback(call, expected, dynamic)
 
 
 def _expected(order: Order) -> Record:
-    """Return the shapes of what a run must return: of nothing but floating-point arrays."""
+    """Return the shapes of the floating-point arrays that a run must return."""
 
     def shapes(x: PyTree) -> PyTree:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), eqx.filter(x, eqx.is_inexact_array))
@@ -86,7 +85,7 @@ def _expected(order: Order) -> Record:
 
 
 def _accepted(record: Any, expected: Record, order: Order) -> Record:
-    """Return what a function returned as arrays of the expected types, or say what does not fit."""
+    """Return the record of a function with arrays of the expected types, or raise."""
     if not isinstance(record, Record):
         raise ArgumentTypeError(
             f"Hosted: the function returned a {type(record).__name__}, not an echograd.device.Record."
@@ -97,26 +96,26 @@ def _accepted(record: Any, expected: Record, order: Order) -> Record:
         leaves, structure = jax.tree.flatten(getattr(expected, name))
         found = jax.tree.leaves(getattr(record, name))
         is_read = [eqx.is_inexact_array_like(x) and not isinstance(x, float) for x in jax.tree.leaves(tree)]
-        if len(found) == len(is_read):  # with what is not read in between, as in a model
+        if len(found) == len(is_read):  # a whole model, with leaves that are not read
             found = [x for x, read in zip(found, is_read, strict=True) if read]
         if not leaves:
             found = []
         remedy = f"Return {_WHAT[name]}."
         if len(found) != len(leaves):
             raise ArgumentError(
-                f"Hosted: the {name} of the returned Record are {len(found)} arrays where {len(leaves)} were asked "
-                f"for. {remedy}"
+                f"Hosted: the {name} of the returned Record are {len(found)} arrays, and {len(leaves)} are needed. "
+                f"{remedy}"
             )
         for i, (x, y) in enumerate(zip(found, leaves, strict=True)):
             if np.shape(x) != y.shape:
                 raise ArgumentError(
-                    f"Hosted: the {name} of the returned Record have shape {np.shape(x)} in array {i}, where {y.shape} "
-                    f"was asked for. {remedy}"
+                    f"Hosted: the {name} of the returned Record have shape {np.shape(x)} in array {i}, and {y.shape} "
+                    f"is needed. {remedy}"
                 )
             if not np.all(np.isfinite(x)):
                 raise ArgumentError(
-                    f"Hosted: the {name} of the returned Record are not finite in array {i}. The machine ran away, or "
-                    f"was not read. {remedy}"
+                    f"Hosted: the {name} of the returned Record hold a NaN or an infinity in array {i}. The machine "
+                    f"may have run away, or was not read. {remedy}"
                 )
         arrays = [np.asarray(x, y.dtype) for x, y in zip(found, leaves, strict=True)]
         trees[name] = jax.tree.unflatten(structure, arrays)
@@ -125,6 +124,6 @@ def _accepted(record: Any, expected: Record, order: Order) -> Record:
 
 _WHAT = {
     "nodes": "a pair (q, p) with a leading axis of N + 1 nodes",
-    "parameters": "of an echo the summed reading of every array of numbers in the model, as a model that holds them",
-    "inputs": "of an echo the reading of every step's input, shaped like the inputs",
+    "parameters": "from an echo the summed reading of every floating-point array of the model, in its tree",
+    "inputs": "from an echo the reading of the input of every step, shaped like the inputs",
 }

@@ -1,4 +1,4 @@
-"""What is wrong with machines: imperfections of simulated ones, one by one."""
+"""Imperfections of simulated machines."""
 
 from typing import Any
 
@@ -15,64 +15,65 @@ Strength = float | Float[Array, ""]
 
 
 class RunId(eqx.Module):
-    """When something happens: in which run of which experiment.
+    """The number of a run and of its experiment.
 
     Attributes:
-        experiment: which experiment.
-        run: which run of it, 0 being the forward one.
+        experiment: number of the experiment.
+        run: number of the run; 0 is the forward run.
     """
 
     experiment: Int[Array, ""]
     run: Int[Array, ""]
 
     def key(self, key: PRNGKeyArray, *more: Any) -> PRNGKeyArray:
-        """Return the random key of this run, or of one moment `more` of it."""
+        """Return the random key of this run, or of a part of it with the numbers `more`."""
         for number in (self.experiment, self.run, *more):
             key = jax.random.fold_in(key, number)
         return key
 
 
 class AbstractImperfection(eqx.Module):
-    """Something in which a machine differs from what its owner takes it for.
+    """A difference between a machine and its owner's model.
 
-    Every method is a place where a machine can go wrong; by default nothing does. States are pairs `(q, p)` in the
-    machine's own terms: momenta of an echo are those it has, after the flip.
+    Every method changes one thing that a machine does; by default it changes nothing. States are pairs `(q, p)` as the
+    machine has them: in an echo, with the momenta after the flip.
     """
 
     def realised(self, parameters: PyTree, run_id: RunId) -> PyTree:
-        """Return the parameters that the machine has when it is commanded these."""
+        """Return the actual parameters for these commanded ones."""
         return parameters
 
     def reversed(self, z: State, run_id: RunId) -> State:
-        """Return the state that the mirror leaves when this one would be perfect."""
+        """Return the actual state after the reversal, for this ideal one."""
         return z
 
     def kicked(self, kicks: State, run_id: RunId) -> State:
-        """Return the kicks of all nodes that arrive when these are ordered."""
+        """Return the actual kicks of all nodes, for these ordered ones."""
         return kicks
 
     def moved(self, z: State, dt: Float[Array, ""], k: Int[Array, ""], run_id: RunId) -> State:
-        """Return the state after the `k`-th step of a run, when it would be this one."""
+        """Return the actual state after the `k`-th step of a run, for this ideal one."""
         return z
 
     def seen(self, z: State, k: Int[Array, ""], run_id: RunId) -> State:
-        """Return what is read of the state at the `k`-th node of a run; parameters are read through the same sensor."""
+        """Return the state as read at the `k`-th node of a run. Parameters are read through the same sensor."""
         return z
 
 
 class Mismatch(AbstractImperfection):
-    r"""Fabrication mismatch: every parameter is off by a factor that never changes.
+    r"""Fabrication mismatch: every parameter is off by a constant factor.
 
     $\theta \to \theta\,(1 + \sigma \xi)$ with $\xi \sim \mathcal N(0, 1)$ for every entry, the same in all runs of all
-    experiments. An echo runs on the machine as it is and reads the gradient of *that*, so training in situ compensates
-    mismatch; it knows the elements as they are, not what they were commanded to be.
+    experiments. An echo reads the gradient of the machine with its actual parameters, so training in situ compensates
+    mismatch.
 
     Args:
         spread: relative standard deviation $\sigma$, without unit.
-        key: random key; the same key is the same machine.
+        key: random key; the same key gives the same machine.
 
     Raises:
-        ValueError: if the spread is negative, not finite or not one number.
+        ArgumentError: if the spread is negative, not finite or not one number.
+        ArgumentTypeError: if the key is not one random key.
 
     Example:
         ```python
@@ -92,19 +93,20 @@ class Mismatch(AbstractImperfection):
 
 
 class Drift(AbstractImperfection):
-    r"""Drift from run to run: every parameter is multiplied by a factor drawn anew in each run.
+    r"""Drift from run to run: every parameter is multiplied by a new random factor in each run.
 
-    $\theta \to \theta\,(1 + \sigma \xi)$ with $\xi \sim \mathcal N(0, 1)$ for every entry, drawn anew for every run.
-    What differs between the echoes of one experiment is taken for their response to the nudge: their readings differ by
-    $O(\sigma)$, whatever the nudge, so the gradient is off by $O(\sigma/\beta)$. The hardest to live with: nudge
-    strongly, or average over many experiments.
+    $\theta \to \theta\,(1 + \sigma \xi)$ with $\xi \sim \mathcal N(0, 1)$ for every entry and every run. The gradient
+    is the difference of echoes over $\beta$. Drift changes their readings by $O(\sigma)$ for any nudge, so the gradient
+    is off by $O(\sigma/\beta)$. This is the most harmful imperfection: nudge strongly, or average over many
+    experiments.
 
     Args:
         spread: relative standard deviation $\sigma$, without unit.
-        key: random key; with the same one, the same run of the same experiment drifts alike.
+        key: random key; the same key gives the same factors in the same run of the same experiment.
 
     Raises:
-        ValueError: if the spread is negative, not finite or not one number.
+        ArgumentError: if the spread is negative, not finite or not one number.
+        ArgumentTypeError: if the key is not one random key.
 
     Example:
         ```python
@@ -124,16 +126,16 @@ class Drift(AbstractImperfection):
 
 
 class Friction(AbstractImperfection):
-    r"""Friction that nothing compensates: $p \to e^{-\gamma h} p$ after every step, forward and in the echo.
+    r"""Uncompensated friction: $p \to e^{-\gamma h} p$ after every step, forward and in the echo.
 
-    An echo cannot regain what the forward run lost, so it leaves the path: the gradient is off in proportion to
-    $\gamma T$, T being the time of a run. (Friction that is part of the `model` is another matter: see `MassDamped`.)
+    An echo does not regain the energy that the forward run lost, so it leaves the path. The gradient is off in
+    proportion to $\gamma T$ for a run of duration T. (For friction in the `model` see `MassDamped`.)
 
     Args:
         rate: $\gamma$, in inverse units of time.
 
     Raises:
-        ValueError: if the rate is negative, not finite or not one number.
+        ArgumentError: if the rate is negative, not finite or not one number.
 
     Example:
         ```python
@@ -152,18 +154,19 @@ class Friction(AbstractImperfection):
 
 
 class ForceNoise(AbstractImperfection):
-    r"""White force noise, drawn anew in every run: $p \to p + \sigma \sqrt h\,\xi$ after every step.
+    r"""White force noise, new in every run: $p \to p + \sigma \sqrt h\,\xi$ after every step.
 
-    Like `Drift` it differs between the echoes of one experiment, so its part of the gradient is $O(\sigma/\beta)$; it
-    averages out over experiments but for a bias of second order.
+    Like `Drift` it differs between the echoes of one experiment, so its error of the gradient is $O(\sigma/\beta)$. The
+    error averages out over experiments, except for a bias of second order.
 
     Args:
-        strength: $\sigma$, in units of momentum over the square root of time; after a time T momenta of free masses
-            have spread by $\sigma \sqrt T$.
-        key: random key; with the same one, the same run of the same experiment is shaken alike.
+        strength: $\sigma$, in units of momentum over the square root of time. After a time T the momenta of free masses
+            have a standard deviation of $\sigma \sqrt T$.
+        key: random key; the same key gives the same noise in the same run of the same experiment.
 
     Raises:
-        ValueError: if the strength is negative, not finite or not one number.
+        ArgumentError: if the strength is negative, not finite or not one number.
+        ArgumentTypeError: if the key is not one random key.
 
     Example:
         ```python
@@ -184,17 +187,18 @@ class ForceNoise(AbstractImperfection):
 
 
 class ReadoutNoise(AbstractImperfection):
-    r"""Noise of the sensors: $z \to z + \sigma \xi$ in whatever is read at a node, the motion itself being untouched.
+    r"""Noise of the sensors: $z \to z + \sigma \xi$ in every reading at a node; the motion itself is unchanged.
 
-    It reaches the loss, the state in which echoes are prepared, and, divided by $\beta$, the readings. As the readings
-    of every step are noisy independently, they average better than the echo's last state does.
+    It changes the loss, the state in which echoes are prepared, and, divided by $\beta$, the gradient. The noise of the
+    steps is independent, so their sum averages better than the last state of the echo.
 
     Args:
         scale: standard deviation $\sigma$, in the units of coordinates and momenta.
-        key: random key; with the same one, the same run of the same experiment is read alike.
+        key: random key; the same key gives the same noise in the same run of the same experiment.
 
     Raises:
-        ValueError: if the scale is negative, not finite or not one number.
+        ArgumentError: if the scale is negative, not finite or not one number.
+        ArgumentTypeError: if the key is not one random key.
 
     Example:
         ```python
@@ -214,18 +218,19 @@ class ReadoutNoise(AbstractImperfection):
 
 
 class ImperfectMirror(AbstractImperfection):
-    r"""A reversal that does not flip all of the motion: $p \to -g p + \sigma \xi$ where $p \to -p$ was meant.
+    r"""An imperfect reversal: $p \to -g p + \sigma \xi$ instead of $p \to -p$.
 
-    What is systematic in it puts every echo on the same wrong path and does not average out: the gradient is off in
-    proportion to $1 - g$. Its noise differs between echoes, like `ForceNoise` that strikes once.
+    The systematic part puts every echo on the same wrong path and does not average out: the gradient is off in
+    proportion to $1 - g$. The noise differs between echoes, like a `ForceNoise` that acts once.
 
     Args:
         gain: $g$, without unit; 1 is perfect.
         noise: standard deviation $\sigma$, in units of momentum.
-        key: random key of the noise; not needed without.
+        key: random key of the noise; needed only with noise.
 
     Raises:
-        ValueError: if a number is negative, not finite or not one number, or if there is noise without a key.
+        ArgumentError: if a number is negative, not finite or not one number, or if there is noise without a key.
+        ArgumentTypeError: if the key is not one random key.
 
     Example:
         ```python
@@ -252,16 +257,16 @@ class ImperfectMirror(AbstractImperfection):
 
 
 class Quantisation(AbstractImperfection):
-    r"""Converters of finite resolution: what is read, and what is kicked, is rounded to multiples of one step.
+    r"""Converters of finite resolution: readings and kicks are rounded to multiples of a step.
 
-    A converter of b bits and full scale $\pm A$ has steps of $2A / 2^b$.
+    A converter with b bits and full scale $\pm A$ has the step $2A / 2^b$.
 
     Args:
-        readout: step of what is read at a node, in the units of coordinates and momenta; 0 for a perfect converter.
-        kicks: step of the kicks, in the same units. A nudge of less than half a step never arrives.
+        readout: step of the readings at a node, in the units of coordinates and momenta; 0 for a perfect converter.
+        kicks: step of the kicks, in the same units. A kick of less than half a step is rounded to zero.
 
     Raises:
-        ValueError: if a step is negative, not finite or not one number.
+        ArgumentError: if a step is negative, not finite or not one number.
 
     Example:
         ```python
@@ -284,17 +289,17 @@ class Quantisation(AbstractImperfection):
 
 
 def straight_through(value: Array, x: Array) -> Array:
-    """Return `value`, with the derivative of `x`: as if their difference were added from outside."""
+    """Return `value` with the derivative of `x`."""
     return jax.lax.stop_gradient(value) + (x - jax.lax.stop_gradient(x))
 
 
 def _checked(owner: str, name: str, x: Any) -> None:
-    """Raise unless `x` is one finite number, not negative; of a traced one, that it is one number."""
+    """Raise unless `x` is one finite number that is not negative; a traced array must only be one number."""
     _checks.number(owner, name, x, _checks.not_negative, "it must be finite and not negative")
 
 
 def _noisy(x: PyTree, scale: Any, key: PRNGKeyArray) -> PyTree:
-    """Return a tree with independent Gaussian noise of this standard deviation on every entry."""
+    """Return a tree plus independent Gaussian noise of this standard deviation."""
     leaves, treedef = jax.tree.flatten(x)
     keys = jax.random.split(key, len(leaves))
     noise = [jax.random.normal(key, x.shape, x.dtype) for key, x in zip(keys, leaves, strict=True)]
@@ -302,13 +307,13 @@ def _noisy(x: PyTree, scale: Any, key: PRNGKeyArray) -> PyTree:
 
 
 def _scattered(parameters: PyTree, spread: Any, key: PRNGKeyArray) -> PyTree:
-    """Return parameters times 1 + spread ξ, complex ones by a real factor."""
+    """Return parameters times 1 + spread ξ, with real ξ for complex ones too."""
     ones = jax.tree.map(lambda x: jnp.ones(x.shape, x.real.dtype), parameters)
     return jax.tree.map(lambda x, factor: x * factor, parameters, _noisy(ones, spread, key))
 
 
 def _rounded(x: PyTree, step: Any) -> PyTree:
-    """Return a tree rounded to multiples of a step, as it is where the step is zero; its derivative is that of `x`."""
+    """Return a tree rounded to multiples of a step, or unchanged for a step of zero, with the derivative of `x`."""
 
     def leaf(x: Array) -> Array:
         s = jnp.asarray(step, x.dtype)

@@ -1,4 +1,4 @@
-"""What a physical machine is to its owner: something that takes orders and returns records."""
+"""The interface of a physical machine: it carries out orders and returns records."""
 
 import abc
 from typing import Any
@@ -14,24 +14,23 @@ from ..integrators import State
 
 
 class Order(eqx.Module):
-    r"""What a machine is told to do: one run of N steps, forward or as an echo.
+    r"""One run of N steps that a machine is to carry out, forward or as an echo.
 
-    Everything is said in the machine's own terms, in the order in which it happens to it, so that a machine need not
-    know what an echo is for. It is set to the parameters of `model` and prepared in the state `start`. For an echo it
-    then reverses its motion, $(q, p) \to (\Pi q, -\Pi p)$, mostly a flip of all momenta. On its way it passes the nodes
-    0..N, with step `k` between node `k` and `k + 1`, during which `inputs[k]` is held. At each node of an echo it is
-    kicked: `kicks[k]` is added to coordinates and momenta.
+    All entries are in the machine's own order of events, so a machine need not know about echoes. It is set to the
+    parameters of `model` and prepared in the state `start`. For an echo it then reverses its motion,
+    $(q, p) \to (\Pi q, -\Pi p)$, usually a flip of all momenta. It passes the nodes 0..N. During step `k`, from node
+    `k` to node `k + 1`, `inputs[k]` is held. At each node of an echo, `kicks[k]` is added to coordinates and momenta.
 
     Attributes:
         model: the system whose array leaves are the parameters as commanded.
-        start: coordinates and momenta $(q, p)$ to be prepared, before the reversal.
+        start: coordinates and momenta $(q, p)$ to prepare, before the reversal.
         inputs: PyTree with a leading axis of N steps, or `None`.
-        kicks: of an echo, what is added to $(q, p)$ at each node, with a leading axis of N + 1 nodes; `None` for a
+        kicks: for an echo, the kicks of $(q, p)$ at each node, with a leading axis of N + 1 nodes; `None` for a
             forward run.
         dt: step length.
-        t0: time of the forward run's first node. Explicit time dependence is played backwards in an echo: see `times`.
-        run: which run of the experiment this is: 0 is the forward run, 1, 2, ... are its echoes.
-        experiment: which experiment this is.
+        t0: time of the first node of the forward run. In an echo, explicit time dependence runs backwards: see `times`.
+        run: number of the run in its experiment: 0 is the forward run, 1, 2, ... are its echoes.
+        experiment: number of the experiment.
         steps: number of steps N.
     """
 
@@ -47,28 +46,29 @@ class Order(eqx.Module):
 
     @property
     def echo(self) -> bool:
-        """Whether this is an echo: to begin with a reversal, to be kicked, and to be read for parameters and inputs."""
+        """Whether this is an echo: with a reversal, kicks, and readings of parameters and inputs."""
         return self.kicks is not None
 
     @property
     def times(self) -> Any:
-        """Times of the nodes as they are passed; in an echo the clock runs back."""
+        """Times of the nodes in the order in which they are passed; in an echo the clock runs back."""
         nodes = np.arange(self.steps + 1, dtype=self.dt.dtype)
         return self.t0 + (nodes[::-1] if self.echo else nodes) * self.dt
 
 
 class Record(eqx.Module):
-    r"""What a machine has read during one run.
+    r"""The readings of a machine during one run.
 
     Attributes:
-        nodes: coordinates and momenta $(q, p)$ at each node 0..N as it was passed, after the kick there, on a leading
-            axis. What the owner does not read, and no loss asks for, may be anything finite but the first and the last.
-        parameters: of an echo, the readings $-\sum_k h\,\partial H/\partial\theta$ summed over the run, in the tree of
-            the order's model, of its floating-point arrays; `None` of a forward run. Every entry is local: it
-            takes what is seen where the parameter acts, during a substep in which that stands still. If the mirror of
-            the machine moves coordinates, parameters are read where the mirror image of its path goes.
-        inputs: of an echo, $-h\,\partial H/\partial u_k$ in every step, in the tree of the inputs; `None` of a forward
-            run.
+        nodes: coordinates and momenta $(q, p)$ at the nodes 0..N in the order in which they are passed, after the kick
+            there, on a leading axis. Nodes that no loss depends on may hold any finite numbers, except the first and
+            the last.
+        parameters: for an echo, the readings $-\sum_k h\,\partial H/\partial\theta$ summed over the run, for the
+            floating-point arrays of the order's model, in its tree; `None` for a forward run. Every entry is local: it
+            depends on the state where the parameter acts, during a substep in which that state is constant. If the
+            mirror of the machine moves coordinates, parameters are read at the mirror image of the path.
+        inputs: for an echo, $-h\,\partial H/\partial u_k$ in every step, in the tree of the inputs; `None` for a
+            forward run.
     """
 
     nodes: State
@@ -82,12 +82,12 @@ class Record(eqx.Module):
 
 
 class Kicks(eqx.Module):
-    """The kicks of an echo at some of its nodes. All other nodes are not kicked.
+    """The kicks of an echo at some of its nodes; the others are not kicked.
 
     Attributes:
-        first: what is added to $(q, p)$ at the first node of the echo, or `None`.
-        kept: what is added at the kept nodes (those of the forward run whose number is a multiple of the stride), in
-            the order in which the echo passes them, on a leading axis; or `None`.
+        first: the kick of $(q, p)$ at the first node of the echo, or `None`.
+        kept: the kicks at the kept nodes (whose number in the forward run is a multiple of the stride), in the order in
+            which the echo passes them, on a leading axis; or `None`.
     """
 
     first: State | None
@@ -105,13 +105,13 @@ class Kicks(eqx.Module):
 
 
 class Sample(eqx.Module):
-    """What an owner keeps of a run.
+    """The part of a record that the owner keeps.
 
     Attributes:
-        kept: coordinates and momenta at the kept nodes, on a leading axis; `None` of an echo, or if none are kept.
-        last: those at the last node.
+        kept: coordinates and momenta at the kept nodes, on a leading axis; `None` for an echo, or if no nodes are kept.
+        last: coordinates and momenta at the last node.
         sizes: the largest coordinate and the largest momentum that were read at any node.
-        parameters, inputs: of an echo, as in a `Record`.
+        parameters, inputs: for an echo, as in a `Record`.
     """
 
     kept: State | None
@@ -122,23 +122,23 @@ class Sample(eqx.Module):
 
 
 class AbstractMachine(eqx.Module):
-    """A physical machine: it can be set, prepared, driven, kicked, reversed and read, and not be differentiated.
+    """A physical machine: it can be set, prepared, driven, kicked, reversed and read, but not differentiated.
 
-    It need not be the machine that its owner believes it to be: see `Simulated` for imperfections, and `Hosted` for
-    hardware and foreign simulators.
+    It may differ from its owner's model: see `Simulated` for imperfections, and `Hosted` for hardware and other
+    simulators.
     """
 
     @abc.abstractmethod
     def run(self, order: Order) -> Record:
-        """Carry out one order and return what was read."""
+        """Carry out one order and return the readings."""
 
     @property
     def reads_in_forward_time(self) -> bool:
-        """Whether an echo reads the slopes that the forward run had, also where these are odd in the momentum."""
+        """Whether an echo reads slopes as in the forward run, including those that are odd in the momentum."""
         return False
 
     def sampled(self, order: Order, stride: int | None) -> Sample:
-        """Carry out an order with `Kicks`, and return what is kept: every `stride`-th node, or none if it is `None`."""
+        """Carry out an order with `Kicks`, and keep every `stride`-th node, or no nodes for `None`."""
         kicks = None if order.kicks is None else order.kicks.everywhere(order.steps, stride)
         record = self.run(eqx.tree_at(lambda o: o.kicks, order, kicks, is_leaf=lambda x: x is None))
         kept = None if order.echo or stride is None else jax.tree.map(lambda x: x[::stride], record.nodes)
@@ -151,12 +151,12 @@ def sizes_of(z: State) -> Float[Array, "2"]:
 
 
 def mirrored(system: Any, inputs: PyTree) -> PyTree:
-    r"""Return $\Pi_u u_k$ for all steps `k`, in the reversed order: the inputs of an echo. Its own inverse."""
+    r"""Return $\Pi_u u_k$ for all steps `k` in reversed order, the inputs of an echo. An involution."""
     return backwards(_mirror(system, inputs))
 
 
 def mirrored_reading(system: Any, inputs: PyTree, reading: PyTree) -> PyTree:
-    r"""Return the reading of inputs, from that of `mirrored` ones: $\Pi_u^{\sf T} r_k$, in the reversed order."""
+    r"""Return the reading of the inputs from that of the `mirrored` inputs: $\Pi_u^{\sf T} r_k$ in reversed order."""
     dynamic, static = eqx.partition(inputs, eqx.is_inexact_array)
     _, pull = jax.vjp(lambda x: eqx.filter(_mirror(system, eqx.combine(x, static)), eqx.is_inexact_array), dynamic)
     return pull(backwards(reading))[0]
@@ -172,7 +172,7 @@ def backwards(x: PyTree) -> PyTree:
 
 
 def echo_kicks(system: Any, kept: State | None, final: State | None, steps: int, stride: int | None) -> Kicks:
-    r"""Return the kicks of unit strength that nodes of an echo get from the cotangents of the nodes of a forward run.
+    r"""Return the kicks of unit strength at the nodes of an echo, from the cotangents of the nodes of a forward run.
 
     The nudge is a force $+\beta\,\partial c/\partial q$; in the variables of the echo, $(q, p) \to (q + \beta\,\Pi
     \bar p,\, p + \beta\,\Pi \bar q)$.
@@ -184,7 +184,7 @@ def echo_kicks(system: Any, kept: State | None, final: State | None, steps: int,
     first = None if final is None else turned(final)
     rows = None if kept is None else backwards(jax.vmap(turned)(kept))
     if first is not None and rows is not None and stride is not None and steps % stride == 0:
-        # The last node is a kept one.
+        # The last node is also a kept node.
         first, rows = None, jax.tree.map(lambda x, y: x.at[0].add(y), rows, first)
     return Kicks(first, rows)
 

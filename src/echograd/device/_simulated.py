@@ -1,4 +1,4 @@
-"""A machine that is a system run by our own integrator, with imperfections."""
+"""A simulated machine: a system, an integrator and imperfections."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,31 +10,31 @@ from jaxtyping import Array, Int, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
-from .._solve import default_integrator
 from ..gradients._time_reversal import surely_even
 from ..integrators import AbstractIntegrator, Direction, Leapfrog, State, StepInputs, time_reversed
+from ..problem._posing import default_integrator
 from ..systems import AbstractSystem
 from ._imperfections import AbstractImperfection, RunId, straight_through
 from ._machine import AbstractMachine, Kicks, Order, Record, Sample, backwards, mirrored, mirrored_reading, sizes_of
 
 
 class Simulated(AbstractMachine):
-    r"""A simulated machine: a system run by an integrator, and imperfections applied to it.
+    r"""A simulated machine: a system run by an integrator, with imperfections.
 
-    Without imperfections it is the model that its owner commands, and `run` then gives the gradients of
-    `solve(..., gradient=Echo(nudge))`. Readings are derivatives with respect to the parameters *as realised*: a sensor
-    at an element knows what the element does, not what it was meant to be.
+    Without imperfections it equals the owner's model, and `run` gives the gradients of
+    `solve(..., gradient=Echo(nudge))`. Readings are derivatives with respect to the *actual* parameters, not the
+    commanded ones, as a sensor at an element would measure them.
 
     Args:
-        imperfections: what is wrong with it, applied in this order.
-        plant: `model -> system`, what the machine really is when it is set to a model; by default the model. Readings
-            of the model's parameters are then those of the elements that they set, by the chain rule. A plant may hold
-            elements that the owner does not know of, and be an `equinox.Module` with arrays of its own.
-        integrator: a self-adjoint scheme; by default the one that `solve` takes for the system.
+        imperfections: a sequence of imperfections, applied in this order.
+        plant: `model -> system`, the actual machine when it is set to a model; by default the model itself. The chain
+            rule turns readings of the plant's parameters into those of the model's. A plant may have elements that the
+            model does not have, and may be an `equinox.Module` with arrays of its own.
+        integrator: a self-adjoint scheme; by default the one that `solve` uses for the system.
 
     Raises:
-        TypeError: if something in `imperfections` is none.
-        ValueError: for `Leapfrog(exact=True)`: a machine is not on a grid.
+        ArgumentTypeError: if an argument has the wrong type.
+        ArgumentError: for `Leapfrog(exact=True)`, which needs states on a grid.
 
     Example:
         ```python
@@ -70,18 +70,20 @@ class Simulated(AbstractMachine):
         for x in self.imperfections:
             if not isinstance(x, AbstractImperfection):
                 raise ArgumentTypeError(
-                    f"Simulated: {x!r} is not an imperfection. Pass a sequence of such as Friction(1e-3), or none."
+                    f"Simulated: {x!r} is not an imperfection. Pass a sequence of imperfections, such as "
+                    "[Friction(1e-3)]."
                 )
         if isinstance(self.integrator, Leapfrog) and self.integrator.exact:
             raise ArgumentError(
-                "Simulated: Leapfrog(exact=True) computes in fixed point, so that an echo returns bit for bit; no "
-                "kick, friction or noise of a machine is on its grid. Use Leapfrog()."
+                "Simulated: Leapfrog(exact=True) computes in fixed point, and kicks, friction and noise of a machine "
+                "are not on its grid. Use Leapfrog()."
             )
 
     def realised(self, model: Any, run_id: RunId) -> Any:
-        """Return the system that the machine is in one run when it is set to a model.
+        """Return the actual system of one run when the machine is set to a model.
 
-        Its derivative with respect to the model is that of the plant, as if imperfections were added to parameters.
+        Its derivative with respect to the model is that of the plant, as if imperfections were constants added to the
+        parameters.
         """
         system = model if self.plant is None else self.plant(model)
         _checks.instance("Simulated", "what plant(model) returns", system, AbstractSystem, "a system")
@@ -105,12 +107,12 @@ class Simulated(AbstractMachine):
         return eqx.tree_at(lambda x: x.kept, found, nodes, is_leaf=lambda x: x is None)
 
     def _run(self, order: Order, stride: int | None, *, keep: bool = True) -> tuple[Sample, Any]:
-        """Carry out an order with `Kicks`; return what was read, and the nodes at which it may be kicked."""
+        """Carry out an order with `Kicks`; return the readings, and every `stride`-th node if `keep`."""
         n, run_id = order.steps, RunId(order.experiment, order.run)
         system, pull = eqx.filter_vjp(lambda model: self.realised(model, run_id), order.model)
         integrator = default_integrator(system) if self.integrator is None else self.integrator
         integrator.check(system)
-        # Integrators mirror the inputs of an echo themselves, and count its steps down.
+        # Integrators mirror the inputs of an echo themselves, and index its steps as in the forward run.
         direction: Direction = "echo" if order.echo else "forward"
         inputs = mirrored(system, order.inputs) if order.echo else order.inputs
         is_read: Any = eqx.is_inexact_array if order.echo else False
@@ -124,13 +126,13 @@ class Simulated(AbstractMachine):
             return z
 
         def move(carry: Any, k: Int[Array, ""]) -> tuple[Any, PyTree]:
-            """Take the `k`-th step of the run and read it, through the sensors."""
+            """Take the `k`-th step of the run, and read it through the sensors."""
             z, total, sizes = carry
             seen, index = see(k, z), n - 1 - k if order.echo else k
             asked = wanted.at(index), rest.at(index), index
             after, reading = integrator.read(*asked, z, direction)
             if order.echo and not even:
-                # Seen in the mirror one site's parameter is another's, and a slope that is odd has the other sign.
+                # Read in forward time: the mirror may exchange parameters, and changes the sign of odd slopes.
                 _, reading = integrator.read(*asked, time_reversed(system, seen), "backward")
             elif order.echo and seen is not z:
                 _, reading = integrator.read(*asked, seen, direction)
@@ -139,7 +141,7 @@ class Simulated(AbstractMachine):
             sizes = jnp.maximum(sizes, sizes_of(jax.lax.stop_gradient(seen)))
             return (after, _tree.add(total, reading.without_inputs()), sizes), reading.u
 
-        du = []  # of stretches of steps
+        du = []  # readings of inputs, one array per scan
 
         def moves(carry: Any, first: Any, steps: int) -> Any:
             if steps:
@@ -148,7 +150,7 @@ class Simulated(AbstractMachine):
             return carry
 
         def visit(carry: Any, k: Int[Array, ""], kick: State | None) -> tuple[Any, State | None]:
-            """Kick at a node, and look at it."""
+            """Kick a node, and read it."""
             z, *others = carry
             z = z if kick is None else _tree.add(z, kick)
             return (z, *others), see(k, z) if keep else None

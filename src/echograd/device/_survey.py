@@ -1,4 +1,4 @@
-"""What every imperfection costs: gradients of imperfect machines against exact ones."""
+"""The error of a gradient for each imperfection: machines against exact gradients."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,11 +13,14 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
+from .._internal._fit import exponent
 from .._internal._table import Table, Tabled
-from .._solve import Trajectory, initial_value_problem, solve
+from .._solve import Trajectory, solve
 from ..boundary import InitialValue
 from ..gradients import Backprop
 from ..nudge import AbstractFiniteNudge
+from ..problem._posing import initial_value_problem
+from ._echo import forward_order
 from ._imperfections import (
     AbstractImperfection,
     Drift,
@@ -28,7 +31,7 @@ from ._imperfections import (
     Quantisation,
     ReadoutNoise,
 )
-from ._run import forward_order, run
+from ._run import run
 from ._simulated import Simulated
 
 Loss = Callable[[Trajectory], Float[Array, ""]]
@@ -36,7 +39,7 @@ Make = Callable[[Any, PRNGKeyArray], AbstractImperfection]
 
 
 class SurveyRow(TypedDict):
-    """What one imperfection does to the gradient at one strength."""
+    """The error of the gradient for one imperfection at one strength; see `Survey`."""
 
     imperfection: str
     strength: float
@@ -52,22 +55,22 @@ class SurveyRow(TypedDict):
 
 @dataclass(frozen=True)
 class Survey(Tabled):
-    r"""What `survey` found.
+    r"""The result of `survey`.
 
-    Of every gradient $g$ of a machine there are two exact ones to hold it against: that of the machine *as realised*,
-    $g_0$, which is what training in situ wants, and that of the *ideal* model, which is what its owner would compute.
+    Every gradient $g$ of a machine is compared with two exact gradients: $g_0$, that of the machine *as realised*,
+    which training in situ needs, and that of the *ideal* model, which the owner would compute.
 
     Attributes:
         rows: one dictionary for every imperfection and strength: `imperfection` and `strength`; `retrace`, the mean
             retrace error; `error`, the root mean square of $\|g - g_0\|$ over that of $\|g_0\|$; `cosine` and
-            `norm_ratio`, the means of those of $g$ and $g_0$; `bias`, $\|\overline{g - g_0}\|$ over the same, cleared
-            of what is left of the noise in the mean; `ideal_error`, `ideal_cosine`, `ideal_norm_ratio`, likewise
-            against the ideal model.
-        floor: `error` of a perfect machine, by the finite nudge alone.
-        exponents: for every imperfection the powers of its strength with which `error` and `ideal_error` grow, fitted
-            over strengths where the error is above twice the floor and below 0.5; `None` if fewer than two remain.
+            `norm_ratio`, the mean cosine and the mean ratio of norms of $g$ and $g_0$; `bias`,
+            $\|\overline{g - g_0}\|$ over the root mean square of $\|g_0\|$, less the remaining noise of the mean;
+            `ideal_error`, `ideal_cosine`, `ideal_norm_ratio`, the same against the ideal model.
+        floor: `error` of a perfect machine, which comes from the finite nudge alone.
+        exponents: for every imperfection the exponents of `error` and `ideal_error` as powers of the strength, fitted
+            over strengths where the error is above twice the floor and below 0.5; `None` for fewer than two of these.
         nudge: the nudge that was used.
-        repeats: number of machines and noises that were drawn.
+        repeats: number of random keys for machines and noise.
     """
 
     rows: list[SurveyRow]
@@ -77,7 +80,7 @@ class Survey(Tabled):
     repeats: int
 
     def cells(self) -> Table:
-        """Return the rows as texts in columns."""
+        """Return the rows as a table of texts."""
         head = ("imperfection", "strength", "retrace", "error", "cosine", "ratio", "bias", "power")
         head = (*head, "vs. ideal", "cosine", "ratio", "power")
         body = []
@@ -109,39 +112,38 @@ def survey(
     repeats: int = 8,
     key: PRNGKeyArray | None = None,
 ) -> Survey:
-    r"""Measure how much of a gradient survives each imperfection of a machine.
+    r"""Measure the error of a machine's gradient for each imperfection.
 
-    For every imperfection and every strength, a simulated machine that has this imperfection takes the gradient of a
-    loss with respect to the parameters of its model by echoes on itself. It is compared with two exact ones: with
-    backpropagation through the very run that the machine made, noise and friction included, and through the ideal
-    model.
+    For every imperfection and strength, a simulated machine with this imperfection measures the gradient of a loss with
+    respect to the parameters of its model, by echoes. It is compared with two exact gradients, both by backpropagation:
+    through the machine's own run, with its noise and friction, and through the run of the ideal model.
 
     Args:
         loss: `trajectory -> scalar`.
-        model: what the machine is set to; its floating-point arrays are the parameters.
+        model: the owner's model; its floating-point arrays are the parameters.
         boundary: an `InitialValue`.
         inputs: inputs with a leading axis of steps, or `None`.
         dt: step length.
-        steps: number of steps N, unless `inputs` tells it.
+        steps: number of steps N; optional if `inputs` has that length.
         t0: time of node 0.
-        nudge: the finite nudge.
+        nudge: a finite nudge.
         strengths: strengths of the imperfections, positive.
-        imperfections: by name, functions `(strength, key) -> imperfection`, which at strength 0 must change nothing. By
-            default all kinds, each in units in which strengths can be compared: `Mismatch` and `Drift` by the relative
-            spread; `Friction` by $\gamma T$, what is lost in a run; `ForceNoise` by the spread of momenta after a run,
-            $\sigma \sqrt T$, `ReadoutNoise` and a step of `Quantisation` in units of the root mean square of
+        imperfections: functions `(strength, key) -> imperfection` by name, without effect at strength 0. By default all
+            kinds, in comparable units: `Mismatch` and `Drift` by the relative spread; `Friction` by the relative loss
+            in a run, $\gamma T$; `ForceNoise` by the spread of momenta after a run, $\sigma \sqrt T$, and
+            `ReadoutNoise` and `Quantisation` by $\sigma$ and the step, all three in units of the root mean square of
             coordinates and momenta of the ideal run; `ImperfectMirror` by $1 - g$.
-        machine: the machine that gets them, `Simulated()` by default; it may have imperfections of its own.
-        repeats: number of random keys, machines as well as noises.
-        key: random key from which those are drawn.
+        machine: the machine to which the imperfections are added, `Simulated()` by default; it may have others already.
+        repeats: number of random keys, at least 2; each draws one machine and its noise.
+        key: random key from which those keys are split.
 
     Returns:
         `Survey` with `rows`, `exponents` and `table()`.
 
     Raises:
-        TypeError: if the machine is not a simulated one, whose inside can be differentiated for comparison.
-        ValueError: if there are no strengths or none positive, fewer than two repeats, if the gradient of the ideal
-            model is zero, or if any gradient is not finite: a machine that runs away with an imperfection is named.
+        ArgumentTypeError: if the machine is not `Simulated`, or an argument has the wrong type.
+        ArgumentError: if a strength is not positive, there are fewer than two repeats, the gradient of the ideal model
+            is zero, or a gradient is not finite; the message names the imperfection and its strength.
 
     Example:
         ```python
@@ -154,8 +156,8 @@ def survey(
     machine = Simulated() if machine is None else machine
     if not isinstance(machine, Simulated):
         raise ArgumentTypeError(
-            f"device.survey: the machine is a {type(machine).__name__}. Only of a Simulated one is the exact gradient "
-            "known, to compare with."
+            f"device.survey: the machine is a {type(machine).__name__}. Pass a Simulated one: only its exact gradient "
+            "is known for comparison."
         )
     strengths = _strengths(strengths)
     repeats = _checks.integer("device.survey", "repeats", repeats, 2, what="the number of machines")
@@ -179,11 +181,14 @@ def survey(
             "with it. The loss may have no derivative where the run ends, or the model or the inputs hold a NaN."
         )
     if not float(jnp.linalg.norm(ideal)) > 0:
-        raise ArgumentError("device.survey: the gradient of the ideal model is zero, so no error is relative to it.")
+        raise ArgumentError(
+            "device.survey: the gradient of the ideal model is zero, so relative errors are undefined. Pass a loss "
+            "that depends on the parameters."
+        )
     if imperfections is None:
         imperfections = _catalogue(float(size), float(duration))
 
-    # One compiled program for all: the imperfections are there together, all but one with strength zero.
+    # One compiled program for all rows: every machine has all imperfections, at most one with a strength above zero.
     kinds = len(imperfections)
     table = [np.zeros(kinds), *(strength * np.eye(kinds)[i] for i in range(kinds) for strength in strengths)]
     keys = jax.random.split(key, repeats)
@@ -195,12 +200,12 @@ def survey(
     lost = [f"{name} at {x:g}" for i, (name, x) in enumerate(names, 1) if not _sound(g[i], exact[i], retrace[i])]
     if not _sound(g[0], exact[0], retrace[0]) or lost:
         raise ArgumentError(
-            f"device.survey: gradients are not finite, or those of the machine as realised are zero, for "
-            f"{', '.join(lost) or 'a perfect machine'}. The machine runs away (or stands still) with such an "
+            "device.survey: gradients are not finite, or those of the machine as realised are zero, for "
+            f"{', '.join(lost) or 'a perfect machine'}. The machine runs away, or stands still, with this "
             "imperfection. Pass smaller strengths, a shorter run, or other imperfections."
         )
     rows = [_row(*name, float(np.mean(retrace[i])), g[i], exact[i], ideal[i]) for i, name in enumerate(names, start=1)]
-    # Nothing is told from rounding.
+    # Errors near the rounding error are not fitted.
     floors = [max(_compared(g[0], x)[0], 1e3 * float(np.finfo(g.dtype).eps)) for x in (exact[0], ideal[0])]
     exponents = {
         name: (_power(rows, name, "error", floors[0]), _power(rows, name, "ideal_error", floors[1]))
@@ -210,7 +215,7 @@ def survey(
 
 
 def _strengths(strengths: Any) -> list[float]:
-    """Return the strengths of imperfections as positive numbers, at least one."""
+    """Return the strengths as a list of positive numbers, or raise."""
     if not isinstance(strengths, Sequence | np.ndarray | jax.Array) or isinstance(strengths, str) or not len(strengths):
         raise ArgumentError(
             f"device.survey: strengths={_checks.shown(strengths)}; give a sequence of positive numbers."
@@ -220,15 +225,15 @@ def _strengths(strengths: Any) -> list[float]:
 
 
 def _sound(found: np.ndarray, exact: np.ndarray, retrace: np.ndarray) -> bool:
-    """Return whether gradients can be compared: all are finite, and none of the exact ones is zero."""
+    """Return whether gradients can be compared: all are finite, and all exact ones differ from zero."""
     return all(np.all(np.isfinite(x)) for x in (found, exact, retrace)) and bool(np.all(np.any(exact != 0, axis=1)))
 
 
 def _catalogue(size: float, duration: float) -> dict[str, Make]:
-    """Return all kinds of imperfections, in units of a run of this duration and root mean square state."""
+    """Return all kinds of imperfections, in units of the root mean square state and the duration of a run."""
     return {
-        "mismatch": lambda s, key: Mismatch(s, key),
-        "drift": lambda s, key: Drift(s, key),
+        "mismatch": Mismatch,
+        "drift": Drift,
         "friction": lambda s, key: Friction(s / duration),
         "force noise": lambda s, key: ForceNoise(s * size / duration**0.5, key),
         "readout noise": lambda s, key: ReadoutNoise(s * size, key),
@@ -276,20 +281,16 @@ def _gradients(
             return loss(run(here, model, **problem, nudge=nudge, **options))
 
         def realised(model: Any) -> Float[Array, ""]:
-            posed, z0 = initial_value_problem(model, problem["boundary"], problem["inputs"], **_clock(problem))
-            given = posed.given
-            q, p = here.run(forward_order(given, z0, posed.steps)).nodes
-            t = given.t0 + jnp.arange(posed.steps + 1, dtype=given.h.dtype) * given.h
+            checked, z0 = initial_value_problem(model, **problem)
+            given, n = checked.given, checked.steps
+            q, p = here.run(forward_order(given, z0, n)).nodes
+            t = given.time(jnp.arange(n + 1, dtype=jnp.int32))
             return loss(Trajectory(t, q, p, jnp.zeros_like(given.h)))
 
         found, retrace = eqx.filter_grad(measured)((model, jnp.zeros((), table.dtype)))
         return _tree.flat(found), _tree.flat(eqx.filter_grad(realised)(model)), retrace
 
     return jax.lax.map(lambda strengths: jax.lax.map(lambda key: one(strengths, key), keys), table)
-
-
-def _clock(problem: dict[str, Any]) -> dict[str, Any]:
-    return {name: problem[name] for name in ("dt", "steps", "t0")}
 
 
 def _row(
@@ -316,19 +317,16 @@ def _row(
 
 
 def _compared(found: np.ndarray, exact: np.ndarray) -> tuple[float, float, float]:
-    """Return error, cosine and norm ratio of rows of gradients, in the mean."""
+    """Return the relative error, the mean cosine and the mean norm ratio of rows of gradients."""
     sizes, exact_sizes = np.linalg.norm(found, axis=1), np.linalg.norm(exact, axis=1)
     error = math.sqrt(np.mean(np.sum((found - exact) ** 2, 1)) / np.mean(exact_sizes**2))
-    # A gradient of zero points nowhere.
+    # A zero gradient has no direction: its cosine is 0.
     cosine = float(np.mean(np.sum(found * exact, 1) / (np.where(sizes > 0, sizes, 1) * exact_sizes)))
     return error, cosine, float(np.mean(sizes / exact_sizes))
 
 
 def _power(rows: Sequence[SurveyRow], name: str, what: str, floor: float) -> float | None:
-    """Return the power of the strength with which an error grows, where it stands out of the floor and is small."""
+    """Return the exponent of an error as a power of the strength, from errors above the floor and below 0.5."""
     points = [(row["strength"], row[what]) for row in rows if row["imperfection"] == name]
     points = [(x, y) for x, y in points if 2 * floor < y < 0.5]
-    if len(points) < 2:
-        return None
-    x, y = np.log(np.asarray(points)).T
-    return float(np.polyfit(x, y, 1)[0])
+    return exponent(*zip(*points, strict=True)) if len(dict(points)) >= 2 else None

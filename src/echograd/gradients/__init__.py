@@ -8,5 +8,6 @@ from ._base import (
 )
 from ._echo import Echo as Echo
 from ._glep import Glep as Glep
+from ._nudged import nudged_run as nudged_run
 from ._reciprocal import Reciprocal as Reciprocal
 from ._same_boundary import SameBoundary as SameBoundary

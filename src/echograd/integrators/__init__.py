@@ -5,6 +5,7 @@ from ._base import (
     Direction as Direction,
     State as State,
     StepInputs as StepInputs,
+    sign as sign,
     time_reversed as time_reversed,
 )
 from ._midpoint import ImplicitMidpoint as ImplicitMidpoint

@@ -1,4 +1,4 @@
-"""What an integrator does: advance a state by one step, and read the discrete action while doing so."""
+"""The base class of integrators: take one step, and read the discrete action on the way."""
 
 import abc
 from typing import Any, Literal
@@ -12,18 +12,18 @@ from ..systems import Dissipative, Hamiltonian
 
 State = tuple[PyTree, PyTree]
 
-# How a step is taken: from node k to k + 1; back from node k + 1 to k by the inverse map; or back by the forward map,
-# on the time-reversed state: the echo.
+# "forward": from node k to k + 1. "backward": from k + 1 to k, by the inverse map. "echo": from k + 1 to k, by the
+# forward map on the time-reversed state.
 Direction = Literal["forward", "backward", "echo"]
 
 
 class StepInputs(eqx.Module):
-    """Everything that a step depends on besides the state: what a gradient can be taken with respect to.
+    """Everything that a step depends on besides the state.
 
-    The integrator's map and its discrete action are functions of the first four of these. A *reading* is the
-    derivative of the action with respect to them, in a tree of this same shape, with `None` for what nobody asked for.
-    In a whole problem `u` has a leading axis of steps; `at(k)` is the step inputs of one step. `grid` is what an exact
-    integrator rounds increments to, else `None`; nothing is differentiated with respect to it.
+    The integrator's map and its discrete action are functions of `system`, `u`, `h` and `t0`. A *reading* is the
+    derivative of the action with respect to these, in a tree of the same structure, with `None` for leaves that are not
+    wanted. In a whole problem `u` has a leading axis of steps; `at(k)` selects one step. `grid` is the grid to which an
+    exact integrator rounds increments, else `None`; it has no derivative.
     """
 
     system: Any  # a Hamiltonian, or a Dissipative system
@@ -37,11 +37,11 @@ class StepInputs(eqx.Module):
         return StepInputs(self.system, _tree.take(self.u, k), self.h, self.t0, self.grid)
 
     def without_inputs(self) -> "StepInputs":
-        """Return the part that is the same at every step."""
+        """Return the same without `u`: the part that all steps share."""
         return StepInputs(self.system, None, self.h, self.t0, self.grid)
 
     def seen(self, direction: Direction) -> "StepInputs":
-        """Return the step inputs of one step as the machine has it in this direction: an echo has mirrored inputs."""
+        """Return the step inputs in this direction: an echo has mirrored inputs."""
         if direction != "echo":
             return self
         return StepInputs(self.system, self.system.mirror_input(self.u), self.h, self.t0, self.grid)
@@ -52,7 +52,7 @@ class StepInputs(eqx.Module):
 
 
 def sign(direction: Direction) -> int:
-    """Return the sign of the time step: only the inverse map runs time backwards, an echo does not."""
+    """Return the sign of the time step: -1 for "backward", +1 for "forward" and "echo"."""
     return -1 if direction == "backward" else 1
 
 
@@ -63,7 +63,7 @@ def time_reversed(system: Hamiltonian | Dissipative, z: State) -> State:
 
 
 def is_mirrored(system: Hamiltonian, q: PyTree) -> bool:
-    """Return whether the mirror of the system does anything to coordinates."""
+    """Return whether the mirror of the system changes coordinates."""
     return any(a is not b for a, b in zip(jax.tree.leaves(system.mirror(q)), jax.tree.leaves(q), strict=True))
 
 
@@ -84,25 +84,24 @@ class AbstractIntegrator(eqx.Module):
 
     @abc.abstractmethod
     def check(self, system: Hamiltonian | Dissipative) -> None:
-        """Raise if the scheme is not made for the system."""
+        """Raise if the scheme cannot step the system."""
 
     def prepared(self, given: StepInputs, z0: State) -> tuple[StepInputs, State]:
-        """Return the step inputs of a whole run and its initial state as this integrator wants them."""
+        """Return the step inputs of a whole run and its initial state, prepared for this integrator."""
         return given, z0
 
     @abc.abstractmethod
     def read(
         self, wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, direction: Direction = "forward"
     ) -> tuple[State, StepInputs]:
-        r"""Take step `k` in a direction, reading the action on the way.
+        r"""Take step `k` in a direction, and read the action on the way.
 
-        `wanted` and `rest` are the two halves of a `StepInputs` split by `equinox.partition`. Forward, the state is
-        carried from node `k` to node `k + 1`. Backward and as an echo it is carried from `k + 1` to `k`; the state of an
-        echo is time-reversed.
+        `wanted` and `rest` are the two halves of a `StepInputs` split by `equinox.partition`. Forward, a step goes from
+        node `k` to node `k + 1`; backward and as an echo, from `k + 1` to `k`. The state of an echo is time-reversed.
 
         Returns:
-            The state, and the reading $r_k = \partial L_d / \partial(\cdot)$ for every leaf of `wanted`, which is the
-            same in all directions.
+            The new state, and the reading $r_k = \partial L_d / \partial(\cdot)$ for every leaf of `wanted`. The
+            reading is the same in all directions.
         """
 
     def step(self, given: StepInputs, k: Int[Array, ""], z: State, direction: Direction = "forward") -> State:

@@ -1,10 +1,9 @@
 """Fixed point: states and increments on a grid, so that additions are exact and a step is undone bit for bit.
 
-A float holds a multiple of the grid spacing g, a power of two, exactly up to 2^24 g (2^53 g in float64), and adds and
-subtracts such multiples without rounding. So the state stays what it is for everybody else, an array of floats, and
-only increments are rounded. Integers in its place would hold 7 bits more in float32, at the price of conversions in
-every substep and of a state that carries no tangent and cannot be seen. Where integers wrap around, a state that
-outgrows the grid becomes NaN, which stays.
+Floats represent multiples of the grid spacing g, a power of two, exactly up to 2^24 g (2^53 g in float64). They add and
+subtract these multiples without rounding. So the state remains an array of floats, and only increments are rounded.
+Integers would have 7 bits more in float32, but would need conversions in every substep and carry no tangent. An integer
+that overflows wraps around; a state that outgrows the grid becomes NaN and stays NaN.
 """
 
 from typing import Any
@@ -18,15 +17,15 @@ from .._internal import _tree
 from ..systems import SeparableHamiltonian
 from ._base import State, StepInputs
 
-# Out of so many bits of a float one is kept free for growth: 4 of 24, 8 of 53.
+# One of so many bits of a float is reserved for growth: 4 of 24, 8 of 53.
 _RESERVE = 6
 
-# The largest coordinate or momentum at the start is at least so many units of the grid.
+# The largest coordinate or momentum of the initial state must be at least so many grid spacings.
 _COARSEST = 16
 
 
 def rounded(x: PyTree, grid: PyTree) -> PyTree:
-    """Return `x` rounded to the grid; `x` itself without one. Its derivative is that of `x`."""
+    """Return `x` rounded to the grid, or `x` if there is no grid. Derivatives ignore the rounding."""
     return x if grid is None else jax.tree.map(_round, x, grid)
 
 
@@ -34,7 +33,7 @@ def rounded(x: PyTree, grid: PyTree) -> PyTree:
 def _round(x: Array, spacing: Float[Array, ""]) -> Array:
     if jnp.iscomplexobj(x):
         return jax.lax.complex(_round(x.real, spacing), _round(x.imag, spacing))
-    # Both products are exact, the spacing being a power of two.
+    # Both products are exact because the spacing is a power of two.
     return spacing * jax.lax.round(x * (1 / spacing), jax.lax.RoundingMethod.TO_NEAREST_EVEN)
 
 
@@ -44,39 +43,39 @@ def _round_jvp(primals: Any, tangents: Any) -> Any:
 
 
 def within(z: PyTree, grid: PyTree) -> PyTree:
-    """Return the state, with NaN in the place of what has outgrown the grid; the state itself without one."""
+    """Return the state with NaN for numbers that have outgrown the grid, or the state if there is no grid."""
     return z if grid is None else jax.tree.map(_within, z, grid)
 
 
 def _within(x: Array, spacing: Float[Array, ""]) -> Array:
-    # Half of what a float can hold, so that what a substep adds before the next check is covered too.
+    # Half of the representable range, so that the increment of a substep before the next check fits, too.
     limit = spacing * jnp.asarray(2.0 ** (_digits(spacing.dtype) - 1), spacing.dtype)
     return jnp.where(jnp.abs(x) <= limit, x, jnp.nan)
 
 
 def grid_of(given: StepInputs, z0: State, bits: int | None) -> State:
-    """Return the spacing of the grid of every leaf of the state: 2^-bits, or what the initial state calls for."""
+    """Return the grid spacing of every leaf of the state: 2^-bits, or a spacing that suits the initial state."""
     if bits is not None:
         size = _tree.max_abs(jax.lax.stop_gradient(z0))
         return eqx.error_if(
             jax.tree.map(lambda x: jnp.asarray(2.0**-bits, x.dtype), z0),
             (size > 0) & (size < _COARSEST * 2.0**-bits),
-            f"Leapfrog(exact=True): the initial state is smaller than {_COARSEST} units of the fixed-point grid, and "
-            "rounding would change it beyond recognition. Pass more `bits`, or none to have them chosen.",
+            f"Leapfrog(exact=True): the initial state is smaller than {_COARSEST} spacings of the fixed-point grid, so "
+            "rounding would change it too much. Pass more `bits`, or bits=None to choose them automatically.",
         )
     sizes = _sizes(jax.lax.stop_gradient(z0), *_motion(given, z0))
     flat = jnp.stack([x.astype(given.h.dtype) for x in jax.tree.leaves(sizes)])
     sizes = eqx.error_if(
         sizes,
         jnp.any(flat == 0),
-        "Leapfrog(exact=True): the initial state is at rest in an equilibrium, so nothing tells how large coordinates "
-        "and momenta will grow and how fine a grid they need. Pass bits, the number of binary digits after the point.",
+        "Leapfrog(exact=True): the initial state is at rest in an equilibrium, so the size of coordinates and momenta "
+        "and the grid they need are unknown. Pass bits, the number of binary digits after the point.",
     )
     return jax.tree.map(_spacing, sizes)
 
 
 def _spacing(size: Float[Array, ""]) -> Float[Array, ""]:
-    """Return a power of two: of the bits of a float, those above this size are the reserve."""
+    """Return a power of two that leaves the reserved bits of a float above this size."""
     digits = _digits(size.dtype)
     _, exponent = jnp.frexp(size)
     return jnp.ldexp(jnp.ones_like(size), exponent + digits // _RESERVE - digits)
@@ -101,7 +100,7 @@ def _motion(given: StepInputs, z0: State) -> tuple[State, State]:
 
 
 def _sizes(z0: State, first: State, second: State) -> State:
-    r"""Return how large every leaf will be about, from $x_0$ and from $\dot x \tau$, $\tau^2 = |x| / |\ddot x|$.
+    r"""Estimate how large every leaf will become, from $x_0$ and from $\dot x \tau$, $\tau^2 = |x| / |\ddot x|$.
 
     For an oscillator this is its amplitude: from rest, $|\dot p| \tau = |F| \sqrt{|q| / |\ddot q|}$ is its largest
     momentum.

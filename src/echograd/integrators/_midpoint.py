@@ -24,11 +24,11 @@ class ImplicitMidpoint(AbstractIntegrator):
 
     In Lagrangian variables it is the variational integrator of
     $L_d(q, q') = h\,L\bigl(t + \tfrac h2, \tfrac{q + q'}2, \tfrac{q' - q}h, u\bigr)$. The midpoint is found by Newton's
-    method to rounding, with a dense Jacobian: the cost of a step grows as the cube of the number of coordinates. Where
-    Newton's method fails the state becomes NaN, which `solve` reports. Unconditionally stable for linear systems.
+    method to rounding, with a dense Jacobian: the cost of a step grows as the cube of the number of coordinates. If
+    Newton's method fails, the state becomes NaN, and `solve` reports it. Unconditionally stable for linear systems.
 
-    For a `Dissipative` system it is the same rule, $p' - p = h\,(F - D \dot q)$ and $q' - q = h\,\dot q$ with all of it
-    taken at the midpoint, also where there is no mass.
+    For a `Dissipative` system it is the same rule, $p' - p = h\,(F - D \dot q)$ and $q' - q = h\,\dot q$ with the right
+    sides at the midpoint. It works without mass, too.
 
     Source: E. Hairer, C. Lubich, G. Wanner, *Geometric Numerical Integration*, 2nd ed. (2006), eq. I.1.15 and
     section VI.6; J. E. Marsden and M. West, Acta Numerica 10 (2001) 357, example 2.3.2.
@@ -63,7 +63,7 @@ class ImplicitMidpoint(AbstractIntegrator):
         flat, unravel = jax.flatten_util.ravel_pytree(z)
 
         def half_step(z: State) -> State:
-            """Return half of what the flow adds to the state, at the midpoint `z`."""
+            """Return half of the increment of the state, evaluated at the midpoint `z`."""
             dq, dp = slope(lambda z: action(wanted, z), z)
             return _tree.scale(-0.5 * sign(direction), dp), _tree.scale(0.5 * sign(direction), dq)
 
@@ -82,11 +82,11 @@ def _middle(given: StepInputs, k: Int[Array, ""]) -> Float[Array, ""]:
 def _read_lagrangian(
     wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, direction: Direction
 ) -> tuple[State, StepInputs]:
-    r"""Take the same step in Lagrangian variables, where the only unknown is the velocity in the middle.
+    r"""Take the same step in Lagrangian variables. The only unknown is the velocity at the midpoint.
 
     $$\partial_v L = p + \tfrac h2 \partial_q L \quad\text{at}\quad (q + \tfrac h2 v,\, v)$$
 
-    A Legendre transform inside every evaluation of the energy would be a root within a root.
+    With the Hamiltonian, every evaluation of the energy would need a root search inside the root search.
     """
     (q, p), half = z, 0.5 * sign(direction) * eqx.combine(wanted, rest).h
 
@@ -110,7 +110,7 @@ def _read_lagrangian(
     h = eqx.combine(wanted, rest).h
 
     def discrete(wanted: StepInputs, x: State) -> Float[Array, ""]:
-        """Return h L with the ends held, so that the velocity is theirs divided by the step."""
+        """Return h L at fixed ends, where the velocity is their difference divided by the step."""
         step = eqx.combine(wanted, rest).h
         return step * action(wanted, (x[0], _tree.scale(h / step, x[1])))
 
@@ -121,10 +121,10 @@ def _read_lagrangian(
 def _dissipative_step(
     wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, direction: Direction
 ) -> tuple[State, StepInputs]:
-    r"""Step a damped system: find the velocity $v$ at the midpoint, where $q + \tfrac h2 v$ and $M v$ are the state."""
+    r"""Step a damped system: solve for the velocity $v$ at the midpoint, $(q + \tfrac h2 v,\, M v)$."""
     if jax.tree.leaves(wanted):
         raise ArgumentTypeError(
-            "A Dissipative system has no action to read while it runs. Use gradient=Reciprocal() or Backprop()."
+            "A Dissipative system has no action, so there is nothing to read. Use gradient=Reciprocal() or Backprop()."
         )
     given = rest.seen(direction)
     system, t, half = rest.system, _middle(given, k), 0.5 * sign(direction) * given.h
@@ -137,7 +137,7 @@ def _dissipative_step(
         left = _tree.subtract(system.inertia(v), _tree.add(p, _tree.scale(half, change)))
         return _tree.flat(left)
 
-    # A velocity that is rounding beside q / h changes no coordinate.
+    # Velocities below the rounding error of q / h change no coordinate.
     fast = _tree.scale(1 / given.h, jax.lax.stop_gradient(q))
     terms = _tree.add(system.inertia(fast), _tree.scale(half, system.friction(fast)))
     v = unravel(root(residual, jnp.zeros_like(flat), terms=_tree.flat(terms)))

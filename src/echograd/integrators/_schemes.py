@@ -34,7 +34,7 @@ _COMPOSITIONS: dict[int, tuple[float, ...]] = {
 
 
 def composition(owner: str, order: int) -> tuple[float, ...]:
-    """Return the lengths of the steps of order 2 that compose a step of this order."""
+    """Return the lengths of the second-order steps that compose a step of this order."""
     if _checks.integer(owner, "order", order) not in _COMPOSITIONS:
         raise ArgumentError(
             f"{owner}(order={order!r}): there are compositions of order 4, 6 and 8. "
@@ -49,24 +49,23 @@ class Leapfrog(AbstractSplitting):
 
     $$q_{1/2} = q + \tfrac h2 T'(p), \quad p' = p - h V'(q_{1/2}), \quad q' = q_{1/2} + \tfrac h2 T'(p')$$
 
-    Also known as position Verlet. With `exact=True` it is done in fixed point: the state is on a grid of spacing
+    Also known as position Verlet. With `exact=True` it computes in fixed point: the state is on a grid of spacing
     $g$, a power of two, and every increment is rounded to it, $q \leftarrow q + g\,{\rm round}(\tfrac h2 T'(p)/g)$.
     Sums on the grid are exact, so the map has an exact inverse and an echo returns to the initial state **bit for
-    bit**, however long and chaotic the path: only then is it known to differentiate the trajectory that was run.
-    Derivatives are those of the increments at the rounded states. The state stays an array of floats, which gives up a
-    few bits: increments are rounded to 2^-20 of the size of the state in float32, 2^-45 in float64.
+    bit**, however long and chaotic the trajectory. Only then is the differentiated trajectory known to be the one that
+    was run. Derivatives are those of the increments at the rounded states. The state stays an array of floats, with a
+    few bits less: increments are rounded to 2^-20 of the size of the state in float32, 2^-45 in float64.
 
     Args:
         exact: whether to compute in fixed point, from an `InitialValue`.
         bits: with `exact`, the number of binary digits after the point, $g = 2^{-bits}$ in the units of coordinates and
-            momenta. By default every array of the state has the spacing that its own initial size (or motion) calls
-            for, leaving room to grow by a factor of 16 (256 in float64). That spacing belongs to one call of `solve`: a
-            second one, from where the first has ended, chooses its own and rounds the state to it. To go on bit for bit
-            pass the same `bits` to both.
+            momenta. By default the spacing of every array of the state is chosen from its initial size (or motion),
+            with room to grow by a factor of 16 (256 in float64). Each call of `solve` chooses anew and rounds its
+            initial state. To continue a run bit for bit, pass the same `bits` to both calls.
 
     Raises:
-        ValueError: if `bits` is not an integer, or given without `exact`.
-        RuntimeError: (at run time) if the state outgrows the grid or nothing tells its size, or if an echo does not
+        ArgumentError: if `bits` is not an integer, or given without `exact`.
+        RunError: (at run time) if the state outgrows the grid, if its size cannot be estimated, or if an echo does not
             return to the initial bits.
 
     Source: E. Hairer, C. Lubich, G. Wanner, *Geometric Numerical Integration*, 2nd ed. (2006), eq. I.1.17 and section
@@ -90,7 +89,7 @@ class Leapfrog(AbstractSplitting):
 
     def __check_init__(self) -> None:
         if self.bits is not None and not self.exact:
-            raise ArgumentError(f"Leapfrog(bits={self.bits!r}): bits belong to a grid. Pass exact=True with it.")
+            raise ArgumentError(f"Leapfrog(bits={self.bits!r}): bits need exact=True. Pass both or neither.")
 
     def prepared(self, given: StepInputs, z0: State) -> tuple[StepInputs, State]:
         if not self.exact:
@@ -104,8 +103,9 @@ class VelocityVerlet(AbstractSplitting):
 
     $$p_{1/2} = p - \tfrac h2 V'(q), \quad q' = q + h T'(p_{1/2}), \quad p' = p_{1/2} - \tfrac h2 V'(q')$$
 
-    Forces are evaluated at the nodes; two evaluations a step, because the input held during a step may jump between
-    steps. Source: E. Hairer, C. Lubich, G. Wanner, *Geometric Numerical Integration*, 2nd ed. (2006), eq. I.1.17.
+    Forces are evaluated at the nodes, twice per step, because the input may jump between steps.
+
+    Source: E. Hairer, C. Lubich, G. Wanner, *Geometric Numerical Integration*, 2nd ed. (2006), eq. I.1.17.
 
     Example:
         ```python
@@ -123,13 +123,13 @@ class Yoshida(AbstractSplitting):
     $$\Phi = \Phi^{\rm leapfrog}_{\gamma_1 h} \circ \Phi^{\rm leapfrog}_{\gamma_2 h} \circ \dots
     \circ \Phi^{\rm leapfrog}_{\gamma_1 h}$$
 
-    Inputs that change between steps are held during a whole step, also where a substep runs backwards.
+    The input is held during a whole step, also in substeps that run backwards.
 
     Args:
         order: 4, 6 or 8.
 
     Raises:
-        ValueError: for another order.
+        ArgumentError: for another order.
 
     Source: H. Yoshida, Phys. Lett. A 150 (1990) 262 (orders 4 and 6); M. Suzuki and K. Umeno (1993) for order 8, as
     printed in Hairer, Lubich, Wanner, *Geometric Numerical Integration*, 2nd ed. (2006), eqs. V.3.10 and V.3.11.
@@ -147,7 +147,7 @@ class Yoshida(AbstractSplitting):
         gamma = composition("Yoshida", order)
         drifts = [0.5 * gamma[0], *(0.5 * (a + b) for a, b in itertools.pairwise(gamma)), 0.5 * gamma[-1]]
         lengths = [x for pair in zip(drifts, gamma, strict=False) for x in pair] + [drifts[-1]]
-        # Exact mirror images, so that reversal is not spoiled by the rounding of a sum.
+        # Exact mirror images: rounding of the sums above must not break the symmetry.
         n = len(lengths)
         lengths = [lengths[min(i, n - 1 - i)] for i in range(n)]
         self.order = order

@@ -1,4 +1,4 @@
-"""Split-step integration: flows of the parts of an energy, in a palindrome."""
+"""Split-step integration: a palindrome of flows of the parts of an energy."""
 
 import math
 from typing import Any
@@ -9,17 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .._internal import _checks, _tree
-from .._internal._energy import no_reading
+from .._internal._energy import zero_reading
 from .._internal._errors import ArgumentTypeError
-from ..systems import (
-    AbstractPart,
-    Dissipative,
-    Hamiltonian,
-    SeparableHamiltonian,
-    SplitHamiltonian,
-    flow_and_read,
-    parts_of,
-)
+from ..systems import AbstractPart, Dissipative, Hamiltonian, SeparableHamiltonian, SplitHamiltonian
+from ..systems._split import flow_and_read, parts_of
 from ._base import AbstractIntegrator, Direction, State, StepInputs, sign
 from ._schemes import composition
 
@@ -32,17 +25,17 @@ class SplitStep(AbstractIntegrator):
     $$\Phi_h = \varphi^1_{h/2} \circ \dots \circ \varphi^{m-1}_{h/2} \circ \varphi^m_h \circ \varphi^{m-1}_{h/2} \circ
     \dots \circ \varphi^1_{h/2}$$
 
-    and for the higher orders the Yoshida compositions of it. Explicit time is read in the middle of each. The default
-    for a `SplitHamiltonian`: for a wave, the split-step Fourier method. A `SeparableHamiltonian` is split into drift,
+    and its Yoshida compositions for the higher orders. Each is evaluated at the time in its middle. This is the default
+    for a `SplitHamiltonian`; for a wave, the split-step Fourier method. A `SeparableHamiltonian` is split into drift,
     kick, drift: `Leapfrog`.
 
-    What an echo reads of a part is the exact integral $-\int \partial A/\partial\theta\,d\tau$ along its flow.
+    The reading of a part is the exact integral $-\int \partial A/\partial\theta\,d\tau$ along its flow.
 
     Args:
         order: 2, 4, 6 or 8.
 
     Raises:
-        ValueError: for another order.
+        ArgumentError: for another order.
 
     Source: G. Strang, SIAM J. Numer. Anal. 5 (1968) 506; J. A. C. Weideman and B. M. Herbst, SIAM J. Numer. Anal. 23
     (1986) 485, for the nonlinear Schroedinger equation.
@@ -67,8 +60,8 @@ class SplitStep(AbstractIntegrator):
     def check(self, system: Hamiltonian | Dissipative) -> None:
         if not isinstance(system, SplitHamiltonian | SeparableHamiltonian):
             raise ArgumentTypeError(
-                f"SplitStep composes the flows of the parts of an energy, and {type(system).__name__} does not say "
-                "which it has. Derive it from SplitHamiltonian, or pass integrator=ImplicitMidpoint()."
+                f"SplitStep composes the flows of the parts of an energy, but {type(system).__name__} does not "
+                "define parts. Derive it from SplitHamiltonian, or pass integrator=ImplicitMidpoint()."
             )
 
     def read(
@@ -78,13 +71,13 @@ class SplitStep(AbstractIntegrator):
         lengths = jnp.asarray(self.lengths, dtype)
         middles = jnp.cumsum(lengths) - 0.5 * lengths + k.astype(dtype)
         if direction != "forward":
-            # The lengths are a palindrome; the clock runs through them the other way.
+            # The lengths are a palindrome, but the clock runs through them backwards.
             middles = middles[::-1]
 
         def strang(carry: Any, row: Float[Array, "2"]) -> tuple[Any, None]:
             return _strang(wanted, rest, row[0], row[1], direction, *carry), None
 
-        carry = z, no_reading(wanted, z)
+        carry = z, zero_reading(wanted, z)
         table = jnp.stack([lengths, middles], 1)
         if len(self.lengths) == 1:
             return strang(carry, table[0])[0]
@@ -94,7 +87,7 @@ class SplitStep(AbstractIntegrator):
 def _strang(
     wanted: StepInputs, rest: StepInputs, length: Any, middle: Any, direction: Direction, z: State, total: StepInputs
 ) -> tuple[State, StepInputs]:
-    """Take one Strang step of `length` steps about the clock reading `middle`, adding what is read to `total`."""
+    """Take one Strang step of `length` steps about the clock reading `middle`; add its reading to `total`."""
     now = eqx.combine(wanted, rest)
     m = len(parts_of(now.system, now.t0, now.u))
     half = [(i, 0.5) for i in range(m - 1)]

@@ -1,4 +1,4 @@
-"""Splitting schemes: a palindrome of drifts and kicks, kept as data."""
+"""Splitting schemes: palindromes of drifts and kicks, stored as data."""
 
 import functools
 from typing import Any, Literal, NamedTuple
@@ -10,22 +10,22 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _tree
-from .._internal._energy import derivatives, no_reading
+from .._internal._energy import derivatives, zero_reading
 from .._internal._errors import ArgumentError, ArgumentTypeError
 from ..systems import Dissipative, Hamiltonian, SeparableHamiltonian
 from ._base import AbstractIntegrator, Direction, State, StepInputs, sign
 from ._grid import rounded, within
 
-# Longer palindromes run their substeps in a loop instead of unrolled, which keeps compilation short.
+# Longer palindromes run their substeps in a loop instead of unrolled, to shorten compilation.
 _UNROLL = 8
 
 
 class Substep(NamedTuple):
     r"""A drift or a kick: its length and its clock reading, both in units of the step.
 
-    A drift moves the clock that kicks read and the reverse. With this convention every splitting scheme is an
-    ordinary splitting of the extended autonomous system $T(\tau, p) + V(\sigma, q) + E_\sigma + E_\tau$, so explicit
-    time costs it neither its order nor its self-adjointness.
+    Drifts advance the clock that kicks read, and kicks the clock that drifts read. With this convention every scheme is
+    an ordinary splitting of the extended autonomous system $T(\tau, p) + V(\sigma, q) + E_\sigma + E_\tau$. So explicit
+    time changes neither the order nor the self-adjointness.
     """
 
     kind: Literal["drift", "kick"]
@@ -34,7 +34,20 @@ class Substep(NamedTuple):
 
 
 def palindrome(lengths: tuple[float, ...], first: Literal["drift", "kick"]) -> tuple[Substep, ...]:
-    """Return the alternating substeps with these lengths, drifts and kicks each summing to one step."""
+    """Return alternating substeps with these lengths.
+
+    Args:
+        lengths: a palindrome, in units of the step. The drifts must sum to one step, and so must the kicks.
+        first: the kind of the first substep.
+
+    Raises:
+        ArgumentError: if the lengths are not a palindrome or do not sum to one step.
+
+    Example:
+        ```python
+        palindrome((0.5, 1.0, 0.5), "drift")  # leapfrog
+        ```
+    """
     if lengths != lengths[::-1]:
         raise ArgumentError(
             f"The lengths {lengths} are not a palindrome, so the step is not its own adjoint and no echo retraces it. "
@@ -54,13 +67,13 @@ def palindrome(lengths: tuple[float, ...], first: Literal["drift", "kick"]) -> t
 
 
 def drift_action(given: StepInputs, k: Any, p: PyTree, length: Any, clock: Any) -> Float[Array, ""]:
-    """Return the part of the discrete action that a drift contributes, at its frozen momentum."""
+    """Return the contribution of a drift to the discrete action, at its constant momentum."""
     t = given.t0 + (k + clock) * given.h
     return -(length * given.h) * given.system.kinetic(t, p)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def kick_action(given: StepInputs, k: Any, q: PyTree, length: Any, clock: Any) -> Float[Array, ""]:
-    """Return the part of the discrete action that a kick contributes, at its frozen position."""
+    """Return the contribution of a kick to the discrete action, at its constant position."""
     t = given.t0 + (k + clock) * given.h
     return -(length * given.h) * given.system.potential(t, q, given.u)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -77,8 +90,8 @@ class AbstractSplitting(AbstractIntegrator):
     def check(self, system: Hamiltonian | Dissipative) -> None:
         if not isinstance(system, SeparableHamiltonian):
             raise ArgumentTypeError(
-                f"{type(self).__name__} splits the energy into T(p) and V(q), and {type(system).__name__} does not say "
-                "how: it is not a SeparableHamiltonian. Derive it from SeparableHamiltonian if its energy splits, or "
+                f"{type(self).__name__} splits the energy into T(p) and V(q), but {type(system).__name__} is "
+                "not a SeparableHamiltonian. Derive it from SeparableHamiltonian if its energy splits, or "
                 "pass integrator=ImplicitMidpoint()."
             )
 
@@ -107,13 +120,13 @@ class AbstractSplitting(AbstractIntegrator):
             dq = rounded(dq, grid_p)
             return (q, _tree.subtract(p, dq) if s < 0 else _tree.add(p, dq)), _tree.add(reading, r)
 
-        # Back, the mirrored palindrome: the same lengths, each substep at the clock reading it had on the way out.
+        # Backward: the reversed palindrome, with every substep at the clock reading of its forward counterpart.
         substeps = self.substeps if direction == "forward" else self.substeps[::-1]
-        z, reading = self._fold(drift, kick, (z, no_reading(wanted, z)), substeps)
+        z, reading = self._fold(drift, kick, (z, zero_reading(wanted, z)), substeps)
         return within(z, rest.grid), reading
 
     def _fold(self, drift: Any, kick: Any, carry: Any, substeps: tuple[Substep, ...]) -> Any:
-        """Take `carry` through the substeps."""
+        """Apply the substeps to `carry`."""
         act = {"drift": drift, "kick": kick}
         if len(substeps) <= _UNROLL:
             for s in substeps:

@@ -2,6 +2,7 @@
 
 from ._audit import AuditReport as AuditReport, AuditRow as AuditRow, audit as audit
 from ._check import GradientReport as GradientReport, check_gradients as check_gradients
-from ._diagnose import Diagnosis as Diagnosis, diagnose as diagnose
+from ._diagnose import diagnose as diagnose
+from ._diagnosis import Diagnosis as Diagnosis
 from ._equivalence import EquivalenceRow as EquivalenceRow, equivalence as equivalence
 from ._sweep import NudgeSweep as NudgeSweep, nudge_sweep as nudge_sweep

@@ -1,9 +1,9 @@
-"""Hold one gradient against another, and against the loss itself."""
+"""Compare gradients with a reference gradient, and with the loss itself."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import equinox as eqx
 import jax
@@ -13,19 +13,19 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError
+from .._internal._fit import exponent
 from .._internal._table import Table, Tabled
 from ..gradients import AbstractGradient, Backprop, Echo
+from ._compare import Loss, compare_parameters, rate_along, value_and_grad
 
-# Relative lengths of the Taylor test.
+# Lengths h of the Taylor test, relative to the size of the parameter.
 _LENGTHS = tuple(2.0**-k for k in range(4, 16))
-# How many machine epsilons of its scale a number may be off by rounding.
+# Rounding errors up to this many machine epsilons are expected.
 _ROUNDING = 100
-
-Loss = Callable[[Any, AbstractGradient], Float[Array, ""]]
 
 
 class Row(TypedDict):
-    """One candidate gradient with respect to one parameter, against the reference."""
+    """A candidate gradient with respect to one parameter, compared with the reference."""
 
     candidate: str
     parameter: str
@@ -41,20 +41,20 @@ class GradientReport(Tabled):
     """What `check_gradients` found.
 
     Attributes:
-        rows: one dictionary for every candidate and parameter: `candidate` (its name), `parameter` (its path
-            in the tree), `relative_error`, `cosine`, `norm_ratio`, `reference_norm`, `taylor_slope`, which is
-            `None` where it cannot be told.
+        rows: one dictionary for every candidate and parameter, with the keys `candidate` (its name), `parameter` (its
+            path in the tree), `relative_error`, `cosine`, `norm_ratio`, `reference_norm` and `taylor_slope` (`None` if
+            it cannot be determined).
     """
 
     rows: list[Row]
 
     @property
     def worst(self) -> float:
-        """The largest relative error; NaN if any is."""
+        """The largest relative error; NaN if any of them is NaN."""
         return float(np.max([row["relative_error"] for row in self.rows]))
 
     def ok(self, tolerance: float) -> bool:
-        """Return whether every relative error is at most `tolerance`, which a NaN never is."""
+        """Return whether every relative error is at most `tolerance`. A NaN is not."""
         return self.worst <= tolerance
 
     def cells(self) -> Table:
@@ -86,34 +86,34 @@ def check_gradients(
 ) -> GradientReport:
     r"""Compare gradients of a loss, parameter by parameter, with a reference and with the loss itself.
 
-    For every array $\theta$ in `params`, a candidate gradient $g$ and the reference $g_0$ give the relative
-    error $\|g - g_0\| / \|g_0\|$, the cosine of their angle and the norm ratio $\|g\| / \|g_0\|$. The
-    Taylor test asks no other gradient: along a random direction $v$ in that parameter alone,
+    For every array $\theta$ in `params`, a candidate gradient $g$ and the reference $g_0$ give the relative error
+    $\|g - g_0\| / \|g_0\|$, the cosine of the angle between them and the norm ratio $\|g\| / \|g_0\|$. The Taylor
+    test needs no reference: along a random direction $v$ in that parameter alone,
 
     $$R_1(h) = |C(\theta + h v) - C(\theta) - h \langle g, v\rangle|$$
 
-    falls with slope 2 in $h$ if $g$ is the gradient, and with slope 1 if it is not. The slope is fitted at
-    the smallest $h$ at which $R_1$ still falls and stands above rounding; `None` where fewer than three are
-    left, as for a loss that is linear in the parameter.
+    falls as $h^2$ if $g$ is the gradient, and as $h$ if it is not. The slope is fitted at the smallest $h$ at which
+    $R_1$ still falls and exceeds rounding. It is `None` if fewer than three such $h$ are left, as for a loss that is
+    linear in the parameter.
 
-    A parameter where both gradients are below 100 rounding units of the whole gradient's norm counts as zero
-    in both, and two zeros agree. Where either gradient is not finite, all numbers are NaN.
+    If both gradients of a parameter are below 100 rounding units of the norm of the whole gradient, both count as zero,
+    and two zeros agree. If either gradient is not finite, all numbers are NaN.
 
     Args:
-        loss: function `(params, gradient) -> scalar` that hands `gradient` to `solve` or to a model.
-        params: PyTree whose floating-point arrays are differentiated: a system, a model, or inputs and an
-            initial state.
+        loss: function `(params, gradient) -> scalar` that passes `gradient` to `solve` or to a model.
+        params: PyTree whose floating-point arrays are differentiated: a system, a model, or inputs and an initial
+            state.
         gradients: candidate gradient objects by name; `{"echo": Echo()}` by default.
-        reference: what they are compared with, `Backprop()` by default.
+        reference: the gradient to compare with, `Backprop()` by default.
         taylor: whether to run the Taylor test: twelve evaluations of the loss for every array in `params`.
         key: random key of the directions.
 
     Returns:
-        `GradientReport` with `rows`, `worst`, `ok(tolerance)` and `table()`.
+        `GradientReport` with `rows`, `worst`, `ok(tolerance)`, `table()` and `json()`.
 
     Raises:
-        TypeError: if a candidate is not a gradient object.
-        ValueError: if there are no candidates or no parameters, or the loss is not one real number.
+        ArgumentTypeError: if an argument has the wrong type, for example a candidate that is not a gradient object.
+        ArgumentError: if there are no candidates or no parameters, or the loss is not one real number.
 
     Source: P. E. Farrell et al., SIAM J. Sci. Comput. 35 (2013) C369, for the Taylor test.
 
@@ -156,26 +156,23 @@ def check_gradients(
         raise ArgumentError("check_gradients: the arrays of `params` are empty. Pass some that hold numbers.")
     _checks.scalar("check_gradients", "loss(params, gradient)", loss, params, reference)
 
-    value, expected = _value_and_grad(loss, reference, params)
+    value, expected = value_and_grad(loss, params, reference)
     directions = _directions(params, key)
     changes = [_changes(loss, reference, params, float(value), v) for v in directions] if taylor else None
     eps = _tree.rounding((value, params))
 
     rows = []
     for name, gradient in gradients.items():
-        _, found = _value_and_grad(loss, gradient, params)
-        for i, (path, g, numbers) in enumerate(_compare(expected, found, eps)):
+        _, found = value_and_grad(loss, params, gradient)
+        compared = compare_parameters(found, expected, _ROUNDING * eps)
+        for i, (g, (parameter, size, numbers)) in enumerate(zip(jax.tree.leaves(found), compared, strict=True)):
             slope = None
             if changes is not None:
-                rate = _inner(g, jax.tree.leaves(directions[i])[i])
+                rate = rate_along(g, jax.tree.leaves(directions[i])[i])
                 slope = _slope(changes[i], rate, abs(float(value)), eps)
-            rows.append(Row(candidate=name, parameter=path, **numbers, taylor_slope=slope))
+            row = {"candidate": name, "parameter": parameter, **numbers._asdict()}
+            rows.append(Row(**row, reference_norm=size, taylor_slope=slope))
     return GradientReport(rows)
-
-
-@eqx.filter_jit
-def _value_and_grad(loss: Loss, gradient: AbstractGradient, params: PyTree) -> tuple[Array, PyTree]:
-    return eqx.filter_value_and_grad(loss)(params, gradient)
 
 
 @eqx.filter_jit
@@ -187,7 +184,7 @@ def _shifted(
 
 
 def _directions(params: PyTree, key: PRNGKeyArray) -> list[PyTree]:
-    """Return, for every array, a random direction in it alone, of the size of its entries."""
+    """Return a random direction for every array: as large as its entries, and zero in all other arrays."""
     leaves, treedef = jax.tree.flatten(eqx.filter(params, eqx.is_inexact_array))
     zeros = [jnp.zeros_like(x) for x in leaves]
     directions = []
@@ -200,21 +197,21 @@ def _directions(params: PyTree, key: PRNGKeyArray) -> list[PyTree]:
 
 
 def _changes(loss: Loss, gradient: AbstractGradient, params: PyTree, value: float, direction: PyTree) -> list[float]:
-    """Return C(θ + h v) - C(θ) for all lengths, NaN where the loss cannot be evaluated."""
+    """Return C(θ + h v) - C(θ) for all lengths; NaN if the loss cannot be evaluated."""
     changes = []
     for h in _LENGTHS:
         try:
             changes.append(float(_shifted(loss, gradient, params, direction, jnp.asarray(h))) - value)
         except eqx.EquinoxRuntimeError:
-            # So far along, the loss refuses (an unstable step, say); closer to the point it need not.
+            # The loss may raise far from the point (because a step is unstable, say) and not close to it.
             changes.append(math.nan)
     return changes
 
 
 def _slope(changes: list[float], rate: float, size: float, eps: float) -> float | None:
-    """Return the slope of R₁ at the smallest lengths at which it still falls and is not rounding."""
+    """Return the slope of R₁ at the smallest lengths at which it still falls and exceeds rounding."""
     points: list[tuple[float, float]] = []
-    # From the smallest length up: at longer ones, where h² still rules, a wrong gradient can hide.
+    # Go up from the smallest length. At large h the term in h² dominates and hides a wrong gradient.
     for h, change in zip(reversed(_LENGTHS), reversed(changes), strict=True):
         r = abs(change - h * rate)
         if r > _ROUNDING * eps * max(size, abs(h * rate)) and (not points or r > points[-1][1]):
@@ -223,34 +220,4 @@ def _slope(changes: list[float], rate: float, size: float, eps: float) -> float 
             break
     if len(points) < 3:
         return None
-    h, r = np.log(np.asarray(points[:4])).T
-    return float(np.polyfit(h, r, 1)[0])
-
-
-def _compare(expected: PyTree, found: PyTree, eps: float) -> list[tuple[str, Array, Any]]:
-    """Return path, gradient, and the numbers of its row, for every array."""
-    pairs = jax.tree_util.tree_leaves_with_path(expected)
-    whole = math.hypot(*(n for _, x in pairs if math.isfinite(n := _norm(x))))
-    rows = []
-    for (path, x), y in zip(pairs, jax.tree.leaves(found), strict=True):
-        a, b = _norm(x), _norm(y)
-        if not (math.isfinite(a) and math.isfinite(b)):
-            error = cosine = ratio = math.nan
-        elif max(a, b) <= _ROUNDING * eps * whole:
-            error, cosine, ratio = 0.0, 1.0, 1.0
-        elif a == 0 or b == 0:
-            error, cosine, ratio = (math.inf, 0.0, math.inf) if a == 0 else (1.0, 0.0, 0.0)
-        else:
-            error, cosine, ratio = _norm(x - y) / a, _inner(jnp.conj(x) / a, y / b), b / a
-        numbers = {"relative_error": error, "cosine": cosine, "norm_ratio": ratio, "reference_norm": a}
-        rows.append((jax.tree_util.keystr(path).lstrip(".") or "params", y, numbers))
-    return rows
-
-
-def _norm(x: Array) -> float:
-    return float(np.linalg.norm(np.asarray(x).ravel()))
-
-
-def _inner(x: Array, y: Array) -> float:
-    """Return Re ∑ x y: for gradients as JAX gives them, the change along `y`."""
-    return float(np.real(np.sum(np.asarray(x) * np.asarray(y))))
+    return exponent(*zip(*points[:4], strict=True))

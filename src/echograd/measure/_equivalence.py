@@ -1,4 +1,4 @@
-"""The equivalence of GLEP and Hamiltonian echo learning, computed twice, in variables that share nothing."""
+"""The equivalence of GLEP and Hamiltonian echo learning: one gradient from two independent calculations."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,7 +7,6 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, PyTree
 
@@ -20,17 +19,18 @@ from ..gradients import Echo
 from ..integrators import AbstractIntegrator, ImplicitMidpoint, State, VelocityVerlet
 from ..problem import FinalNode
 from ..systems import Hamiltonian, Lagrangian, SeparableHamiltonian, legendre
+from ._compare import compare_parameters
 
 Scheme = Literal["midpoint", "trapezoid"]
 
 
 @dataclasses.dataclass(frozen=True)
 class EquivalenceRow:
-    """How far the two calculations are apart, for one system, scheme and kind of cost.
+    """The difference of the two calculations for one system, scheme, kind of cost and parameter.
 
     Attributes:
-        system: its name.
-        scheme: the discrete Lagrangian, and with it the integrator.
+        system: name of the system.
+        scheme: the discrete Lagrangian, which determines the integrator.
         cost: `"running"` (RHEL) or `"terminal"` (HEB).
         parameter: path of the parameter.
         difference: relative difference of the two gradients.
@@ -46,22 +46,26 @@ class EquivalenceRow:
 
 
 def equivalence(systems: Mapping[str, tuple[Hamiltonian, State, float]], steps: int = 40) -> list[EquivalenceRow]:
-    r"""Compute one gradient by GLEP in Lagrangian variables and by an echo in Hamiltonian ones, and compare.
+    r"""Compute one gradient by GLEP in Lagrangian variables and by an echo in Hamiltonian ones, and compare them.
 
     GLEP under the dual of an initial value: the discrete Euler-Lagrange equations
     $D_2 L_d(q_{k-1}, q_k) + D_1 L_d(q_k, q_{k+1}) + \beta\,\partial c/\partial q_k = 0$ are solved backward from the
     free final coordinates and momentum, and $d/d\beta$ of $\sum_k \partial L_d / \partial\theta$ is taken. Hamiltonian
     echo learning: the momenta are flipped, the machine runs forward again, nudged, and $-\partial H/\partial\theta$ is
-    read. The first knows neither momenta nor time reversal, the second no Lagrangian. A running cost is RHEL's case, a
-    terminal cost HEB's.
+    read. The first uses neither momenta nor time reversal, the second no Lagrangian. RHEL has a running cost, HEB a
+    terminal cost.
 
     Args:
-        systems: Hamiltonian, initial state `(q, p)` and step length by name. Their Lagrangians come from the Legendre
-            transform.
+        systems: triples (Hamiltonian, initial state `(q, p)`, step length) by name. Each Lagrangian is the Legendre
+            transform of the Hamiltonian.
         steps: number of steps.
 
     Returns:
         A row for each system, scheme, cost and parameter. A separable system is run by both schemes.
+
+    Raises:
+        ArgumentTypeError: if `systems` is not a dictionary of such triples.
+        ArgumentError: if a step length or the number of steps is not positive.
 
     Source: the special case of arXiv 2506.06248; J. E. Marsden and M. West, Acta Numerica 10 (2001) 357, eq. 1.3.1.
 
@@ -79,7 +83,7 @@ def equivalence(systems: Mapping[str, tuple[Hamiltonian, State, float]], steps: 
     for name, triple in systems.items():
         if not isinstance(triple, tuple | list) or len(triple) != 3:
             raise ArgumentTypeError(
-                f"equivalence: systems[{name!r}]={_checks.shown(triple)} is no triple (Hamiltonian, (q, p), dt)."
+                f"equivalence: systems[{name!r}]={_checks.shown(triple)} is not a triple (Hamiltonian, (q, p), dt)."
             )
         system, start, dt = triple
         _checks.instance("equivalence", f"systems[{name!r}][0]", system, Hamiltonian, "a Hamiltonian")
@@ -93,12 +97,8 @@ def equivalence(systems: Mapping[str, tuple[Hamiltonian, State, float]], steps: 
                 running = jnp.asarray(cost == "running")
                 echo = _by_echo(system, start, dt, steps, integrator, running)
                 glep = _by_glep(legendre(system), start, dt, steps, scheme, running)
-                paths = jax.tree_util.tree_leaves_with_path(echo)
-                for (path, a), b in zip(paths, jax.tree.leaves(glep), strict=True):
-                    norm, off = float(jnp.linalg.norm(a)), float(jnp.linalg.norm(a - b))
-                    difference = off / norm if norm > 0 else float(np.sign(off))
-                    label = jax.tree_util.keystr(path).lstrip(".")
-                    rows.append(EquivalenceRow(name, scheme, cost, label, difference, norm))
+                for parameter, norm, found in compare_parameters(glep, echo):
+                    rows.append(EquivalenceRow(name, scheme, cost, parameter, found.relative_error, norm))
     return rows
 
 
@@ -110,7 +110,7 @@ def _cost(q: PyTree) -> Float[Array, ""]:
 def _by_echo(
     system: Hamiltonian, start: State, dt: float, steps: int, integrator: AbstractIntegrator, running: Bool[Array, ""]
 ) -> PyTree:
-    """Hamiltonian echo learning, by the library. One program does both kinds of cost."""
+    """Return the gradient by Hamiltonian echo learning. One program serves both kinds of cost."""
 
     def loss(system: Hamiltonian) -> Float[Array, ""]:
         options: Any = {
@@ -129,9 +129,8 @@ def _by_echo(
 def _by_glep(
     lagrangian: Lagrangian, start: State, dt: float, steps: int, scheme: Scheme, running: Bool[Array, ""]
 ) -> PyTree:
-    """GLEP in Lagrangian variables, written out: nothing of the library's engines is in it."""
+    """Return the gradient by GLEP in Lagrangian variables, without the engines of the library."""
     wanted, rest = eqx.partition(lagrangian, eqx.is_inexact_array)
-    # Coordinates of any structure, as one vector.
     q0, unravel = ravel_pytree(start[0])
     p0 = _tree.flat(start[1])
     h = jnp.asarray(dt, q0.dtype)
@@ -148,7 +147,7 @@ def _by_glep(
     slope = jax.grad(_cost)
 
     def onward(carry: Any, k: Array) -> Any:
-        """From qₖ and its momentum to qₖ₊₁: the discrete Legendre transform pₖ = -D₁L_d."""
+        """Step from qₖ and its momentum to qₖ₊₁, by the discrete Legendre transform pₖ = -D₁L_d."""
         q, p = carry
         after = root(lambda x: p + left(wanted, k, q, x), q + h * p)
         return (after, right(wanted, k, q, after)), after
@@ -163,9 +162,9 @@ def _by_glep(
         """Solve the nudged equations backward from the free end, and sum ∂L_d/∂θ."""
 
         def back(carry: Any, k: Array) -> Any:
-            # `owed` is what D₂L_d must supply at the later node for its equation to hold.
-            later, owed, total = carry
-            earlier = root(lambda x: right(wanted, k, x, later) - owed, path[k])
+            # The Euler-Lagrange equation at the later node holds if D₂L_d equals `required` there.
+            later, required, total = carry
+            earlier = root(lambda x: right(wanted, k, x, later) - required, path[k])
             total = _tree.add(total, jax.grad(discrete)(wanted, k, earlier, later))
             return (earlier, -left(wanted, k, earlier, later) - beta * forces[k], total), None
 

@@ -1,7 +1,8 @@
 """Hamiltonian sequence models: recurrent units whose gradient is an echo, and stacks of them."""
 
 from ._hopfield import HopfieldClassifier as HopfieldClassifier, HopfieldNet as HopfieldNet
-from ._hssm import HSSM as HSSM, HSSMBlock as HSSMBlock
+from ._hssm import HSSM as HSSM
+from ._hssm_block import HSSMBlock as HSSMBlock
 from ._norm import BatchNorm as BatchNorm, LayerNorm as LayerNorm
 from ._oscillators import (
     AbstractOscillators as AbstractOscillators,

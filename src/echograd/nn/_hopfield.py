@@ -25,7 +25,7 @@ Layers = tuple[Float[Array, "..."], ...]
 
 
 def _clipped(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Return clip(x, 0, 1), whose slope at the bounds is that within: a unit there is to feel what drives it off."""
+    """Return clip(x, 0, 1) with slope 1 at the bounds too, so that a unit at a bound can leave it."""
     return jnp.where(x < 0, 0, jnp.where(x > 1, 1, x))
 
 
@@ -35,14 +35,14 @@ class HopfieldNet(eqx.Module):
     $$E(s, u) = \sum_{l=1}^{L} \Bigl( \tfrac12 |s_l|^2 - \rho(s_{l-1})^T W_l\, \rho(s_l) - b_l^T \rho(s_l) \Bigr),
     \quad \rho(s_0) = u$$
 
-    With `"hard-sigmoid"` units $\rho(s) = {\rm clip}(s, 0, 1)$ and the state is kept in the box $[0, 1]$, where
-    $\rho(s) = s$; with `"tanh"` units $\rho = \tanh$, smooth and without a box. The network is an energy: call `rest`,
-    or pass it to `equilibrium` with its box, `bounds=net.bounds`: at an edge of this energy, where a unit is driven
-    beyond 1, nothing else lets it rest. The derivative of the energy by a weight is the product of the activities that
-    it couples, so that equilibrium propagation is local.
+    With `"hard-sigmoid"` units $\rho(s) = {\rm clip}(s, 0, 1)$ and the state stays in the box $[0, 1]$, where
+    $\rho(s) = s$. With `"tanh"` units $\rho = \tanh$, smooth and without a box. The network is an energy: call `rest`,
+    or pass it to `equilibrium` with `bounds=net.bounds`. Without its box, a hard-sigmoid unit that is driven beyond 1
+    does not come to rest. The derivative of the energy with respect to a weight is the product of the two activities
+    that it couples, so equilibrium propagation is local.
 
-    States are tuples of one array a layer, inputs one array; all may have the same leading axes for a batch, whose
-    energies are summed.
+    A state is a tuple with one array per layer; inputs are one array. All may have the same leading axes for a batch,
+    whose energies are summed.
 
     Args:
         sizes: numbers of units, from the inputs to the outputs.
@@ -50,7 +50,8 @@ class HopfieldNet(eqx.Module):
         key: random key; weights are uniform in $\pm\sqrt{6 / (n_{l-1} + n_l)}$, biases zero.
 
     Raises:
-        ValueError: if there are fewer than two sizes, a size is not positive, or the activation is unknown.
+        ArgumentError: if there are fewer than two sizes, a size is not positive, or the activation is unknown.
+        ArgumentTypeError: if the key is not one random key.
 
     Source: B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11 (2017) 24, eq. 1; J. Hopfield, PNAS 81
     (1984) 3088.
@@ -91,7 +92,7 @@ class HopfieldNet(eqx.Module):
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """The box that the state is kept in."""
+        """The bounds of the state, or `None`."""
         return (0.0, 1.0) if self.activation == "hard-sigmoid" else None
 
     def activity(self, s: Layers) -> Layers:
@@ -119,10 +120,10 @@ class HopfieldNet(eqx.Module):
         solver: AbstractRelaxation | None = None,
         throw: bool = True,
     ) -> Equilibrium:
-        """Return the equilibrium under inputs `u`; see `equilibrium` for the other arguments.
+        """Return the equilibrium under inputs `u`; see `equilibrium` for the other arguments and the errors.
 
-        It starts with all units off, unless `start` is given. Hard-sigmoid layers relax by `LayerwiseRelaxation()`,
-        which takes one layer after another to its minimum.
+        By default all units are off at the start, and hard-sigmoid layers relax by `LayerwiseRelaxation()`, one layer
+        after another.
         """
         inputs = self.weights[0].shape[0]
         u = _checks.signed("HopfieldNet", "u", u)
@@ -141,18 +142,19 @@ class HopfieldClassifier(eqx.Module):
 
     $$y = \kappa\, s_L, \quad s = \arg\min_{0 \le s \le 1} E(s, u)$$
 
-    The relaxation stops at tolerance 1e-3 or after `max_steps` sweeps and never raises: units still moving do not
-    matter for training. For gradients to the last digit call `net.rest`.
+    The relaxation stops at tolerance 1e-3 or after 100 sweeps and never raises: a few units that still move do not
+    matter for training. For exact gradients call `net.rest`.
 
     Args:
         sizes: numbers of units, from the inputs to the classes.
-        gradient: `EP()` by default. Units at a bound do not respond to an infinitesimal nudge, and learning may come to
-            an end there: `EP(Symmetric(beta))` with a strength that moves them is what networks are trained with.
+        gradient: `EP()` by default. Units at a bound do not respond to an infinitesimal nudge, so learning may stop
+            there. For training use `EP(Symmetric(beta))`, with a strength that moves them.
         sharpness: $\kappa$, the logit of a unit that is fully on.
         key: random key.
 
     Raises:
-        ValueError: if the sizes are no sizes, or the sharpness is not positive.
+        ArgumentError: if there are fewer than two sizes, or a number is out of range.
+        ArgumentTypeError: if an argument has the wrong type.
 
     Source: B. Scellier and Y. Bengio, Front. Comput. Neurosci. 11 (2017) 24; A. Laborieux et al., Front. Neurosci. 15
     (2021) 633674, for symmetric nudges and the cross-entropy.

@@ -1,4 +1,4 @@
-"""The loop over time inside one GPU kernel, for oscillators that do not know each other."""
+"""The loop over time inside one GPU kernel, for uncoupled oscillators."""
 
 import functools
 from collections.abc import Callable
@@ -8,33 +8,33 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-# Oscillators that one program of the grid takes through time: a warp. The threads need nothing of each other, and a few
-# oscillators are spread over as many multiprocessors as can be.
+# Oscillators per program of the grid: one warp. The threads are independent, so small programs spread a few oscillators
+# over many multiprocessors.
 _BLOCK = 32
 
-# Steps whose rows are fetched from memory while as many before them are taken.
+# Steps whose rows are prefetched while the same number of earlier steps is computed.
 _AHEAD = 8
 
-# A step of many oscillators at once, each for itself: (constants, state, row, push) -> (state, output).
+# An elementwise step of many oscillators: (constants, state, row, push) -> (state, output).
 Step = Callable[[PyTree, PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
 
 
 def scan(
     step: Step, constants: PyTree, z: PyTree, rows: PyTree, pushes: PyTree, *, reverse: bool = False
 ) -> tuple[PyTree, PyTree]:
-    """Return what `jax.lax.scan` of an elementwise step returns, its whole loop being one kernel.
+    """Return the result of `jax.lax.scan` for an elementwise step, with the whole loop in one kernel.
 
-    As a scan, every step is a kernel of its own, or several, that reads the state and writes it. Here a thread takes
-    its oscillator through all steps: the state stays in registers, and memory sees the rows and the outputs alone.
-    The derivative with respect to state and pushes is a kernel too, in which the tangent travels beside the state.
-    Triton compiles it for a GPU; elsewhere it is interpreted, which is there for tests.
+    A scan launches at least one kernel per step, which reads and writes the state. Here a thread runs its oscillator
+    through all steps: the state stays in registers, and only rows and outputs use memory. The derivative with respect
+    to state and pushes is one kernel too, which advances the tangent with the state. Triton compiles the kernel for a
+    GPU; other devices interpret it, for tests.
 
     Args:
         step: an elementwise function (constants, state, row, push) -> (state, output).
         constants: arrays of the shape of an array of the state.
         z: the state, arrays of one shape.
-        rows: what the steps take in and is not differentiated: arrays of that shape behind an axis of time.
-        pushes: the same, and differentiated.
+        rows: inputs of the steps that are not differentiated: arrays of that shape behind an axis of time.
+        pushes: inputs of the steps that are differentiated, shaped like the rows.
         reverse: whether to begin with the last row.
     """
     shape = jax.tree.leaves(z)[0].shape
@@ -44,7 +44,7 @@ def scan(
 
     def flat(x: Any) -> Any:
         x = x.reshape(*x.shape[: x.ndim - len(shape)], size)
-        # With ones, as a constant may be divided by. What becomes of them is cut off again.
+        # Pad with ones, because a step may divide by a constant. The padding is cut off later.
         return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, padding)], constant_values=1) if padding else x
 
     def unflat(x: Any) -> Any:
@@ -73,7 +73,7 @@ def scan(
 
 def _launched(step: Any, constants: PyTree, z: PyTree, rows: PyTree, block: int, reverse: bool) -> Any:
     """Return final state and outputs of (constants, state, row) -> (state, output) on vectors."""
-    # Only who asks for a kernel needs Pallas, whose Triton half JAX means to part with one day.
+    # Imported here because only kernels need Pallas, and JAX has deprecated its Triton backend.
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import triton
 
@@ -93,7 +93,7 @@ def _launched(step: Any, constants: PyTree, z: PyTree, rows: PyTree, block: int,
             return steps - 1 - i if reverse else i
 
         def fetched(first: Any) -> list[PyTree]:
-            """Return the rows of the steps from the first on. They wait for none of the computations before them."""
+            """Return the rows of the next steps. These loads do not depend on earlier steps."""
             last = jnp.int32(steps - 1)
             places = [place(jnp.minimum(first + j, last)) for j in range(_AHEAD)]
             return [jax.tree.map(lambda x, k=k: x[k, :], rows) for k in places]

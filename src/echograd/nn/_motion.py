@@ -1,4 +1,4 @@
-"""How oscillators are taken through a block of steps, there and back: one step at a time, or all at once."""
+"""The motion of oscillators through a block of steps, forward and back: step by step, or as one linear map."""
 
 import abc
 import functools
@@ -15,15 +15,15 @@ from .._internal import _tree
 from ..integrators import State
 from ..nudge import AbstractFiniteNudge, AbstractNudge, Infinitesimal, relative_load
 from ._kernel import scan
+from ._layout import product, reshaped
 from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide
-from ._rows import product, reshaped
 
-# Steps that a rotation takes in one product. Longer: more arithmetic; shorter: smaller matrices, and more of them.
+# Steps in one matrix product of a rotation. More steps need more arithmetic; fewer make more and smaller products.
 _CHUNK = 32
 
 
 def motion(oscillators: AbstractOscillators, nudge: AbstractNudge, length: int) -> "AbstractMotion":
-    """Return the fastest way of moving these oscillators by blocks of `length` steps, nudged as the nudge says."""
+    """Return the fastest motion of these oscillators under this nudge, in blocks of `length` steps."""
     exact_if_linear = isinstance(nudge, Infinitesimal | AbstractFiniteNudge)
     if isinstance(oscillators, LinearOscillators) and exact_if_linear:
         return Rotation(oscillators, length)
@@ -31,17 +31,17 @@ def motion(oscillators: AbstractOscillators, nudge: AbstractNudge, length: int) 
 
 
 class AbstractMotion(eqx.Module):
-    """A way of taking oscillators through blocks of steps. Its states need not be positions and momenta."""
+    """A way to move oscillators through blocks of steps. Its states need not be positions and momenta."""
 
     oscillators: eqx.AbstractVar[AbstractOscillators]
 
     @abc.abstractmethod
     def rest(self, oscillations: tuple[int, ...]) -> PyTree:
-        """Return oscillators at rest, of the shape (units, channels, batch)."""
+        """Return oscillators at rest; `oscillations` is the shape (units, channels, batch)."""
 
     @abc.abstractmethod
     def run(self, z: State, drive: Wide) -> tuple[State, Wide]:
-        """Take a block of steps from rest or from an earlier block; return state and positions after every step."""
+        """Run a block of steps; return the state at its end, and the positions after every step."""
 
     @abc.abstractmethod
     def turn(self, z: State) -> State:
@@ -49,23 +49,27 @@ class AbstractMotion(eqx.Module):
 
     @abc.abstractmethod
     def retrace(self, z: State, drive: Wide) -> tuple[State, Wide, Any]:
-        """Go back through a block without nudges; return state, positions after every step, and the path taken."""
+        """Run back through a block without nudges.
+
+        Returns the state at its start, the positions after every step of the forward run, and what `respond` needs of
+        the path.
+        """
 
     @abc.abstractmethod
     def start(self, z: State) -> PyTree:
-        """Return the nudged machine before any nudge, at the state `z`."""
+        """Return the nudged oscillators before any nudge, at the state `z`."""
 
     @abc.abstractmethod
     def strength(self, z: State, load: Float[Array, ""], steps: int) -> Any:
-        """Return the strength β of the nudges, which have the total size `load`."""
+        """Return the strength β of nudges of total size `load`."""
 
     @abc.abstractmethod
     def respond(self, beta: Any, nudged: PyTree, path: Any, drive: Wide, push: Wide) -> tuple[PyTree, PyTree, Wide]:
-        """Go back nudged by β `push`; return the machine, and d/dβ of the readings of parameters and drive."""
+        """Run back nudged by β `push`; return the oscillators, and d/dβ of the readings of parameters and drive."""
 
     @abc.abstractmethod
     def check(self, x: Any, beta: Any, nudged: PyTree, load: Float[Array, ""], steps: int) -> Any:
-        """Return `x`, or raise at run time where the nudge is lost in rounding."""
+        """Return `x`, or raise at run time if the nudge is lost in rounding."""
 
 
 class Rotation(AbstractMotion):
@@ -76,9 +80,9 @@ class Rotation(AbstractMotion):
     $$e = d E, \qquad s = (z_0, e)\, M, \qquad q = d A + s N,$$
 
     where $e$ is what the kicks of a chunk add to the state at its end, $s$ are the states between the chunks, and $q$
-    the positions after every step. The echo undoes the rotations, which is exact to rounding. And as the machine is
-    linear, d/dβ of its motion is the same for every finite nudge and the infinitesimal one: it is carried alone,
-    without an ensemble, and what takes it back are the transposes of the same matrices.
+    the positions after every step. The echo applies the inverse rotations, which is exact to rounding. The machine is
+    linear, so d/dβ of its motion is the same for any nudge. It is computed directly, without an ensemble, and it runs
+    back by the transposes of the same matrices.
     """
 
     oscillators: LinearOscillators
@@ -89,7 +93,7 @@ class Rotation(AbstractMotion):
 
     def __init__(self, oscillators: LinearOscillators, length: int) -> None:
         self.oscillators = oscillators
-        # Behind the barrier the matrices are made by the same code on the way back, which is compiled once.
+        # With the barrier the backward pass makes the matrices by the same code, which is compiled once.
         sines = functools.partial(_sines, jax.lax.optimization_barrier(oscillators.angle))
         n = math.gcd(length, _CHUNK)
         step, start = np.arange(n), np.arange(length // n + 1)
@@ -115,7 +119,7 @@ class Rotation(AbstractMotion):
         return states[..., -2:], reshaped(self._positions(chunks, states), *drive.shape)
 
     def turn(self, z: PyTree) -> PyTree:
-        # The echo is the inverse rotation of the state as it is.
+        # The echo applies the inverse rotation, without a flip of the momenta.
         return z
 
     def retrace(self, z: PyTree, drive: Wide) -> tuple[PyTree, Wide, Any]:
@@ -147,14 +151,14 @@ class Rotation(AbstractMotion):
         return states[..., :2], LinearOscillators(bar_angle), bar_drive
 
     def check(self, x: Any, beta: Any, nudged: PyTree, load: Float[Array, ""], steps: int) -> Any:
-        # The response itself was carried: nothing was subtracted, so no digits were lost.
+        # The response is computed directly. Nothing is subtracted, so no digits are lost.
         return x
 
     def _chunked(self, x: Wide) -> Float[Array, "units chunks chunk"]:
         return reshaped(x, x.shape[0], -1, self.kick_to_node.shape[-1])
 
     def _positions(self, chunks: Array, states: Array) -> Array:
-        """Return the positions after every step: what kicks make of them, and the states at the start of the chunks."""
+        """Return the positions after every step, from the kicks and from the states at the start of the chunks."""
         return product(chunks, self.kick_to_node) + _spanned(_cut(states[..., :-2]), self.start_to_node)
 
 
@@ -162,12 +166,10 @@ _SIN, _COS = 0, 1
 
 
 def _sines(angle: Float[Array, " units"], half_steps: np.ndarray, quarters: Any, kept: Any = True) -> Array:
-    r"""Return $\sin(w t + k \pi/2)$ for every angle $w$, $t$ an integer number of half steps, $k$ of quarter turns.
+    r"""Return $\sin(w t + k \pi/2)$ for every angle $w$, integer half steps $t$ and quarter turns $k$; 0 if not `kept`.
 
-    What is not to be kept is 0.
-
-    The phase is a fraction of a turn in fixed point, in which multiples wrap around without an error that grows with
-    them: a rotation by many steps is the power of the rotation by one.
+    The phase is a fraction of a turn in fixed point. Its multiples wrap around exactly, so a rotation by many steps is
+    the power of the rotation by one step, without a growing error.
     """
     half_steps, quarters, kept = np.broadcast_arrays(half_steps, quarters, kept)
 
@@ -181,10 +183,10 @@ def _sines(angle: Float[Array, " units"], half_steps: np.ndarray, quarters: Any,
         half_step = along((angle * (2**bits / (4 * math.pi))).astype(unsigned))
         phase = half_step * half_steps.astype(unsigned)[None] + (quarters.astype(unsigned) << (bits - 2))[None]
         phase = jax.lax.bitcast_convert_type(phase, signed).astype(angle.dtype)
-        # Computed once, and not for every entry of what is made with it.
+        # The barrier keeps XLA from fusing the sine into its uses, where it would be computed again.
         return kept.astype(angle.dtype)[None] * jax.lax.optimization_barrier(jnp.sin(phase * (2 * math.pi / 2**bits)))
 
-    # Integers have no derivative. The echo reads that of the angle; derivatives of an echo go through here.
+    # The fixed-point phase has no derivative in JAX. The echo does not need it; derivatives of an echo do.
     @sines.defjvp
     def sines_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
         (angle,), (change,) = primals, tangents
@@ -199,7 +201,7 @@ def _transposed(matrices: Array) -> Array:
 
 
 def _joined(pairs: Float[Array, "units chunks 2"], z: Float[Array, "units rows 2"]) -> Float[Array, "units rows pairs"]:
-    """Put the pairs of all chunks of a row into one vector."""
+    """Concatenate the pairs of all chunks of a row."""
     return pairs.reshape(*z.shape[:2], -1)
 
 
@@ -208,12 +210,12 @@ def _cut(states: Float[Array, "units rows pairs"]) -> Float[Array, "units chunks
 
 
 def _spanned(z: Float[Array, "units chunks 2"], matrix: Float[Array, "units 2 times"]) -> Array:
-    """Return the product, which is too narrow for being taken as one."""
+    """Return the matrix product, written out because it is too narrow for a fast one."""
     return z[..., :1] * matrix[:, None, 0] + z[..., 1:] * matrix[:, None, 1]
 
 
 class StepByStep(AbstractMotion):
-    """Any oscillators, one leapfrog at a time; the echo carries the ensemble of the nudge."""
+    """Any oscillators, one leapfrog step at a time. The echo runs the ensemble of the nudge."""
 
     oscillators: AbstractOscillators
     nudge: AbstractNudge
@@ -258,7 +260,7 @@ class StepByStep(AbstractMotion):
         return self.nudge.check(x, beta, nudged, load, steps)
 
     def _through(self, z: State, drive: Wide, push: Wide | None, seen: Any, *, reverse: bool) -> tuple[State, Wide]:
-        """Push and step through a block; return the state, and for every step what is `seen` before and after it."""
+        """Push and step through a block; return the state, and `seen(before, after)` for every step."""
 
         def step(oscillators: AbstractOscillators, z: State, u: Array, push: Array | None) -> tuple[State, Array]:
             before = z if push is None else (z[0], z[1] + push)
@@ -270,7 +272,7 @@ class StepByStep(AbstractMotion):
             leaves, tree = jax.tree.flatten(self.oscillators)
 
             def each(constants: list[Array], *columns: Any) -> tuple[State, Array]:
-                """Take a step of every oscillator for itself, as a bank of one."""
+                """Step every oscillator as a bank of one."""
                 ones = [x.reshape(-1, *(1,) * leaf.ndim) for x, leaf in zip(constants, leaves, strict=True)]
                 columns = jax.tree.map(lambda x: x.reshape(-1, 1, 1), columns)
                 return jax.tree.map(jnp.ravel, jax.vmap(step)(tree.unflatten(ones), *columns))

@@ -9,18 +9,19 @@ from jaxtyping import Array, Bool, Float
 
 from .._internal import _checks
 from .._internal._errors import ArgumentError
-from ._rows import Rows, Valid, checked, checked_mask, rowlike
+from ._arguments import checked_input, checked_mask
+from ._layout import Rows, Valid, per_feature
 
 Features = Float[Array, "*batch steps features"]
 Mask = Bool[Array, "*batch steps"]
-# Running mean and variance, and how much of the initial guess is still in them.
+# Running mean and variance, and the remaining weight of their initial zeros.
 Running = tuple[Float[Array, " features"], Float[Array, " features"], Float[Array, ""]]
 
 _EPSILON = 1e-5
 
 
 class Moments(eqx.Module):
-    """The number of rows, their mean, and the sums of their squared distances from it."""
+    """The number of rows, their mean, and the sums of their squared deviations from it."""
 
     count: Float[Array, ""]
     mean: Float[Array, " features"]
@@ -32,26 +33,20 @@ class Moments(eqx.Module):
         others = tuple(range(1, x.ndim))
         count = jnp.sum(valid)
         mean = jnp.sum(valid[None] * x, others) / jnp.maximum(count, 1)
-        return Moments(count, mean, jnp.sum(valid[None] * (x - rowlike(mean, x)) ** 2, others))
-
-    @staticmethod
-    def none(features: int, dtype: Any) -> "Moments":
-        """Return the moments of no rows."""
-        zero = jnp.zeros(features, dtype)
-        return Moments(jnp.zeros((), dtype), zero, zero)
+        return Moments(count, mean, jnp.sum(valid[None] * (x - per_feature(mean, x)) ** 2, others))
 
     def __add__(self, other: "Moments") -> "Moments":
-        """Return the moments of both together. Source: T. F. Chan et al., Stanford STAN-CS-79-773."""
+        """Return the moments of both sets of rows together. Source: T. F. Chan et al., Stanford STAN-CS-79-773."""
         count, apart = self.count + other.count, other.mean - self.mean
         share = other.count / jnp.maximum(count, 1)
         squares = self.squares + other.squares + self.count * share * apart**2
         return Moments(count, self.mean + share * apart, squares)
 
     def pull(self, bar: "Moments", x: Rows, valid: Valid) -> Rows:
-        """Return the cotangent of rows among those that these are the moments of."""
-        # The mean is where the sum of squares is smallest.
+        """Return the cotangents of some of these rows from those of the moments."""
+        # The sum of squares is smallest at the mean, so its slope in the mean is zero.
         shift, slope = bar.mean / jnp.maximum(self.count, 1), 2 * bar.squares
-        return valid[None] * (rowlike(shift, x) + rowlike(slope, x) * (x - rowlike(self.mean, x)))
+        return valid[None] * (per_feature(shift, x) + per_feature(slope, x) * (x - per_feature(self.mean, x)))
 
 
 class LayerNorm(eqx.Module):
@@ -77,16 +72,16 @@ class LayerNorm(eqx.Module):
         self.shift = jnp.zeros(features)
 
     def __call__(self, x: Features, state: Any = None, *, mask: Mask | None = None) -> tuple[Features, Any]:
-        """Return the normalised sequence, and the state unchanged; a mask makes no difference."""
-        x = checked("LayerNorm", x, self.scale.dtype, self.scale.size, "batch", "steps", nan=mask is not None)
+        """Return the normalised sequence and the unchanged state. The mask has no effect."""
+        x = checked_input("LayerNorm", x, self.scale.dtype, self.scale.size, "batch", "steps", nan=mask is not None)
         return jnp.moveaxis(self.rows(jnp.moveaxis(x, -1, 0)), 0, -1), state
 
     def moments(self, x: Rows, valid: Valid) -> None:
-        """Return what there is to know of all rows: nothing."""
+        """Return `None`: a layer norm needs no statistics of other rows."""
         del x, valid
 
     def fit(self, moments: None, running: None) -> tuple["LayerNorm", None]:
-        """Return what normalises rows one by one: here the norm itself, which looks at no other rows."""
+        """Return the norm itself, which needs no fitting."""
         del moments, running
         return self, None
 
@@ -94,14 +89,14 @@ class LayerNorm(eqx.Module):
         """Normalise rows."""
         x = x - jnp.mean(x, 0, keepdims=True)
         x = x * jax.lax.rsqrt(jnp.mean(x**2, 0, keepdims=True) + _EPSILON)
-        return x * rowlike(self.scale, x) + rowlike(self.shift, x)
+        return x * per_feature(self.scale, x) + per_feature(self.shift, x)
 
 
 class Standardised(eqx.Module):
-    r"""What a `BatchNorm` does to a row once it has its statistics: $\gamma\,(x - \mu) / \sigma + \delta$.
+    r"""A `BatchNorm` with given statistics: $\gamma\,(x - \mu) / \sigma + \delta$.
 
-    The centre is a constant; that the mean depends on the rows is left to the shift, so that one sum over all rows is
-    the cotangent of both.
+    The centre is a constant. The shift carries the dependence of the mean on the rows, so one sum over all rows is the
+    cotangent of both.
     """
 
     centre: Float[Array, " features"]
@@ -110,20 +105,25 @@ class Standardised(eqx.Module):
 
     def rows(self, x: Rows) -> Rows:
         """Normalise rows."""
-        return (x - rowlike(jax.lax.stop_gradient(self.centre), x)) * rowlike(self.factor, x) + rowlike(self.shift, x)
+        centre = jax.lax.stop_gradient(self.centre)
+        return (x - per_feature(centre, x)) * per_feature(self.factor, x) + per_feature(self.shift, x)
 
 
 class BatchNorm(eqx.nn.StatefulLayer):
     r"""Normalise every feature over the batch and its valid steps, with running statistics for inference.
 
-    The batch is the first axis, or a `vmap` axis with a name, or both. Make a model that holds one with
+    The batch is the first axis, or a named `vmap` axis, or both. Build models that contain a batch norm with
     `equinox.nn.make_with_state`.
 
     Args:
         features: number of features.
-        axis_name: name of the `vmap` axis of the batch, where there is one.
-        momentum: weight of the old statistics in the running ones.
+        axis_name: name of the `vmap` axis of the batch, if the batch is mapped.
+        momentum: weight of the old statistics in the running ones, at least 0 and below 1.
         inference: whether to use the running statistics; `equinox.nn.inference_mode` sets it.
+
+    Raises:
+        ArgumentError: if a number is out of range; when called, for wrong shapes or without a batch axis in training.
+        ArgumentTypeError: if an argument has the wrong type.
 
     Source: S. Ioffe and C. Szegedy, arXiv 1502.03167.
 
@@ -155,7 +155,7 @@ class BatchNorm(eqx.nn.StatefulLayer):
 
     def __call__(self, x: Features, state: eqx.nn.State, *, mask: Mask | None = None) -> tuple[Features, eqx.nn.State]:
         """Return the normalised sequence and the state with updated running statistics."""
-        x = checked("BatchNorm", x, self.scale.dtype, self.scale.size, "batch", "steps", nan=mask is not None)
+        x = checked_input("BatchNorm", x, self.scale.dtype, self.scale.size, "batch", "steps", nan=mask is not None)
         _checks.instance("BatchNorm", "state", state, eqx.nn.State, "what equinox.nn.make_with_state returns")
         mask = None if mask is None else checked_mask("BatchNorm", mask, x)
         if x.ndim == 2:
@@ -166,14 +166,14 @@ class BatchNorm(eqx.nn.StatefulLayer):
         return jnp.moveaxis(standardised.rows(x), 0, -1), state if self.inference else state.set(self.running, running)
 
     def moments(self, x: Rows, valid: Valid) -> Moments | None:
-        """Return what there is to know of all rows in training; in inference nothing."""
+        """Return the moments of the valid rows in training, and `None` in inference."""
         return None if self.inference else Moments.of(x, valid)
 
     def fit(self, moments: Moments | None, running: Running) -> tuple[Standardised, Running]:
-        """Return what normalises rows one by one, fitted to all of them, and the updated running statistics."""
+        """Return the norm with its statistics, and the updated running statistics."""
         mean, variance, guess = running
         if moments is None:
-            # Statistics of at least one batch, freed of the initial zeros; before any batch: leave x as it is.
+            # Remove the weight of the initial zeros. Before the first batch, leave x unchanged.
             seen = guess < 1
             weight = jnp.where(seen, 1 - guess, 1)
             mean = jnp.where(seen, mean / weight, jnp.zeros_like(mean))
@@ -191,7 +191,7 @@ class BatchNorm(eqx.nn.StatefulLayer):
 
     @property
     def shared(self) -> bool:
-        """Whether statistics are those of all examples of a `vmap`."""
+        """Whether statistics are summed over a `vmap` axis."""
         try:
             jax.lax.psum(1, self.axis_name)
         except NameError:
@@ -199,7 +199,7 @@ class BatchNorm(eqx.nn.StatefulLayer):
         return not self.inference
 
     def check_batch(self) -> None:
-        """Raise if a single sequence has no batch around it, and one is needed."""
+        """Raise for a single sequence in training outside of a `vmap` over the batch."""
         if not self.inference and not self.shared:
             raise ArgumentError(
                 "BatchNorm: there is no batch axis. Pass a batch, shape (batch, steps, features), or call the model "
@@ -207,5 +207,5 @@ class BatchNorm(eqx.nn.StatefulLayer):
             )
 
     def _summed(self, x: Array) -> Array:
-        """Add up over the examples that a `vmap` holds, where there is one."""
+        """Return the sum over the examples of the `vmap`, if there is one."""
         return jax.lax.psum(x, self.axis_name) if self.shared else x

@@ -11,7 +11,7 @@ from ..integrators import Leapfrog, State, StepInputs
 from ..systems import SeparableHamiltonian
 
 Oscillation = Float[Array, "channels units"]
-# A block of steps of a batch: oscillators first, for products per oscillator; time last, for products along it.
+# A block of steps of a batch. Units come first, for one product per unit; time comes last, for products along it.
 Wide = Float[Array, "units channels batch steps"]
 
 _INTEGRATOR = Leapfrog()
@@ -19,7 +19,7 @@ _INTEGRATOR = Leapfrog()
 
 @jax.custom_jvp
 def log_cosh(x: Array) -> Array:
-    r"""Return $\log\cosh x$ without overflow, with $\tanh x$ for a derivative also at 0.
+    r"""Return $\log\cosh x$ without overflow; its derivative is $\tanh x$, also at 0.
 
     Example:
         ```python
@@ -37,10 +37,10 @@ def _log_cosh_jvp(primals: Any, tangents: Any) -> Any:
 
 
 class AbstractOscillators(SeparableHamiltonian):
-    r"""A bank of oscillators that do not know each other, each in units of its own time step $h$.
+    r"""A bank of uncoupled oscillators, each in units of its own time step $h$.
 
-    A step has length 1: $p$ stands for $h p$, a stiffness for $h^2$ times it, a drive for $h^2$ times it. The kinetic
-    energy is then $\tfrac12 |p|^2$ and has no parameters, so that all readings are those of the potential, at half
+    In these units a step has length 1, $p$ stands for $h p$, and stiffness and drive are multiplied by $h^2$. The
+    kinetic energy is then $\tfrac12 |p|^2$, without parameters, so an echo reads slopes of the potential only, at half
     steps. Channels (real and imaginary parts) share the constants of their oscillator.
     """
 
@@ -48,7 +48,7 @@ class AbstractOscillators(SeparableHamiltonian):
         return 0.5 * jnp.sum(p**2)
 
     def step(self, z: State, u: Oscillation) -> State:
-        """Take one leapfrog under the drive `u`."""
+        """Take one leapfrog step under the drive `u`."""
         one = jnp.ones((), u.dtype)
         return _INTEGRATOR.step(StepInputs(self, u, one, 0 * one), jnp.zeros((), jnp.int32), z)
 
@@ -64,12 +64,12 @@ class AbstractOscillators(SeparableHamiltonian):
 
 
 class LinearOscillators(AbstractOscillators):
-    r"""Driven harmonic oscillators that turn by an angle $w$ in every step.
+    r"""Driven harmonic oscillators that rotate by an angle $w$ in every step.
 
     $$H = \sum_i \tfrac12 p_i^2 + \tfrac12 a_i q_i^2 - q_i u_i, \qquad a_i = h_i^2 A_i = 4 \sin^2(w_i/2) < 4$$
 
-    A leapfrog of this is a rotation in the plane of $\hat q = 2 \sin(w/2)\, q$ and $\hat p = \cos(w/2)\, p$: by $w/2$,
-    a kick $\hat p \leftarrow \hat p + u$, by $w/2$ again. So
+    A leapfrog step is a rotation by $w/2$ in the plane of $\hat q = 2 \sin(w/2)\, q$ and $\hat p = \cos(w/2)\, p$, a
+    kick $\hat p \leftarrow \hat p + u$, and another rotation by $w/2$. So
 
     $$q_{t+1} = \sum_{s \le t} \frac{\sin w(t - s + \frac12)}{2 \sin(w/2)}\, u_s.$$
 
@@ -103,7 +103,7 @@ class NonlinearOscillators(AbstractOscillators):
         strength: $\kappa = h^2$, shape (units,).
         gain: $a > 0$, shape (units,); stable while $\alpha + \kappa a < 4$.
         bias: $b$, shape (channels, units).
-        kernel: whether the loop over time is a single GPU kernel.
+        kernel: whether the loop over time is one GPU kernel.
     """
 
     stiffness: Float[Array, " units"]

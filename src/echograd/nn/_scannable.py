@@ -1,4 +1,4 @@
-"""Methods that JAX's own transformations take as they are."""
+"""Methods that `jax.lax.scan` and `jax.jit` accept directly."""
 
 import functools
 from collections.abc import Callable
@@ -11,10 +11,10 @@ _R = TypeVar("_R")
 
 
 class _Bound(eqx.Module):
-    """A method and its module: a PyTree like equinox's bound methods, but one that is hashed by identity.
+    """A bound method: a PyTree like Equinox's bound methods, but hashed by identity.
 
-    `jax.lax.scan` and `jax.jit` look up what they have traced by the hash of the function. That of a bound method of a
-    module is made of its arrays, which have none.
+    `jax.lax.scan` and `jax.jit` cache traced functions by their hash. Equinox hashes a bound method by the arrays of
+    its module, which are not hashable.
     """
 
     function: Callable[..., Any] = eqx.field(static=True)
@@ -31,7 +31,7 @@ class _Bound(eqx.Module):
 
 
 class scannable(Generic[_P, _R]):
-    """Make a method of a module one that can be handed to `jax.lax.scan` and `jax.jit` without a lambda around it."""
+    """Decorate a method of a module so that `jax.lax.scan` and `jax.jit` accept it without a lambda."""
 
     def __init__(self, function: Callable[Concatenate[Any, _P], _R]) -> None:
         self.function = function

@@ -10,16 +10,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._internal import _checks
-from ..gradients import AbstractGradient, Echo
+from ..gradients import AbstractGradient
 from ..integrators import State
+from ._arguments import check_sizes, checked_angles, checked_gradient, checked_input
+from ._layer import AbstractLayer, stream, transduce
+from ._layout import Rows, product, reshaped
 from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide
-from ._rows import Rows, checked, product, reshaped
 from ._scannable import scannable
-from ._sequence import AbstractLayer, Outer, stream, transduce
+from ._sequence import Outer
 
 
 class Projections(AbstractLayer):
-    """Linear maps into the oscillators, out of them, and past them."""
+    """The linear maps of a unit: read-in, read-out and feedthrough."""
 
     axis: ClassVar[int] = 2
     read_in: Float[Array, "oscillators inputs"]
@@ -46,7 +48,7 @@ class Projections(AbstractLayer):
 
 
 class FeaturesLast(AbstractLayer):
-    """The same maps for sequences as users have them, turned around block by block."""
+    """The same maps for sequences with the features last, transposed block by block."""
 
     axis: ClassVar[int] = 1
     inner: Projections
@@ -68,10 +70,10 @@ class FeaturesLast(AbstractLayer):
 class AbstractHRU(eqx.Module):
     r"""A Hamiltonian recurrent unit: $u_k = B x_k$ drives oscillators from rest, $y_k = C q_{k+1} + D x_k$.
 
-    The feedthrough $D$ is diagonal, and there is one only where a unit has as many outputs as inputs.
+    The feedthrough $D$ is diagonal; it exists only if a unit has as many outputs as inputs.
 
-    Every oscillator has a trainable time step and a trainable rotation angle $w \in (0, \pi)$ per step. The stiffness
-    follows from both, $h^2 A = 4 \sin^2(w/2) < 4$, so that the unit is stable by construction.
+    Every oscillator has a trainable time step and a trainable rotation angle $w \in (0, \pi)$ per step. They determine
+    the stiffness, $h^2 A = 4 \sin^2(w/2) < 4$, so the unit is stable by construction.
     """
 
     read_in: eqx.AbstractVar[Float[Array, "channels units inputs"]]
@@ -87,11 +89,11 @@ class AbstractHRU(eqx.Module):
     @property
     @abc.abstractmethod
     def drive_scale(self) -> Float[Array, " units"]:
-        """How strongly a step drives the oscillators, in the same units."""
+        """The factor from inputs to drives, in the same units."""
 
     @property
     def projections(self) -> Projections:
-        """The maps into the oscillators and out of them, in the same units."""
+        """The linear maps of the unit, in the same units."""
         read_in = jnp.moveaxis(self.drive_scale[None, :, None] * self.read_in, 0, 1)
         read_out = jnp.swapaxes(self.read_out, 1, 2)
         channels, units, inputs = self.read_in.shape
@@ -99,60 +101,46 @@ class AbstractHRU(eqx.Module):
         return Projections(read_in, read_out.reshape(-1, units * channels), self.feedthrough, channels)
 
     def __call__(self, x: Float[Array, "*batch steps inputs"]) -> Float[Array, "*batch steps outputs"]:
-        """Return the outputs for whole input sequences, oscillators starting at rest.
+        """Return the outputs for whole input sequences, with the oscillators starting at rest.
 
-        A NaN in a sequence makes outputs of that sequence NaN (of a linear unit earlier ones too, as it works on blocks
-        of steps) and leaves the others of a batch as they are. A gradient by an echo is then refused.
+        A NaN in a sequence makes outputs of that sequence NaN: in a linear unit earlier ones too, as it works on blocks
+        of steps. Other sequences of the batch are not affected. The echo then raises at run time.
         """
-        x = checked(type(self).__name__, x, self.read_in.dtype, self.read_in.shape[-1], "batch", "steps")
+        x = checked_input(type(self).__name__, x, self.read_in.dtype, self.read_in.shape[-1], "batch", "steps")
         if x.ndim == 2:
             return self(x[None])[0]
         return transduce(self.system, FeaturesLast(self.projections), x, self.gradient)
 
     def initial_state(self) -> State:
-        """Return oscillators at rest, to begin streaming with."""
+        """Return oscillators at rest, the first state of a stream."""
         zero = jnp.zeros(self.read_in.shape[:2], self.read_in.dtype)
         return zero, zero
 
     @scannable
     def step(self, state: State, u: Float[Array, " inputs"]) -> tuple[State, Float[Array, " outputs"]]:
-        """Take in one input and return the new state and the output: the streaming form of the call.
+        """Advance by one input and return the new state and the output: the streaming form of the call.
 
         Example:
             ```python
             state, y = jax.lax.scan(unit.step, unit.initial_state(), x)  # unit(x), streamed
             ```
         """
-        u = checked(type(self).__name__, u, self.read_in.dtype, self.read_in.shape[-1])
+        u = checked_input(type(self).__name__, u, self.read_in.dtype, self.read_in.shape[-1])
         start = self.initial_state()
         _checks.same_shapes(type(self).__name__, "the state of initial_state()", start, "the given one", state)
         return stream(self.system, self.projections, state, u)
 
 
-def checked_angles(owner: str, angles: Any) -> tuple[float, float]:
-    """Return the bounds of rotation angles per step."""
-    return _checks.interval(
-        owner, "angles", angles, "rotation angles per step lie between 0 and pi", lambda x: 0 < x < math.pi
-    )
-
-
-def _check(owner: str, complex: Any, gradient: Any, key: Any, **sizes: Any) -> None:
-    for name, size in sizes.items():
-        _checks.integer(owner, name, size, what="a size")
+def _check(owner: str, complex: Any, gradient: Any, key: Any, **sizes: Any) -> AbstractGradient:
+    """Check the arguments of a unit, and return its gradient."""
+    check_sizes(owner, **sizes)
     _checks.flag(owner, "complex", complex)
-    checked_gradient(owner, gradient)
     _checks.key(owner, key)
-
-
-def checked_gradient(owner: str, gradient: Any) -> AbstractGradient:
-    """Return the gradient of a unit, an echo by default."""
-    gradient = Echo() if gradient is None else gradient
-    what = "a gradient object. Pass Echo() or Backprop(), with its parentheses"
-    return _checks.instance(owner, "gradient", gradient, AbstractGradient, what)
+    return checked_gradient(owner, gradient)
 
 
 def _initial_angles(units: int, angles: tuple[float, float], key: PRNGKeyArray) -> Float[Array, " units"]:
-    """Return logits of rotation angles, log-uniform between the two bounds."""
+    """Return logits of rotation angles that are log-uniform between two bounds."""
     low, high = angles
     w = jnp.exp(jax.random.uniform(key, (units,), minval=math.log(low), maxval=math.log(high)))
     return jnp.log(w / (math.pi - w))
@@ -161,7 +149,7 @@ def _initial_angles(units: int, angles: tuple[float, float], key: PRNGKeyArray) 
 def _projections(
     inputs: int, outputs: int, units: int, channels: int, key: PRNGKeyArray
 ) -> tuple[Float[Array, "channels units inputs"], Float[Array, "outputs channels units"], Array | None]:
-    """Return read-in, read-out and feedthrough with unit-variance sums."""
+    """Return random read-in, read-out and feedthrough that keep the variance."""
     b, c, d = jax.random.split(key, 3)
     read_in = jax.random.normal(b, (channels, units, inputs)) / math.sqrt(inputs)
     read_out = jax.random.normal(c, (outputs, channels, units)) / math.sqrt(channels * units)
@@ -185,15 +173,17 @@ class LinearHRU(AbstractHRU):
 
     Args:
         inputs: number of input features.
-        outputs: number of output features. If they are as many as the inputs, there is a diagonal feedthrough $D$.
+        outputs: number of output features. With as many outputs as inputs the unit has a diagonal feedthrough $D$.
         units: number of oscillators.
         complex: complex read-in and read-out: every oscillator has a real and an imaginary part.
-        angles: bounds of the initial rotation angles per step, log-uniform: angular frequency × sampling interval.
+        angles: bounds of the initial rotation angles per step, log-uniform: angular frequency × sampling interval, in
+            radians.
         gradient: `Echo()` (default) or `Backprop()`.
         key: random key.
 
     Raises:
-        ValueError: for sizes below 1 or angles outside (0, π).
+        ArgumentError: for sizes below 1 or angles outside (0, π); when called, for a wrong shape.
+        ArgumentTypeError: if an argument has the wrong type; when called, for a dtype other than the parameters'.
 
     Source: G. Pourcel and M. Ernoult, arXiv 2506.05259, section 4; T. K. Rusch and D. Rus, arXiv 2410.03943.
 
@@ -222,14 +212,13 @@ class LinearHRU(AbstractHRU):
         gradient: AbstractGradient | None = None,
         key: PRNGKeyArray,
     ) -> None:
-        _check("LinearHRU", complex, gradient, key, inputs=inputs, outputs=outputs, units=units)
+        self.gradient = _check("LinearHRU", complex, gradient, key, inputs=inputs, outputs=outputs, units=units)
         angles = checked_angles("LinearHRU", angles)
         angle_key, key = jax.random.split(key)
         self.angle = _initial_angles(units, angles, angle_key)
-        # A stiffness of 1 to begin with: the response to a drive is then of order w per step.
+        # The initial stiffness is 1, so the response to a drive is of order w per step.
         self.log_step = jnp.log(half_chord(self.angle))
         self.read_in, self.read_out, self.feedthrough = _projections(inputs, outputs, units, 1 + complex, key)
-        self.gradient = Echo() if gradient is None else gradient
 
     @property
     def time_step(self) -> Float[Array, " units"]:
@@ -255,23 +244,25 @@ class NonlinearHRU(AbstractHRU):
 
     $$H = \tfrac12 |p|^2 + \tfrac12 \alpha |q|^2 + \textstyle\sum_i \log\cosh(a_i q_i + (Bx)_i + b_i) / a_i$$
 
-    The stiffest the spring gets is $\alpha + a$, and $h^2 (\alpha + a) = 4 \sin^2(w/2) < 4$; `balance` is the logit of
-    the share of $a$ in it, kept between 5 % and 95 % so that $a$ stays away from 0.
+    The largest stiffness of the spring is $\alpha + a$, with $h^2 (\alpha + a) = 4 \sin^2(w/2) < 4$. `balance` is the
+    logit of the share of $a$ in it, which is kept between 5 % and 95 % so that $a$ stays away from 0.
 
     Args:
         inputs: number of input features.
-        outputs: number of output features. If they are as many as the inputs, there is a diagonal feedthrough $D$.
+        outputs: number of output features. With as many outputs as inputs the unit has a diagonal feedthrough $D$.
         units: number of oscillators.
         complex: complex read-in and read-out: every oscillator has a real and an imaginary part.
-        angles: bounds of the initial rotation angles per step, log-uniform. Fast driven oscillators with a saturating
-            spring are chaotic: with angles up to 2 a gradient grows by ten orders of magnitude in 1000 steps.
+        angles: bounds of the initial rotation angles per step, log-uniform, in radians. Fast driven oscillators with a
+            saturating spring are chaotic: with angles up to 2 a gradient grows by ten orders of magnitude in 1000
+            steps.
         gradient: `Echo()` (default) or `Backprop()`.
-        kernel: run the loop over time, there and back, as one GPU kernel (Pallas and Triton) instead of a scan of many
-            small ones. The numbers are the same. On other devices the kernel is interpreted, which is slow.
+        kernel: run the loop over time, in both directions, as one GPU kernel (Pallas and Triton) instead of a scan of
+            many small kernels. The numbers are the same. On other devices the kernel is interpreted, which is slow.
         key: random key.
 
     Raises:
-        ValueError: for sizes below 1 or angles outside (0, π).
+        ArgumentError: for sizes below 1 or angles outside (0, π); when called, for a wrong shape.
+        ArgumentTypeError: if an argument has the wrong type; when called, for a dtype other than the parameters'.
 
     Source: G. Pourcel and M. Ernoult, arXiv 2506.05259, section 4; T. K. Rusch and S. Mishra, arXiv 2103.05487.
 
@@ -304,7 +295,7 @@ class NonlinearHRU(AbstractHRU):
         kernel: bool = False,
         key: PRNGKeyArray,
     ) -> None:
-        _check("NonlinearHRU", complex, gradient, key, inputs=inputs, outputs=outputs, units=units)
+        self.gradient = _check("NonlinearHRU", complex, gradient, key, inputs=inputs, outputs=outputs, units=units)
         angles = checked_angles("NonlinearHRU", angles)
         angle_key, balance_key, key = jax.random.split(key, 3)
         self.angle = _initial_angles(units, angles, angle_key)
@@ -312,7 +303,6 @@ class NonlinearHRU(AbstractHRU):
         self.balance = jax.random.uniform(balance_key, (units,), minval=-1, maxval=1)
         self.bias = jnp.zeros((1 + complex, units))
         self.read_in, self.read_out, self.feedthrough = _projections(inputs, outputs, units, 1 + complex, key)
-        self.gradient = Echo() if gradient is None else gradient
         self.kernel = _checks.flag("NonlinearHRU", "kernel", kernel)
 
     @property

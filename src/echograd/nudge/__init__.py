@@ -1,4 +1,4 @@
-"""Nudges: the ways of taking d/dβ of an echo."""
+"""Nudges: ways of taking d/dβ of an echo."""
 
 from ._base import AbstractNudge as AbstractNudge, relative_load as relative_load
 from ._finite import (

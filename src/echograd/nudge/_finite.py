@@ -7,24 +7,24 @@ from typing import Any, ClassVar, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, refuse_if
-from ._base import AbstractNudge, Pushed
+from ._base import AbstractNudge, Pushed, Scalar
 
-Strength = float | Float[Array, ""] | Literal["auto"]
+Strength = float | Scalar | Literal["auto"]
 
 
 def check_strength(name: str, beta: Any, what: str = "beta", *, negative: bool = False) -> Any:
-    """Return the strength of a nudge as it is kept: a Python float, an array, or "auto"."""
+    """Return the strength of a nudge: a Python float, an array, or "auto"."""
     if isinstance(beta, str):
         if beta != "auto":
-            raise ArgumentError(f'{name}: {what} is a number or "auto", and got {beta!r}.')
+            raise ArgumentError(f'{name}: {what}={beta!r}; it must be a number or "auto".')
         return beta
-    # A Python number stays one, so that a model that holds this nudge does not train its strength.
+    # A Python number stays one, so that a model that holds this nudge does not train the strength.
     limit, holds = ("not zero", _not_zero) if negative else ("positive", _checks.positive)
-    why = f'it must be "auto", or finite and {limit}: the estimate divides by it. Infinitesimal() is the limit of zero'
+    why = f'it must be "auto", or finite and {limit}: the estimate divides by it. For zero use Infinitesimal()'
     return _checks.number(name, what, beta, holds, why, at_run_time=True)
 
 
@@ -32,14 +32,14 @@ def _not_zero(x: Any) -> Any:
     return (x != 0) & (abs(x) < math.inf)
 
 
-def balanced_strength(z: PyTree, load: Float[Array, ""], noise: Any, power: int) -> Float[Array, ""]:
-    r"""Return the strength at which the truncation error $\delta^{power}$ and the noise error noise/δ are alike.
+def balanced_strength(z: PyTree, load: Scalar, noise: Any, power: int) -> Scalar:
+    r"""Return the strength at which the truncation error $\delta^{power}$ and the noise error noise/δ are equal.
 
-    δ is the size of the response relative to that of the state, β times the load, and `noise` that of the noise.
+    δ, β times the load, is the size of the response relative to the state; `noise` is that of the noise.
     """
     dtype = jax.tree.leaves(z)[0].dtype
     delta = jnp.asarray(noise, dtype) ** (1 / (power + 1))
-    # Without any nudge every strength gives the same zero.
+    # Without a nudge every strength gives zero.
     load = load.astype(dtype)
     return jnp.where(load > 0, delta / jnp.where(load > 0, load, 1), 1)
 
@@ -52,9 +52,9 @@ class AbstractFiniteNudge(AbstractNudge):
     $$\frac{d f}{d\beta} \approx \frac1\beta\, {\rm Re} \sum_i w_i f(\beta n_i), \quad
     {\rm Re} \sum_i w_i = 0, \ {\rm Re} \sum_i w_i n_i = 1.$$
 
-    All members of the ensemble advance together, and their readings are combined at every step, so what is
-    subtracted are neighbouring numbers and not long sums. Where a node is complex, the members are: a node then
-    stands for its conjugate too, which would only give the conjugate run.
+    All members of the ensemble advance together, and their readings are combined at every step. So the subtraction is
+    between neighbouring numbers, not between long sums. If a node is complex, all members are. A complex node stands
+    for its conjugate, too, whose run would be the conjugate.
     """
 
     beta: eqx.AbstractVar[Any]
@@ -65,13 +65,13 @@ class AbstractFiniteNudge(AbstractNudge):
 
     @abc.abstractmethod
     def error(self) -> "AbstractFiniteNudge":
-        r"""Return the nudge that reads, in the place of $d/d\beta$, an estimate of the error that this one makes.
+        r"""Return a nudge that reads, instead of $d/d\beta$, an estimate of the error of this one.
 
-        It runs at a few strengths more, which give the next order; the difference is what this nudge leaves out. A
-        gradient taken with it is the estimated error of the gradient, parameter by parameter, with its sign.
+        It runs at additional strengths for the next order, and reads the difference of the two orders. A gradient taken
+        with it is the estimated error of the gradient, parameter by parameter, with its sign.
         """
 
-    def strength(self, z: PyTree, load: Float[Array, ""], steps: int) -> Float[Array, ""]:
+    def strength(self, z: PyTree, load: Scalar, steps: int) -> Scalar:
         dtype = jax.tree.leaves(z)[0].dtype
         if not isinstance(self.beta, str):
             return jnp.asarray(self.beta).astype(dtype)
@@ -80,43 +80,35 @@ class AbstractFiniteNudge(AbstractNudge):
     def start(self, z: PyTree) -> PyTree:
         return jax.tree.map(lambda x: jnp.broadcast_to(self._typed(x), (len(self.nodes), *x.shape)), z)
 
-    def advance(self, beta: Float[Array, ""], pushed: Pushed, ensemble: PyTree) -> tuple[PyTree, PyTree]:
+    def advance(self, beta: Scalar, pushed: Pushed, ensemble: PyTree) -> tuple[PyTree, PyTree]:
         beta_i = self._typed(beta)
         ensemble, readings = jax.vmap(pushed)(beta_i * jnp.asarray(self.nodes, beta_i.dtype), ensemble)
         return ensemble, self._combined(beta, readings, self.weights)
 
-    def response(self, beta: Float[Array, ""], ensemble: PyTree) -> PyTree:
+    def response(self, beta: Scalar, ensemble: PyTree) -> PyTree:
         return self._combined(beta, ensemble, self.weights)
 
     def retraced(self, ensemble: PyTree) -> tuple[PyTree, PyTree]:
         if 0.0 in self.nodes:
             free = jax.tree.map(lambda x: x[self.nodes.index(0.0)].real, ensemble)
             return free, free
-        # What the members extrapolate to at β = 0, up to O(β^power): less than they are apart.
-        centre = jax.tree.map(lambda x: jnp.tensordot(jnp.asarray(self._shares, x.dtype), x, 1).real, ensemble)
+        # The members extrapolated to β = 0, up to O(β^power), which is less than their spread.
+        centre = jax.tree.map(lambda x: jnp.tensordot(jnp.asarray(self._extrapolation, x.dtype), x, 1).real, ensemble)
         apart = jax.tree.map(lambda x, c: jnp.max(jnp.abs(x - c[None].astype(x.dtype)), 0), ensemble, centre)
         return centre, _tree.add(centre, apart)
 
-    def check(
-        self,
-        x: Any,
-        beta: Float[Array, ""],
-        ensemble: PyTree,
-        load: Float[Array, ""],
-        steps: int,
-        sizes: PyTree = None,
-    ) -> Any:
+    def check(self, x: Any, beta: Scalar, ensemble: PyTree, load: Scalar, steps: int, sizes: PyTree = None) -> Any:
         centre, _ = self.retraced(ensemble)
         noise = _tree.rounding(ensemble) * max(steps, 1) ** 0.5
-        # A strength that was asked for shall give three digits, or all that this order has at its best. One that was
-        # balanced is at its best, and there only has to be something.
+        # A given strength must yield three digits, or as many as this order can at its best strength. An automatic one
+        # is at its best, so the response only has to exceed rounding.
         least = 4 * noise if isinstance(self.beta, str) else min(1e3 * noise, 0.25 * noise ** (1 / (self.power + 1)))
         apart = jax.tree.map(lambda a, b: a - b[None].astype(a.dtype), ensemble, centre)
-        # Coordinates and momenta each in units of their own size; at this instant one of them may be where it was.
+        # Coordinates and momenta each in units of their own size; at this time one of them may be unchanged.
         known = sizes is not None
         parts, sizes = (apart, sizes) if known else ((apart,), (centre,))
 
-        def relative(part: PyTree, size: PyTree) -> Float[Array, ""]:
+        def relative(part: PyTree, size: PyTree) -> Scalar:
             spread, size = _tree.max_abs(part), _tree.max_abs(size)
             beside_nothing = jnp.where(spread == 0, 0, jnp.inf)
             return jnp.where(size > 0, spread / jnp.where(size > 0, size, 1), beside_nothing)
@@ -128,11 +120,11 @@ class AbstractFiniteNudge(AbstractNudge):
             x,
             (load > 0) & ~(strongest >= least),
             f"{type(self).__name__}: the nudge is lost in rounding. The nudged runs differ by {{}} of the size of the "
-            f"state, and the rounding error that the steps pile up leaves three digits above {least:.1g} only. Raise "
+            f"state; they must differ by {least:.1g} or more, because rounding errors accumulate over the steps. Raise "
             'beta, pass beta="auto" (which scales it to the cotangents), use float64, or use Infinitesimal().',
             strongest,
         )
-        if not known:  # the last state may be next to nothing
+        if not known:  # the last state may be near zero
             return x
         most, strongest = 1e-3 / noise, jnp.max(jnp.where(jnp.isinf(spreads), 0, spreads))
         return refuse_if(
@@ -145,8 +137,8 @@ class AbstractFiniteNudge(AbstractNudge):
         )
 
     @property
-    def _shares(self) -> tuple[Any, ...]:
-        """The weights of the members in their extrapolation to β = 0, real parts of which sum to one."""
+    def _extrapolation(self) -> tuple[Any, ...]:
+        """The weights of the members in their extrapolation to β = 0; their real parts sum to one."""
         return tuple(w * n for w, n in zip(self.weights, self.nodes, strict=True))
 
     @property
@@ -154,14 +146,15 @@ class AbstractFiniteNudge(AbstractNudge):
         return any(isinstance(node, complex) for node in self.nodes)
 
     def _typed(self, x: Array) -> Array:
-        """Return `x` complex if the members are."""
+        """Return `x`, as a complex array if the members are complex."""
         return x.astype(_tree.complexified(x.dtype)) if self._complex else x
 
-    def _combined(self, beta: Float[Array, ""], members: PyTree, weights: tuple[Any, ...]) -> PyTree:
+    def _combined(self, beta: Scalar, members: PyTree, weights: tuple[Any, ...]) -> PyTree:
         def combine(x: Array) -> Array:
             x = self._typed(x)
             total = jnp.tensordot(jnp.asarray(weights, x.dtype), x, 1)
-            # A complex nudge makes readings of real numbers complex; a real one leaves those of complex ones so.
+            # With complex nudges the derivatives of real readings are the real parts. With real nudges readings of
+            # complex parameters stay complex.
             total = total.real if self._complex else total
             return total / beta.astype(total.dtype)
 
@@ -169,7 +162,7 @@ class AbstractFiniteNudge(AbstractNudge):
 
 
 class Stencil(AbstractFiniteNudge):
-    """Nodes and weights given outright: what the published schemes use to estimate their own error."""
+    """A nudge with explicit nodes and weights. The other schemes use it to estimate their own error."""
 
     beta: Any
     nodes: tuple[Any, ...] = eqx.field(static=True)
@@ -177,16 +170,16 @@ class Stencil(AbstractFiniteNudge):
     power: int = eqx.field(static=True)
 
     def error(self) -> "AbstractFiniteNudge":
-        raise NotImplementedError("An estimate of an error has no estimate of its own error.")
+        raise NotImplementedError("The estimate of an error has no error estimate itself.")
 
     @property
-    def _shares(self) -> tuple[Any, ...]:
-        # Weights of a difference of two schemes extrapolate to nothing.
+    def _extrapolation(self) -> tuple[Any, ...]:
+        # The weights of a difference of two schemes extrapolate to zero.
         return (1 / len(self.nodes),) * len(self.nodes)
 
 
 def joined(nudge: AbstractFiniteNudge, other: AbstractFiniteNudge) -> Stencil:
-    """Return the nudge that reads what two of the same strength read together."""
+    """Return the nudge that reads the sum of the readings of two nudges of the same strength."""
     weights = dict.fromkeys((*nudge.nodes, *other.nodes), 0.0)
     for node, weight in zip((*nudge.nodes, *other.nodes), (*nudge.weights, *other.weights), strict=True):
         weights[node] += weight
@@ -206,17 +199,17 @@ def central_weights(nodes: tuple[float, ...]) -> tuple[float, ...]:
 class Symmetric(AbstractFiniteNudge):
     r"""Two echoes at $\pm\beta$: error $O(\beta^2)$; exact at any $\beta$ for linear systems.
 
-    The echo is refused if the mean of its members misses the start of the path by more than 0.3 of the state's size.
-    Calibrated on the zoo, this catches most strengths whose gradient is off by tens of percent and never one that is
-    right to 1 %. It cannot see a response that is odd in $\beta$; use `error()` there.
+    An echo raises if the mean of its members misses the start of the path by more than 0.3 of the state's size.
+    On the systems of `eg.systems`, this catches most strengths whose gradient is off by tens of percent, and none whose
+    gradient is right to 1 %. It cannot detect errors that are odd in $\beta$; use `error()` for these.
 
     Args:
-        beta: strength, in units of coordinate × momentum over cost; or `"auto"`, which scales it to the cotangents and
-            the dtype so that truncation and rounding are balanced.
+        beta: strength, in units of coordinate × momentum over cost; or `"auto"`, which balances truncation and rounding
+            for the given cotangents and dtype.
 
     Raises:
-        ValueError: if `beta` is another string or not a scalar.
-        RuntimeError: (at run time) if the nudge is zero, not finite, lost in rounding, or found too strong.
+        ArgumentError: if `beta` is another string or not a scalar.
+        RunError: (at run time) if the nudge is zero, not finite, lost in rounding, or found too strong.
 
     Source: A. Laborieux et al. (2021) for equilibrium propagation; RHEL, arXiv 2506.05259, eq. 7.
 
@@ -245,8 +238,8 @@ class OneSided(AbstractFiniteNudge):
         beta: strength, or `"auto"` (see `Symmetric`).
 
     Raises:
-        ValueError: if `beta` is another string or not a scalar.
-        RuntimeError: (at run time) if the nudge is zero, not finite, or lost in rounding.
+        ArgumentError: if `beta` is another string or not a scalar.
+        RunError: (at run time) if the nudge is zero, not finite, or lost in rounding.
 
     Source: B. Scellier and Y. Bengio (2017), eq. 9, for equilibrium propagation.
 
@@ -275,16 +268,16 @@ class Richardson(AbstractFiniteNudge):
     $$\frac{df}{d\beta} \approx \sum_j c_j \frac{f(\beta n_j) - f(-\beta n_j)}{2 \beta n_j}, \quad n_j = \frac jm, \quad
     c_j = \prod_{i \ne j} \frac{n_i^2}{n_i^2 - n_j^2}$$
 
-    Real nudges only, so a physical machine can do it; `order` echoes. Equally spaced strengths make the most of noisy
-    readings: the weights of the closest ones stay small.
+    It takes `order` echoes with real nudges, so a physical machine can do it. The strengths are equally spaced, which
+    keeps the weights of the smallest ones, and with them the noise, small.
 
     Args:
         beta: the largest strength, or `"auto"` (see `Symmetric`).
         order: an even number of at least 4; order 2 is `Symmetric(beta)`.
 
     Raises:
-        ValueError: if `beta` is another string or not a scalar, or `order` is not even or below 4.
-        RuntimeError: (at run time) if the nudge is zero, not finite, lost in rounding, or found too strong.
+        ArgumentError: if `beta` is another string or not a scalar, or `order` is not even or below 4.
+        RunError: (at run time) if the nudge is zero, not finite, lost in rounding, or found too strong.
 
     Source: L. F. Richardson, Phil. Trans. R. Soc. A 226 (1927) 299; B. Fornberg, Math. Comp. 51 (1988) 699, table 1.
 
@@ -302,7 +295,7 @@ class Richardson(AbstractFiniteNudge):
         self.power = _checks.integer("Richardson", "order", order, 4, what="the order")
         if self.power % 2:
             raise ArgumentError(
-                f"Richardson: order={order} is odd. Symmetric pairs are extrapolated: take an even order."
+                f"Richardson: order={order} is odd. Pairs of strengths are extrapolated: pass an even order."
             )
 
     @property
@@ -324,7 +317,7 @@ class Richardson(AbstractFiniteNudge):
 
 
 def _central_error(beta: Any, half: tuple[float, ...]) -> Stencil:
-    """Return what symmetric nudges at these strengths leave out, as told by one more pair amid the closest one."""
+    """Return the error of symmetric nudges at these strengths, estimated by one more pair at half the smallest one."""
     more = (*half, 0.5 * min(half))
     change = [w - v for w, v in zip((*central_weights(half), 0.0), central_weights(more), strict=True)]
     nodes, weights = (*more, *(-n for n in more)), (*change, *(-w for w in change))

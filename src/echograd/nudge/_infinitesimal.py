@@ -1,20 +1,18 @@
 """The infinitesimal nudge: the tangent of the echo, exact to rounding."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
 from .._internal import _tree
-from ._base import AbstractNudge, Pushed
+from ._base import AbstractNudge, Pushed, Scalar
 
 
 class Infinitesimal(AbstractNudge):
     r"""Carry the tangent $d z/d\beta$ along with the echo: no finite nudge, one pass, exact to rounding.
 
-    It is what `Symmetric(beta)` tends to for $\beta \to 0$ without the loss of digits: a simulated machine can be
-    nudged infinitesimally, a physical one cannot.
+    It is the limit of `Symmetric(beta)` for $\beta \to 0$, without the loss of digits. Only a simulated machine can be
+    nudged infinitesimally, not a physical one.
 
     Example:
         ```python
@@ -22,12 +20,12 @@ class Infinitesimal(AbstractNudge):
         ```
     """
 
-    def strength(self, z: PyTree, load: Float[Array, ""], steps: int) -> Float[Array, ""]:
-        """Return the unit in which tangents are carried: the power of two that makes them about as large as the state.
+    def strength(self, z: PyTree, load: Scalar, steps: int) -> Scalar:
+        """Return the unit of tangents: the power of two that makes them about as large as the state.
 
-        Carried as they come, tangents of small cotangents would underflow.
+        Without a unit, tangents of small cotangents would underflow.
         """
-        # Not so far that a product with the numbers of the state could overflow or underflow in its place.
+        # Clipped, so that products with numbers of the state do not overflow or underflow.
         info = jnp.finfo(load.dtype)
         sound = (load > 0) & jnp.isfinite(load)
         _, exponent = jnp.frexp(jnp.where(sound, load, 1))
@@ -37,12 +35,12 @@ class Infinitesimal(AbstractNudge):
     def start(self, z: PyTree) -> PyTree:
         return z, _tree.zeros_like(z)
 
-    def advance(self, beta: Float[Array, ""], pushed: Pushed, ensemble: PyTree) -> tuple[PyTree, PyTree]:
+    def advance(self, beta: Scalar, pushed: Pushed, ensemble: PyTree) -> tuple[PyTree, PyTree]:
         z, dz = ensemble
         (z, _), (dz, reading) = jax.jvp(pushed, (jnp.zeros_like(beta), z), (beta, dz))
         return (z, dz), _in_units(beta, reading)
 
-    def response(self, beta: Float[Array, ""], ensemble: PyTree) -> PyTree:
+    def response(self, beta: Scalar, ensemble: PyTree) -> PyTree:
         return _in_units(beta, ensemble[1])
 
     def retraced(self, ensemble: PyTree) -> tuple[PyTree, PyTree]:
@@ -52,18 +50,7 @@ class Infinitesimal(AbstractNudge):
         """Return the ensemble with its un-nudged state replaced."""
         return z, ensemble[1]
 
-    def check(
-        self,
-        x: Any,
-        beta: Float[Array, ""],
-        ensemble: PyTree,
-        load: Float[Array, ""],
-        steps: int,
-        sizes: PyTree = None,
-    ) -> Any:
-        return x
 
-
-def _in_units(beta: Float[Array, ""], x: PyTree) -> PyTree:
+def _in_units(beta: Scalar, x: PyTree) -> PyTree:
     """Return `x` / β, which is exact: β is a power of two."""
     return jax.tree.map(lambda x: x * (1 / beta).astype(x.dtype), x)

@@ -5,27 +5,27 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentTypeError
-from ._base import AbstractNudge, Pushed
+from ._base import AbstractNudge, Pushed, Scalar
 from ._finite import AbstractFiniteNudge, balanced_strength
 
 
 def _deviation(scale: Any) -> Any:
-    """Return the standard deviation as it is kept: a Python float or an array."""
-    why = "the standard deviation of the noise is zero or positive, and finite"
+    """Return the standard deviation, a Python float or an array."""
+    why = "the standard deviation of the noise must be zero or positive, and finite"
     return _checks.number("Noisy", "scale", scale, _checks.not_negative, why, at_run_time=True)
 
 
 class Noisy(AbstractNudge):
     r"""A finite nudge whose readings see every state through additive Gaussian noise.
 
-    The echo itself runs undisturbed; what is *read* of it, at every step and of every member, is
-    $r(z + \sigma \xi)$ with independent $\xi \sim \mathcal N(0, 1)$ per coordinate and momentum, and so is the final
-    state. The difference of readings divides by $\beta$, and so the noise: its error falls as $\sigma/\beta$ where
-    truncation grows as a power of $\beta$. `nudge_sweep` shows the two.
+    The echo itself runs without noise. The *reading* of every member at every step is $r(z + \sigma \xi)$, with
+    independent $\xi \sim \mathcal N(0, 1)$ per coordinate and momentum; the final state is read likewise. The
+    difference of readings is divided by $\beta$, so the error from noise falls as $\sigma/\beta$ while truncation grows
+    as a power of $\beta$. `nudge_sweep` shows both.
 
     Args:
         nudge: the finite nudge that is read; with `beta="auto"` its strength is balanced against this noise.
@@ -34,8 +34,8 @@ class Noisy(AbstractNudge):
         quiet: omit the noise but keep the automatic strength chosen for it.
 
     Raises:
-        TypeError: for a nudge that is not finite: infinitesimal readings would have infinite variance.
-        ValueError: for a scale that is no standard deviation.
+        ArgumentTypeError: for a nudge that is not finite: infinitesimal readings would have infinite variance.
+        ArgumentError: if the scale is negative or not finite.
 
     Example:
         ```python
@@ -58,7 +58,7 @@ class Noisy(AbstractNudge):
             )
         _checks.key("Noisy", self.key)
 
-    def strength(self, z: PyTree, load: Float[Array, ""], steps: int) -> Float[Array, ""]:
+    def strength(self, z: PyTree, load: Scalar, steps: int) -> Scalar:
         if not isinstance(self.nudge.beta, str):
             return self.nudge.strength(z, load, steps)
         size, count = _tree.norm(z), sum(x.size for x in jax.tree.leaves(z))
@@ -69,32 +69,24 @@ class Noisy(AbstractNudge):
     def start(self, z: PyTree) -> PyTree:
         return self.nudge.start(z), self.key
 
-    def advance(self, beta: Float[Array, ""], pushed: Pushed, ensemble: PyTree) -> tuple[PyTree, PyTree]:
+    def advance(self, beta: Scalar, pushed: Pushed, ensemble: PyTree) -> tuple[PyTree, PyTree]:
         members, key = ensemble
         key, now = jax.random.split(key)
         after, _ = self.nudge.advance(beta, pushed, members)
-        _, reading = self.nudge.advance(beta, pushed, self._seen(members, now))
+        _, reading = self.nudge.advance(beta, pushed, self._with_noise(members, now))
         return (after, key), reading
 
-    def response(self, beta: Float[Array, ""], ensemble: PyTree) -> PyTree:
+    def response(self, beta: Scalar, ensemble: PyTree) -> PyTree:
         members, key = ensemble
-        return self.nudge.response(beta, self._seen(members, key))
+        return self.nudge.response(beta, self._with_noise(members, key))
 
     def retraced(self, ensemble: PyTree) -> tuple[PyTree, PyTree]:
         return self.nudge.retraced(ensemble[0])
 
-    def check(
-        self,
-        x: Any,
-        beta: Float[Array, ""],
-        ensemble: PyTree,
-        load: Float[Array, ""],
-        steps: int,
-        sizes: PyTree = None,
-    ) -> Any:
+    def check(self, x: Any, beta: Scalar, ensemble: PyTree, load: Scalar, steps: int, sizes: PyTree = None) -> Any:
         return self.nudge.check(x, beta, ensemble[0], load, steps, sizes)
 
-    def _seen(self, members: PyTree, key: PRNGKeyArray) -> PyTree:
+    def _with_noise(self, members: PyTree, key: PRNGKeyArray) -> PyTree:
         if self.quiet:
             return members
         leaves, treedef = jax.tree.flatten(members)

@@ -1,7 +1,7 @@
-"""Figures of what was learned and of how its gradient came about. Needs the extra `plot`.
+"""Figures of training results and of gradients. Needs the extra `plot`.
 
-Every function draws on the axes it is given and returns them; nothing here knows of pyplot. `figure` makes a figure
-without it, `style` puts a block of code in the house style, and `png` turns a figure into bytes.
+Every function draws on the axes that it is given, and returns them. None of them uses pyplot: `figure` makes a figure,
+`style` applies the house style in a block of code, and `png` turns a figure into bytes.
 
 Example:
     ```python
@@ -18,7 +18,7 @@ try:
     import matplotlib as _matplotlib  # noqa: F401
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        'echograd.plot draws with matplotlib, which is not installed. Get it with: pip install "echograd[plot]"'
+        'echograd.plot needs matplotlib, which is not installed. Install it with: pip install "echograd[plot]"'
     ) from error
 
 from ._agreement import gradient_agreement as gradient_agreement

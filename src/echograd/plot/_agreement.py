@@ -1,4 +1,4 @@
-"""How well gradients agree, parameter by parameter."""
+"""The relative errors of gradients, parameter by parameter."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,9 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
 from ._check import check_axes, rows_of
-from ._style import headed, theme
-
-_MARKERS = "osD^v"
+from ._style import DOTTED, MARKERS, set_labels, theme
 
 
 def gradient_agreement(
@@ -20,20 +18,20 @@ def gradient_agreement(
 
     Args:
         axes: where to draw. A height of 0.15 inches for every parameter reads well.
-        rows: what `eg.check_gradients` returned, or its rows.
-        tolerance: largest error that still counts as exact, drawn as a line; `None` for no line.
-        epsilon: rounding unit of the dtype, drawn as a line. An error of zero stands at a tenth of it, hollow.
+        rows: the result of `eg.check_gradients`, or its rows.
+        tolerance: largest error that counts as exact, drawn as a line; `None` for no line.
+        epsilon: rounding unit of the dtype, drawn as a line. An error of zero is drawn at a tenth of it, hollow.
 
     Returns:
         The axes.
 
     Raises:
-        TypeError: for something else than a report.
-        ValueError: there are no rows.
+        ArgumentTypeError: if `axes` is not `Axes`, or `rows` is not such a report.
+        ArgumentError: if there are no rows.
     """
-    check_axes("gradient_agreement", axes)
+    check_axes("plot.gradient_agreement", axes)
     keys = ("parameter", "candidate", "relative_error")
-    rows = rows_of("gradient_agreement", rows, keys, "what echograd.check_gradients returned")
+    rows = rows_of("plot.gradient_agreement", rows, keys, "the result of echograd.check_gradients")
     colours = theme()
     parameters = list(dict.fromkeys(row["parameter"] for row in rows))
     candidates = list(dict.fromkeys(row["candidate"] for row in rows))
@@ -45,7 +43,7 @@ def gradient_agreement(
         x = np.asarray(list(errors.values()), float)
         small = x < floor
         x = np.maximum(x, floor)
-        look = {"ls": "", "marker": _MARKERS[i % 5], "color": palette[i % 5], "ms": 4.2}
+        look = {"ls": "", "marker": MARKERS[i % 5], "color": palette[i % 5], "ms": 4.2}
         axes.plot(x[~small], y[~small], label=candidate, **look)
         axes.plot(x[small], y[small], **look, mfc="none", label="_zero")
     axes.set_xscale("log")
@@ -54,7 +52,7 @@ def gradient_agreement(
     axes.xaxis.set_major_locator(LogLocator(numticks=6))
     for x, text in ((epsilon, "rounding unit"), (tolerance, "tolerance")):
         if x is not None:
-            axes.axvline(x, color=colours.muted, lw=0.9, ls=(0, (1, 2)))
+            axes.axvline(x, color=colours.muted, lw=0.9, ls=DOTTED)
             leftwards = x == tolerance
             axes.annotate(
                 text,
@@ -72,7 +70,7 @@ def gradient_agreement(
     axes.tick_params(axis="y", length=0, labelsize=7)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y")
-    headed(axes, "Parameter", "relative error of the gradient")
+    set_labels(axes, "Parameter", "relative error of the gradient")
     if len(candidates) > 1:
         axes.legend(loc="lower right")
     return axes

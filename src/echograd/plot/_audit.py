@@ -1,4 +1,4 @@
-"""Learning rules side by side: how wrong, and at how many passes."""
+"""The errors and passes of learning rules, side by side."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ._check import check_axes, rows_of
-from ._style import headed
+from ._style import set_labels
 
 _FLOOR = 1e-17
 
@@ -14,19 +14,19 @@ _FLOOR = 1e-17
 def audit(axes: Axes, report: Any) -> Axes:
     """Draw the error of every learning rule on a logarithmic scale, with its passes beside it.
 
-    Filled marks are rules that run forward only on the same machine; open ones need more.
+    Filled marks are rules that run forward only on the same machine. Open marks are rules that need more. A rule whose
+    error is NaN has a name but no mark.
 
     Args:
         axes: where to draw.
-        report: what `echograd.audit` returned, or its rows. A rule whose error is not a number is named in its place,
-            without a mark.
+        report: the result of `eg.audit`, or its rows.
 
     Returns:
         The axes.
 
     Raises:
-        TypeError: for something else than a report.
-        ValueError: if there are no rows.
+        ArgumentTypeError: if `axes` is not `Axes`, or `report` is not such a report.
+        ArgumentError: if there are no rows.
 
     Example:
         ```python
@@ -35,7 +35,7 @@ def audit(axes: Axes, report: Any) -> Axes:
         ```
     """
     check_axes("plot.audit", axes)
-    rows = rows_of("plot.audit", report, ("rule", "error", "passes", "forward_only"), "what echograd.audit returned")
+    rows = rows_of("plot.audit", report, ("rule", "error", "passes", "forward_only"), "the result of echograd.audit")
     height = np.arange(len(rows))[::-1]
     errors = np.maximum([row.error for row in rows], _FLOOR)
     forward = np.array([row.forward_only for row in rows])
@@ -43,19 +43,12 @@ def audit(axes: Axes, report: Any) -> Axes:
         if mask.any():
             axes.plot(errors[mask], height[mask], "o", fillstyle=fill, label=label)
     for y, row in zip(height, rows, strict=True):
-        axes.annotate(
-            "refused"
-            if np.isnan(row.passes)
-            else f"{row.passes:.0f} passes"
-            if row.passes >= 2
-            else "1 pass and a reverse sweep",
-            (1.02, y),
-            xycoords=("axes fraction", "data"),
-            va="center",
-        )
+        passes = f"{row.passes:.0f} passes" if row.passes >= 2 else "1 pass and a reverse sweep"
+        text = "refused" if np.isnan(row.passes) else passes
+        axes.annotate(text, (1.02, y), xycoords=("axes fraction", "data"), va="center")
     axes.set_xscale("log")
     axes.set_xlim(_FLOOR / 3, 30)
     axes.set_yticks(height, [row.rule for row in rows])
-    headed(axes, "Learning rule", "relative error of the gradient")
+    set_labels(axes, "Learning rule", "relative error of the gradient")
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     return axes

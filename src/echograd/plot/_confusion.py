@@ -9,35 +9,37 @@ from numpy.typing import ArrayLike
 
 from .._internal._errors import ArgumentError, ArgumentTypeError
 from ._check import check_axes, numbers
-from ._style import headed, theme
+from ._style import set_labels, theme
 
 
 def confusion_matrix(axes: Axes, counts: ArrayLike, classes: Sequence[str]) -> Axes:
-    """Draw how often cases of each class (rows) were taken for each class (columns).
+    """Draw how often cases of each true class (rows) were predicted as each class (columns).
 
-    A cell shows its share of the row, which shades it, and the number of cases. The diagonal holds the recalls.
+    A cell shows its share of the row in per cent, which also sets its shade, and the number of cases. The diagonal
+    shows the recalls.
 
     Args:
         axes: where to draw.
-        counts: shape (classes, classes); entry (i, j) counts the cases of class i that were taken for class j.
-        classes: the names.
+        counts: shape (classes, classes); entry (i, j) counts the cases of class i that were predicted as class j.
+        classes: names of the classes.
 
     Returns:
         The axes.
 
     Raises:
-        TypeError: the counts are not numbers, or the classes no sequence of names.
-        ValueError: the numbers of rows, columns and names differ, or a count is negative or not finite.
+        ArgumentTypeError: if the counts are not numbers, or `classes` is not a sequence of names.
+        ArgumentError: if the numbers of rows, columns and names differ, or a count is negative or not finite.
     """
-    check_axes("confusion_matrix", axes)
-    table = numbers("confusion_matrix", "counts", counts)
+    owner = "plot.confusion_matrix"
+    check_axes(owner, axes)
+    table = numbers(owner, "counts", counts)
     if isinstance(classes, str) or not isinstance(classes, Sequence):
-        raise ArgumentTypeError(f"confusion_matrix: classes={classes!r} is not a list of names.")
+        raise ArgumentTypeError(f"{owner}: classes={classes!r} is not a list of names.")
     n = len(classes)
     if table.shape != (n, n):
-        raise ArgumentError(f"confusion_matrix: {n} classes need a table of shape {(n, n)}, and got {table.shape}.")
+        raise ArgumentError(f"{owner}: {n} classes need a table of shape {(n, n)}; counts has shape {table.shape}.")
     if not (np.isfinite(table) & (table >= 0)).all():
-        raise ArgumentError("confusion_matrix: counts must be finite and not negative.")
+        raise ArgumentError(f"{owner}: counts must be finite and not negative.")
     classes = [str(name) for name in classes]
     colours = theme()
     rows = table.sum(1, keepdims=True)
@@ -46,7 +48,7 @@ def confusion_matrix(axes: Axes, counts: ArrayLike, classes: Sequence[str]) -> A
     size = 8.5 if n <= 6 else max(3.0, 8.5 * 6 / n)
     if n <= 20:
         for (i, j), value in np.ndenumerate(share):
-            # What reads better on the deep end of the scale; both themes have white letters there.
+            # White text is legible on the deep end of the scale, in both themes.
             colour = ("#ffffff" if value > 0.65 else colours.ink) if table[i, j] else colours.muted
             axes.text(
                 j,
@@ -63,7 +65,7 @@ def confusion_matrix(axes: Axes, counts: ArrayLike, classes: Sequence[str]) -> A
     names = [textwrap.fill(name, 13, break_long_words=False) for name in classes]
     below = [textwrap.fill(name, 11, break_long_words=False) for name in classes] if upright else names
     if upright:
-        # As many lines in every label, or they would not stand on one line.
+        # All labels need the same number of lines to be aligned.
         lines = max(name.count("\n") for name in below)
         below = [name + "\n " * (lines - name.count("\n")) for name in below]
     axes.set_xticks(range(n), below, rotation=0 if upright else 90, parse_math=False)
@@ -77,5 +79,5 @@ def confusion_matrix(axes: Axes, counts: ArrayLike, classes: Sequence[str]) -> A
         axes.axvline(edge, color=colours.paper, lw=2)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(edges[-1], edges[0])
-    headed(axes, "True class", "predicted class")
+    set_labels(axes, "True class", "predicted class")
     return axes

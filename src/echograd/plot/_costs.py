@@ -1,4 +1,4 @@
-"""What a gradient costs over the number of steps."""
+"""The memory and time of gradients, over the number of steps."""
 
 import math
 from collections.abc import Sequence
@@ -8,16 +8,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from .._internal import _checks
 from .._internal._errors import ArgumentError
 from .._internal._format import memory, seconds
 from ._check import check_axes, rows_of
-from ._style import headed, name_ends, theme
+from ._style import DASHED, name_ends, set_labels, theme
 
 
 class CostRow(TypedDict):
-    """What one gradient costs at one number of steps.
+    """The cost of one gradient at one number of steps.
 
-    Keys: `gradient`, a name; `steps`; `bytes`, compiled temporary memory; `seconds`, the median of repeats.
+    Keys: `gradient`, a name; `steps`; `bytes`, the working memory of the compiled program; `seconds`, the median of
+    repeated calls.
     """
 
     gradient: str
@@ -26,7 +28,7 @@ class CostRow(TypedDict):
     seconds: float
 
 
-_HEADS = {"bytes": "Working memory", "seconds": "Time of a gradient"}
+_TITLES = {"bytes": "Working memory", "seconds": "Time of a gradient"}
 
 
 def _positive(value: Any) -> bool:
@@ -38,26 +40,26 @@ def costs(axes: Axes, rows: Sequence[CostRow], quantity: Literal["bytes", "secon
 
     Args:
         axes: where to draw.
-        rows: measurements.
-        quantity: which of them.
+        rows: measurements, as `echograd.workbench.report.measure` returns them.
+        quantity: `"bytes"` or `"seconds"`.
 
     Returns:
         The axes.
 
     Raises:
-        TypeError: the rows are no rows.
-        ValueError: there are no rows, the quantity is another, or a number is not positive.
+        ArgumentTypeError: if `axes` is not `Axes`, or `rows` is not a sequence of rows.
+        ArgumentError: if there are no rows, the quantity is unknown, or a number is not positive.
     """
-    check_axes("costs", axes)
-    if quantity not in _HEADS:
-        raise ArgumentError(f"costs: quantity={quantity!r}: choose 'bytes' or 'seconds'.")
-    rows = rows_of("costs", rows, ("gradient", "steps", quantity), "what echograd.workbench.report.measure returned")
+    check_axes("plot.costs", axes)
+    _checks.choice("plot.costs", "quantity", quantity, _TITLES)
+    source = "the result of echograd.workbench.report.measure"
+    rows = rows_of("plot.costs", rows, ("gradient", "steps", quantity), source)
     if not all(_positive(row[quantity]) and _positive(row["steps"]) for row in rows):
-        raise ArgumentError(f"costs: steps and {quantity} must be positive to be drawn on a logarithmic axis.")
+        raise ArgumentError(f"plot.costs: steps and {quantity} must be positive for the logarithmic axes.")
     colours = theme()
     looks: dict[str, dict[str, Any]] = {
         "echo": {"color": colours.echo, "marker": "o"},
-        "backprop": {"color": colours.backprop, "marker": "s", "ls": (0, (4, 1.5))},
+        "backprop": {"color": colours.backprop, "marker": "s", "ls": DASHED},
     }
     others = iter([{"color": colours.nudge, "marker": "D"}, {"color": colours.ink, "marker": "^"}] * len(rows))
     ends = []
@@ -83,5 +85,5 @@ def costs(axes: Axes, rows: Sequence[CostRow], quantity: Literal["bytes", "secon
     axes.grid(axis="y")
     # Room for the names beside the last points.
     axes.set_xlim(steps[0] / 1.2, steps[-1] * (steps[-1] / steps[0] * 1.2) ** 0.3 if len(steps) > 1 else steps[0] * 3)
-    headed(axes, _HEADS[quantity], "steps")
+    set_labels(axes, _TITLES[quantity], "steps")
     return axes

@@ -1,4 +1,4 @@
-"""Predictions of numbers."""
+"""Predicted and true numbers of a regression."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 
 from .._internal._errors import ArgumentError
 from ._check import check_axes, numbers
-from ._style import headed, theme
+from ._style import set_labels, theme
 
 
 def predicted_against_true(axes: Axes, truth: ArrayLike, prediction: ArrayLike, *, unit: str = "") -> Axes:
@@ -14,26 +14,26 @@ def predicted_against_true(axes: Axes, truth: ArrayLike, prediction: ArrayLike, 
 
     Args:
         axes: where to draw.
-        truth: true numbers, any shape; a pair of which one is not finite is left out.
-        prediction: predicted ones, same shape.
+        truth: true numbers, any shape. Pairs with a number that is not finite are left out.
+        prediction: predicted numbers, of the same shape.
         unit: unit of both.
 
     Returns:
         The axes.
 
     Raises:
-        TypeError: what is given is not real numbers.
-        ValueError: the shapes differ, or there is no finite pair.
+        ArgumentTypeError: if an argument is not real numbers.
+        ArgumentError: if the shapes differ, or no pair is finite.
     """
-    who = "predicted_against_true"
-    check_axes(who, axes)
-    x, y = numbers(who, "truth", truth), numbers(who, "prediction", prediction)
+    owner = "plot.predicted_against_true"
+    check_axes(owner, axes)
+    x, y = numbers(owner, "truth", truth), numbers(owner, "prediction", prediction)
     if x.shape != y.shape:
-        raise ArgumentError(f"predicted_against_true: shapes {x.shape} and {y.shape} differ.")
+        raise ArgumentError(f"{owner}: the shapes of truth {x.shape} and prediction {y.shape} differ.")
     colours = theme()
     x, y = (values[np.isfinite(x) & np.isfinite(y)] for values in (x, y))
     if not x.size:
-        raise ArgumentError("predicted_against_true: there is no case whose truth and prediction are both finite.")
+        raise ArgumentError(f"{owner}: there is no case whose truth and prediction are both finite.")
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     room = 0.05 * (high - low) or 1.0
     ends = (low - room, high + room)
@@ -43,5 +43,5 @@ def predicted_against_true(axes: Axes, truth: ArrayLike, prediction: ArrayLike, 
     axes.set_ylim(ends)
     axes.set_aspect("equal")
     axes.grid()
-    headed(axes, f"Predicted {unit}".strip(), f"true {unit}".strip())
+    set_labels(axes, f"Predicted {unit}".strip(), f"true {unit}".strip())
     return axes

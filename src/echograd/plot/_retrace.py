@@ -1,4 +1,4 @@
-"""An echo retracing a trajectory."""
+"""Echoes that retrace a trajectory, or leave it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 
-from .._internal._errors import ArgumentError, ArgumentTypeError
+from .._internal._errors import ArgumentTypeError
 from ._check import check_axes, numbers
-from ._style import headed, theme
+from ._style import set_labels, theme
 
 Path = Float[np.ndarray, "nodes 2"]
 
@@ -32,26 +32,27 @@ def echo_path(
 
     Args:
         axes: where to draw.
-        forward: nodes 0..N of the free run, two coordinates or a coordinate and its momentum.
-        echo: nodes N..0 as the echo passes them.
-        nudged: likewise for an echo under a finite nudge.
+        forward: nodes 0..N of the free run; the columns are two coordinates, or a coordinate and its momentum.
+        echo: nodes N..0 of the echo, in the order of its run.
+        nudged: nodes N..0 of an echo under a finite nudge.
         potential: function of two coordinate arrays, drawn as contour lines.
         levels: number of contours, or their values.
         equal: whether both coordinates have the same scale.
-        names: of the two coordinates, with their units.
+        names: names of the two coordinates, with their units.
 
     Returns:
         The axes, without frame and numbers.
 
     Raises:
-        TypeError: a path is not real numbers, or the potential no function.
-        ValueError: a path has another shape, or a number that is not finite.
+        ArgumentTypeError: if a path is not real numbers, or the potential is not a function.
+        ArgumentError: if a path has another shape, or a number that is not finite.
     """
-    check_axes("echo_path", axes)
-    paths = {"forward": forward, "echo": echo, **({} if nudged is None else {"nudged": nudged})}
-    paths = {name: _finite("echo_path", name, path, (None, 2)) for name, path in paths.items()}
+    owner = "plot.echo_path"
+    check_axes(owner, axes)
+    given = {"forward": forward, "echo": echo, **({} if nudged is None else {"nudged": nudged})}
+    paths = {name: numbers(owner, name, path, (None, 2), finite=True) for name, path in given.items()}
     if potential is not None and not callable(potential):
-        raise ArgumentTypeError(f"echo_path: potential={potential!r} is not a function of two arrays.")
+        raise ArgumentTypeError(f"{owner}: potential={potential!r} is not a function of two arrays.")
     colours = theme()
     forward, echo, nudged = paths["forward"], paths["echo"], paths.get("nudged")
     seen = np.concatenate(list(paths.values()))
@@ -61,11 +62,11 @@ def echo_path(
     if potential is not None:
         x, y = np.meshgrid(*np.linspace(low - 3 * room, high + 3 * room, 240).T)
         axes.contour(x, y, potential(x, y), levels=levels, colors=colours.rule, linewidths=0.7, zorder=0)
-    # The free run darkens as time goes on.
-    pieces = np.stack([forward[:-1], forward[1:]], 1)
-    shade = np.tile(to_rgba(colours.free), (len(pieces), 1))
-    shade[:, 3] = np.linspace(0.35, 1.0, len(pieces))
-    axes.add_collection(LineCollection(list(pieces), colors=shade, linewidths=4.5, capstyle="round"))
+    # The free run darkens with time.
+    segments = np.stack([forward[:-1], forward[1:]], 1)
+    shade = np.tile(to_rgba(colours.free), (len(segments), 1))
+    shade[:, 3] = np.linspace(0.35, 1.0, len(segments))
+    axes.add_collection(LineCollection(list(segments), colors=shade, linewidths=4.5, capstyle="round"))
     axes.plot([], [], color=colours.free, lw=4.5, label="forward")
     axes.plot(*echo.T, color=colours.echo, lw=1.3, label="echo", zorder=3)
     if nudged is not None:
@@ -87,17 +88,11 @@ def echo_path(
     return axes
 
 
-def _finite(who: str, what: str, values: Any, shape: tuple[int | None, ...]) -> np.ndarray:
-    found = numbers(who, what, values, shape)
-    if not np.isfinite(found).all():
-        raise ArgumentError(f"{who}: {what} has numbers that are NaN or infinite, which cannot be drawn.")
-    return found
-
-
-def _timed(who: str, t: Any, **curves: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return times, and curves of one number for each of them."""
-    times = _finite(who, "t", t, (None,))
-    return times, {name: numbers(who, name, x, (len(times),)) for name, x in curves.items()}
+def _checked_curves(owner: str, axes: Any, t: Any, **curves: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return times, and curves with one number for each of them."""
+    check_axes(owner, axes)
+    times = numbers(owner, "t", t, (None,), finite=True)
+    return times, {name: numbers(owner, name, x, (len(times),)) for name, x in curves.items()}
 
 
 def echo_in_time(
@@ -110,14 +105,14 @@ def echo_in_time(
     quantity: str = "Position of an oscillator",
     unit: str = "seconds",
 ) -> Axes:
-    """Draw a coordinate over time: the free run, the echo back over it, and a nudged echo that leaves it.
+    """Draw a coordinate over time: the free run, the echo on top of it, and a nudged echo that leaves it.
 
     Args:
         axes: where to draw.
         t: times of nodes 0..N.
         forward: the coordinate of the free run at these times.
-        echo: the coordinate of the echo, also in the order of nodes 0..N: what it had passed when it got there.
-        nudged: likewise under a finite nudge.
+        echo: the coordinate of the echo at nodes 0..N, the reverse of the order of its run.
+        nudged: the coordinate of an echo under a finite nudge, in the same order.
         quantity: name of the coordinate, with its unit.
         unit: unit of time.
 
@@ -125,12 +120,11 @@ def echo_in_time(
         The axes.
 
     Raises:
-        TypeError: a curve is not real numbers.
-        ValueError: a curve has not one number for each time.
+        ArgumentTypeError: if a curve is not real numbers.
+        ArgumentError: if the number of times and the length of a curve differ.
     """
-    check_axes("echo_in_time", axes)
-    shown = {"forward": forward, "echo": echo, **({} if nudged is None else {"nudged": nudged})}
-    t, curves = _timed("echo_in_time", t, **shown)
+    given = {"forward": forward, "echo": echo, **({} if nudged is None else {"nudged": nudged})}
+    t, curves = _checked_curves("plot.echo_in_time", axes, t, **given)
     colours = theme()
     axes.plot(t, curves["forward"], color=colours.free, lw=4.0, label="forward")
     axes.plot(t, curves["echo"], color=colours.echo, lw=1.2, label="echo")
@@ -138,8 +132,8 @@ def echo_in_time(
         axes.plot(t, curves["nudged"], color=colours.nudge, lw=1.0, label="nudged echo")
     axes.margins(x=0.01)
     axes.grid(axis="y")
-    headed(axes, quantity, unit)
-    # The legend stands above the curves, never on them.
+    set_labels(axes, quantity, unit)
+    # Make room for the legend above the curves.
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.2 * (high - low))
     axes.legend(loc="upper right", ncols=3, columnspacing=1.2)
@@ -159,7 +153,8 @@ def departure(
     Args:
         axes: where to draw.
         t: times of nodes 0..N.
-        echo: distance of the un-nudged echo from the free run, in units of its size.
+        echo: distance of the un-nudged echo from the free run, relative to the size of the free run. Zeros are not
+            drawn.
         nudged: distance of the nudged echo.
         unit: unit of time.
 
@@ -167,11 +162,10 @@ def departure(
         The axes.
 
     Raises:
-        TypeError: a distance is not real numbers.
-        ValueError: there is not one distance for each time.
+        ArgumentTypeError: if a distance is not real numbers.
+        ArgumentError: if the number of times and that of distances differ.
     """
-    check_axes("departure", axes)
-    t, curves = _timed("departure", t, echo=echo, nudged=nudged)
+    t, curves = _checked_curves("plot.departure", axes, t, echo=echo, nudged=nudged)
     colours = theme()
     for name, colour, label in (("nudged", colours.nudge, "nudged echo"), ("echo", colours.echo, "echo")):
         values = curves[name]
@@ -179,6 +173,6 @@ def departure(
     axes.set_yscale("log")
     axes.margins(x=0.01)
     axes.grid(axis="y")
-    headed(axes, "Distance from the forward run, relative", unit)
+    set_labels(axes, "Distance from the forward run, relative", unit)
     axes.legend()
     return axes

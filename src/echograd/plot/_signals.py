@@ -1,4 +1,4 @@
-"""A signal, what it is, and what it was taken for."""
+"""A signal with its true and its predicted class."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,12 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 
+from .._internal import _checks
 from .._internal._errors import ArgumentError
-from ._check import check_axes, numbers, real
+from ._check import check_axes, numbers
 from ._style import theme
 
-_MOST = 4
+_CHANNELS = 4
 
 
 def signal_with_prediction(
@@ -24,44 +25,42 @@ def signal_with_prediction(
     sample_rate: float | None = None,
     channel_names: Sequence[str] = (),
 ) -> Axes:
-    """Draw one case, channels above each other, under its truth (left) and its prediction (right).
+    """Draw one case, channel below channel, under its truth (left) and its prediction (right).
 
     Args:
         axes: where to draw.
-        signal: the case; of more than four channels, the first four are drawn.
-        truth: what it is.
-        prediction: what it was taken for.
-        right: whether the prediction counts as right, which sets its sign and colour; `None` for neither.
-        probability: of the prediction, between 0 and 1.
-        sample_rate: in Hz; without it the axis counts steps.
+        signal: the case. The first four channels are drawn.
+        truth: name of the true class.
+        prediction: name of the predicted class.
+        right: whether the prediction is right, which sets its sign and colour; `None` for neither.
+        probability: probability of the prediction, between 0 and 1.
+        sample_rate: sample rate in Hz; without it the axis counts steps.
         channel_names: names of the channels.
 
     Returns:
         The axes.
 
     Raises:
-        TypeError: the signal, the rate or the probability is not a number.
-        ValueError: the signal is not (steps, channels) and finite, the rate is not positive, the probability not
-            between 0 and 1, or there are too few names of channels.
+        ArgumentTypeError: if the signal is not real numbers.
+        ArgumentError: if the signal does not have shape (steps, channels) or is not finite, the rate is not positive,
+            the probability is not between 0 and 1, or there are fewer names than channels.
     """
-    who = "signal_with_prediction"
-    check_axes(who, axes)
-    signal = numbers(who, "signal, (steps, channels),", signal, (None, None))
-    if not np.isfinite(signal).all():
-        raise ArgumentError(f"{who}: the signal has numbers that are NaN or infinite, which cannot be drawn.")
-    if sample_rate is not None and real(who, "sample_rate", sample_rate) <= 0:
-        raise ArgumentError(f"{who}: sample_rate={sample_rate!r} must be positive, or None.")
-    if probability is not None and not 0 <= real(who, "probability", probability) <= 1:
-        raise ArgumentError(f"{who}: probability={probability!r} is not between 0 and 1.")
+    owner = "plot.signal_with_prediction"
+    check_axes(owner, axes)
+    signal = numbers(owner, "signal, (steps, channels),", signal, (None, None), finite=True)
+    if sample_rate is not None:
+        _checks.constant(owner, "sample_rate", sample_rate, _checks.positive, "it must be positive and finite, or None")
+    if probability is not None:
+        _checks.constant(owner, "probability", probability, lambda x: 0 <= x <= 1, "it must be between 0 and 1")
     if channel_names and len(channel_names) < signal.shape[1]:
-        raise ArgumentError(f"{who}: {len(channel_names)} channel_names for {signal.shape[1]} channels.")
+        raise ArgumentError(f"{owner}: {len(channel_names)} channel_names for {signal.shape[1]} channels.")
     colours = theme()
-    shown = signal[:, :_MOST]
+    shown = signal[:, :_CHANNELS]
     t = np.arange(len(signal)) / (sample_rate or 1.0)
     shift = 0.0
     for i, x in enumerate(shown.T):
         low, high = float(np.min(x)), float(np.max(x))
-        # One scale for all channels, so that amplitudes compare; each starts below the lowest of the one above.
+        # All channels have one scale, so amplitudes can be compared. Each is drawn below the one before.
         base = shift - high
         axes.plot(t, x + base, color=colours.ink if i == 0 else colours.muted, lw=0.9 if i == 0 else 0.8)
         if channel_names and shown.shape[1] > 1:
@@ -90,5 +89,5 @@ def signal_with_prediction(
 
 
 def _percent(probability: float) -> str:
-    """Round to whole per cent, and call nothing certain."""
+    """Round to whole per cent, but never to 100."""
     return "> 99 %" if probability > 0.995 else f"{100 * probability:.0f} %"

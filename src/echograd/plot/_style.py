@@ -1,8 +1,8 @@
-"""The house style: two themes, one of which is in force at a time, and figures without pyplot.
+"""The house style: a light and a dark theme, and figures without pyplot.
 
-Colours mean the same in every figure: blue is an echo (and validation, and what is right), orange-red is a nudge (and
-what is wrong), greys are what things are compared with. All are told apart in the common colour blindnesses, and no
-figure tells by colour alone.
+Colours have the same meaning in every figure. Blue is an echo, validation, or a right answer. Orange-red is a nudge or
+a wrong answer. Grey is a reference. People with the common colour blindnesses can distinguish them, and no figure
+relies on colour alone.
 """
 
 import contextlib
@@ -14,28 +14,31 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .._internal._errors import ArgumentError, ArgumentTypeError
+from .._internal import _checks
+
+DASHED = (0, (4, 1.5))
+DOTTED = (0, (1, 2))
+MARKERS = "osD^vP*Xh"
 
 
 @dataclasses.dataclass(frozen=True)
 class Theme:
-    """Colours by what they mean.
+    """Colours by their meaning.
 
     Attributes:
         paper: the background.
-        ink: text and what is measured.
-        muted: tick labels, remarks, second signals.
+        ink: text and measured values.
+        muted: tick labels, remarks, secondary signals.
         rule: grid lines and frames.
         free: a free run, and training.
         echo: an echo, validation, a right answer.
         nudge: a nudged echo, a wrong answer.
-        backprop: backpropagation, and other things to compare with.
+        backprop: backpropagation, and other references.
         deep: the dark end of the scale that shades tables.
     """
 
@@ -51,7 +54,7 @@ class Theme:
 
     @property
     def scale(self) -> LinearSegmentedColormap:
-        """Shades from the paper to the deepest blue."""
+        """Colour map from the paper to the deepest blue."""
         return LinearSegmentedColormap.from_list("echograd", [self.paper, self.deep])
 
 
@@ -83,22 +86,22 @@ _current: ContextVar[Theme] = ContextVar("theme", default=THEMES["light"])
 
 
 def theme() -> Theme:
-    """Return the theme in force."""
+    """Return the current theme."""
     return _current.get()
 
 
 @contextlib.contextmanager
 def style(name: Literal["light", "dark"] = "light") -> Iterator[Theme]:
-    """Put a block of code in the house style, and leave everything as it was after it.
+    """Apply the house style in a block of code, and restore the previous style after it.
 
     Args:
         name: `"light"` or `"dark"`.
 
     Returns:
-        A context manager that gives the `Theme`.
+        A context manager that yields the `Theme`.
 
     Raises:
-        ValueError: for another name.
+        ArgumentError: if the name is unknown.
 
     Example:
         ```python
@@ -107,9 +110,7 @@ def style(name: Literal["light", "dark"] = "light") -> Iterator[Theme]:
             axes.plot([1, 2, 4], color=colours.echo)
         ```
     """
-    if name not in THEMES:
-        raise ArgumentError(f"style({name!r}): choose one of {', '.join(map(repr, THEMES))}.")
-    chosen = THEMES[name]
+    chosen = THEMES[_checks.choice("plot.style", "name", name, THEMES)]
     token = _current.set(chosen)
     try:
         with matplotlib.rc_context(_parameters(chosen)):
@@ -122,48 +123,43 @@ def figure(width: float, height: float, *, rows: int = 1, columns: int = 1, **gr
     """Make a figure with a grid of axes.
 
     Args:
-        width: in inches. At 4 to 4.5 inches, labels stay legible on a telephone.
-        height: in inches.
-        rows: rows of axes.
-        columns: columns of axes.
-        **grid: whatever else `Figure.subplots` takes, `height_ratios` say.
+        width: width in inches, at most 200. At 4 to 4.5 inches, labels are legible on a phone.
+        height: height in inches, at most 200.
+        rows: number of rows of axes, at most 100.
+        columns: number of columns of axes, at most 100.
+        **grid: other arguments of `Figure.subplots`, for example `height_ratios`.
 
     Returns:
-        The figure, and its axes: one, or an array of them.
+        The figure, and its axes or an array of its axes.
 
     Raises:
-        TypeError: a size is not a number, or rows or columns not whole ones.
-        ValueError: one of them is not positive, or not finite.
+        ArgumentError: if an argument is not a number within these bounds.
     """
     for name, inches in (("width", width), ("height", height)):
-        if isinstance(inches, bool) or not isinstance(inches, int | float | np.number):
-            raise ArgumentTypeError(f"figure: {name}={inches!r} is not a number of inches.")
-        if not 0 < inches <= 200:
-            raise ArgumentError(f"figure: {name}={inches!r}: above 0 and up to 200 inches are needed.")
+        limit = "it must be above 0 and at most 200 inches"
+        _checks.constant("plot.figure", name, inches, lambda x: 0 < x <= 200, limit)
     for name, count in (("rows", rows), ("columns", columns)):
-        if isinstance(count, bool) or not isinstance(count, int | np.integer):
-            raise ArgumentTypeError(f"figure: {name}={count!r} is not a whole number.")
-        if not 1 <= count <= 100:
-            raise ArgumentError(f"figure: {name}={count!r}: from 1 to 100 are needed.")
+        _checks.integer("plot.figure", name, count, most=100, what=f"the number of {name}")
     fig = Figure(figsize=(width, height), layout="constrained")
     return fig, fig.subplots(rows, columns, **grid)
 
 
 def png(fig: Figure, *, dpi: int = 200) -> bytes:
-    """Return a figure as a small PNG file: its background included, its colours reduced to 256.
+    """Return a figure with its background as a small PNG file of 256 colours.
+
+    Args:
+        fig: the figure.
+        dpi: dots per inch, from 1 to 2400.
+
+    Returns:
+        The bytes of the file.
 
     Raises:
-        TypeError: it is not a figure, or `dpi` not a number.
-        ValueError: `dpi` is not positive, or too large.
+        ArgumentTypeError: if `fig` is not a figure.
+        ArgumentError: if `dpi` is not a number within these bounds.
     """
-    if not isinstance(fig, Figure):
-        raise ArgumentTypeError(
-            f"png: {fig!r} is not a figure. plot.figure makes one, and axes know theirs: axes.figure."
-        )
-    if isinstance(dpi, bool) or not isinstance(dpi, int | float | np.number):
-        raise ArgumentTypeError(f"png: dpi={dpi!r} is not a number of dots per inch.")
-    if not 1 <= dpi <= 2400:
-        raise ArgumentError(f"png: dpi={dpi!r}: from 1 to 2400 dots per inch are needed.")
+    _checks.instance("plot.png", "fig", fig, Figure, "a figure. Use plot.figure, or axes.figure of existing axes")
+    _checks.constant("plot.png", "dpi", dpi, lambda x: 1 <= x <= 2400, "it must be from 1 to 2400 dots per inch")
     drawn, file = io.BytesIO(), io.BytesIO()
     fig.savefig(drawn, format="png", dpi=dpi)
     image = Image.open(drawn).convert("RGB")
@@ -173,16 +169,16 @@ def png(fig: Figure, *, dpi: int = 200) -> bytes:
     return file.getvalue()
 
 
-def headed(axes: Axes, y: str, x: str = "") -> None:
-    """Write what the vertical axis shows above it, where it is read without turning one's head."""
+def set_labels(axes: Axes, y: str, x: str) -> None:
+    """Label the axes. The label of the vertical axis is the title, where it is horizontal."""
     axes.set_title(y)
     axes.set_xlabel(x)
 
 
 def name_ends(axes: Axes, ends: Iterable[tuple[float, float, str, str]], *, decade: float) -> None:
-    """Write names at the ends (y, x, name, colour) of lines, each clear of the one below it.
+    """Write names at the ends (y, x, name, colour) of lines, shifted up until they do not overlap.
 
-    The axis of y is logarithmic, with decades of about so many points.
+    The vertical axis is logarithmic, and `decade` is the approximate length of a decade in points.
     """
     below = -math.inf
     for y, x, name, colour in sorted(ends):
@@ -196,7 +192,7 @@ def _parameters(colours: Theme) -> dict[Any, Any]:
         "figure.facecolor": colours.paper,
         "savefig.facecolor": colours.paper,
         "axes.facecolor": colours.paper,
-        # The only family that comes with matplotlib: the same picture on every machine.
+        # The family that comes with matplotlib gives the same picture everywhere.
         "font.family": "DejaVu Sans",
         "mathtext.fontset": "dejavusans",
         "font.size": 8.5,

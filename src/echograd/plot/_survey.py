@@ -1,4 +1,4 @@
-"""What imperfections of a machine cost its gradient, over their strength."""
+"""The error of the gradient of an imperfect machine, over the strength of its imperfections."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
@@ -6,13 +6,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from matplotlib.axes import Axes
 
+from .._internal import _checks
 from .._internal._errors import ArgumentError, ArgumentTypeError
 from ._check import check_axes, rows_of
-from ._style import headed, name_ends, theme
+from ._style import DASHED, MARKERS, name_ends, set_labels, theme
 
 
 class _Survey(Protocol):
-    """What is drawn of a survey."""
+    """The attributes of a survey that are drawn."""
 
     @property
     def rows(self) -> Sequence[Any]: ...
@@ -21,32 +22,31 @@ class _Survey(Protocol):
     def floor(self) -> float: ...
 
 
-_HEADS = {
+_TITLES = {
     "error": "Error of the gradient, against the machine as it is",
     "ideal_error": "Error of the gradient, against the ideal model",
 }
-_MARKERS = "osD^vP*Xh"
 
 
 def device_survey(axes: Axes, survey: _Survey, against: Literal["error", "ideal_error"] = "error") -> Axes:
     """Draw the error of a machine's gradient over the strength of each imperfection, both axes logarithmic.
 
-    Solid, in the colour of a nudge, is what averaging does not help: more than half of the error at the largest
-    strength is bias. Dashed, in that of an echo, is what averages out over experiments. The level line is a perfect
-    machine, by its nudge alone.
+    A line is solid, in the colour of a nudge, if averaging does not help: more than half of the error at the largest
+    strength is bias. It is dashed, in the colour of an echo, if the error averages out over experiments. The level line
+    is the error of a perfect machine, due to its nudge alone.
 
     Args:
         axes: where to draw.
-        survey: what `echograd.device.survey` returned.
-        against: which exact gradient the error is taken against: `"error"`, that of the machine as realised, or
-            `"ideal_error"`, that of the ideal model.
+        survey: the result of `eg.device.survey`.
+        against: the reference of the error: `"error"` compares with the exact gradient of the machine as realised,
+            `"ideal_error"` with that of the ideal model.
 
     Returns:
         The axes.
 
     Raises:
-        TypeError: for something else than a survey.
-        ValueError: for another error, or if there is nothing to draw.
+        ArgumentTypeError: if `axes` is not `Axes`, or `survey` is not a survey.
+        ArgumentError: if `against` is unknown, or there is nothing to draw.
 
     Example:
         ```python
@@ -55,26 +55,25 @@ def device_survey(axes: Axes, survey: _Survey, against: Literal["error", "ideal_
         ```
     """
     check_axes("plot.device_survey", axes)
-    if against not in _HEADS:
-        raise ArgumentError(f"plot.device_survey(against={against!r}): choose 'error' or 'ideal_error'.")
-    source = "what echograd.device.survey returned"
+    _checks.choice("plot.device_survey", "against", against, _TITLES)
+    source = "the result of echograd.device.survey"
     if not hasattr(survey, "rows") or not hasattr(survey, "floor"):
         raise ArgumentTypeError(
-            f"plot.device_survey: got a {type(survey).__name__}, and needs {source}: rows and a floor."
+            f"plot.device_survey: got a {type(survey).__name__}, but needs {source}: rows and a floor."
         )
     keys = ("imperfection", "strength", "error", "bias", against)
     found = rows_of("plot.device_survey", survey, keys, source) if survey.rows else []
     rows = [row for row in found if np.isfinite(row[against]) and row[against] > 0]
     if not rows:
-        raise ArgumentError("plot.device_survey: no imperfection gave a gradient with an error to draw.")
+        raise ArgumentError("plot.device_survey: no imperfection has a positive, finite error to draw.")
     colours, ends = theme(), []
     for i, name in enumerate(dict.fromkeys(row["imperfection"] for row in rows)):
-        mine = sorted((row for row in rows if row["imperfection"] == name), key=lambda row: row["strength"])
-        systematic = mine[-1]["bias"] > 0.5 * mine[-1]["error"]
+        own = sorted((row for row in rows if row["imperfection"] == name), key=lambda row: row["strength"])
+        systematic = own[-1]["bias"] > 0.5 * own[-1]["error"]
         colour = colours.nudge if systematic else colours.echo
-        x, y = ([row[key] for row in mine] for key in ("strength", against))
-        (line,) = axes.plot(x, y, color=colour, marker=_MARKERS[i % len(_MARKERS)], label=name)
-        line.set_linestyle("-" if systematic else (0, (4, 1.5)))
+        x, y = ([row[key] for row in own] for key in ("strength", against))
+        (line,) = axes.plot(x, y, color=colour, marker=MARKERS[i % len(MARKERS)], label=name)
+        line.set_linestyle("-" if systematic else DASHED)
         ends.append((y[-1], x[-1], name, colour))
     axes.axhline(survey.floor, color=colours.muted, lw=0.9, label="perfect machine")
     axes.set_xscale("log")
@@ -85,5 +84,5 @@ def device_survey(axes: Axes, survey: _Survey, against: Literal["error", "ideal_
     name_ends(axes, ends, decade=35)
     axes.set_xlim(low / 1.3, high * (max(high / low, 10.0)) ** 0.45)  # room for the names
     axes.grid(axis="y")
-    headed(axes, _HEADS[against], "strength of the imperfection")
+    set_labels(axes, _TITLES[against], "strength of the imperfection")
     return axes

@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 
 from .._internal._errors import ArgumentError, ArgumentTypeError
 from ._check import check_axes, rows_of
-from ._style import headed, theme
+from ._style import DASHED, set_labels, theme
 
 
 class _Sweep(Protocol):
-    """What is drawn of a sweep."""
+    """The attributes of a sweep that are drawn."""
 
     rows: Sequence[Any]
     nudge: str
@@ -23,20 +23,20 @@ class _Sweep(Protocol):
 def nudge_sweep(axes: Axes, sweep: _Sweep) -> Axes:
     """Draw error, bias, deviation and estimated error of a nudge over its strength, both axes logarithmic.
 
-    The strength of least error is ringed. What `"auto"` chose has no strength of its own on the axis: its error is a
-    level line. A bias is drawn where it stands out of what the noise leaves in the mean, twice its standard error.
-    Strengths that were refused are crosses at the foot, if they are within two decades of the others.
+    The strength with the smallest error has a ring. The error of `"auto"`, which has no place on the axis, is a level
+    line. A bias is drawn if it exceeds twice the standard error of the mean. Strengths that were refused are crosses at
+    the bottom, if they are within two decades of the others.
 
     Args:
         axes: where to draw.
-        sweep: what `echograd.nudge_sweep` returned.
+        sweep: the result of `eg.nudge_sweep`.
 
     Returns:
         The axes.
 
     Raises:
-        TypeError: for something else than a sweep.
-        ValueError: if no numbered strength gave a gradient that is off.
+        ArgumentTypeError: if `axes` is not `Axes`, or `sweep` is not a sweep.
+        ArgumentError: if no numeric strength gave a gradient with an error.
 
     Example:
         ```python
@@ -45,25 +45,25 @@ def nudge_sweep(axes: Axes, sweep: _Sweep) -> Axes:
         ```
     """
     check_axes("plot.nudge_sweep", axes)
-    source = "what echograd.nudge_sweep returned"
+    source = "the result of echograd.nudge_sweep"
     if not all(hasattr(sweep, name) for name in ("rows", "nudge", "noise", "repeats")):
-        raise ArgumentTypeError(f"plot.nudge_sweep: got a {type(sweep).__name__}, and needs {source}.")
+        raise ArgumentTypeError(f"plot.nudge_sweep: got a {type(sweep).__name__}, but needs {source}.")
     rows_of("plot.nudge_sweep", sweep, ("beta", "error", "bias", "deviation", "estimate", "refused"), source)
-    numbered = sorted((row for row in sweep.rows if not isinstance(row["beta"], str)), key=lambda row: abs(row["beta"]))
-    drawn = [row for row in numbered if row["refused"] is None]
+    numeric = sorted((row for row in sweep.rows if not isinstance(row["beta"], str)), key=lambda row: abs(row["beta"]))
+    drawn = [row for row in numeric if row["refused"] is None]
     if not drawn:
-        raise ArgumentError("plot.nudge_sweep: no numbered strength gave a gradient, so there is nothing to draw.")
+        raise ArgumentError("plot.nudge_sweep: no numeric strength gave a gradient, so there is nothing to draw.")
     if not any(row["error"] > 0 for row in drawn):
         raise ArgumentError("plot.nudge_sweep: every gradient is exact, so there is no error for a logarithmic axis.")
     colours = theme()
     looks: dict[str, dict[str, Any]] = {
         "error": {"color": colours.ink, "marker": "o"},
-        "bias": {"color": colours.nudge, "marker": "s", "ls": (0, (4, 1.5))},
+        "bias": {"color": colours.nudge, "marker": "s", "ls": DASHED},
         "deviation": {"color": colours.echo, "marker": "D", "ls": (0, (1, 1.2))},
         "estimate": {"color": colours.backprop, "marker": "_", "ls": (0, (4, 1.5, 1, 1.5))},
     }
     if not sweep.noise:
-        del looks["deviation"], looks["bias"]  # there is none, and it is the error
+        del looks["deviation"], looks["bias"]  # the deviation is zero, and the bias is the error
     beta = np.asarray([abs(row["beta"]) for row in drawn])
     columns = {name: np.asarray([row[name] for row in drawn], float) for name in looks}
     if sweep.noise:
@@ -77,15 +77,15 @@ def nudge_sweep(axes: Axes, sweep: _Sweep) -> Axes:
     for row in sweep.rows:
         if isinstance(row["beta"], str) and row["refused"] is None:
             axes.axhline(row["error"], color=colours.muted, lw=0.9, label=f"error, {row['beta']}")
-    refused = [abs(row["beta"]) for row in numbered if row["refused"] is not None]
+    refused = [abs(row["beta"]) for row in numeric if row["refused"] is not None]
     near = [x for x in refused if 0.01 * beta[0] <= x <= 100 * beta[-1]]
     if near:
-        foot = axes.get_xaxis_transform()
-        axes.plot(near, [0.03] * len(near), "x", color=colours.nudge, transform=foot, label="refused")
+        bottom = axes.get_xaxis_transform()
+        axes.plot(near, [0.03] * len(near), "x", color=colours.nudge, transform=bottom, label="refused")
         axes.set_xlim(min(beta[0], *near) / 1.5, max(beta[-1], *near) * 1.5)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.grid(axis="y")
     axes.legend()
-    headed(axes, "Relative error of the gradient", f"strength of {sweep.nudge}")
+    set_labels(axes, "Relative error of the gradient", f"strength of {sweep.nudge}")
     return axes

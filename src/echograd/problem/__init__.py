@@ -1,6 +1,7 @@
 """Problems: what is posed when a system is run from a boundary condition, and which nodes are kept."""
 
 from ._problem import Outcome as Outcome, Problem as Problem
+from ._results import RESULTS as RESULTS
 from ._save import (
     AbstractSave as AbstractSave,
     AllNodes as AllNodes,

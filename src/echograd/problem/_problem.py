@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from .._internal import _tree
 from .._loops import summed
 from ..integrators import AbstractIntegrator, State, StepInputs
+from ._results import RESULTS, Finding, raise_first
 from ._save import AbstractSave
 
 # So many states of the free run are kept for its echo, however long it is.
@@ -194,31 +195,30 @@ def _watched_jvp(primals: Any, tangents: Any) -> tuple[PyTree, PyTree]:
     )
 
 
+def not_finite(problem: Problem, outcome: Outcome) -> list[Finding]:
+    """Check that the final state and the cost are finite, and that an exact run stayed on its grid."""
+    findings = []
+    if problem.given.grid is not None:
+        message = (
+            "solve: the state has outgrown the fixed-point range of Leapfrog(exact=True), or is not finite. Pass fewer "
+            "`bits` (every one less doubles the range) or use float64. If the state should not have grown, halve dt."
+        )
+        findings.append(Finding(RESULTS.not_finite, ~_tree.all_finite(outcome.final), message))
+    message = (
+        "solve: the trajectory is not finite at its end. The step may be too long (halve dt), the system may run away "
+        "(an unbounded potential), or the parameters, inputs or initial state already hold a NaN or an infinity."
+    )
+    wrong = ~(_tree.all_finite(outcome.final) & jnp.isfinite(outcome.cost))
+    return [*findings, Finding(RESULTS.not_finite, wrong, message)]
+
+
 def finite(problem: Problem, outcome: Outcome) -> Outcome:
     """Return `outcome`, or raise at run time if the final state or the cost is not finite.
 
-    The check hangs on small arrays (the final state, the cost, the last kept node), never on the whole buffer.
+    The check is attached to small arrays (the final state, the cost, the last kept node), never to the whole buffer.
     """
     if not problem.throw:
         return outcome
-    if problem.given.grid is not None:
-        outcome = _on_grid(outcome)
     last = jax.tree.map(lambda x: x[-1], outcome.saved)
-    final, cost, last = eqx.error_if(
-        (outcome.final, outcome.cost, last),
-        ~(_tree.all_finite(outcome.final) & jnp.isfinite(outcome.cost)),
-        "solve: the trajectory is not finite at its end. The step may be too long (halve dt), the system may run away "
-        "(an unbounded potential), or the parameters, inputs or initial state already hold a NaN or an infinity.",
-    )
+    final, cost, last = raise_first((outcome.final, outcome.cost, last), not_finite(problem, outcome))
     return Outcome(jax.tree.map(lambda x, y: x.at[-1].set(y), outcome.saved, last), final, cost)
-
-
-def _on_grid(outcome: Outcome) -> Outcome:
-    """Return `outcome`, or raise at run time if the state has outgrown the grid."""
-    final = eqx.error_if(
-        outcome.final,
-        ~_tree.all_finite(outcome.final),
-        "solve: the state has outgrown the fixed-point range of Leapfrog(exact=True), or is not finite. Pass fewer "
-        "`bits` (every one less doubles the range) or use float64; if it should not have grown, halve dt.",
-    )
-    return Outcome(outcome.saved, final, outcome.cost)

@@ -1,4 +1,4 @@
-"""Whether a run is sound: its clock, the stability of its step, and its energy."""
+"""Checks of a run: its clock, the stability of its step, its end, and its energy."""
 
 from typing import Any
 
@@ -7,55 +7,52 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from .._internal import _tree
-from .._internal._errors import refuse_if
+from .._internal._jaxpr import live
 from ..integrators import State
 from ..systems import Dissipative, SeparableHamiltonian
-from ._problem import Outcome, Problem
+from ._problem import Problem
+from ._results import RESULTS, Finding
 
-# The clock of a system that reads it has to resolve this part of a step.
+# The clock of a system that reads it must resolve this part of a step.
 _TICK = 1 / 64
 
-# A run has blown up if its energy has changed by more than this times what it moved with at the start, and by more than
-# the other number times what moves at the end.
+# A run has blown up if its energy has changed by more than `_FACTOR` times what it moved with at the start, and by more
+# than `_SHARE` times what moves at the end.
 _FACTOR, _SHARE = 1e3, 0.25
 
 
-def timed(problem: Problem, z0: State) -> State:
-    """Return `z0`, or raise at run time if the floating-point numbers about the run's times are too coarse for dt."""
+def coarse_clock(problem: Problem, z0: State) -> list[Finding]:
+    """Check that the floating-point numbers about the times of the run are fine enough for dt."""
     given = problem.given
     if _reads(problem, z0)[0]:
         limit = _TICK
     elif problem.save.stride(problem.steps) is not None:
-        limit = 1.0  # only the times that are returned have to be told apart
+        limit = 1.0  # only the returned times must be distinct
     else:
-        return z0
+        return []
     latest = jnp.maximum(jnp.abs(given.t0), jnp.abs(given.time(jnp.asarray(problem.steps, jnp.int32))))
     spacing = jax.lax.stop_gradient(latest * jnp.finfo(latest.dtype).eps / given.h)
-    return refuse_if(
-        z0,
-        ~(spacing <= limit),
+    message = (
         f"solve: the spacing of {given.h.dtype} numbers about the times of this run is {{}} of dt, above {limit:g}, so "
         "the clock cannot follow the steps. Start nearer to t0 = 0 (shift the phase of what depends on time), use "
-        "float64, or take longer steps.",
-        spacing,
+        "float64, or take longer steps."
     )
+    return [Finding(RESULTS.coarse_clock, ~(spacing <= limit), message, spacing)]
 
 
-def stable(problem: Problem, z0: State) -> State:
-    r"""Return `z0`, or raise at run time if the step is unstable for the linearised system there.
+def unstable_step(problem: Problem, z0: State) -> list[Finding]:
+    r"""Check that the step is stable for the system linearised about the initial state.
 
-    The squared frequencies of the oscillation about $z_0$ are the eigenvalues of $V''T''$. Power iteration gives the
-    Rayleigh quotient of a force $f$, $\langle w, V''w\rangle / \langle f, w\rangle$ with $w = T''f$: a lower bound of
-    the largest. A kink has a curvature that no step feels, so that the same quotient is taken with the change of the
-    force over the distance of a step, and the smaller one counts.
+    The squared frequencies of the oscillation about $z_0$ are the eigenvalues of $V''T''$. Power iteration on a force
+    $f$ gives the Rayleigh quotient $\langle w, V''w\rangle / \langle f, w\rangle$ with $w = T''f$, a lower bound of
+    the largest eigenvalue. No step feels the curvature of a kink. The quotient is therefore also taken with the change
+    of the force over the distance of one step, and the smaller of the two counts.
     """
-    system, stop = problem.given.system, problem.given.time(jnp.asarray(problem.steps, jnp.int32))
-    z0 = system.admitted(z0, problem.given.t0, stop)
     limit = problem.integrator.stability_limit
     given, (q0, p0) = _tree.fixed((problem.given, z0))
     system, u0 = given.system, _tree.take(given.u, 0)
     if not isinstance(system, SeparableHamiltonian) or limit == jnp.inf:
-        return z0
+        return []
 
     def force(q: PyTree) -> PyTree:
         return jax.grad(lambda q: system.potential(given.t0, q, u0))(q)
@@ -82,7 +79,7 @@ def stable(problem: Problem, z0: State) -> State:
     f = jax.lax.fori_loop(0, 24, iterate, unit(_tree.spread(q0))[1])
     size, w = unit(mobility(f))
     mass = inertia(f, w, size)
-    # How far a step goes: by the velocity, or else by the force.
+    # The distance of a step: by the velocity, or by the force where the velocity is zero.
     velocity = jax.grad(lambda p: system.kinetic(given.t0, p))(p0)
     far = given.h * _tree.max_abs(velocity)
     far = jnp.where(far > 0, far, given.h * (given.h * _tree.max_abs(mobility(force(q0)))))
@@ -90,26 +87,24 @@ def stable(problem: Problem, z0: State) -> State:
     change = _tree.subtract(force(_tree.add(q0, away)), force(_tree.subtract(q0, away)))
     felt = jnp.where(far > 0, _tree.dot(w, change) / jnp.where(far > 0, 2 * far, 1), jnp.inf)
     measured = given.h * (given.h * jnp.minimum(_tree.dot(w, stiffness(w)), felt) / mass)
-    return refuse_if(
-        z0,
-        measured > limit * (1 + 1e-5),
+    message = (
         "solve: the step is unstable. About the initial state the fastest oscillation has (dt * frequency)^2 = {}, "
         f"above {limit:.4g}, the limit of {type(problem.integrator).__name__}, so it would grow without bound. Shorten "
-        "dt to below sqrt(limit) / (highest angular frequency), or soften the stiffest part.",
-        measured,
+        "dt to below sqrt(limit) / (highest angular frequency), or soften the stiffest part."
     )
+    return [Finding(RESULTS.unstable_step, measured > limit * (1 + 1e-5), message, measured)]
 
 
-def not_blown_up(problem: Problem, z0: State, outcome: Outcome) -> Outcome:
-    r"""Return the outcome, or raise at run time if the energy of an autonomous system did not stay where it was.
+def blown_up(problem: Problem, z0: State, final: State) -> list[Finding]:
+    r"""Check that the energy of an autonomous system stayed near its initial value.
 
-    A step that is too long where the path goes shows in the energy: it grows by orders of magnitude while every number
-    is still finite. What moves is measured by $T = \tfrac12\, p \cdot \partial H/\partial p$ and the rest, $H - T$.
+    A step that is too long somewhere on the path shows in the energy: it grows by orders of magnitude while all numbers
+    are still finite. What moves is measured by $T = \tfrac12\, p \cdot \partial H/\partial p$ and the rest, $H - T$.
     """
     system = problem.given.system
     if isinstance(system, Dissipative) or any(_reads(problem, z0)):
-        return outcome
-    given, final, z0 = _tree.fixed((problem.given, outcome.final, z0))
+        return []
+    given, final, z0 = _tree.fixed((problem.given, final, z0))
     u0 = _tree.take(given.u, 0)
 
     def measured(z: State) -> tuple[Array, Array, Array]:
@@ -122,15 +117,12 @@ def not_blown_up(problem: Problem, z0: State, outcome: Outcome) -> Outcome:
     began = jnp.abs(kinetic[0]) + jnp.abs(virial[0])
     moving = jnp.sum(jnp.abs(kinetic)) + jnp.abs((energy[1] - kinetic[1]) - (energy[0] - kinetic[0]))
     wrong = (began > 0) & (change > _FACTOR * began) & (change > _SHARE * moving)
-    final = refuse_if(
-        outcome.final,
-        wrong,
+    message = (
         "solve: the run has blown up. Energy is conserved here, and it has changed by {} times what the system had at "
-        "the start, so the step is too long where the path goes (steep walls, close encounters). Halve dt until the "
-        "energy stays, soften the potential, or pass throw=False to see the run.",
-        change / jnp.where(began > 0, began, 1),
+        "the start, so the step is too long somewhere on the path (steep walls, close encounters). Halve dt until the "
+        "energy stays, soften the potential, or pass throw=False to see the run."
     )
-    return Outcome(outcome.saved, final, outcome.cost)
+    return [Finding(RESULTS.blown_up, wrong, message, change / jnp.where(began > 0, began, 1))]
 
 
 def _reads(problem: Problem, z0: State) -> tuple[bool, bool]:
@@ -146,6 +138,6 @@ def _reads(problem: Problem, z0: State) -> tuple[bool, bool]:
         return system(t, q, p, u)
 
     jaxpr = jax.make_jaxpr(program)(given.t0, u).jaxpr
-    used = {id(v) for equation in jaxpr.eqns for v in equation.invars} | set(map(id, jaxpr.outvars))
-    time, *inputs = [id(v) in used for v in jaxpr.invars]
+    _, used = live(jaxpr)
+    time, *inputs = [v in used for v in jaxpr.invars]
     return time, any(inputs)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, plain_errors
-from .._internal._hoist import hoisted
+from .._internal._program import as_program
 from ..nudge._checks import is_holomorphic
 from ._base import AbstractRelaxation
 from ._descent import Relaxation
@@ -94,7 +94,7 @@ def equilibrium(
     # A common error is to pass a vector field, the slope of an energy.
     _checks.scalar("equilibrium", "energy(s, u)", energy, x0, inputs)
     nudged = (_tree.as_complex(x0), inputs) if is_holomorphic(gradient) else None
-    problem = StaticProblem(hoisted(energy, x0, inputs, nudged=nudged), inputs, None, bounds, throw)
+    problem = StaticProblem(as_program(energy, x0, inputs, nudged=nudged), inputs, None, bounds, throw)
     with _checks.reverse_mode("equilibrium", gradient), plain_errors():
         return _relax(_tree.fixed(gradient), problem, x0, solver)
 

@@ -1,4 +1,4 @@
-"""Systems: Hamiltonians and Lagrangians to derive from, and a zoo of ready ones."""
+"""Systems: base classes of Hamiltonians and Lagrangians, and ready-made systems."""
 
 from ._base import (
     AbstractSystem as AbstractSystem,
@@ -34,8 +34,6 @@ from ._split import (
     Kinetic as Kinetic,
     Potential as Potential,
     SplitHamiltonian as SplitHamiltonian,
-    flow_and_read as flow_and_read,
-    parts_of as parts_of,
 )
 from ._waves import (
     KerrLattice as KerrLattice,

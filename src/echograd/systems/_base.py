@@ -1,4 +1,4 @@
-"""What a mechanical system is: a scalar energy, or a Lagrangian, of time, state and inputs."""
+"""Base classes of mechanical systems: a scalar energy or Lagrangian of time, state and inputs."""
 
 import abc
 import dataclasses
@@ -13,21 +13,21 @@ Scalar = Float[Array, ""]
 
 
 class AbstractSystem(eqx.Module):
-    r"""A mechanical system: the array leaves of the module are its trainable parameters $\theta$.
+    r"""A mechanical system. The array leaves of the module are its trainable parameters $\theta$.
 
-    Time reversal is part of what a system is. It takes coordinates to $\Pi q$, inputs to $\Pi_u u$, and velocities and
-    momenta to $-\Pi v$ and $-\Pi p$, with an orthogonal involution $\Pi$, the *mirror*: by default the identity. A
-    charge in a magnetic field, say, runs back along the mirror image of its path only.
+    A system defines its time reversal. It maps coordinates to $\Pi q$, inputs to $\Pi_u u$, and velocities and momenta
+    to $-\Pi v$ and $-\Pi p$, with an orthogonal involution $\Pi$, the *mirror*: by default the identity. A charge in a
+    magnetic field, for example, runs back only along the mirror image of its path.
     """
 
     def __check_init__(self) -> None:
-        # Parameters of ready-made systems say what numbers they may be.
+        # Fields made by `parameter` carry the sign that they must have.
         for field in dataclasses.fields(self):
             if "sign" in field.metadata:
                 _checks.signed(type(self).__name__, field.name, getattr(self, field.name), field.metadata["sign"])
 
     def mirror(self, q: PyTree) -> PyTree:
-        r"""Return $\Pi q$: linear, orthogonal and its own inverse. It acts on momenta just so."""
+        r"""Return $\Pi q$: linear, orthogonal and its own inverse. The same $\Pi$ acts on momenta."""
         return q
 
     def mirror_input(self, u: Any) -> Any:
@@ -35,7 +35,7 @@ class AbstractSystem(eqx.Module):
         return u
 
     def admitted(self, z: Any, start: Scalar, stop: Scalar) -> Any:
-        """Return `z`, or raise at run time if the system cannot be followed from time `start` to time `stop`."""
+        """Return `z`, or raise at run time if the system cannot run from time `start` to time `stop`."""
         return z
 
 
@@ -43,10 +43,10 @@ class Hamiltonian(AbstractSystem):
     r"""A system given by its energy $H(t, q, p, u; \theta)$.
 
     Write a subclass with `__call__`; its array fields are the trainable parameters. The equations of motion are
-    $\dot q = \partial H / \partial p$ and $\dot p = -\partial H / \partial q$. Where the energy splits into $T(t, p)$
-    and $V(t, q, u)$ derive from `SeparableHamiltonian`, which has explicit integrators.
+    $\dot q = \partial H / \partial p$ and $\dot p = -\partial H / \partial q$. If the energy splits into $T(t, p)$
+    and $V(t, q, u)$, derive from `SeparableHamiltonian`, which has explicit integrators.
 
-    An echo is possible if $H(t, \Pi q, -\Pi p, \Pi_u u) = H(t, q, p, u)$; see `mirror`. This is measured, not assumed.
+    An echo is possible if $H(t, \Pi q, -\Pi p, \Pi_u u) = H(t, q, p, u)$; see `mirror`. Every echo measures this.
 
     Example:
         ```python
@@ -64,7 +64,7 @@ class Hamiltonian(AbstractSystem):
 
     @abc.abstractmethod
     def __call__(self, t: Scalar, q: PyTree, p: PyTree, u: Any) -> Scalar:
-        """Return the energy; the input `u` is what is held during one step."""
+        """Return the energy. The input `u` is constant during one step."""
 
 
 class SeparableHamiltonian(Hamiltonian):
@@ -74,10 +74,10 @@ class SeparableHamiltonian(Hamiltonian):
 
     Write a subclass with the two methods; its array fields are the trainable parameters. Coordinates `q` and
     momenta `p` are PyTrees of real arrays of the same structure; the input `u` is any PyTree, or `None`.
-    Energies must be scalars in one unit throughout: echograd never converts.
+    Energies must be scalars in consistent units: echograd never converts.
 
-    For an echo to be possible the kinetic energy must be even in the momentum, $T(t, -p) = T(t, p)$: then the
-    machine run forward from the momentum-flipped state retraces its path. This is measured, not assumed.
+    An echo needs a kinetic energy that is even in the momentum, $T(t, -p) = T(t, p)$: then the system, run forward
+    from the momentum-flipped state, retraces its path. Every echo measures this.
 
     Example:
         ```python
@@ -98,7 +98,7 @@ class SeparableHamiltonian(Hamiltonian):
 
     @abc.abstractmethod
     def potential(self, t: Scalar, q: PyTree, u: Any) -> Scalar:
-        """Return $V(t, q, u)$, the potential energy; the input `u` is what is held during one step."""
+        """Return $V(t, q, u)$, the potential energy; the input `u` is constant during one step."""
 
     def __call__(self, t: Scalar, q: PyTree, p: PyTree, u: Any) -> Scalar:
         """Return the energy $T + V$."""
@@ -110,7 +110,7 @@ class Lagrangian(AbstractSystem):
 
     Write a subclass with `__call__`; its array fields are the trainable parameters. The equations of motion are those
     of Euler and Lagrange, $\frac{d}{dt} \frac{\partial L}{\partial v} = \frac{\partial L}{\partial q}$. `solve` takes
-    it as it is; the trajectory has momenta $p = \partial L/\partial v$ beside the coordinates. The mass matrix
+    it directly; the trajectory has coordinates and the momenta $p = \partial L/\partial v$. The mass matrix
     $\partial^2 L/\partial v^2$ must not be singular.
 
     Example:
@@ -125,4 +125,4 @@ class Lagrangian(AbstractSystem):
 
     @abc.abstractmethod
     def __call__(self, t: Scalar, q: PyTree, v: PyTree, u: Any) -> Scalar:
-        """Return the Lagrangian; the input `u` is what is held during one step."""
+        """Return the Lagrangian; the input `u` is constant during one step."""

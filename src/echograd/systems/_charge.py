@@ -1,4 +1,4 @@
-"""A charge in a magnetic field: a system that runs back only in the mirror."""
+"""A charge in a magnetic field: a system whose time reversal needs a mirror."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ class ChargedParticle(Hamiltonian):
 
     $$H = \frac{|p - e A(q)|^2}{2m} + \tfrac12 k |q|^2 - u \cdot q, \quad A = \tfrac B2 (-y, x)$$
 
-    The energy is not even in the momentum; the system runs back along the image of its path in the mirror
-    $(x, y) \to (x, -y)$, in which inputs are mirrored too. Units: SI, or any consistent ones.
+    The energy is not even in the momentum. The system runs back along the mirror image of its path under
+    $(x, y) \to (x, -y)$; inputs are mirrored, too. Units: SI, or any consistent ones.
 
     Args:
         mass: $m$.
@@ -23,7 +23,7 @@ class ChargedParticle(Hamiltonian):
         field: $B$.
         trap: $k$.
 
-    The input `u`, if there is one, is the force on the charge (its charge times an electric field), shape (2,).
+    The optional input `u` is the force on the charge (its charge times an electric field), shape (2,).
 
     Source: L. D. Landau and E. M. Lifshitz, *The Classical Theory of Fields*, sections 16 and 21.
 
@@ -50,5 +50,5 @@ class ChargedParticle(Hamiltonian):
         return None if u is None else self.mirror(u)
 
     def start(self) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
-        """Return a charge off the centre of the trap, on its way."""
+        """Return $(q, p)$ of a moving charge off the centre of the trap."""
         return jnp.asarray([1.0, 0.0], self.mass.dtype), jnp.asarray([0.0, 1.0], self.mass.dtype)

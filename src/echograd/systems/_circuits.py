@@ -1,4 +1,4 @@
-"""Circuits without loss."""
+"""Lossless circuits."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from ._parameter import check_shapes, parameter, work
 
 
 class LCLadder(SeparableHamiltonian):
-    r"""A ladder of capacitors to ground, neighbouring nodes joined by coils: a transmission line.
+    r"""A transmission line: nodes with capacitors to ground, and coils between neighbours.
 
     $$H = \sum_{i=1}^n \frac{Q_i^2}{2 C_i} + \sum_{i=1}^{n-1} \frac{(\Phi_{i+1} - \Phi_i)^2}{2 L_i} - u\,\Phi_1$$
 
@@ -22,7 +22,7 @@ class LCLadder(SeparableHamiltonian):
         capacitance: $C$, one number or shape (n,).
         inductance: $L$, one number or shape (n - 1,).
 
-    The input `u`, if there is one, is the current fed into the first node, a scalar.
+    The optional input `u` is the current fed into the first node, a scalar.
 
     Source: U. Vool and M. Devoret, Int. J. Circuit Theory Appl. 45 (2017) 897, section 2.
 
@@ -46,7 +46,7 @@ class LCLadder(SeparableHamiltonian):
         return 0.5 * jnp.sum(jnp.diff(q) ** 2 / self.inductance) - work(self, q[0], u)
 
     def start(self, n: int = 16) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """Return a ladder of `n` nodes, the first few of them charged."""
+        """Return $(q, p)$ of `n` nodes, the first few of them charged."""
         _checks.integer("LCLadder.start", "n", n, 2, what="the number of nodes")
         charge = jnp.exp(-((jnp.arange(n, dtype=self.capacitance.dtype) / 3) ** 2))
         return jnp.zeros_like(charge), charge

@@ -1,4 +1,4 @@
-"""Systems with general damping, given by their forces."""
+"""Systems with general damping, defined by their forces."""
 
 import abc
 from collections.abc import Callable
@@ -16,16 +16,16 @@ Matrix = Float[Array, "n n"] | Float[Array, " n"] | Float[Array, ""]
 
 
 class Dissipative(AbstractSystem):
-    r"""A system given by its forces, with any damping: $M \ddot q + D \dot q = F(t, q, u; \theta)$.
+    r"""A system defined by its forces, with any damping: $M \ddot q + D \dot q = F(t, q, u; \theta)$.
 
     Write a subclass with `inertia`, `friction` and `force`; its array fields are the trainable parameters. Momenta are
-    $p = M \dot q$. Without mass ($M = 0$, momenta zero throughout) the system is overdamped, of first order: a network
-    of resistors and capacitors has $D$ of capacitances and $F$ of currents.
+    $p = M \dot q$. With $M = 0$ the momenta are zero and the system is overdamped, of first order: in a network of
+    resistors and capacitors, $D$ holds the capacitances and $F$ the currents.
 
-    No energy and no action belong to it, so no echo does. Where friction and force are linear and reciprocal,
+    It has no energy and no action, so it has no echo. If friction and force are linear and reciprocal,
     `Reciprocal()` is exact on the same lossy machine. Reciprocal means $M = M^{\sf T}$, $D = D^{\sf T}$ and
     $K = K^{\sf T}$ with $K = -\partial F/\partial q$ at every time, or, with a known invertible matrix $S$ (see
-    `twisted`), $S M^{\sf T} S^{-1} = M$ and so on. `diagnose` measures this.
+    `twisted`), $S M^{\sf T} S^{-1} = M$, likewise for $D$ and $K$. `diagnose` measures this.
 
     Source: "Unifying Physical Backpropagation" (Boesch, Gediz, Tureci), sections 3 to 7.
 
@@ -47,39 +47,38 @@ class Dissipative(AbstractSystem):
 
     @abc.abstractmethod
     def inertia(self, v: PyTree) -> PyTree:
-        """Return the momentum $M v$, linear in the velocity and shaped like it."""
+        """Return the momentum $M v$, linear in the velocity and of its shape."""
 
     @abc.abstractmethod
     def friction(self, v: PyTree) -> PyTree:
-        """Return $D v$, the force that the damping takes off, shaped like the velocity."""
+        """Return the damping force $D v$, of the shape of the velocity."""
 
     @abc.abstractmethod
     def force(self, t: Scalar, q: PyTree, u: Any) -> PyTree:
-        """Return all other forces, shaped like the coordinates; the input `u` is what is held during one step."""
+        """Return all other forces, of the shape of the coordinates; the input `u` is constant during one step."""
 
     def twisted(self, q: PyTree) -> PyTree:
-        r"""Return $S q$: linear and invertible; the identity by default. Nothing trains it."""
+        r"""Return $S q$: linear and invertible, by default the identity. It is not trained."""
         return q
 
 
 class LinearDamped(Dissipative):
     r"""A linear damped system in matrices: $M \ddot q + D \dot q + K(t)\, q = B u$.
 
-    Every matrix may be given as a number (times the identity), a vector (the diagonal) or a matrix. All are trainable.
-    The gradient has an entry for every element, so a step along it can make a symmetric matrix lose its symmetry and
-    with it the condition of `Reciprocal`: where that matters derive from `Dissipative`, with the elements of the
-    network as parameters.
+    Each matrix may be a number (times the identity), a vector (the diagonal) or a matrix. All are trainable. The
+    gradient has an entry for every element, so a gradient step can break the symmetry of a matrix, which `Reciprocal`
+    needs. To keep it, derive from `Dissipative` with the elements of the network as parameters.
 
     Args:
         mass: $M$, or `None` for an overdamped system of first order, $D \dot q + K q = B u$.
-        damping: $D$, dissipative or not.
+        damping: $D$; it may also be gain.
         stiffness: $K$, or a function of the time that returns it (an `equinox.Module` to have trainable parameters).
         drive: $B$, with one row for every coordinate; `None` takes the input as the force itself.
         twist: the matrix $S$ of a twisted reciprocity, $S K^{\sf T} S^{-1} = K$ and the same for $M$ and $D$; `None`
             for symmetric matrices. A constant.
 
     Raises:
-        ValueError: for shapes that do not fit together.
+        ArgumentError: if the shapes are inconsistent.
 
     Source: "Unifying Physical Backpropagation" (Boesch, Gediz, Tureci), theorems 6.1, 7.1 and 10.1.
 

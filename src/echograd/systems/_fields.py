@@ -17,7 +17,7 @@ def _length(owner: str) -> Any:
 
 
 class SineGordon(SeparableHamiltonian):
-    r"""The sine-Gordon field on a lattice with free ends; its kinks are particles.
+    r"""The sine-Gordon field on a lattice with free ends.
 
     $$H = \sum_i \frac{p_i^2}{2a} + a\,\omega^2 (1 - \cos q_i) + \sum_i \frac{c^2}{2a} (q_{i+1} - q_i)^2 - u \cdot q$$
 
@@ -27,9 +27,9 @@ class SineGordon(SeparableHamiltonian):
     Args:
         speed: $c$, one number or shape (n - 1,).
         frequency: $\omega$, one number or shape (n,).
-        spacing: $a$, a length. A number and not a parameter: the grid is no part of the physics.
+        spacing: $a$, a length. A constant number, not trainable.
 
-    The input `u`, if there is one, is the force on every site, shape (n,).
+    The optional input `u` is the force on every site, shape (n,).
 
     Source: J. Rubinstein, J. Math. Phys. 11 (1970) 258.
 
@@ -55,14 +55,14 @@ class SineGordon(SeparableHamiltonian):
         return jnp.sum(slope**2) / (2 * self.spacing) + self.spacing * jnp.sum(well) - work(self, q, u)
 
     def start(self, n: int = 64, velocity: float = 0.5) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        r"""Return a kink a quarter of the way along, moving at `velocity` (a fraction of $c$).
+        r"""Return $(q, p)$ of a kink at a quarter of the line, moving at `velocity` (a fraction of $c$).
 
-        It is the exact one of the continuum, $4 \arctan e^{\gamma (x - x_0 - vt)}$, for $c$ and $\omega$ of the middle.
+        It is the kink of the continuum, $4 \arctan e^{\gamma (x - x_0 - vt)}$, with $c$ and $\omega$ at the middle.
         """
         _checks.integer("SineGordon.start", "n", n, 2, what="the number of sites")
         check_shapes(self, (n - 1,), "speed")
         check_shapes(self, (n,), "frequency")
-        why = "a kink is slower than waves: between -1 and 1"
+        why = "a kink is slower than waves, so it must be between -1 and 1"
         velocity = _checks.number(
             "SineGordon.start", "velocity", velocity, lambda v: abs(v) < 1, why, dtype=self.speed.dtype
         )
@@ -80,14 +80,14 @@ class WaveField(SeparableHamiltonian):
     $$H = \sum_{ij} \tfrac12 c_{ij}^2 p_{ij}^2 + \frac{1}{2 a^2} \Bigl[\sum (q_{i+1,j} - q_{ij})^2
     + \sum (q_{i,j+1} - q_{ij})^2\Bigr] - \sum u_{ij} q_{ij}$$
 
-    so that $\ddot q = c^2 (\nabla^2 q + u)$, with $q = 0$ on the walls one spacing outside of the grid. Units: any
-    consistent ones.
+    The equation of motion is $\ddot q = c^2 (\nabla^2 q + u)$, with $q = 0$ on the walls one spacing outside the grid.
+    Units: any consistent ones.
 
     Args:
         speed: $c$ in every cell, shape (rows, columns); 1 on 256 x 256 by default.
-        spacing: $a$, a length. A number and not a parameter: the grid is no part of the physics.
+        spacing: $a$, a length. A constant number, not trainable.
 
-    The input `u`, if there is one, is the source in every cell, shape (rows, columns).
+    The optional input `u` is the source in every cell, shape (rows, columns).
 
     Source: R. Courant, K. Friedrichs, H. Lewy, Math. Ann. 100 (1928) 32.
 
@@ -120,7 +120,7 @@ class WaveField(SeparableHamiltonian):
         return slopes / (2 * self.spacing**2) - work(self, q, u)
 
     def start(self) -> tuple[Float[Array, "rows columns"], Float[Array, "rows columns"]]:
-        """Return a bump in the middle, at rest: it spreads as a ring."""
+        """Return $(q, p)$ of a bump in the middle, at rest: it spreads as a ring."""
         rows, columns = self.speed.shape
         x, y = (jnp.arange(n, dtype=self.speed.dtype) / max(n - 1, 1) - 0.5 for n in (rows, columns))
         q = jnp.exp(-50 * (x[:, None] ** 2 + y[None] ** 2))

@@ -11,7 +11,7 @@ from ._parameter import check_shapes, parameter, work
 
 
 class FPUTChain(SeparableHamiltonian):
-    r"""Masses between two walls on springs that are not quite linear: the chain of Fermi, Pasta, Ulam and Tsingou.
+    r"""The chain of Fermi, Pasta, Ulam and Tsingou: masses between two walls, on weakly nonlinear springs.
 
     $$H = \sum_{i=1}^n \frac{p_i^2}{2m}
     + \sum_{i=0}^n \Bigl[\frac k2 r_i^2 + \frac\alpha3 r_i^3 + \frac\beta4 r_i^4\Bigr] - u \cdot q$$
@@ -26,7 +26,7 @@ class FPUTChain(SeparableHamiltonian):
         alpha: the cubic term, likewise.
         beta: the quartic term, likewise.
 
-    The input `u`, if there is one, is the force on every mass, shape (n,).
+    The optional input `u` is the force on every mass, shape (n,).
 
     Source: E. Fermi, J. Pasta, S. Ulam (with M. Tsingou), Los Alamos report LA-1940 (1955).
 
@@ -48,13 +48,13 @@ class FPUTChain(SeparableHamiltonian):
 
     def potential(self, t: Scalar, q: Float[Array, " n"], u: Any) -> Scalar:
         check_shapes(self, (q.size + 1,), "stiffness", "alpha", "beta")
-        # Not differences of the padded chain, though that is the same: the derivative of this one needs no padding.
+        # Equal to differences of the padded chain, but the derivative of this form needs no padding.
         wall = jnp.zeros(1, q.dtype)
         r = jnp.concatenate([q, wall]) - jnp.concatenate([wall, q])
         return jnp.sum(self.stiffness * r**2 / 2 + self.alpha * r**3 / 3 + self.beta * r**4 / 4) - work(self, q, u)
 
     def start(self, n: int = 32, amplitude: float = 1.0) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """Return `n` masses at rest in the shape of the slowest mode: where the recurrence was seen."""
+        """Return $(q, p)$ of `n` masses at rest in the shape of the slowest mode, as in the original experiment."""
         _checks.integer("FPUTChain.start", "n", n, what="the number of masses")
         amplitude = _checks.number("FPUTChain.start", "amplitude", amplitude, dtype=self.mass.dtype)
         q = amplitude * jnp.sin(jnp.pi * jnp.arange(1, n + 1, dtype=self.mass.dtype) / (n + 1))

@@ -1,4 +1,4 @@
-"""Bodies that attract each other."""
+"""Gravitating bodies."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from jaxtyping import Array, Float
 
 from .._internal import _checks
 from ._base import Scalar, SeparableHamiltonian
-from ._parameter import check_shapes, parameter, undriven
+from ._parameter import check_no_input, check_shapes, parameter
 
 
 class Kepler(SeparableHamiltonian):
-    r"""A body about a fixed centre of attraction, in the plane or in space.
+    r"""A body orbiting a fixed centre of attraction, in two or three dimensions.
 
     $$H = \frac{|p|^2}{2m} - \frac{k}{|q|}$$
 
@@ -38,14 +38,14 @@ class Kepler(SeparableHamiltonian):
         return jnp.sum(p**2) / (2 * self.mass)
 
     def potential(self, t: Scalar, q: Float[Array, " dimension"], u: Any) -> Scalar:
-        undriven(self, u)
+        check_no_input(self, u)
         return -self.attraction / jnp.sqrt(jnp.sum(q**2))
 
     def start(self, eccentricity: float = 0.3) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
-        """Return the state nearest to the centre on an ellipse in the plane with semi-major axis 1."""
+        """Return $(q, p)$ at the point nearest to the centre, on a plane ellipse with semi-major axis 1."""
         check_shapes(self, (), "mass", "attraction")
         _checks.signed("Kepler.start", "attraction", self.attraction, "positive")
-        why = "an ellipse has an eccentricity of at least 0 and below 1"
+        why = "the eccentricity of an ellipse is at least 0 and below 1"
         e = _checks.number(
             "Kepler.start", "eccentricity", eccentricity, lambda e: (e >= 0) & (e < 1), why, dtype=self.mass.dtype
         )
@@ -59,8 +59,8 @@ class NBody(SeparableHamiltonian):
 
     $$H = \sum_i \frac{|p_i|^2}{2 m_i} - G \sum_{i<j} \frac{m_i m_j}{\sqrt{|q_i - q_j|^2 + \epsilon^2}}$$
 
-    State of shape (n, dimension). All pairs are summed, $O(n^2)$. Units: any consistent ones; by default those of
-    Hénon, $G$ and the total mass being 1.
+    Coordinates have shape (n, dimension). All pairs are summed, $O(n^2)$. Units: any consistent ones; by default those
+    of Hénon, $G$ and the total mass being 1.
 
     Args:
         mass: $m_i$, shape (n,); 64 equal ones of total mass 1 by default.
@@ -85,17 +85,17 @@ class NBody(SeparableHamiltonian):
         return 0.5 * jnp.sum(jnp.sum(p**2, 1) / self.mass)
 
     def potential(self, t: Scalar, q: Float[Array, "n dimension"], u: Any) -> Scalar:
-        undriven(self, u)
+        check_no_input(self, u)
         # Bodies last, so that the innermost loop runs over n numbers and not over three.
         apart = q.T[:, :, None] - q.T[:, None, :]
         itself = jnp.eye(len(q), dtype=bool)
-        # Before the root as well as after it: without softening a body is at distance zero of itself.
+        # Masked before the root as well as after it: without softening, a body has distance zero from itself.
         square = jnp.where(itself, 1, jnp.sum(apart**2, 0) + self.softening**2)
         nearness = jnp.where(itself, 0, jax.lax.rsqrt(square))
         return -0.5 * self.gravitation * jnp.sum(self.mass * jnp.sum(nearness * self.mass[None], 1))
 
     def start(self, seed: int = 0, dimension: int = 3) -> tuple[Float[Array, "n d"], Float[Array, "n d"]]:
-        """Return a random draw of Plummer's sphere of scale length 1, with the local dispersion of velocities."""
+        """Return $(q, p)$ drawn from a Plummer sphere of scale length 1, with the local dispersion of velocities."""
         check_shapes(self, (self.mass.size,), "mass", number=False)
         check_shapes(self, (), "gravitation")
         _checks.signed("NBody.start", "gravitation", self.gravitation, "not negative")

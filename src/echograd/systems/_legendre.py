@@ -16,9 +16,15 @@ from ._base import Hamiltonian, Lagrangian, Scalar
 class LegendreHamiltonian(Hamiltonian):
     r"""The Hamiltonian of a Lagrangian, $H(t, q, p, u) = p \cdot v - L(t, q, v, u)$ where $\partial L/\partial v = p$.
 
-    The velocity is found by Newton's method, in one iteration where $L$ is quadratic in it.
+    Newton's method finds the velocity, in one iteration if $L$ is quadratic in it.
 
     Source: H. Goldstein, *Classical Mechanics*, section 8.1.
+
+    Example:
+        ```python
+        system = eg.legendre(eg.systems.DoublePendulum())  # a LegendreHamiltonian
+        v = system.velocity(0.0, jnp.array([1.0, 1.5]), jnp.zeros(2), None)
+        ```
     """
 
     lagrangian: Lagrangian
@@ -41,9 +47,15 @@ class LegendreHamiltonian(Hamiltonian):
 class LegendreLagrangian(Lagrangian):
     r"""The Lagrangian of a Hamiltonian, $L(t, q, v, u) = p \cdot v - H(t, q, p, u)$ where $\partial H/\partial p = v$.
 
-    The momentum is found by Newton's method, in one iteration where $H$ is quadratic in it.
+    Newton's method finds the momentum, in one iteration if $H$ is quadratic in it.
 
     Source: H. Goldstein, *Classical Mechanics*, section 8.1.
+
+    Example:
+        ```python
+        system = eg.legendre(eg.systems.FPUTChain())  # a LegendreLagrangian
+        p = system.momentum(0.0, jnp.zeros(3), jnp.ones(3), None)
+        ```
     """
 
     hamiltonian: Hamiltonian
@@ -72,7 +84,8 @@ def legendre(system: Lagrangian | Hamiltonian) -> Lagrangian | Hamiltonian:
 
     $$H = p \cdot v - L, \quad p = \partial L/\partial v; \qquad L = p \cdot v - H, \quad v = \partial H/\partial p$$
 
-    Twice gives back the system itself. Where no momentum belongs to a velocity the energy is NaN; `solve` then says so.
+    Applied twice it returns the system itself. If no momentum belongs to a velocity, the energy is NaN, and `solve`
+    reports it.
 
     Args:
         system: a `Lagrangian` or a `Hamiltonian`.
@@ -81,7 +94,7 @@ def legendre(system: Lagrangian | Hamiltonian) -> Lagrangian | Hamiltonian:
         The other one, with the same trainable leaves.
 
     Raises:
-        TypeError: for anything else.
+        ArgumentTypeError: for anything else.
 
     Source: H. Goldstein, *Classical Mechanics*, section 8.1.
 
@@ -111,7 +124,7 @@ def legendre(system: Lagrangian | Hamiltonian) -> Lagrangian | Hamiltonian:
 
 
 def _inverse(slope: Any, target: PyTree) -> PyTree:
-    """Return the argument at which a gradient of one scalar has the value `target`, starting from zero."""
+    """Return the argument at which a gradient has the value `target`, by Newton's method from zero."""
     flat, unravel = jax.flatten_util.ravel_pytree(target)
     residual = lambda x: _tree.flat(slope(unravel(x))) - flat  # noqa: E731
     return unravel(root(residual, jnp.zeros_like(flat), terms=flat))

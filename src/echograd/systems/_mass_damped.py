@@ -1,4 +1,4 @@
-"""Damping in proportion to mass: an ordinary Hamiltonian with explicit time dependence, in two sets of variables."""
+"""Damping proportional to mass: Hamiltonians with explicit time dependence, in two sets of variables."""
 
 import math
 from typing import Any
@@ -14,34 +14,35 @@ from ._base import Scalar, SeparableHamiltonian
 
 
 class MassDamped(SeparableHamiltonian):
-    r"""A separable system $H_0 = T + V$ damped in proportion to its mass: $L = e^{\gamma t} L_0$.
+    r"""A separable system $H_0 = T + V$ with damping proportional to mass: $L = e^{\gamma t} L_0$.
 
     $$H = e^{\gamma t}\, T(t, e^{-\gamma t} p) + e^{\gamma t}\, V(t, q, u), \qquad
     \frac{d}{dt} \pi = -\frac{\partial V}{\partial q} - \gamma \pi, \quad \pi = e^{-\gamma t} p$$
 
-    with $\pi$ the momentum of $H_0$, a mass times a velocity where $T$ is quadratic. The coordinates are the physical
-    ones. The momentum $p$ that `solve` works with is the canonical one; `mechanical` takes it to $\pi$, and at $t = 0$
-    the two are the same. `InitialValue(q, v=...)` takes physical velocities at any time.
+    Here $\pi$ is the momentum of $H_0$, mass times velocity if $T$ is quadratic. The coordinates are the physical ones.
+    The momentum $p$ in `solve` is the canonical one; `mechanical` converts it to $\pi$. At $t = 0$ the two are equal.
+    `InitialValue(q, v=...)` takes physical velocities at any time.
 
-    This energy is even in the momentum whenever $T$ is, and depends on time explicitly. An echo plays explicit time
-    dependence backwards, so the ordinary `Echo()` is exact on it, nonlinear forces and the gradient with respect to
-    the rate included. Seen in the variables $(q, \pi)$ that echo is the machine with its damping turned into gain,
-    nudged and read with the weight $e^{\gamma t}$: the two are one map. `Envelope` is the same motion without any gain.
-    What it costs is dynamic range: whatever does not decay (a driven response, an equilibrium off the origin) covers
-    what the start has left behind, so from one mark to the next, a sixteenth of the run, an echo loses a factor
-    $e^{\gamma T/32}$ in precision. Every echo measures this, and raises if it is too much.
+    This energy is even in the momentum if $T$ is, and depends on time explicitly. An echo plays explicit time
+    dependence backwards, so the ordinary `Echo()` is exact on it, also for nonlinear forces and for the gradient with
+    respect to the rate. In the variables $(q, \pi)$ the echo is the machine with its damping turned into gain, nudged
+    and read with the weight $e^{\gamma t}$: both are the same map. `Envelope` is the same motion without gain.
 
-    A damping that is not proportional to mass has no such form: see `LinearDamped` and `Reciprocal`.
+    The cost is dynamic range. Parts of the state that do not decay (a driven response, an equilibrium off the origin)
+    cover the decayed memory of the start. So from one mark to the next, a sixteenth of the run, an echo loses a factor
+    $e^{\gamma T/32}$ in precision. Every echo measures this, and raises if the loss is too large.
+
+    Damping that is not proportional to mass has no such form: see `LinearDamped` and `Reciprocal`.
 
     Args:
         system: the undamped system; its trainable leaves stay trainable.
-        rate: damping rate $\gamma$, one number, in inverse units of time. Negative for gain. An array is trainable, a
-            Python number is a constant.
+        rate: damping rate $\gamma$, one number, in inverse units of time; negative for gain. An array is trainable, a
+            Python number is constant.
 
     Raises:
-        TypeError: if the system is not a `SeparableHamiltonian`.
-        ValueError: if the rate is not one finite number.
-        RuntimeError: (at run time) if $e^{\gamma |t|}$ does not fit the dtype.
+        ArgumentTypeError: if the system is not a `SeparableHamiltonian`.
+        ArgumentError: if the rate is not one finite number.
+        RunError: (at run time) if $e^{\gamma |t|}$ overflows the dtype.
 
     Source: P. Caldirola, Nuovo Cimento 18 (1941) 393; E. Kanai, Prog. Theor. Phys. 3 (1948) 440; damping by gain:
     arXiv 2506.06248 and appendix C of "Unifying Physical Backpropagation" (Boesch, Gediz, Tureci).
@@ -61,7 +62,7 @@ class MassDamped(SeparableHamiltonian):
         self.system, self.rate = system, _rate("MassDamped", system, rate)
 
     def mechanical(self, t: Scalar, p: PyTree) -> PyTree:
-        r"""Return $\pi = e^{-\gamma t} p$, the momentum of the undamped system, from the canonical one."""
+        r"""Return $\pi = e^{-\gamma t} p$, the momentum of the undamped system, from the canonical momentum."""
         return _tree.scale(jnp.exp(-self.rate * t), p)
 
     def kinetic(self, t: Scalar, p: PyTree) -> Scalar:
@@ -81,25 +82,25 @@ class MassDamped(SeparableHamiltonian):
 
 
 class Envelope(SeparableHamiltonian):
-    r"""The same damped motion as `MassDamped`, in the variables of its envelope: an undamped machine, without gain.
+    r"""The motion of `MassDamped` in envelope variables: an undamped system, without gain.
 
     $$x = e^{\gamma t/2} q, \quad y = e^{\gamma t/2} (\pi + \tfrac\gamma2 M q), \qquad
     H = T(y) + e^{\gamma t}\, V(t, e^{-\gamma t/2} x, u) - \tfrac{\gamma^2}{8}\, x \cdot M x$$
 
-    The damping is compiled away: springs that change in time are all that is left of it, played backwards in the echo
-    like any explicit time dependence, so a machine that cannot turn damping into gain can take the echo too. The
-    ordinary `Echo()` is exact, nonlinear forces and the gradient with respect to the rate included. As a discrete map
-    it is another one than `MassDamped`, of the same order. It loses precision as that does.
+    In these variables the damping becomes springs that change in time. The echo plays them backwards like any explicit
+    time dependence, so a machine that cannot turn damping into gain can run the echo, too. The ordinary `Echo()` is
+    exact, also for nonlinear forces and for the gradient with respect to the rate. The discrete map differs from that
+    of `MassDamped` but has the same order, and loses precision likewise.
 
     Args:
         system: the undamped system, with $T = \sum_i p_i^2 / 2 m_i$; its trainable leaves stay trainable.
         rate: damping rate $\gamma$, as for `MassDamped`.
 
     Raises:
-        TypeError: if the system is not a `SeparableHamiltonian`.
-        ValueError: if the rate is not one finite number.
-        RuntimeError: (at run time) if the kinetic energy is another function of the momentum, or changes in time; if
-            $e^{\gamma |t|}$ does not fit the dtype.
+        ArgumentTypeError: if the system is not a `SeparableHamiltonian`.
+        ArgumentError: if the rate is not one finite number.
+        RunError: (at run time) if the kinetic energy is not $\sum_i p_i^2 / 2 m_i$ with constant masses, or if
+            $e^{\gamma |t|}$ overflows the dtype.
 
     Source: appendix C of "Unifying Physical Backpropagation" (Boesch, Gediz, Tureci) treats the same systems by gain.
 
@@ -152,24 +153,24 @@ class Envelope(SeparableHamiltonian):
         return eqx.error_if(
             z,
             wrong,
-            "Envelope: the kinetic energy is not a sum of p_i**2 / (2 m_i) with constant masses, so the damping cannot "
-            "be taken into the variables. Use MassDamped(system, rate), which takes any kinetic energy.",
+            "Envelope: the kinetic energy is not a sum of p_i**2 / (2 m_i) with constant masses, so there are no "
+            "envelope variables. Use MassDamped(system, rate), which takes any kinetic energy.",
         )
 
     def _momentum(self, t: Scalar, v: PyTree) -> PyTree:
-        """Return M v: mobilities are the velocities that belong to unit momenta, where every mass has its own."""
+        """Return M v. The velocities of unit momenta are the inverse masses."""
         ones = jax.tree.map(jnp.ones_like, v)
         return jax.tree.map(lambda v, w: v / w, v, jax.grad(lambda p: self.system.kinetic(t, p))(ones))
 
 
 def _rate(name: str, system: Any, rate: Any) -> Any:
-    """Return the rate as it is kept, a Python float or an array, for a system that can have one."""
+    """Return the rate, a Python float or an array, after checking the system, too."""
     if not isinstance(system, SeparableHamiltonian):
         raise ArgumentTypeError(
             f"{name}: the system is a {type(system).__name__}, not a SeparableHamiltonian. For a Lagrangian multiply "
             "it by exp(rate * t) yourself; for general damping see LinearDamped and Reciprocal."
         )
-    why = "the rate is one finite number. A rate of its own for every mass is a general damping: see LinearDamped"
+    why = "the rate must be one finite number. For different rates of different masses see LinearDamped"
     rate = _checks.number(name, "rate", rate, what=why)
     if not isinstance(rate, float) and not jnp.issubdtype(rate.dtype, jnp.floating):
         raise ArgumentError(
@@ -179,15 +180,15 @@ def _rate(name: str, system: Any, rate: Any) -> Any:
 
 
 def _within_range(z: Any, rate: Any, start: Scalar, stop: Scalar) -> Any:
-    """Return `z`, or raise at run time where exp(rate t) does not fit the dtype."""
+    """Return `z`, or raise at run time if exp(rate t) overflows the dtype."""
     exponent = jnp.abs(rate * jnp.maximum(jnp.abs(start), jnp.abs(stop)))
-    limit = math.log(float(jnp.finfo(exponent.dtype).max)) - 10  # room for the energy that is multiplied
+    limit = math.log(float(jnp.finfo(exponent.dtype).max)) - 10  # room for the energy that it multiplies
     return eqx.error_if(
         z,
         ~(exponent <= limit),
         "MassDamped, Envelope: exp(rate * t) leaves the range of the dtype (rate * t beyond 78 in float32, 699 in "
-        "float64), so that the canonical momentum exp(rate * t) * mass * velocity cannot be held. Shorten the run, "
-        "start it at t0 = 0, use float64, or use Reciprocal() if the system is linear: it needs no such range.",
+        "float64), so the canonical momentum exp(rate * t) * mass * velocity overflows. Shorten the run, start it at "
+        "t0 = 0, use float64, or use Reciprocal() if the system is linear: it does not need this range.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Parameters that move: coordinates of their own, with momenta and a mass."""
+"""Parameters that move: they are coordinates, with momenta and a mass."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,23 +25,23 @@ def _is_real(x: Any) -> bool:
 
 
 class MovingParameters(SplitHamiltonian):
-    r"""A system whose parameters are coordinates of their own, with momenta $\pi$ and a mass.
+    r"""A system whose parameters are coordinates with momenta $\pi$ and a mass.
 
     $$H(q, \theta, p, \pi) = H(q, p; \theta) + \frac{\pi^2}{2M}$$
 
-    The state is the pair `(q, theta)` with momenta `(p, pi)`; both halves are PyTrees. What pushes a parameter is
-    $\dot\pi = -\partial H/\partial\theta$: its momentum adds up, while the system runs, what an echo would read. It
-    is a Hamiltonian like any other: `solve` runs it, by `SplitStep`, and a `SelfLearningMachine` learns with it.
+    The state is the pair `(q, theta)` with momenta `(p, pi)`; both halves are PyTrees. The force on a
+    parameter is $\dot\pi = -\partial H/\partial\theta$: while the system runs, its momentum accumulates what an echo
+    would read. `solve` runs it with `SplitStep`, and a `SelfLearningMachine` learns with it.
 
     Args:
         system: a `SplitHamiltonian` or `SeparableHamiltonian`.
-        mass: $M > 0$, one number; the heavier, the less the parameters move during a run.
-        where: `system -> parameters`, which of its real arrays move, in any PyTree; all of them by default. What does
-            not move stays a trainable parameter. The values of the moving ones in `system` are where `state` starts.
+        mass: $M > 0$, one number; heavier parameters move less during a run.
+        where: `system -> parameters`, a PyTree of the real arrays of the system that move; all of them by default. The
+            others stay trainable parameters. `state` starts the moving ones from their values in `system`.
 
     Raises:
-        TypeError: for a system that does not say which parts its energy has.
-        ValueError: if no parameter, or a complex one, is to move.
+        ArgumentTypeError: for a system that is neither a `SplitHamiltonian` nor a `SeparableHamiltonian`.
+        ArgumentError: if `where` returns no arrays, or complex ones.
 
     Source: V. Lopez-Pastor and F. Marquardt, PRX 13 (2023) 031020, section III.
 
@@ -67,18 +67,19 @@ class MovingParameters(SplitHamiltonian):
         parts = SplitHamiltonian, SeparableHamiltonian
         if not isinstance(self.system, parts):
             raise ArgumentTypeError(
-                f"MovingParameters: {type(self.system).__name__} does not say which parts its energy has, so there is "
-                "no step for it and its parameters together. Derive it from SplitHamiltonian or SeparableHamiltonian."
+                f"MovingParameters: {type(self.system).__name__} does not define the parts of its energy, so no "
+                "integrator can step it and its parameters together. Derive it from SplitHamiltonian or "
+                "SeparableHamiltonian."
             )
         moving = jax.tree.leaves(self.parameters())
         if not moving or not all(map(_is_real, moving)):
             raise ArgumentError(
                 f"MovingParameters: `where` must return real arrays of the system, at least one; it returned {moving}. "
-                "A complex parameter moves as two real ones."
+                "Write a complex parameter as two real ones."
             )
 
     def parameters(self) -> PyTree:
-        """Return the values of the moving parameters in the system, where they start."""
+        """Return the values of the moving parameters in the system, from which they start."""
         leaves = jax.tree.leaves(self.system)
         places, treedef = self._places()
         return jax.tree.unflatten(treedef, [leaves[i] for i in places])
@@ -90,17 +91,17 @@ class MovingParameters(SplitHamiltonian):
         expected, given = ([jnp.shape(x) for x in jax.tree.leaves(y)] for y in (self.parameters(), parameters))
         if expected != given:
             raise ArgumentError(
-                f"MovingParameters: arrays of shapes {given} do not fit the moving parameters, of shapes {expected}. "
-                "state(q, p) and parameters() return what fits."
+                f"MovingParameters: the arrays have shapes {given}, but the moving parameters have shapes {expected}. "
+                "Pass arrays like those of parameters()."
             )
         for i, x in zip(self._places()[0], jax.tree.leaves(parameters), strict=True):
             leaves[i] = x
         return jax.tree.unflatten(treedef, leaves)
 
     def _places(self) -> tuple[list[int], Any]:
-        """Return which leaves of the system move, and the structure that they make."""
+        """Return the indices of the leaves of the system that move, and their tree structure."""
         leaves, treedef = jax.tree.flatten(self.system)
-        # Every leaf as an object of its own: two parameters may be the same array.
+        # A distinct object for every leaf, since two parameters may be the same array.
         marks = [jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for x in leaves]
         try:
             chosen, structure = jax.tree.flatten(self.where(jax.tree.unflatten(treedef, marks)))
@@ -115,7 +116,7 @@ class MovingParameters(SplitHamiltonian):
         return [i for (i,) in places], structure
 
     def state(self, q: PyTree, p: PyTree) -> State:
-        """Return the state of everything, with the parameters at rest: what `InitialValue` takes."""
+        """Return the state for `InitialValue`: that of the system, and the parameters at rest."""
         theta = self.parameters()
         q, p = _checks.pair("MovingParameters.state", "(q, p)", (q, p))
         return (q, theta), (p, _tree.zeros_like(theta))
@@ -135,7 +136,7 @@ class MovingParameters(SplitHamiltonian):
 
 
 class _Pushing(AbstractPart):
-    """A part of a system that pushes its parameters: they stand still while their momenta take what is read."""
+    """A part of a system that pushes its parameters. They are constant, and their momenta accumulate the readings."""
 
     make: Callable[[PyTree], AbstractPart]
 

@@ -1,4 +1,4 @@
-"""Networks of oscillators, every one coupled to every other."""
+"""Networks of oscillators with all-to-all coupling."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _RING = tuple(tuple(0.2 if (i - j) % 8 in (1, 7) else 0.0 for j in range(8)) for
 
 
 class OscillatorNetwork(SeparableHamiltonian):
-    r"""Harmonic oscillators, each held by a spring and tied to every other by one more: the toy of the RHEL paper.
+    r"""Harmonic oscillators on springs, with a spring between each pair: the toy model of the RHEL paper.
 
     $$H = \sum_i \frac{p_i^2}{2 m_i} + \tfrac12 k_i q_i^2 + \sum_{i<j} \tfrac12 k_{ij} (q_i - q_j)^2 - u\,q_1$$
 
@@ -23,12 +23,12 @@ class OscillatorNetwork(SeparableHamiltonian):
     Args:
         mass: $m_i$, shape (n,).
         stiffness: $k_i$, shape (n,).
-        bonds: $k_{ij}$ for the pairs $i < j$ in the order of rows, shape (n (n - 1) / 2,).
+        bonds: $k_{ij}$ for the pairs $i < j$ in row order, shape (n (n - 1) / 2,).
 
     Raises:
-        ValueError: if there is not one bond for each pair.
+        ArgumentError: unless there is one bond for each pair.
 
-    The input `u`, if there is one, is the force on the first oscillator, a scalar.
+    The optional input `u` is the force on the first oscillator, a scalar.
 
     Source: G. Pourcel and M. Ernoult, arXiv 2506.05259, the toy model.
 
@@ -50,7 +50,7 @@ class OscillatorNetwork(SeparableHamiltonian):
         n = self.mass.size
         if self.bonds.shape != (n * (n - 1) // 2,):
             raise ArgumentError(
-                f"OscillatorNetwork: {n} masses have {n * (n - 1) // 2} pairs, and bonds has shape {self.bonds.shape}. "
+                f"OscillatorNetwork: {n} masses have {n * (n - 1) // 2} pairs, but bonds has shape {self.bonds.shape}. "
                 "Give one bond for each pair i < j."
             )
 
@@ -65,13 +65,13 @@ class OscillatorNetwork(SeparableHamiltonian):
         return 0.5 * springs - work(self, q[0], u)
 
     def start(self) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """Return the second oscillator pulled aside, all at rest."""
+        """Return $(q, p)$ with the second oscillator displaced, all at rest."""
         q = jnp.zeros_like(self.mass).at[1].set(1.0)
         return q, jnp.zeros_like(q)
 
 
 class DuffingNetwork(SeparableHamiltonian):
-    r"""Coupled oscillators whose springs harden with elongation.
+    r"""Coupled Duffing oscillators: springs that harden with elongation.
 
     $$H = \sum_i \frac{p_i^2}{2 m_i} + \tfrac12 k_i q_i^2 + \tfrac14 \gamma_i q_i^4
     + \tfrac14 \sum_{ij} c_{ij} (q_i - q_j)^2 - u \cdot q$$
@@ -85,9 +85,9 @@ class DuffingNetwork(SeparableHamiltonian):
         coupling: $c_{ij}$, shape (n, n); eight oscillators on a ring by default.
 
     Raises:
-        ValueError: if the coupling is not a square matrix.
+        ArgumentError: if the coupling is not a square matrix.
 
-    The input `u`, if there is one, is the force on every oscillator, shape (n,).
+    The optional input `u` is the force on every oscillator, shape (n,).
 
     Source: G. Duffing, *Erzwungene Schwingungen bei veränderlicher Eigenfrequenz* (1918).
 
@@ -121,6 +121,6 @@ class DuffingNetwork(SeparableHamiltonian):
         return springs + 0.25 * jnp.sum(self.coupling * apart**2) - work(self, q, u)
 
     def start(self) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """Return oscillators pulled aside by different lengths, at rest."""
+        """Return $(q, p)$ with different displacements, at rest."""
         q = jnp.cos(jnp.arange(len(self.coupling), dtype=self.coupling.dtype))
         return q, jnp.zeros_like(q)

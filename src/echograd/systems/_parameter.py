@@ -1,4 +1,4 @@
-"""Parameters of ready-made systems: numbers that become trainable arrays."""
+"""Parameters of ready-made systems: numbers that are converted to trainable arrays."""
 
 from typing import Any
 
@@ -13,15 +13,15 @@ from ._base import AbstractSystem
 
 
 def parameter(default: Any, sign: str = "any") -> Any:
-    """Return a field for a trainable parameter: a number or an array, made a real array.
+    """Return a field for a trainable parameter: a number or an array, converted to a real array.
 
-    `AbstractSystem` checks it when the system is made: `sign` is "any", "positive" or "not negative".
+    `AbstractSystem` checks the sign when a system is created: `sign` is "any", "positive" or "not negative".
     """
     return eqx.field(default=default, converter=converted, metadata={"sign": sign})
 
 
 def converted(x: Any) -> Any:
-    """Return `x` as an array where it can be one; what cannot is refused where its name is known."""
+    """Return `x` as an array, or unchanged if it cannot be one: the check that knows its name then raises."""
     if isinstance(x, jax.Array):
         return as_parameter(x) if jnp.issubdtype(x.dtype, jnp.number) else x
     try:
@@ -32,7 +32,7 @@ def converted(x: Any) -> Any:
 
 
 def as_parameter(x: Any) -> Array:
-    """Return `x` as an array; Python and numpy numbers and integers take JAX's default dtype, real or complex."""
+    """Return `x` as an array. Integers and Python and NumPy numbers get JAX's default dtype, real or complex."""
     if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.inexact):
         return x
     with np.errstate(over="ignore"):
@@ -40,9 +40,9 @@ def as_parameter(x: Any) -> Array:
 
 
 def check_shapes(system: AbstractSystem, shape: tuple[int, ...], *names: str, number: bool = True) -> None:
-    """Raise unless parameters have this shape or, where one will do, are one number: others would be broadcast.
+    """Raise unless parameters have this shape or, with `number`, are one number. Others would be broadcast.
 
-    It is asked where they meet the state, and not when they are set: of a batch, `vmap` takes away the leading axis.
+    Call it where parameters meet the state, not when they are set: a batch of systems has a leading axis for `vmap`.
     """
     for name in names:
         found = jnp.shape(getattr(system, name))
@@ -55,22 +55,22 @@ def check_shapes(system: AbstractSystem, shape: tuple[int, ...], *names: str, nu
 
 
 def work(system: AbstractSystem, q: Array, u: Any) -> Float[Array, ""]:
-    r"""Return $u \cdot q$, what a force `u` on every coordinate takes from the potential; zero for `None`."""
+    r"""Return $u \cdot q$, the work of a force `u` on every coordinate; zero for `None`."""
     if u is None:
         return jnp.zeros((), q.dtype)
     found = jax.tree.map(jnp.shape, u)
     if found != q.shape:
         raise ArgumentError(
-            f"{type(system).__name__}: the input held during a step has shape {found}, and the force that it is has "
-            f"shape {q.shape}. Pass inputs of that shape, after their leading axis of steps."
+            f"{type(system).__name__}: the input of one step has shape {found}, but it is a force of shape "
+            f"{q.shape}. Pass inputs of that shape, after their leading axis of steps."
         )
     return jnp.sum(u * q)
 
 
-def undriven(system: AbstractSystem, u: Any) -> None:
-    """Raise if an input is given to a system that none acts on."""
+def check_no_input(system: AbstractSystem, u: Any) -> None:
+    """Raise if a system without inputs gets one."""
     if jax.tree.leaves(u):
         raise ArgumentError(
-            f"{type(system).__name__}: it takes no inputs; they would change nothing. Leave them out and give `steps`, "
-            "or derive a class from it whose energy has a term of `u`."
+            f"{type(system).__name__}: it takes no inputs. Pass `steps` instead of inputs, or write a system whose "
+            "energy has a term in `u`."
         )

@@ -1,4 +1,4 @@
-"""Pendulums: many coupled ones, a double one, and one that swings on a sphere."""
+"""Pendulums: a coupled chain, a double pendulum, and a spherical pendulum."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from .._internal import _checks
 from ._base import Lagrangian, Scalar, SeparableHamiltonian
-from ._parameter import check_shapes, parameter, undriven, work
+from ._parameter import check_no_input, check_shapes, parameter, work
 
 
 class PendulumChain(SeparableHamiltonian):
@@ -16,7 +16,7 @@ class PendulumChain(SeparableHamiltonian):
 
     $$H = \sum_i \frac{p_i^2}{2 m l^2} + m g l\,(1 - \cos q_i) + \sum_i \frac\kappa2 (q_{i+1} - q_i)^2 - u \cdot q$$
 
-    Angles $q$ in rad from hanging down. Units: SI; the defaults make every pendulum one of 1 m and 1 kg.
+    Angles $q$ in rad, zero when hanging down. Units: SI; by default every pendulum has 1 m and 1 kg.
 
     Args:
         mass: $m$ in kg, one number or shape (n,).
@@ -24,7 +24,7 @@ class PendulumChain(SeparableHamiltonian):
         coupling: $\kappa$ in N m/rad, one number or shape (n - 1,).
         gravity: $g$ in m/s².
 
-    The input `u`, if there is one, is the torque on every pendulum in N m, shape (n,).
+    The optional input `u` is the torque on every pendulum in N m, shape (n,).
 
     Source: A. C. Scott, Am. J. Phys. 37 (1969) 52.
 
@@ -52,7 +52,7 @@ class PendulumChain(SeparableHamiltonian):
         return jnp.sum(weight * (1 - jnp.cos(q))) + 0.5 * jnp.sum(self.coupling * twist**2) - work(self, q, u)
 
     def start(self, n: int = 16, angle: float = 1.0) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """Return `n` pendulums at rest, the first one lifted by `angle` and the others less and less."""
+        """Return $(q, p)$ of `n` pendulums at rest. The first is lifted by `angle`, the others exponentially less."""
         _checks.integer("PendulumChain.start", "n", n, what="the number of pendulums")
         angle = _checks.number("PendulumChain.start", "angle", angle, dtype=self.mass.dtype)
         q = angle * jnp.exp(-jnp.arange(n, dtype=self.mass.dtype) / 3)
@@ -60,12 +60,12 @@ class PendulumChain(SeparableHamiltonian):
 
 
 class DoublePendulum(Lagrangian):
-    r"""A pendulum hanging from a pendulum: the smallest chaotic machine that swings.
+    r"""A pendulum hanging from a pendulum: small and chaotic.
 
     $$L = \tfrac12 (m_1 + m_2) l_1^2 v_1^2 + \tfrac12 m_2 l_2^2 v_2^2 + m_2 l_1 l_2 v_1 v_2 \cos(q_1 - q_2)
     + (m_1 + m_2) g l_1 \cos q_1 + m_2 g l_2 \cos q_2$$
 
-    Angles $q$ in rad, both from hanging down. Units: SI.
+    Angles $q$ in rad, both zero when hanging down. Units: SI.
 
     Args:
         mass: $(m_1, m_2)$ in kg.
@@ -86,7 +86,7 @@ class DoublePendulum(Lagrangian):
     gravity: Scalar = parameter(9.81)
 
     def __call__(self, t: Scalar, q: Float[Array, "2"], v: Float[Array, "2"], u: Any) -> Scalar:
-        undriven(self, u)
+        check_no_input(self, u)
         check_shapes(self, (2,), "mass", "length", number=False)
         (_, lower), (l1, l2) = self.mass, self.length
         carried = jnp.array([1.0, 0.0], q.dtype) * lower + self.mass
@@ -95,18 +95,18 @@ class DoublePendulum(Lagrangian):
         return swing + together + self.gravity * jnp.sum(carried * self.length * jnp.cos(q))
 
     def start(self) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
-        """Return angles and momenta: lifted to a side, at rest."""
+        """Return $(q, p)$ with both pendulums lifted, at rest."""
         q = jnp.asarray([1.0, 1.5], self.mass.dtype)
         return q, jnp.zeros_like(q)
 
 
 class SphericalPendulum(Lagrangian):
-    r"""A pendulum that may swing in any direction.
+    r"""A pendulum that swings in any direction.
 
     $$L = \tfrac12 m l^2 (\dot\theta^2 + \sin^2\theta\,\dot\varphi^2) + m g l \cos\theta$$
 
-    Coordinates $q = (\theta, \varphi)$ in rad, $\theta$ from hanging down; they are singular at $\theta = 0$ and
-    $\pi$, which a pendulum with angular momentum about the vertical never reaches. Units: SI.
+    Coordinates $q = (\theta, \varphi)$ in rad, $\theta$ zero when hanging down. They are singular at $\theta = 0$
+    and $\pi$, which a pendulum with angular momentum about the vertical never reaches. Units: SI.
 
     Args:
         mass: $m$ in kg.
@@ -127,13 +127,13 @@ class SphericalPendulum(Lagrangian):
     gravity: Scalar = parameter(9.81)
 
     def __call__(self, t: Scalar, q: Float[Array, "2"], v: Float[Array, "2"], u: Any) -> Scalar:
-        undriven(self, u)
+        check_no_input(self, u)
         around = jnp.sin(q[0]) * v[1]
         swing = 0.5 * self.mass * self.length**2 * (v[0] ** 2 + around**2)
         return swing + self.mass * self.gravity * self.length * jnp.cos(q[0])
 
     def start(self) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
-        """Return angles and momenta: at 1 rad, pushed sideways at 2 rad/s."""
+        """Return $(q, p)$ at 1 rad, moving sideways at 2 rad/s."""
         check_shapes(self, (), "mass", "length", "gravity")
         q, v = (jnp.asarray(x, self.mass.dtype) for x in ([1.0, 0.0], [0.0, 2.0]))
         return q, jax.grad(self, 2)(jnp.zeros_like(self.mass), q, v, None)

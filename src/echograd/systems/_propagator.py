@@ -1,6 +1,6 @@
-"""The flow of a Hermitian matrix, differentiable to any order also where eigenvalues coincide.
+"""The flow of a Hermitian matrix, differentiable to any order even if eigenvalues coincide.
 
-Complex waves are pairs of real arrays here, so that coordinates and momenta may themselves be complex.
+Complex waves are pairs of real arrays here, so that a complex nudge can make coordinates and momenta complex.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 Pair = tuple[Array, Array]
 
-# Gauss-Legendre nodes and weights on [0, 1]; to rounding for exponentials that turn by less than the limit.
+# Gauss-Legendre nodes and weights on [0, 1]; exact to rounding for phases below the limit.
 _NODES, _WEIGHTS = (0.5 * x for x in np.polynomial.legendre.leggauss(16))
 _NODES = _NODES + 0.5
 _LIMIT = 16.0
@@ -26,8 +26,8 @@ def evolved(matrix: Array, s: Float[Array, ""], q: Array, p: Array) -> Pair:
 
     $$d\,e^{-isK} = -is \int_0^1 e^{-ixsK}\,dK\,e^{-i(1-x)sK}\,dx,$$
 
-    which, unlike the derivatives of eigenvectors, knows no gaps. It is taken by a quadrature that is exact to rounding;
-    beyond its reach, a step that turns the phases of two modes apart by more than 16, derivatives are NaN.
+    which, unlike derivatives of eigenvectors, has no spectral gaps in denominators. The quadrature is exact to
+    rounding. If a step turns the phases of two modes apart by more than 16, it is not, and derivatives are NaN.
     """
     return _product(propagator(matrix, s), (q, p))
 
@@ -48,7 +48,7 @@ def _evolved_jvp(primals: Any, tangents: Any) -> Any:
 
 @jax.custom_jvp
 def propagator(matrix: Array, s: Float[Array, ""]) -> Pair:
-    r"""Return the real and imaginary parts of $e^{-isK}$ for a Hermitian matrix; derivatives as of `evolved`."""
+    r"""Return the real and imaginary parts of $e^{-isK}$ for a Hermitian matrix; derivatives as for `evolved`."""
     w, v = jnp.linalg.eigh(matrix)
     cos, sin = jnp.cos(s * w), jnp.sin(s * w)
     if not jnp.iscomplexobj(v):
@@ -78,8 +78,8 @@ def _parts(matrix: Array) -> Pair:
 
 
 def _quadrature(matrix: Array, s: Array) -> tuple[Pair, Pair, Array]:
-    """Return propagators from the nodes on and up to the nodes, and the weights."""
-    # The nodes are symmetric about the middle.
+    """Return propagators after and up to the nodes, and the weights."""
+    # The nodes are symmetric about the midpoint.
     ahead = jax.vmap(propagator, (None, 0))(matrix, s * jnp.asarray(_NODES, s.dtype))
     behind = ahead[0][::-1], ahead[1][::-1]
     reached = jnp.abs(jax.lax.stop_gradient(s)) * _width(jax.lax.stop_gradient(matrix)) <= _LIMIT
@@ -87,7 +87,7 @@ def _quadrature(matrix: Array, s: Array) -> tuple[Pair, Pair, Array]:
 
 
 def _width(matrix: Array) -> Float[Array, ""]:
-    """Return a bound of the width of the spectrum: that of Gershgorin or that of Frobenius."""
+    """Return an upper bound of the width of the spectrum: the smaller one of Gershgorin's and Frobenius'."""
     n = matrix.shape[0]
     centred = jnp.abs(matrix - jnp.trace(matrix) / n * jnp.eye(n, dtype=matrix.dtype))
     return jnp.minimum(2 * jnp.max(jnp.sum(centred, 1)), 2**0.5 * jnp.sqrt(jnp.sum(centred**2)))

@@ -1,4 +1,4 @@
-"""Energies that are sums of parts with known flows, and the parts that occur."""
+"""Energies that are sums of parts with known flows, and ready-made parts."""
 
 import abc
 import contextlib
@@ -22,10 +22,10 @@ State = tuple[PyTree, PyTree]
 
 
 class AbstractPart(eqx.Module):
-    r"""An energy $A(q, p)$ whose equations of motion are solved in closed form.
+    r"""An energy $A(q, p)$ whose equations of motion have a closed solution.
 
-    Parts are made afresh for every step, by `SplitHamiltonian.parts`, of parameters, time and input, which stand still
-    during it. Write the flow in real arithmetic of coordinates and momenta: then a complex nudge can pass through it.
+    `SplitHamiltonian.parts` creates the parts anew for every step, from parameters, time and input, which are constant
+    during it. Write the flow in real arithmetic of coordinates and momenta, so that a complex nudge can pass through.
     """
 
     @abc.abstractmethod
@@ -34,12 +34,12 @@ class AbstractPart(eqx.Module):
 
     @abc.abstractmethod
     def flow(self, q: PyTree, p: PyTree, s: Scalar) -> State:
-        """Return the state after moving under this energy alone for a time `s`, which may be negative."""
+        """Return the state after a time `s` under this energy alone; `s` may be negative."""
 
     def action(self, q: PyTree, p: PyTree, s: Scalar) -> Scalar:
         r"""Return $\int_0^s [\tfrac12 (p \cdot \dot q - q \cdot \dot p) - A]\,d\tau$ along the flow from here.
 
-        By default $s\,(\tfrac12 z \cdot \nabla A - A)$: right where that is conserved along the flow, as it is for
+        By default $s\,(\tfrac12 z \cdot \nabla A - A)$. This is right if it is conserved along the flow, as for
         energies of $q$ alone, of $p$ alone, of intensities $|\psi_j|^2$, and for homogeneous polynomials. Override it
         for any other part, or the readings of an echo are wrong.
         """
@@ -96,7 +96,7 @@ class Potential(AbstractPart):
 
 
 class Intensities(AbstractPart):
-    r"""A function of the intensities $I_j = |\psi_j|^2 = \tfrac12 (q_j^2 + p_j^2)$; its flow turns every phase.
+    r"""A function of the intensities $I_j = |\psi_j|^2 = \tfrac12 (q_j^2 + p_j^2)$; its flow rotates every phase.
 
     Intensities are conserved, so $\psi_j \to e^{-i s\,\partial A/\partial I_j}\,\psi_j$: detunings, potentials, Kerr,
     cross-Kerr and saturable nonlinearities.
@@ -121,8 +121,8 @@ class Intensities(AbstractPart):
     def flow(self, q: PyTree, p: PyTree, s: Scalar) -> State:
         angles = _tree.scale(s, slope(self.energy, _intensities(q, p)))
         cos, sin = jax.tree.map(jnp.cos, angles), jax.tree.map(jnp.sin, angles)
-        turned = lambda c, x, s, y: c * x + s * y  # noqa: E731
-        return jax.tree.map(turned, cos, q, sin, p), jax.tree.map(turned, cos, p, _tree.negate(sin), q)
+        rotated = lambda c, x, s, y: c * x + s * y  # noqa: E731
+        return jax.tree.map(rotated, cos, q, sin, p), jax.tree.map(rotated, cos, p, _tree.negate(sin), q)
 
 
 def _intensities(q: PyTree, p: PyTree) -> PyTree:
@@ -132,12 +132,12 @@ def _intensities(q: PyTree, p: PyTree) -> PyTree:
 class Hopping(AbstractPart):
     r"""Linear coupling of the sites of a wave, $\psi^\dagger K \psi$ with a Hermitian matrix.
 
-    The flow is $\psi \to e^{-isK} \psi$, exactly. A PyTree of coordinates is flattened to the $n$ sites.
+    The flow is $\psi \to e^{-isK} \psi$, exactly. Coordinates that are a PyTree are flattened to the $n$ sites.
 
     Args:
-        matrix: shape (n, n), real or complex; its Hermitian part $\tfrac12(K + K^\dagger)$ counts. Off its diagonal
-            stand the hopping amplitudes, in units of frequency. A real one is reversed by complex conjugation, a
-            complex one only with a mirror that transposes it.
+        matrix: shape (n, n), real or complex; only its Hermitian part $\tfrac12(K + K^\dagger)$ is used. Its
+            off-diagonal elements are the hopping amplitudes, in units of frequency. Complex conjugation reverses a
+            real one; a complex one needs a mirror that transposes it.
 
     Example:
         ```python
@@ -174,7 +174,7 @@ class Hopping(AbstractPart):
 class Dispersion(AbstractPart):
     r"""A wave on a grid whose linear part is diagonal in sine or Fourier modes, $\sum_k \omega_k |\hat\psi_k|^2$.
 
-    The flow turns every mode by its phase, $\hat\psi_k \to e^{-i s \omega_k} \hat\psi_k$, between two fast transforms.
+    The flow rotates every mode, $\hat\psi_k \to e^{-i s \omega_k} \hat\psi_k$, between two fast transforms.
 
     Args:
         frequencies: $\omega_k$, of the shape of the grid. With periodic ends in the order of `jnp.fft.fftfreq`, and
@@ -220,7 +220,7 @@ class Drive(AbstractPart):
         source: $f$, a complex array of the shape of the field.
 
     Raises:
-        ValueError: (when it acts) if the source has another shape.
+        ArgumentError: (at its first use) if the source has another shape than the field.
 
     Example:
         ```python
@@ -244,7 +244,7 @@ class Drive(AbstractPart):
     def _forces(self, q: PyTree) -> tuple[Array, Array]:
         if jnp.shape(self.source) != q.shape:
             raise ArgumentError(
-                f"Drive: the source held during a step has shape {jnp.shape(self.source)}, and the field {q.shape}. "
+                f"Drive: the source of one step has shape {jnp.shape(self.source)}, but the field has {q.shape}. "
                 "Give one number for every entry of the field; as inputs, after their leading axis of steps."
             )
         return 2**0.5 * self.source.real, 2**0.5 * self.source.imag
@@ -275,9 +275,9 @@ class SplitHamiltonian(Hamiltonian):
 
     @abc.abstractmethod
     def parts(self, t: Scalar, u: Any) -> tuple[AbstractPart, ...]:
-        """Return the parts; the input `u` is what is held during one step.
+        """Return the parts. The input `u` is constant during one step.
 
-        `SplitStep` applies the last part once per step and every other one twice, for half a step each: put the
+        `SplitStep` applies the last part once per step and the others twice, for half a step each. So put the
         costliest last.
         """
 
@@ -287,28 +287,28 @@ class SplitHamiltonian(Hamiltonian):
 
 
 def parts_of(system: Hamiltonian, t: Scalar, u: Any) -> tuple[AbstractPart, ...]:
-    """Return the parts of a system, those of a separable one being its kinetic and its potential energy."""
+    """Return the parts of a system; those of a separable one are its kinetic and its potential energy."""
     if isinstance(system, SplitHamiltonian):
         return system.parts(t, u)
     if isinstance(system, SeparableHamiltonian):
         return Kinetic(lambda p: system.kinetic(t, p)), Potential(lambda q: system.potential(t, q, u))
     raise ArgumentTypeError(
-        f"parts_of: {type(system).__name__} does not say which parts its energy has: it is neither a SplitHamiltonian "
-        "nor a SeparableHamiltonian. Derive it from one of these, or pass integrator=ImplicitMidpoint()."
+        f"{type(system).__name__} does not define the parts of its energy: it is neither a SplitHamiltonian nor a "
+        "SeparableHamiltonian. Derive it from one of these, or pass integrator=ImplicitMidpoint()."
     )
 
 
 def flow_and_read(
     make: Callable[[PyTree], tuple[AbstractPart, Scalar]], wanted: PyTree, z: State
 ) -> tuple[State, PyTree]:
-    r"""Let the part that `make(wanted)` returns, with a time, act; return the state and what is read of `wanted`.
+    r"""Apply the flow of the part, for the time, that `make(wanted)` returns. Return the state and the reading.
 
     The reading is $-\int_0^s \partial A/\partial\theta\,d\tau$ along the flow. With the action $\mathcal S$ of the part
     and the end $(q', p')$ of its flow it is $\partial_\theta (\mathcal S + \tfrac12 (\bar q' \cdot p' - \bar p' \cdot
-    q'))$, barred where it is not differentiated, because $\delta \mathcal S$ at a fixed start is what the parameters
-    make of it plus $\tfrac12 (p' \cdot \delta q' - q' \cdot \delta p')$.
+    q'))$, where barred quantities are not differentiated. For at a fixed start $\delta \mathcal S$ is the reading plus
+    $\tfrac12 (p' \cdot \delta q' - q' \cdot \delta p')$.
     """
-    # Real parameters may meet a state that a complex nudge has made complex: the one promotion that is meant.
+    # Real parameters may meet a state made complex by a complex nudge. This promotion is intended.
     complex_state = any(jnp.iscomplexobj(x) for x in jax.tree.leaves(z))
 
     def promoting() -> contextlib.AbstractContextManager:

@@ -1,4 +1,4 @@
-"""Fast sine and Fourier transforms, and what is diagonal in them."""
+"""Fast sine and Fourier transforms, and operators that are diagonal in them."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ Ends = Literal["open", "periodic"]
 
 
 def transformed(x: Array, symbol: Array, ends: Ends) -> Array:
-    """Multiply the modes of `x` by an even `symbol`; the result is real if both are."""
+    """Return `x` with its modes multiplied by an even `symbol`; the result is real if both are."""
     if ends == "periodic":
         modes = jnp.fft.fftn(x)
         y = jnp.fft.ifftn(modes * symbol.astype(modes.dtype))
@@ -22,7 +22,7 @@ def transformed(x: Array, symbol: Array, ends: Ends) -> Array:
 def real_modes(x: Array, ends: Ends) -> Array:
     """Return the amplitudes of `x` in real modes, the sines of open ends and cos + sin of periodic ones; an involution.
 
-    In real arithmetic, with dense matrices: real and imaginary parts of `x` may be of different orders of magnitude.
+    In real arithmetic, with dense matrices: this keeps real and imaginary parts of different magnitude apart.
     """
     for axis, n in enumerate(x.shape):
         j = np.arange(n)

@@ -1,4 +1,4 @@
-"""Waves of Schroedinger type: how a complex field is a canonical state, a lattice of Kerr modes, a nonlinear field."""
+"""Waves of Schroedinger type: complex fields as canonical states, a Kerr lattice, a nonlinear field."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from ._transform import Ends
 
 
 def canonical(psi: PyTree) -> tuple[PyTree, PyTree]:
-    r"""Return coordinates and momenta of a complex wave, $\psi = (q + ip)/\sqrt 2$; the inverse of `wave`.
+    r"""Return the coordinates and momenta of a complex wave, $\psi = (q + ip)/\sqrt 2$; the inverse of `wave`.
 
     Then $i\dot\psi = \partial H/\partial\psi^*$, the intensity is $|\psi|^2 = \tfrac12(q^2 + p^2)$, and time reversal
     is complex conjugation.
@@ -37,7 +37,7 @@ def canonical(psi: PyTree) -> tuple[PyTree, PyTree]:
     """
     psi = _checks.finite("canonical", "psi", _checks.numbers("canonical", "psi", psi))
     if not jax.tree.leaves(psi):
-        raise ArgumentError(f"canonical: psi={_checks.shown(psi)} holds no arrays.")
+        raise ArgumentError(f"canonical: psi={_checks.shown(psi)} has no arrays.")
     return jax.tree.map(lambda x: 2**0.5 * x.real, psi), jax.tree.map(lambda x: 2**0.5 * x.imag, psi)
 
 
@@ -62,7 +62,7 @@ def wave(q: PyTree, p: PyTree) -> PyTree:
 
 
 def _real(owner: str, name: str, x: Any, like: Array) -> Array:
-    """Return `x` as a real array of the precision of `like`: a complex one would make the wave gain or lose."""
+    """Return `x` as a real array of the precision of `like`; a complex one would mean gain or loss."""
     return _checks.signed(owner, name, converted(x)).astype(like.real.dtype)
 
 
@@ -80,19 +80,19 @@ class KerrLattice(SplitHamiltonian):
     $$H = \sum_j \bigl(\Delta_j |\psi_j|^2 + \tfrac12 g_j |\psi_j|^4\bigr) + \psi^\dagger K \psi, \qquad
     i\dot\psi_j = \Delta_j \psi_j + g_j |\psi_j|^2 \psi_j + \sum_k K_{jk} \psi_k \;(+ f_j)$$
 
-    Coordinates are any PyTree that flattens to $n$ sites. An input `u`, if there is one, is the drive $f$, complex of
+    Coordinates are any PyTree that flattens to $n$ sites. The optional input `u` is the drive $f$, complex of
     shape (n,).
 
     Args:
-        hopping: $K$, shape (n, n), real or complex; its Hermitian part counts. By default a chain of 6 sites.
+        hopping: $K$, shape (n, n), real or complex; only its Hermitian part is used. By default a chain of 6 sites.
         detuning: $\Delta$, shape (n,), or one number.
         kerr: $g$, shape (n,), or one number.
         reflection: for complex hoppings, the permutation $\Pi$ of sites (an involution, as indices) under which the
             lattice is PT-symmetric: $\Pi K \Pi = K^\top$, $\Pi\Delta = \Delta$, $\Pi g = g$. `None` is the identity,
-            right for a real hopping matrix.
+            for a real hopping matrix.
 
     Raises:
-        ValueError: for shapes that do not fit, or a reflection that is not an involution.
+        ArgumentError: for shapes that do not fit, or a reflection that is not an involution.
 
     Source: V. Lopez-Pastor and F. Marquardt, PRX 13 (2023) 031020; for the mirror the Kerr row of "Unifying Physical
     Backpropagation", theorem 8.1.
@@ -139,7 +139,7 @@ class KerrLattice(SplitHamiltonian):
             if sorted(image) != sites.tolist() or not np.array_equal(image[image], sites):
                 raise ArgumentError(
                     f"KerrLattice: reflection={self.reflection} is not an involution of the {n} sites: applied twice, "
-                    "every site must come back to its place."
+                    "it must map every site to itself."
                 )
 
     def parts(self, t: Scalar, u: Any) -> tuple[AbstractPart, ...]:
@@ -151,7 +151,7 @@ class KerrLattice(SplitHamiltonian):
         return (Intensities(local), *drive, Hopping(self.hopping))
 
     def start(self) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-        """Return $(q, p)$ of a wave on the first two sites, a quarter of a turn apart."""
+        """Return $(q, p)$ of a wave on the first two sites, with phases a quarter turn apart."""
         psi = jnp.zeros(self.hopping.shape[0], complexified(self.hopping.dtype))
         return canonical(psi.at[:2].set(jnp.asarray([1.0, 1.0j])[: psi.size].astype(psi.dtype)))
 
@@ -166,11 +166,11 @@ class KerrLattice(SplitHamiltonian):
 
 
 class NonlinearSchroedinger(SplitHamiltonian):
-    r"""A nonlinear Schroedinger field on a grid, whose linear part is exact in sine or Fourier modes.
+    r"""A nonlinear Schroedinger field on a grid. Its linear part is solved exactly in sine or Fourier modes.
 
     $$i\dot\psi = -\tfrac12 D\,\nabla^2 \psi + V \psi + g |\psi|^2 \psi \;(+ f)$$
 
-    A grid of any dimension: coordinates have the shape of the potential. An input `u`, if there is one, is the source
+    The grid may have any dimension: coordinates have the shape of the potential. The optional input `u` is the source
     $f$, complex of that shape.
 
     Args:
@@ -181,7 +181,7 @@ class NonlinearSchroedinger(SplitHamiltonian):
         ends: `"open"`, a field that vanishes one spacing outside the grid, or `"periodic"`.
 
     Raises:
-        ValueError: for shapes or `ends` that do not fit.
+        ArgumentError: for shapes or `ends` that do not fit.
 
     Source: J. A. C. Weideman and B. M. Herbst, SIAM J. Numer. Anal. 23 (1986) 485; the wave field of V. Lopez-Pastor
     and F. Marquardt, PRX 13 (2023) 031020.
@@ -227,8 +227,8 @@ class NonlinearSchroedinger(SplitHamiltonian):
         ):
             raise ArgumentError(
                 f"NonlinearSchroedinger: potential has shape {grid}, nonlinearity {self.nonlinearity.shape}, "
-                f"dispersion {self.dispersion.shape}. The potential has a number on every grid point, the nonlinearity "
-                "too or one for all, and the dispersion is one number."
+                f"dispersion {self.dispersion.shape}. Give the potential one number per grid point, the nonlinearity "
+                "the same shape or one number, and the dispersion one number."
             )
 
     def parts(self, t: Scalar, u: Any) -> tuple[AbstractPart, ...]:
@@ -239,7 +239,7 @@ class NonlinearSchroedinger(SplitHamiltonian):
         return (Intensities(local), *drive, Dispersion(0.5 * self.dispersion * self._wave_numbers(), self.ends))
 
     def start(self) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
-        """Return $(q, p)$ of a bell in the middle of the grid that moves along the first axis, one radian a point."""
+        """Return $(q, p)$ of a Gaussian in mid-grid that moves along the first axis, one radian per point."""
         psi = jnp.ones((), complexified(self.potential.dtype))
         for axis, n in enumerate(self.potential.shape):
             x = np.arange(n) - 0.5 * (n - 1)

@@ -199,12 +199,18 @@ def _checked_path(x: Nodes, convergence: Convergence, which: str) -> Nodes:
     )
     return eqx.error_if(
         x,
-        convergence.transversality < 1e3 * float(jnp.finfo(x.dtype).eps),
+        is_conjugate(convergence),
         f"solve: the {which} path ends at a conjugate point: to first order a whole family of neighbouring paths meets "
         "the boundary condition, so the path is not unique and has no gradient. Change the duration, the boundary data "
         "or the parameters a little. If a symmetry is the cause (an autonomous periodic orbit, free ends of a free "
         "body), fix it by one more condition.",
     )
+
+
+def is_conjugate(convergence: Convergence) -> Bool[Array, ""]:
+    """Return whether a path ends at a conjugate point."""
+    transversality = convergence.transversality
+    return transversality < 1e3 * float(jnp.finfo(transversality.dtype).eps)
 
 
 def _checked_branch(found: Nodes, x: Nodes, response: Nodes) -> Nodes:

@@ -1,6 +1,7 @@
 """The workbench, an application of echograd: data sets, training, reports and the command line.
 
-It imports the library by its public names only. It needs the extra `workbench`: `pip install "echograd[workbench]"`.
+It uses the library through its public names only. It needs the extra `workbench`:
+`pip install "echograd[workbench]"`.
 """
 
 import importlib as _importlib

@@ -1,4 +1,4 @@
-"""`python -m echograd.workbench.cli` is `echograd`."""
+"""`python -m echograd.workbench.cli` runs the command `echograd`."""
 
 import sys
 

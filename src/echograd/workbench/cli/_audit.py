@@ -29,12 +29,12 @@ from echograd import (
 )
 from echograd._internal._files import write_atomically
 
-from ._tables import at_least, console, rich_table, to_be_written
+from ._tables import at_least, check_new_file, console, rich_table
 
 Named = Literal[
     "oscillators", "duffing", "fput", "pendulums", "kepler", "double-pendulum", "sine-gordon", "lc-ladder", "charge"
 ]
-# System, its start, and a step that resolves it.
+# Each entry returns a system, a function that returns its start, and a time step that resolves its motion.
 ZOO: dict[str, Any] = {
     "duffing": lambda: (systems.DuffingNetwork(), lambda s: s.start(), 0.1),
     "fput": lambda: (systems.FPUTChain(stiffness=jnp.ones(9), beta=jnp.asarray(0.1)), lambda s: s.start(n=8), 0.1),
@@ -50,14 +50,14 @@ ZOO: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """Measure learning rules side by side: exactness, passes, memory, time, forward-only or not, local or not.
+    """Compare learning rules: exactness, passes, memory, time, forward-only or not, local or not.
 
     Attributes:
-        system: which system of the zoo.
+        system: name of the system.
         steps: number of steps.
-        growth: measure also how passes and memory grow with steps and parameters; five times as long.
-        precision: of all numbers.
-        json: file to write the result to.
+        growth: also measure how passes and memory grow with steps and parameters; takes five times as long.
+        precision: precision of all numbers.
+        json: file for the result.
     """
 
     system: Annotated[Named, tyro.conf.Positional] = "oscillators"
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
     """Run the command."""
     command = tyro.cli(Audit, args=argv, prog="echograd audit")
     at_least("steps", command.steps, 2)
-    to_be_written(command.json)
+    check_new_file(command.json)
     with jax.enable_x64(command.precision == "float64"):
         system, start, dt = ZOO[command.system]()
         progress = (lambda text: print(text, file=sys.stderr)) if sys.stderr.isatty() else None
@@ -82,9 +82,9 @@ def main(argv: Sequence[str]) -> int:
     out.print(f"\n{setting}\n")
     out.print(rich_table(report.cells()))
     out.print(
-        "\npasses: runs of the machine over the trajectory, counted; per parameter: passes for each further parameter; "
-        "~N: exponent of growth with the number of steps; touches: the most coordinates that the reading of one "
-        "parameter takes together.\n"
+        "\npasses: counted runs over the trajectory; per parameter: passes for every further parameter; ~N: exponent "
+        "of the growth with the number of steps; touches: the largest number of coordinates in the reading of one "
+        "parameter.\n"
     )
     for row in report.rows:
         out.print(f"{row.rule}: {row.why}.")
@@ -96,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(system: Any, start: InitialValue, dt: float, steps: int, **options: Any) -> AuditReport:
-    """Audit a system under contrasting boundary conditions, all met by paths near the one from its start."""
+    """Audit a system under several boundary conditions. The path from its start satisfies all of them."""
     path = solve(system, start, dt=dt, steps=steps)
     q0, p0, q1, p1 = path.q[0], path.p[0], path.q[-1], path.p[-1]
     n = q0.size

@@ -1,4 +1,4 @@
-"""`echograd check`: hold echo gradients against backprop, parameter by parameter."""
+"""`echograd check`: compare echo gradients with backprop, parameter by parameter."""
 
 import dataclasses
 import math
@@ -34,27 +34,27 @@ _TOLERANCE = {"float64": 1e-9, "float32": 1e-3}
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Hold echo gradients against backprop, parameter by parameter: of a chain of masses, and of a model on real data.
+    """Compare echo gradients with backprop, parameter by parameter: of a chain of masses, and of a model on real data.
 
-    An exact gradient has an error of rounding size, and a Taylor slope of 2. The exit code is 1 if the error of a
-    parameter's gradient is larger than the tolerance; errors of finite nudges are shown and not judged.
+    An exact gradient has a relative error of rounding size, and a Taylor slope of 2. The exit code is 1 if the error of
+    a parameter is larger than the tolerance. Errors of finite nudges are shown but do not change the exit code.
 
     Attributes:
-        dataset: data set that the model gets a batch of.
+        dataset: data set of the batch for the model.
         model: kind of the oscillators.
-        nudge: how the echo is nudged; only "infinitesimal" is exact.
+        nudge: kind of the nudge of the echo; only "infinitesimal" is exact.
         beta: size of a finite nudge; None scales it to the cotangents.
-        precision: of all numbers.
-        tolerance: the largest relative error that passes; None: 1e-9 in float64, 1e-3 in float32.
-        hidden: width of the model.
-        units: oscillators in a block.
-        blocks: blocks of the model.
-        cases: cases in the batch.
-        steps: steps in the chain's trajectory.
+        precision: precision of all numbers.
+        tolerance: largest relative error that passes; None is 1e-9 in float64 and 1e-3 in float32.
+        hidden: hidden width of the model.
+        units: number of oscillators in a block.
+        blocks: number of blocks of the model.
+        cases: number of cases in the batch.
+        steps: number of steps of the chain.
         taylor: run the Taylor test.
-        equivalence: instead, compute gradients of several systems by GLEP in Lagrangian variables and by echoes in
-            Hamiltonian ones, and compare them: the calculation that settles whether the two are the same.
-        seed: of initial weights, data and directions.
+        equivalence: instead, compare gradients of several systems by GLEP in Lagrangian variables with those by echoes
+            in Hamiltonian variables. This test decides whether the two methods are the same.
+        seed: seed of initial weights, data and directions.
     """
 
     dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[DATASET]")] = "ecg-rhythm-envelope"
@@ -81,7 +81,7 @@ class Chain(SeparableHamiltonian):
 
     Args:
         mass: $m$, shape (masses,).
-        stiffness: $k$, shape (masses + 1,); the outer springs are tied to walls.
+        stiffness: $k$, shape (masses + 1,); the outer springs are fixed to walls.
     """
 
     mass: Float[Array, " masses"]
@@ -100,13 +100,13 @@ def main(argv: Sequence[str]) -> int:
     command = tyro.cli(Check, args=argv, prog="echograd check")
     tolerance = _TOLERANCE[command.precision] if command.tolerance is None else command.tolerance
     if not 0 < tolerance < math.inf:
-        raise ArgumentError(f"tolerance={tolerance:g}: it must be positive.")
+        raise ArgumentError(f"tolerance={tolerance:g}; it must be positive and finite.")
     for name in ("hidden", "units", "blocks", "cases", "steps"):
         at_least(name, getattr(command, name))
     out, failed = console(), False
     if command.equivalence:
         return _equivalence(tolerance if command.tolerance else 10 * tolerance, command.precision)
-    dataset = load(command.dataset)  # what is not there is told before anything is computed
+    dataset = load(command.dataset)  # a missing data set is reported before the computation
     with jax.enable_x64(command.precision == "float64"):
         config = Config(
             command.dataset,
@@ -127,14 +127,14 @@ def main(argv: Sequence[str]) -> int:
             if not exact:
                 verdict = "not judged, because a finite nudge is not exact"
             elif not good and command.precision == "float32":
-                verdict += " (rounding grows along the way back; float64 tells whether it is that)"
+                verdict += " (rounding errors grow during the echo; use --precision float64 to exclude them)"
             out.print(f"Largest relative error {report.worst:.1e}, tolerance {tolerance:.0e}: {verdict}.")
             failed |= exact and not good
     return FAILED if failed else 0
 
 
 def _equivalence(tolerance: float, precision: str) -> int:
-    """Compare GLEP under the dual of an initial value with Hamiltonian echo learning, for several systems."""
+    """Compare GLEP under the dual of an initial value with Hamiltonian echo learning; return the exit code."""
     with jax.enable_x64(precision == "float64"):
         pendulums, duffing, charge = systems.PendulumChain(), systems.DuffingNetwork(), systems.ChargedParticle()
         rows = equivalence(
@@ -152,8 +152,9 @@ def _equivalence(tolerance: float, precision: str) -> int:
     head = ("system", "discrete action", "cost", "parameter", "relative difference", "norm")
     out, worst = console(), max(row.difference for row in rows)
     out.print(
-        "\nOne gradient, twice. GLEP: discrete Euler-Lagrange equations solved backward from the free end, reading "
-        "∂L/∂θ. Hamiltonian echo learning: momenta flipped, the machine run forward again, reading -∂H/∂θ.\n"
+        "\nThe same gradient by two methods. GLEP solves the discrete Euler-Lagrange equations backward from the free "
+        "end and reads ∂L/∂θ. Hamiltonian echo learning flips the momenta, runs the machine forward again and reads "
+        "-∂H/∂θ.\n"
     )
     out.print(rich_table(Table(head, cells)))
     good = worst <= tolerance
@@ -162,7 +163,7 @@ def _equivalence(tolerance: float, precision: str) -> int:
 
 
 def _chain(command: Check, config: Config) -> tuple[str, GradientReport]:
-    """Check the gradients of a Hamiltonian with respect to its constants, initial state, inputs and time step."""
+    """Check gradients with respect to the constants, initial state, inputs and time step of a chain."""
     masses = 8
     key = jax.random.key(config.seed)
     mass, stiffness, q, p, u = (
@@ -196,7 +197,7 @@ def check_model(command: Check, config: Config, dataset: Dataset) -> tuple[str, 
         model = eqx.tree_at(lambda model: [block.unit.gradient for block in model.blocks], model, units)
         return batch_loss(dataset, model, state, batch)
 
-    # The strength of a nudge is an array, and no parameter.
+    # The strength of a nudge is an array, but not a parameter: the model gets the exact echo, which has none.
     nudged = config.gradient_object()
     exact = dataclasses.replace(config, nudge="infinitesimal", beta=None).gradient_object()
     model = eqx.tree_at(lambda m: [b.unit.gradient for b in m.blocks], model, [exact] * config.network.blocks)

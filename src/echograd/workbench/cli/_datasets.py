@@ -1,4 +1,4 @@
-"""`echograd datasets`: list the known data sets, and where their files go."""
+"""`echograd datasets`: list the known data sets and the folder of their files."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from ._tables import console, plain_table
 
 @dataclasses.dataclass(frozen=True)
 class Datasets:
-    """List the known data sets: those of the package, those in the data folder, and those to be fetched.
+    """List the known data sets: bundled, in the data folder, or missing (downloaded on first use).
 
     Attributes:
-        name: tell about this one only: its cases, source and licence, or where to put which file.
+        name: describe this data set only: cases, source and licence, or where to put its files.
     """
 
     name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
@@ -42,17 +42,17 @@ def main(argv: Sequence[str]) -> int:
         )
     out.print(table)
     out.print(
-        f"Missing sets are fetched when they are first used, into {data_folder()} (ECHOGRAD_DATA says where else). By "
-        "hand: NAME_TRAIN.ts and NAME_TEST.ts (or .tsv, .arff) into the folder NAME there; for PPG-DaLiA, S1/S1.pkl to "
-        "S15/S15.pkl. Any other set of the UCR and UEA archives works the same way. `echograd datasets NAME` tells "
-        "more.",
+        f"Missing data sets are downloaded on first use into {data_folder()} (set ECHOGRAD_DATA for another folder). "
+        "By hand: put NAME_TRAIN.ts and NAME_TEST.ts (or .tsv, .arff) into the folder NAME there; for PPG-DaLiA, "
+        "S1/S1.pkl to S15/S15.pkl. This works for any data set of the UCR and UEA archives. `echograd datasets NAME` "
+        "describes a data set.",
         markup=False,
     )
     return 0
 
 
 def _about(name: str) -> str:
-    """Return what there is to know about a set, or how to get it."""
+    """Return the description of a data set, or how to get it."""
     try:
         dataset = load(name, download=False)
     except FileNotFoundError as error:

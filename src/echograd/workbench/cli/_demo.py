@@ -1,4 +1,4 @@
-"""`echograd demo`: the main job, from nothing to a page."""
+"""`echograd demo`: check gradients, train on the bundled ECGs, and write a report."""
 
 import dataclasses
 import json
@@ -23,22 +23,21 @@ from ._signals import exit_code, told
 from ._tables import console, for_shell, rich_table
 from ._train import Show, Train, results
 
-# What makes a folder a demo's: nothing else is written into.
+# This file marks a folder of the demo. The demo writes into no other folder that is not empty.
 _MARK, _RUN = "demo.json", "run"
 _TOLERANCE = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """Learn heart rhythms from real ECGs by echoes, and write a page about it. A little over a minute on two cores.
+    """Learn heart rhythms from real ECGs by echoes, and write a report. Takes a little over a minute on two cores.
 
-    First, the gradient by echo is held against backprop, parameter by parameter, in float64. Then a model of two blocks
-    learns, and is tested on patients it has never seen. Last, a page is written. Ctrl-C costs nothing: the same command
-    goes on.
+    First, the gradient by echo is compared with backprop, parameter by parameter, in float64. Then a model of two
+    blocks is trained and tested on unseen patients. Last, a report is written. After Ctrl-C, the same command resumes.
 
     Attributes:
-        out: folder for the page, its figures and the run; what is not a demo's folder is not touched.
-        quick: a small model and one epoch: to see everything work, not to see it learn.
+        out: folder for the report, its figures and the run; it must be new, empty, or a folder of the demo.
+        quick: train a small model for one epoch, as a test of the installation.
     """
 
     out: pathlib.Path = pathlib.Path("demo")
@@ -56,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def demonstrate(config: Config, folder: pathlib.Path, command: str, title: str) -> int:
-    """Check gradients, train, and write a page, going on with what is in the folder already."""
+    """Check gradients, train, and write a report; resume a run that is in the folder."""
     begun, out = time.monotonic(), console()
     _claim(folder, config)
     run = _begun(folder / _RUN)
@@ -64,14 +63,14 @@ def demonstrate(config: Config, folder: pathlib.Path, command: str, title: str) 
         out.print(f"The demo goes into {folder}", markup=False)
     elif run.finished:
         out.print(
-            f"{folder} holds a finished demo. Its model is kept; gradients, memory and time are measured anew, and the "
-            f"page is written again. To train again, remove {folder} or give another --out.",
+            f"{folder} holds a finished demo. Its model is kept; gradients, memory and time are measured again, and "
+            f"the report is written again. To train again, remove {folder} or choose another --out.",
             markup=False,
             soft_wrap=True,
         )
     else:
         out.print(
-            f"{folder} holds a demo that was broken off after {len(run.history())} epochs, and it goes on there.",
+            f"{folder} holds a demo that was interrupted after {len(run.history())} epochs. It is resumed.",
             markup=False,
             soft_wrap=True,
         )
@@ -91,13 +90,13 @@ def demonstrate(config: Config, folder: pathlib.Path, command: str, title: str) 
                 run = fit(config, out=folder / _RUN, resume=run is not None, progress=show)
         results(out, run)
 
-        out.print("\n3. The page")
+        out.print("\n3. The report")
         path = report.write(run, folder, title=title, command=command, say=lambda text: out.print(f"   {text} …"))
     except KeyboardInterrupt as stop:
-        print(f"{told(stop)}. The same command goes on from here: {command}", file=sys.stderr)
+        print(f"{told(stop)}. Resume with the same command: {command}", file=sys.stderr)
         return exit_code(stop)
     out.print(
-        f"\n{path} is the page, its figures are in {folder / 'figures'}. {time.monotonic() - begun:.0f} s in all.",
+        f"\nThe report is {path}; its figures are in {folder / 'figures'}. {time.monotonic() - begun:.0f} s in all.",
         markup=False,
         soft_wrap=True,
     )
@@ -105,9 +104,9 @@ def demonstrate(config: Config, folder: pathlib.Path, command: str, title: str) 
 
 
 def _claim(folder: pathlib.Path, config: Config) -> None:
-    """Mark a new folder as a demo's, or raise if it is something else, or a demo with other settings."""
+    """Mark a new folder as one of the demo; raise if it has other files, or a demo with other settings."""
     mark, settings = folder / _MARK, config.to_dict()
-    make_folder(folder, "Give another --out, or mend that.")
+    make_folder(folder, "Choose another --out, or remove the obstacle.")
     if mark.is_file():
         try:
             same = json.loads(mark.read_text(encoding="utf-8"))["config"] == settings
@@ -115,20 +114,19 @@ def _claim(folder: pathlib.Path, config: Config) -> None:
             same = False
         if not same:
             raise ArgumentError(
-                f"{folder} holds a demo with other settings (quick or not, or of another version). Remove it, or give "
+                f"{folder} holds a demo with other settings (--quick, or of another version). Remove it, or choose "
                 "another --out."
             )
         return
     if any(folder.iterdir()):
         raise FileExistsError(
-            f"{folder} is there already and was not made by `echograd demo`, so nothing is written into it. Give "
-            "another --out."
+            f"{folder} exists and was not made by `echograd demo`, so nothing is written into it. Choose another --out."
         )
     write_json(mark, {"command": "echograd demo", "config": settings})
 
 
 def _begun(folder: pathlib.Path) -> Run | None:
-    """Return the run in the folder, if one was begun."""
+    """Return the run in the folder, or None."""
     try:
         return Run.open(folder)
     except FileNotFoundError:
@@ -136,5 +134,5 @@ def _begun(folder: pathlib.Path) -> Run | None:
 
 
 def _as_command(config: Config, folder: pathlib.Path) -> Any:
-    """Return the `echograd train` that this run is."""
+    """Return the settings of `echograd train` for this run."""
     return Train(**{field.name: getattr(config, field.name) for field in dataclasses.fields(config)}, out=folder)

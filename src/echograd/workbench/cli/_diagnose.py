@@ -1,4 +1,4 @@
-"""`echograd diagnose`: measure what the exactness of a gradient rests on, and recommend one."""
+"""`echograd diagnose`: measure which gradient is exact for a system, and recommend one."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from ._tables import at_least, console, rich_table
 
 @dataclasses.dataclass(frozen=True)
 class Diagnose:
-    """Measure what the exactness of a gradient rests on: symmetries, damping, and how exactly an echo retraces.
+    """Measure which gradient is exact for a system: its symmetries, its damping, and how exactly an echo retraces.
 
-    Below the findings stands the gradient that is exact for the system as it is, and what to do. The exit code is 1 if
-    no gradient but backpropagation is.
+    The last line names an exact gradient and recommends what to do. The exit code is 1 if only backpropagation is
+    exact.
 
     Attributes:
-        system: which system of the zoo.
+        system: name of the system.
         steps: number of steps.
-        dt: length of a step; None: one that resolves the system.
-        damping: rate of a damping in proportion to the mass, to be put on the system.
-        precision: of all numbers.
+        dt: time step; None chooses one that resolves the system.
+        damping: add a damping force of this rate, in proportion to the mass.
+        precision: precision of all numbers.
     """
 
     system: Annotated[Named, tyro.conf.Positional] = "oscillators"
@@ -41,18 +41,21 @@ def main(argv: Sequence[str]) -> int:
     command = tyro.cli(Diagnose, args=argv, prog="echograd diagnose")
     at_least("steps", command.steps)
     if command.dt is not None and not 0 < command.dt < float("inf"):
-        raise ArgumentError(f"dt={command.dt:g}: a step is positive and finite.")
+        raise ArgumentError(f"dt={command.dt:g}; a time step must be positive and finite.")
     if not 0 <= command.damping < float("inf"):
-        raise ArgumentError(f"damping={command.damping:g}: a rate is zero or positive, and finite.")
+        raise ArgumentError(f"damping={command.damping:g}; a rate must be at least 0 and finite.")
     with jax.enable_x64(command.precision == "float64"):
         system, start, dt = ZOO[command.system]()
         boundary = InitialValue(*start(system))
         if command.damping:
             if not isinstance(system, systems.SeparableHamiltonian):
-                raise ArgumentError(f"damping={command.damping:g}: {command.system} is not separable, as it must be.")
+                raise ArgumentError(
+                    f"damping={command.damping:g}; {command.system} is not separable, and only separable systems can "
+                    "be damped. Leave out --damping, or choose another system."
+                )
             system = systems.MassDamped(system, command.damping)
         found = diagnose(system, boundary, dt=dt if command.dt is None else command.dt, steps=command.steps)
     out = console()
     out.print(rich_table(found.cells()))
-    out.print(f"Exact for it: {type(found.gradient).__name__}. {found.recommendation}", markup=False, soft_wrap=True)
+    out.print(f"Exact gradient: {type(found.gradient).__name__}. {found.recommendation}", markup=False, soft_wrap=True)
     return FAILED if isinstance(found.gradient, Backprop) else 0

@@ -16,11 +16,11 @@ from ._tables import confusion_table, console, kind, metrics_table
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Score the best model of a run, anew from its checkpoint.
+    """Score the best model of a run, computed again from its checkpoint.
 
     Attributes:
         run: folder of the run.
-        split: cases to score it on.
+        split: the cases to score it on.
         json: print JSON instead of tables.
     """
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
     what = f"{config.dataset}, {kind(config.model)}, {config.gradient} gradients"
     out.print(f"{command.run}: {what}", markup=False, soft_wrap=True)
     if not run.finished:
-        out.print("Training has not come to its end; this is the best model so far.")
+        out.print("Training is not finished; this is the best model so far.")
     out.print(metrics_table({f"{cases} {command.split} cases": metrics}))
     if run.dataset.class_names:
         out.print(confusion_table(metrics["confusion"], run.dataset.class_names))

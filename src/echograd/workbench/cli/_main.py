@@ -1,4 +1,4 @@
-"""Finds the command, runs it, and turns what goes wrong into one message and an exit code."""
+"""Find the command, run it, and turn an error that a user can act on into one message and an exit code."""
 
 import difflib
 import importlib
@@ -12,23 +12,22 @@ from echograd._internal._errors import RUNTIME_ERRORS, said
 
 from ._signals import exit_code, stoppable, told
 
-# A command is a private module of this package with a function `main(argv) -> exit code`, which is imported when it is
-# wanted and not before.
+# A command is a private module of this package with a function `main(argv) -> exit code`. It is imported on use.
 COMMANDS = {
-    "train": ("_train", "train a model on a data set, or go on with a run"),
+    "train": ("_train", "train a model on a data set, or resume a run"),
     "evaluate": ("_evaluate", "score the best model of a run"),
-    "datasets": ("_datasets", "list the known data sets, and where their files go"),
-    "check": ("_check", "hold echo gradients against backprop, parameter by parameter"),
+    "datasets": ("_datasets", "list the known data sets and the folder of their files"),
+    "check": ("_check", "compare echo gradients with backprop, parameter by parameter"),
     "audit": ("_audit", "measure which boundary conditions and gradients are practical"),
     "diagnose": ("_diagnose", "measure which gradient is exact for a system, and why"),
-    "report": ("_report", "write a page about a run: scores, examples, gradients, memory and time"),
-    "demo": ("_demo", "learn heart rhythms from real ECGs by echoes, and write a page about it"),
+    "report": ("_report", "write a report of a run: scores, examples, gradients, memory and time"),
+    "demo": ("_demo", "learn heart rhythms from real ECGs by echoes, and write a report"),
 }
 
 FAILED, USAGE = 1, 2
 
-# What a user can act on: refusals of the package, and errors of files and memory. Anything else is a bug, and keeps its
-# traceback.
+# Errors that a user can act on: those that echograd raises on purpose, those of compiled programs, files and memory.
+# Any other error is a bug and keeps its traceback.
 _ACTIONABLE = (EchogradError, *RUNTIME_ERRORS, OSError, MemoryError)
 
 _EXTRA = {"matplotlib", "optax", "pooch", "rich", "tyro"}
@@ -43,8 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the command and its arguments; by default those of the process.
 
     Returns:
-        The exit code: 0; 1 if the command failed; 2 if it was used wrongly; 130 if it was interrupted, 143 if it was
-        told to end (SIGTERM).
+        The exit code: 0 for success; 1 if the command failed; 2 for wrong usage; 130 after Ctrl-C, 143 after SIGTERM.
 
     Example:
         ```python
@@ -75,10 +73,10 @@ def guarded(name: str, command: Callable[[], int]) -> int:
     except KeyboardInterrupt as stop:
         print(f"{told(stop)}.", file=sys.stderr)
         return exit_code(stop)
-    except SystemExit as stop:  # of the parser
+    except SystemExit as stop:  # from the parser
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else FAILED
     except BrokenPipeError:
-        # Whoever read the output has closed it, as `head` does. Python would complain when it flushes at exit.
+        # The reader of the output has closed it, as `head` does. Redirect it, or Python prints an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (*_ACTIONABLE, ModuleNotFoundError) as error:
@@ -105,19 +103,19 @@ def _usage() -> str:
             "",
             *lines,
             "",
-            "`echograd COMMAND --help` tells more. `echograd --version` tells the version.",
-            f"With {_TRACEBACK}=1 in the environment errors come with their traceback.",
+            "`echograd COMMAND --help` describes a command. `echograd --version` prints the version.",
+            f"Set {_TRACEBACK}=1 in the environment to see the traceback of an error.",
         ]
     )
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, ModuleNotFoundError) and _package(error) != "pooch":  # which has a remedy without it
+    if isinstance(error, ModuleNotFoundError) and _package(error) != "pooch":  # its message has another remedy
         return f"this command needs {_package(error)}: pip install 'echograd[workbench]'"
     if isinstance(error, MemoryError):
         return f"out of memory ({error}). Use smaller sizes." if str(error) else "out of memory. Use smaller sizes."
     if isinstance(error, OSError) and error.strerror:
-        if error.filename is None:  # one of ours
+        if error.filename is None:  # raised by echograd, with a whole sentence
             return error.strerror
-        return f"{error.filename} cannot be used ({error.strerror}). Mend that, or name another, and do it again."
+        return f"{error.filename} cannot be used ({error.strerror}). Fix that, or choose another file, and try again."
     return said(error)

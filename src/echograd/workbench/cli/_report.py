@@ -1,4 +1,4 @@
-"""`echograd report`: write a page about a run."""
+"""`echograd report`: write a report of a run."""
 
 import dataclasses
 import pathlib
@@ -13,15 +13,15 @@ from ._tables import console
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Write a page about a run: what was learned, examples, echo against backprop, memory and time.
+    """Write a report of a run: scores, examples, echo against backprop, memory and time.
 
-    One HTML file that needs nothing else, and its figures as PNG files beside it. Gradients, an echo, memory and time
-    are measured anew on this machine, which takes about a minute.
+    The report is one self-contained HTML file; its figures are also saved as PNG files. Gradients, an echo, memory and
+    time are measured again on this machine, which takes about a minute.
 
     Attributes:
         run: folder of the run.
-        out: folder for report.html and figures/; by default the run's own.
-        title: title of the page.
+        out: folder for report.html and figures/; by default the folder of the run.
+        title: title of the report.
     """
 
     run: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -35,5 +35,5 @@ def main(argv: Sequence[str]) -> int:
     path = report.write(
         command.run, command.out, title=command.title, say=lambda text: out.print(f"{text} …", markup=False)
     )
-    out.print(f"The report is {path}, its figures are in {path.parent / 'figures'}", markup=False, soft_wrap=True)
+    out.print(f"The report is {path}; its figures are in {path.parent / 'figures'}", markup=False, soft_wrap=True)
     return 0

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end: what they become, and the exit codes that tell of them."""
+"""Signals that ask a process to end, as exceptions and exit codes."""
 
 import contextlib
 import signal
@@ -8,12 +8,12 @@ from types import FrameType
 
 INTERRUPTED = 128 + signal.SIGINT
 
-# A batch system or a shutdown sends the first, a terminal that closes the second; Windows lacks the latter.
+# SIGTERM comes from a batch system or a shutdown, SIGHUP from a closing terminal. Windows has no SIGHUP.
 _ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the process to end. It is an interrupt like Ctrl-C, after which a run is left whole."""
+    """A signal asked the process to end. Like Ctrl-C, it leaves a run that can be resumed."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -22,11 +22,11 @@ class Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Raise `Stopped` in a block of code where a signal would end the process at once."""
+    """Raise `Stopped` for these signals in a block of code, instead of ending the process at once."""
     before = {}
     if threading.current_thread() is threading.main_thread():
         for number in _ENDING:
-            if signal.getsignal(number) is signal.SIG_DFL:  # `nohup` ignores it, and that stays so
+            if signal.getsignal(number) is signal.SIG_DFL:  # under `nohup` SIGHUP stays ignored
                 before[number] = signal.signal(number, _raise)
     try:
         yield
@@ -40,10 +40,10 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 def told(stop: KeyboardInterrupt) -> str:
-    """Return what happened, in a word."""
+    """Return a word for a message: "Interrupted", or "Stopped by SIGTERM"."""
     return f"Stopped by {stop}" if isinstance(stop, Stopped) else "Interrupted"
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:
-    """Return the exit code of a process that was asked to end: 128 and the number of the signal."""
+    """Return the exit code of an interrupted process: 128 plus the number of the signal."""
     return 128 + stop.number if isinstance(stop, Stopped) else INTERRUPTED

@@ -1,4 +1,4 @@
-"""Tables of results, for people, and what they typed and may type."""
+"""Tables for the terminal, checks of options, and quoting for the shell."""
 
 import os
 import pathlib
@@ -26,29 +26,29 @@ TITLES = {
 
 
 def at_least(name: str, value: int, least: int = 1) -> None:
-    """Raise if an option is smaller than it can be, or larger than any machine could hold."""
+    """Raise unless an integer option is at least `least` and below 2³¹."""
     if not least <= value < 2**31:
-        what = f"at least {least}" if value < least else "below 2³¹"
-        raise ArgumentError(f"{name}={value}: a whole number {what} is needed.")
+        limit = f"at least {least}" if value < least else "below 2³¹"
+        raise ArgumentError(f"{name}={value}; it must be {limit}.")
 
 
-def to_be_written(file: pathlib.Path | None) -> None:
-    """Raise if a file to write is there already, or cannot come to be where it is wanted."""
+def check_new_file(file: pathlib.Path | None) -> None:
+    """Raise if a file exists, or cannot be created."""
     if file is not None and file.exists():
-        raise FileExistsError(f"{file} is there already. Name another file, or remove it.")
+        raise FileExistsError(f"{file} exists. Choose another file, or remove it.")
     if file is not None and not file.parent.is_dir():
-        raise FileNotFoundError(f"{file.parent} is no folder, so {file.name} cannot go into it.")
+        raise FileNotFoundError(f"{file.parent} is not a folder, so {file.name} cannot be created in it.")
     if file is not None and not os.access(file.parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"{file.parent} may not be written by this user. Name a file in another folder.")
+        raise PermissionError(f"this user cannot write into {file.parent}. Choose a file in another folder.")
 
 
 def for_shell(path: pathlib.Path) -> str:
-    """Return a path as it is typed, whatever is in it."""
+    """Return a path quoted for the shell."""
     return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def plain_table(*columns: str, sides: str = "<") -> Table:
-    """Return an empty table; `sides` tells as in `echograd._table.Table` where the columns are flush."""
+    """Return an empty table; `sides` aligns the columns as in `echograd._internal._table.Table`."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column, side in zip(columns, sides.ljust(len(columns), ">"), strict=True):
         table.add_column(escape(column), justify="left" if side == "<" else "right", overflow="fold")
@@ -56,15 +56,15 @@ def plain_table(*columns: str, sides: str = "<") -> Table:
 
 
 def rich_table(texts: _table.Table) -> Table:
-    """Return a table for the terminal, which folds what is too wide for it."""
+    """Return a table for the terminal that wraps long cells."""
     table = plain_table(*texts.head, sides=texts.sides)
     for row in texts.rows:
-        table.add_row(*map(escape, row))  # square brackets in a path are not rich's markup
+        table.add_row(*map(escape, row))  # square brackets in a path are not markup
     return table
 
 
 def number(value: float | None) -> str:
-    """Return three digits of a metric."""
+    """Return a metric with three decimals."""
     return "-" if value is None else f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
 
 
@@ -78,8 +78,8 @@ def metrics_table(rows: dict[str, dict[str, Any]]) -> Table:
 
 
 def confusion_table(confusion: Iterable[Sequence[int]], classes: Sequence[str]) -> Table:
-    """Return a confusion matrix with recalls."""
-    table = plain_table("is, and is taken for →", *classes, "recall")
+    """Return a confusion matrix (rows: true class, columns: predicted class) with the recall of every class."""
+    table = plain_table("true ↓ predicted →", *classes, "recall")
     for i, (name, row) in enumerate(zip(classes, confusion, strict=True)):
         cases = sum(row)
         counts = [f"[bold]{count}[/]" if i == j else str(count) for j, count in enumerate(row)]
@@ -88,11 +88,11 @@ def confusion_table(confusion: Iterable[Sequence[int]], classes: Sequence[str]) 
 
 
 def kind(model: str) -> str:
-    """Return what a model of this kind is made of, in words."""
+    """Return the name of a kind of model."""
     return "Hopfield network" if model == "hopfield" else f"{model} oscillators"
 
 
 def console() -> Console:
-    """Return a console that does not break lines where the output goes into a file."""
+    """Return a console; if the output is not a terminal, its lines are 160 characters wide."""
     out = Console(highlight=False, soft_wrap=False)
     return out if out.is_terminal else Console(highlight=False, width=160)

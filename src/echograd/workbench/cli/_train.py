@@ -1,4 +1,4 @@
-"""`echograd train`: train a model on a data set, or go on with a run."""
+"""`echograd train`: train a model on a data set, or resume a run."""
 
 import argparse
 import dataclasses
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedCol
 
 from echograd import ArgumentError
 
-from ..data import load
+from ..data import DataError, load
 from ..training import Config, Progress, Run, fit, is_first, join
 from ._signals import exit_code, told
 from ._tables import confusion_table, console, for_shell, kind, metrics_table
@@ -24,22 +24,22 @@ from ._tables import confusion_table, console, for_shell, kind, metrics_table
 class Train(Config):
     """Train a state-space model of oscillators, or a Hopfield network, on a data set: by echoes or by backprop.
 
-    The run goes into a folder: its settings, a line of metrics an epoch, checkpoints, and the results of the best model
-    on cases it has not seen. Ctrl-C, a crash or a full disk cost nothing: the same command with --resume goes on, and
-    ends with the numbers of an unbroken run.
+    The folder of the run holds its settings, metrics with one line an epoch, checkpoints, and the results of the best
+    model on the test cases. After Ctrl-C, a crash or a full disk, the same command with --resume continues the run and
+    gives the same numbers as an uninterrupted run.
 
     Attributes:
         dataset: name of the data set; `echograd datasets` lists them.
         out: folder of the run; by default runs/DATASET-MODEL-GRADIENT-seedSEED.
-        resume: go on with the run in the folder, with its settings.
-        config: JSON file with settings, a run's config.json for instance; other options go before it.
+        resume: continue the run in the folder, with its settings.
+        config: JSON file with settings, such as the config.json of a run. Options on the command line override it.
         checkpoint_minutes: write a checkpoint at least this often within an epoch.
-        devices: local devices that share every batch, of each process where there are several.
-        coordinator: train in several processes, on one machine or many, each started by this command with the same
-            options: the address of process 0, host:port with a free port, or "auto" where the cluster tells. All must
-            be able to read the folder, which process 0 writes.
-        processes: with a coordinator: how many processes there are.
-        process: with a coordinator: number of this one, from 0.
+        devices: number of local devices, of every process, that share every batch.
+        coordinator: train in several processes, on one or many machines; start each with this command and the same
+            options. The address of process 0, host:port with a free port, or "auto" if the cluster provides it.
+            Process 0 writes the folder; all processes must be able to read it.
+        processes: with a coordinator, the number of processes.
+        process: with a coordinator, the index of this process, from 0.
         quiet: print the results only.
     """
 
@@ -55,7 +55,7 @@ class Train(Config):
     quiet: bool = False
 
     def plain(self) -> Config:
-        """Return what is the run's own, without what is this command's."""
+        """Return the settings of the run, without those of the command."""
         return Config(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Config)})
 
     def folder(self) -> pathlib.Path:
@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
     first.add_argument("--resume", action="store_true")
     try:
         known, _ = first.parse_known_args(argv)
-    except argparse.ArgumentError:  # which the parser of all options tells
+    except argparse.ArgumentError:  # the full parser reports it
         _parse(argv, None)
         raise
     if known.resume and known.out is not None:
@@ -96,20 +96,20 @@ def _run_config(folder: pathlib.Path) -> Config:
     try:
         return Run.open(folder).config
     except FileNotFoundError:
-        raise FileNotFoundError(f"{folder} holds no training run to resume. Leave --resume out to begin one.") from None
+        raise FileNotFoundError(f"{folder} holds no training run to resume. Leave out --resume to begin one.") from None
 
 
 def _file_config(path: pathlib.Path) -> Config:
     try:
         return Config.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise OSError(error.errno, f"{path} cannot be read ({error.strerror}). Name a file of settings.") from error
+        raise OSError(error.errno, f"{path} cannot be read ({error.strerror}). Pass a file of settings.") from error
     except RecursionError:
-        raise ArgumentError(f"{path} holds no settings: it is nested too deep.") from None
+        raise DataError(f"{path} does not hold settings: it is nested too deep.") from None
     except json.JSONDecodeError as error:
-        raise ArgumentError(f"{path} holds no settings in JSON ({error}).") from error
-    except ValueError as error:
-        raise ArgumentError(f"{path}: {error}") from error
+        raise DataError(f"{path} does not hold settings in JSON ({error}).") from error
+    except ValueError as error:  # a wrong setting, bytes that are not UTF-8, an integer with too many digits
+        raise DataError(f"{path}: {error}") from error
 
 
 def _train(command: Train) -> int:
@@ -135,7 +135,8 @@ def _train(command: Train) -> int:
             )
     except KeyboardInterrupt as stop:
         begun = (folder / "config.json").is_file()
-        remedy = f"Go on with: echograd train --resume --out {for_shell(folder)}" if begun else "Nothing was begun."
+        resume = f"Resume with: echograd train --resume --out {for_shell(folder)}"
+        remedy = resume if begun else "Training had not begun."
         print(f"{told(stop)}. {remedy}", file=sys.stderr)
         return exit_code(stop)
     if is_first():
@@ -144,7 +145,7 @@ def _train(command: Train) -> int:
 
 
 def results(out: Console, run: Run) -> None:
-    """Print what came out of a finished run."""
+    """Print the results of a finished run."""
     found = run.results
     constant = "majority" if "majority" in found else "mean"
     rows = {f"best model, epoch {found['best_epoch']}": found["test"], f"{constant} baseline": found[constant]}
@@ -153,11 +154,11 @@ def results(out: Console, run: Run) -> None:
     if found["classes"]:
         out.print(confusion_table(found["test"]["confusion"], found["classes"]))
     trained = f"{found['parameters']:,} parameters, {found['seconds']:.0f} s of training."
-    out.print(f"{trained} All of it is in {run.folder}", markup=False, soft_wrap=True)
+    out.print(f"{trained} The run is in {run.folder}", markup=False, soft_wrap=True)
 
 
 class Show:
-    """Shows a run: a line an epoch, and below them a bar where there is a terminal."""
+    """Prints the progress of a run: one line an epoch, and a progress bar on a terminal."""
 
     def __init__(self, out: Console, command: Train) -> None:
         self.out, self.command = out, command

@@ -7,11 +7,11 @@ import io
 import numpy as np
 from jaxtyping import Float
 
-from echograd import ArgumentTypeError
+from echograd import ArgumentError, ArgumentTypeError
+from echograd._internal import _checks
 
-from . import _checks
-from ._dataset import Dataset, Split
-from ._errors import DataError
+from ._dataset import Dataset
+from ._split import Split
 
 _CLASSES = ("sinus rhythm", "atrial fibrillation", "bigeminy or trigeminy", "paced rhythm")
 _CHANNELS = ("MLII", "chest")
@@ -24,21 +24,21 @@ SOURCE = (
 LICENCE = "Open Data Commons Attribution License 1.0 (ODC-By), https://opendatacommons.org/licenses/by/1-0/"
 
 _DESCRIPTION = """\
-Windows of 10 s from half-hour two-lead ECG recordings, each wholly inside one annotated rhythm, in mV at
-90 Hz (band-pass 0.5-40 Hz, from 360 Hz). Split by patient: nobody is on two sides. Windows do not overlap; at
-most 30 of sinus rhythm, 60 of paced and 100 of any other rhythm are from one patient. "Sinus rhythm" is what
-the annotators wrote as N: the beats in it need not be normal (ectopic beats, bundle branch block). Records
-102 and 104 have no lead MLII and give V5 in its place. `groups` holds the patient, named after the first
+Windows of 10 s from half-hour two-lead ECG recordings, each inside one annotated rhythm, in mV at
+90 Hz (band-pass 0.5-40 Hz, from 360 Hz). Split by patient: no patient is in two splits. Windows do not overlap;
+at most 30 windows of sinus rhythm, 60 of paced and 100 of any other rhythm are from one patient. "Sinus rhythm"
+is the annotation N: its beats need not be normal (ectopic beats, bundle branch block). Records
+102 and 104 have no lead MLII and use V5 in its place. `groups` holds the patient, named after the first
 record.
 {counts}
-Few patients have some of the rhythms:
+Some rhythms have few patients:
 {few}
-Recalls of these classes are those of a handful of people; they do not carry over to patients in general."""
+Recalls of these classes are those of a few people and do not generalise to other patients."""
 
 _ENVELOPE = """
-Inputs are not the leads but one channel at 45 Hz made from them, which shows when the heart beats and hides
-what a beat looks like (see `slope_envelope`). With so few patients a model given the leads learns to tell the
-people apart; given the envelope it has to use the rhythm."""
+The input is one channel at 45 Hz, computed from the leads. It shows when the heart beats and hides the shape of
+the beats (see `slope_envelope`). With so few patients, a model of the leads learns to recognise the people; a
+model of the envelope must use the rhythm."""
 
 NAMES = ("ecg-rhythm", "ecg-afib", "ecg-rhythm-envelope", "ecg-afib-envelope")
 
@@ -48,64 +48,80 @@ def slope_envelope(
 ) -> Float[np.ndarray, "cases half 1"]:
     """Reduce ECG leads to one channel that rises at every heart beat, at half the sampling rate.
 
-    The absolute slope of every lead is averaged over 80 ms, scaled to standard deviation 1 within the window
-    and added up over the leads: the first steps of common beat detectors (Pan and Tompkins 1985). Amplitude,
-    polarity and most of the shape of the beats are gone; their times stay. Every case is treated by itself.
+    The absolute slope of every lead is averaged over 80 ms, scaled to standard deviation 1 within the case and summed
+    over the leads: the first steps of common beat detectors (Pan and Tompkins 1985). The envelope keeps the times of
+    the beats; amplitude, polarity and most of the shape are lost. Every case is processed independently.
 
     Args:
-        signals: ECG in any unit.
-        sample_rate: in Hz.
+        signals: ECG in any unit, shape (cases, length, leads).
+        sample_rate: sampling rate in Hz.
 
     Returns:
-        The envelope, without unit; float32.
+        The envelope, without unit; float32 of shape (cases, half the length, 1).
 
     Raises:
-        TypeError: the signals are no array of real numbers, or the rate is no number.
-        ValueError: a lead is flat throughout a case or has a value that is not finite, or the sampling rate is too low
-            or takes 80 ms for more steps than a case has.
+        ArgumentTypeError: the signals are not an array of real numbers.
+        ArgumentError: a lead is constant throughout a case or has a value that is not finite; the sampling rate is
+            below 18.75 Hz, or so high that 80 ms are longer than a case.
+
+    Source: J. Pan and W. J. Tompkins, IEEE Transactions on Biomedical Engineering 32 (1985), 230.
+
+    Example:
+        ```python
+        slope_envelope(load("ecg-rhythm").test.inputs, 90.0).shape  # (cases, 450, 1)
+        ```
     """
     try:
         signals = np.asarray(signals)
     except ValueError:
-        raise ArgumentTypeError("signals must be an array; these have no common length or number of leads.") from None
+        raise ArgumentTypeError(
+            "slope_envelope: signals must be one array; these have no common length or number of leads."
+        ) from None
     if signals.dtype.kind not in "iuf":
-        raise ArgumentTypeError(f"signals must hold real numbers, not {signals.dtype}.")
+        raise ArgumentTypeError(f"slope_envelope: signals must hold real numbers, not {signals.dtype}.")
     if signals.ndim != 3 or 0 in signals.shape:
-        raise DataError(f"signals must be (cases, length, leads), none of them 0, not {signals.shape}.")
-    if signals.dtype not in (np.float32, np.float64):  # in which differences neither wrap around nor overflow
+        raise ArgumentError(
+            f"slope_envelope: signals must have a shape (cases, length, leads) without 0, not {signals.shape}."
+        )
+    if signals.dtype not in (np.float32, np.float64):  # differences of short integers and of float16 overflow
         signals = signals.astype(np.float64)
     if not np.isfinite(signals).all():
         case, step, lead = np.argwhere(~np.isfinite(signals))[0]
-        raise DataError(
-            f"lead {lead} of case {case} is {signals[case, step, lead]} at step {step}. Fill missing values first, or "
-            "leave the case out."
+        raise ArgumentError(
+            f"slope_envelope: lead {lead} of case {case} is {signals[case, step, lead]} at step {step}. Fill missing "
+            "values first, or leave the case out."
         )
-    sample_rate = _checks.real("sample_rate", sample_rate)
+    # 18.75 Hz rounds 80 ms to two steps.
+    limit = "it must be finite and at least 18.75 Hz, for an average over 80 ms"
+    sample_rate = _checks.constant("slope_envelope", "sample_rate", sample_rate, lambda x: 18.75 <= x < np.inf, limit)
     width, length = round(0.08 * sample_rate), signals.shape[1]
-    if width < 2:
-        raise DataError(f"an average over 80 ms needs at least 25 Hz, not {sample_rate:g} Hz.")
     if width > length:
-        raise DataError(f"an average over 80 ms takes {width} steps at {sample_rate:g} Hz, and a case has {length}.")
+        raise ArgumentError(
+            f"slope_envelope: an average over 80 ms takes {width} steps at sample_rate={sample_rate:g} Hz, but a case "
+            f"has {length}."
+        )
     with np.errstate(over="ignore", invalid="ignore"):
         mean = _mean_slope(signals, width)
         spread = mean.std(axis=1, keepdims=True)
     if not spread.all():
         case, _, lead = np.argwhere(spread == 0)[0]
-        raise DataError(f"lead {lead} of case {case} is flat; leave the case out.")
+        raise ArgumentError(f"slope_envelope: lead {lead} of case {case} is constant. Leave the case out.")
     if not np.isfinite(spread).all():
-        raise DataError("differences between samples overflow. Scale the signals, to millivolts say.")
+        raise ArgumentError(
+            "slope_envelope: differences between samples overflow. Scale the signals, for example to millivolts."
+        )
     return (mean / spread).sum(axis=2, keepdims=True).astype(np.float32)
 
 
 def _mean_slope(signals: np.ndarray, width: int) -> np.ndarray:
-    """Average the absolute slope over so many steps, at every second step."""
+    """Return the absolute slope averaged over `width` steps, at every second step."""
     slope = np.abs(np.diff(signals, axis=1, prepend=signals[:, :1]))
     total = np.cumsum(np.pad(slope, ((0, 0), (width - width // 2, width // 2), (0, 0))), axis=1, dtype=np.float64)
     return (total[:, width:] - total[:, :-width])[:, ::2] / width
 
 
 def load_ecg(name: str) -> Dataset:
-    """Unpack a bundled set: four rhythms or two of them, as leads or as envelope (see `NAMES`)."""
+    """Load a bundled data set: four rhythms or two of them, as leads or as envelope (see `NAMES`)."""
     arrays = _unpack()
     inputs, targets, sample_rate = arrays["inputs"], arrays["targets"], float(arrays["sample_rate"])
     patients, records, side = arrays["patients"], arrays["records"], arrays["split"]
@@ -151,7 +167,7 @@ def load_ecg(name: str) -> Dataset:
 
 @functools.cache
 def _unpack() -> dict[str, np.ndarray]:
-    """Read the bundled file once; callers copy what they hand on."""
+    """Read the bundled file once. Callers must not change the arrays."""
     packed = importlib.resources.files("echograd.workbench.data").joinpath("_bundled", "ecg_rhythm.npz").read_bytes()
     with np.load(io.BytesIO(packed), allow_pickle=False) as file:
         arrays = dict(file)

@@ -1,10 +1,11 @@
-"""Readers of .ts and .tsv files, two of the text formats that time series archives publish."""
+"""Readers of .ts and .tsv files, two text formats of time series archives."""
 
 import pathlib
 import re
 
 import numpy as np
 
+from .._paths import as_path
 from ._cases import (
     Cases,
     Missing,
@@ -18,7 +19,6 @@ from ._cases import (
     stack,
     trim,
 )
-from ._checks import as_path
 from ._errors import DataError
 
 
@@ -26,29 +26,30 @@ def read_ts(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
     """Read a ``.ts`` file (the format of sktime and aeon).
 
     Series may have several channels and unequal lengths. Targets are class labels (``@classLabel``) or real
-    numbers (``@targetLabel``).
+    numbers (``@targetLabel``). Series with time stamps are not supported.
 
-    What the header claims is held against every case: the number of channels (``@dimensions``, ``@univariate``), of
-    steps (``@seriesLength``, ``@equalLength true``), the classes and the kind of target. What it does not claim is not
-    checked. Three lines are not taken for claims, because a set's training and test file share them and only one may
-    bear them out: ``@equalLength false`` (and then ``@seriesLength``, which has no meaning), ``@missing true``, and a
-    class without cases. Values missing in spite of ``@missing false`` are dealt with as `missing` says.
+    Every case is validated against the header: number of channels (``@dimensions``, ``@univariate``), number of steps
+    (``@seriesLength``, ``@equalLength true``), classes and kind of target. Three header lines are not validated,
+    because training and test file share them and they may be true for only one of the two: ``@equalLength false``
+    (``@seriesLength`` then has no meaning), ``@missing true``, and a class without cases. Values that are missing in
+    spite of ``@missing false`` are handled by `missing`.
 
     Args:
         path: the file.
-        missing: what to do with missing values (``?`` or ``NaN``): refuse them, or interpolate linearly in
-            time within the channel (and hold the nearest value at the ends).
+        missing: how to handle missing values (``?`` or ``NaN``): ``"error"`` raises; ``"interpolate"`` interpolates
+            linearly in time within the channel, and holds the nearest value at the ends.
 
     Returns:
         The cases of the file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        NotImplementedError: the file has time stamps.
-        ValueError: the file is not of this format, or a case is not what the header claims, with the line number; or
-            values are missing.
+        ArgumentTypeError: `path` is not a path.
+        ArgumentError: `missing` is unknown, or `path` names no file.
+        DataError: the file has another format or time stamps, a case contradicts the header, or values are missing.
+            The message has the line number.
     """
-    path, missing = as_path(path), check_missing(missing)
+    path, missing = as_path("read_ts", "path", path), check_missing("read_ts", missing)
     header = _TsHeader(path)
     in_data = False
     series, labels = [], []
@@ -56,7 +57,7 @@ def read_ts(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
         where = f"{path}, line {number}"
         if not in_data:
             if not line.startswith("@"):
-                raise DataError(f"{where}: expected a header line that begins with @, found {line[:30]!r}.")
+                raise DataError(f"{where}: expected a header line that begins with @, but found {line[:30]!r}.")
             in_data = line.split()[0].lower() == "@data"
             if in_data:
                 header.close()
@@ -65,58 +66,61 @@ def read_ts(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
             continue
         *channels, label = line.split(":")
         if any("(" in channel for channel in channels):
-            raise NotImplementedError(
-                f"{where}: series with time stamps are not read{header.but('@timestamps')}. Resample them on an even "
-                "grid first."
-            )
+            raise DataError(f"{where}: {_NO_TIME_STAMPS}{header.but('@timestamps')}. {_RESAMPLE}")
         if not channels:
-            raise DataError(f"{where}: no ':' between series and label; the file may be cut short.")
+            raise DataError(f"{where}: no ':' between series and label; the file may be truncated.")
         case = stack([numbers_of(channel.split(","), where) for channel in channels], where)
         header.check(case, where)
         series.append(fill(case, missing, where, header.but("@missing")))
         labels.append(label_of(label.strip(), where, header.declared, header.regression))
     if not in_data:
-        raise DataError(f"{path}: no @data line; this is not a .ts file, or it is cut short.")
+        raise DataError(f"{path}: no @data line; this is not a .ts file, or it is truncated.")
     return cases_of(path, series, labels, header.class_names, header.regression)
 
 
 def read_tsv(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
     """Read a file of the UCR archive: one case a line, its label first, values separated by tabs.
 
-    As in that archive, missing values (``NaN``) at the end of a line mean that the series is shorter;
-    elsewhere they are missing. Commas and blanks are accepted in place of tabs (as in older UCR files).
+    As in that archive, missing values (``NaN``) at the end of a line mean that the series is shorter.
+    Commas and blanks are accepted in place of tabs (as in older UCR files).
 
     Args:
         path: the file.
-        missing: what to do with values missing within a series, see `read_ts`.
+        missing: how to handle missing values within a series, see `read_ts`.
 
     Returns:
-        The cases of the file, of one channel.
+        The cases of the file, with one channel.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not of this format, with the line number; or values are missing.
+        ArgumentTypeError: `path` is not a path.
+        ArgumentError: `missing` is unknown, or `path` names no file.
+        DataError: the file has another format, or values are missing. The message has the line number.
     """
-    path, missing = as_path(path), check_missing(missing)
+    path, missing = as_path("read_tsv", "path", path), check_missing("read_tsv", missing)
     series, labels, width = [], [], None
     for number, line in lines_of(path, around=" \r\n"):
         where = f"{path}, line {number}"
-        # Between tabs or commas nothing is a value that is not there; between blanks it is a wider gap.
+        # Two tabs or commas in a row enclose an empty (missing) value; two blanks are a single separator.
         separator = next((mark for mark in "\t," if mark in line), None)
         label, *values = line.rstrip(separator).split(separator)
         if not values:
-            raise DataError(f"{where}: a label and no values; this is not a file of the UCR archive.")
+            raise DataError(f"{where}: a label without values; this is not a file of the UCR archive.")
         width = width or len(values)
         if len(values) != width:
-            raise DataError(f"{where}: {len(values)} values, the first line has {width}. Cut short?")
+            raise DataError(f"{where}: {len(values)} values, but the first line has {width}. Is the line truncated?")
         case = trim(numbers_of(values, where)[:, None], where)
         series.append(fill(case, missing, where))
         labels.append(label_of(label.strip(), where, {}))
     return cases_of(path, series, labels, (), regression=False)
 
 
+_NO_TIME_STAMPS = "series with time stamps are not supported"
+_RESAMPLE = "Resample them to an even grid first."
+
+
 class _TsHeader:
-    """What the header of a .ts file claims of its cases."""
+    """The header of a .ts file: what it claims about the cases."""
 
     _FLAGS = ("@timestamps", "@missing", "@univariate", "@equallength", "@classlabel", "@targetlabel")
     _COUNTS = ("@dimensions", "@serieslength")
@@ -132,41 +136,39 @@ class _TsHeader:
         self.regression = False
 
     def add(self, number: int, line: str) -> None:
-        """Take one line, in whatever case it is spelled. Lines that claim nothing of the cases are passed over."""
+        """Add one line, in upper or lower case. Ignore lines that say nothing about the cases."""
         where = f"{self._path}, line {number}"
         word, *values = line.split()
-        name = "@dimensions" if word.lower() == "@dimension" else word.lower()  # both are in published files
+        name = "@dimensions" if word.lower() == "@dimension" else word.lower()  # published files have both
         if name not in self._FLAGS + self._COUNTS:
             return
         values[:1] = [value.lower() for value in values[:1]]
         if name in self._FLAGS and values[:1] not in (["true"], ["false"]):
             raise DataError(f"{where}: {line[:60]!r} says neither true nor false. Write one of them after {word}.")
         if name in self._claims and self._claims[name][2] != values:
-            raise DataError(f"{where}: {line[:60]!r}, but {self._said(name)}. Leave in the one that is true.")
+            raise DataError(f"{where}: {line[:60]!r}, but {self._said(name)}. Keep the line that is true.")
         self._claims[name] = number, line, values
         if name == "@timestamps" and self._flag(name):
-            raise NotImplementedError(
-                f"{where}: series with time stamps are not read. Resample them on an even grid first."
-            )
+            raise DataError(f"{where}: {_NO_TIME_STAMPS}. {_RESAMPLE}")
 
     def close(self) -> None:
-        """Take the header as complete."""
+        """Check the header after its last line."""
         classes, self.regression = self._flag("@classlabel"), self._flag("@targetlabel") is True
         if not classes and not self.regression:
             raise DataError(f"{self._path}: no class labels or targets (@classLabel or @targetLabel true).")
         if classes and self.regression:
             raise DataError(
                 f"{self._path}: {self._said('@classlabel')}, but {self._said('@targetlabel')}. The last field of a "
-                "case is a class or a real target; leave in the line that is true."
+                "case is either a class or a real target; keep the line that is true."
             )
         self.class_names = tuple(self._claims["@classlabel"][2][1:]) if classes else ()
         self.declared = declared_of(self.class_names)
         self._channels = self._count("@dimensions")
-        # Beside @equalLength false the format has no @seriesLength; files have 0, -1 or the longest there.
+        # With @equalLength false, @seriesLength has no meaning; files have 0, -1 or the longest length there.
         self._steps = None if self._flag("@equallength") is False else self._count("@serieslength")
 
     def check(self, case: np.ndarray, where: str) -> None:
-        """Hold a case of shape (steps, channels) against the claims."""
+        """Raise if a case of shape (steps, channels) contradicts the header."""
         steps, channels = case.shape
         if self._channels not in (None, channels):
             self._refuse(where, f"{channels} channels", "@dimensions")
@@ -179,13 +181,13 @@ class _TsHeader:
             self._refuse(where, f"{steps} steps where the first case has {self._first}", "@equallength")
 
     def but(self, name: str) -> str:
-        """What to add to a refusal where the header denied what was found."""
+        """Return an addition to a message if the header contradicts the case."""
         return f" (but {self._said(name)})" if self._flag(name) is False else ""
 
     def _refuse(self, where: str, found: str, name: str) -> None:
         raise DataError(
-            f"{where}: the case has {found}, but {self._said(name)}. Cut short, or a separator lost? If the data are "
-            "right, correct that line or leave it out."
+            f"{where}: the case has {found}, but {self._said(name)}. Is the line truncated, or a separator missing? If "
+            "the data are right, correct that header line or remove it."
         )
 
     def _said(self, name: str) -> str:
@@ -201,6 +203,6 @@ class _TsHeader:
         text = (self._claims[name][2] or [""])[0]
         if not re.fullmatch(r"0*[1-9][0-9]{0,17}", text):
             raise DataError(
-                f"{self._path}: {self._said(name)}, which is no number of 1 or more. Correct the line or leave it out."
+                f"{self._path}: {self._said(name)}, but the number must be at least 1. Correct the line or remove it."
             )
         return int(text)

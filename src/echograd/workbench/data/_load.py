@@ -8,13 +8,15 @@ import pathlib
 import re
 from typing import Literal
 
-from echograd import ArgumentError, ArgumentTypeError
+from echograd import ArgumentError
+from echograd._internal import _checks
+from echograd._internal._checks import shown
 
-from . import _checks
 from ._arff import read_arff
 from ._cases import Missing, check_missing, dataset_from_cases
 from ._dataset import Dataset, Task
 from ._ecg import NAMES as BUNDLED, load_ecg
+from ._errors import DataError
 from ._files import read_ts, read_tsv
 from ._idx import CLASSES, FILES, NAME as MNIST, PIXELS, TEST, TRAIN, find_mnist, read_mnist
 from ._ppg import SUBJECTS, read_ppg_dalia
@@ -35,7 +37,7 @@ _UCR = (
 
 @dataclasses.dataclass(frozen=True)
 class _Known:
-    """A set of the UEA or UCR archive, with what is published about it."""
+    """A data set of the UEA or UCR archive, with its published sizes."""
 
     source: str
     train: int
@@ -65,17 +67,17 @@ _KNOWN = {
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A line in the table of known data sets.
+    """A known data set, as listed by `available`. A value is None if only the files themselves tell it.
 
     Attributes:
-        name: what to give to `load`.
+        name: the name that `load` takes.
         state: ``"bundled"`` with the package, ``"cached"`` in the data folder, or ``"missing"`` there.
-        task: classification or regression; None if the files must be read to know.
-        cases: numbers of training, validation and test cases, or None if the files must be read to know.
-        length: steps of every case, or None.
-        channels: input channels, or None.
-        classes: number of classes (0 for regression), or None.
-        folder: where its files are or would be; None for bundled sets.
+        task: ``"classification"`` or ``"regression"``.
+        cases: numbers of training, validation and test cases.
+        length: number of steps of every case.
+        channels: number of input channels.
+        classes: number of classes; 0 for regression.
+        folder: folder of the files, even if they are missing; None for bundled data sets.
     """
 
     name: str
@@ -95,29 +97,31 @@ def load(
     download: bool = True,
     missing: Missing = "error",
 ) -> Dataset:
-    """Load a data set by name, with the split it is published with.
+    """Load a data set by name, with its published split.
 
     ``"ecg-rhythm"`` and ``"ecg-afib"`` (two ECG leads), ``"ecg-rhythm-envelope"`` and ``"ecg-afib-envelope"``
-    (their beats only, see `slope_envelope`) come with the package. Others are looked for in the data folder
-    (see `data_folder`) and downloaded into it if they are not there, but for ``"mnist"``, whose four published files
-    belong into ``mnist/``; any set of the UCR and UEA archives can
-    be put there by hand, as ``NAME/NAME_TRAIN.ts`` and ``NAME/NAME_TEST.ts`` (or ``.tsv``, ``.arff``).
+    (beats only, see `slope_envelope`) are bundled with the package. Other data sets are read from the data folder (see
+    `data_folder`) and downloaded if they are missing there. ``"mnist"`` is never downloaded: put its four published
+    files into ``mnist/``. You can put any data set of the UCR and UEA archives into the folder by hand, as
+    ``NAME/NAME_TRAIN.ts`` and ``NAME/NAME_TEST.ts`` (or ``.tsv``, ``.arff``).
 
     Args:
-        name: the set's name, as listed by `available` or in its archive.
+        name: name of the data set, as listed by `available` or in its archive.
         root: the data folder, if not the default one.
-        download: whether a set that is not there may be fetched.
-        missing: what to do with missing values, see `read_ts`.
+        download: whether a missing data set may be downloaded.
+        missing: how to handle missing values, see `read_ts`.
 
     Returns:
-        The set. UEA and UCR sets have no validation split; see `Dataset.with_validation`.
+        The data set. UEA and UCR data sets have no validation split; see `Dataset.with_validation`.
 
     Raises:
-        ValueError: the name is unknown, or the files are not what they should be.
-        FileNotFoundError: the files are not there and must not be fetched. (This message and the next two say
-            where to put which file.)
-        ConnectionError: they could not be fetched.
-        ModuleNotFoundError: fetching needs pooch.
+        ArgumentTypeError: an argument has the wrong type.
+        ArgumentError: the name is unknown.
+        DataError: a file is damaged, or not the published one.
+        FileNotFoundError: the files are missing and `download` is False. (This message and the next two tell where to
+            put which file.)
+        ConnectionError: the download failed.
+        ModuleNotFoundError: downloads need pooch.
 
     Example:
         ```python
@@ -125,9 +129,8 @@ def load(
         dataset.train.inputs.shape  # (507, 900, 2)
         ```
     """
-    if not isinstance(name, str):
-        raise ArgumentTypeError(f"name must be the name of a data set, such as 'ecg-afib', not {_checks.shown(name)}.")
-    download, missing = _checks.flag("download", download), check_missing(missing)
+    _checks.instance("load", "name", name, str, "the name of a data set, such as 'ecg-afib'")
+    download, missing = _checks.flag("load", "download", download), check_missing("load", missing)
     if name in BUNDLED:
         return load_ecg(name)
     folder = data_folder(root)
@@ -135,8 +138,8 @@ def load(
         place = find_mnist(folder)
         if place is None:
             raise FileNotFoundError(
-                f"{MNIST} is not in {folder}, and it is never downloaded: no stable address is known. Put its four "
-                f"published files, {', '.join(FILES)} (with or without .gz), into {folder / MNIST}."
+                f"{MNIST} is not in {folder}, and it is not downloaded, because no stable address is known. Put its "
+                f"four published files, {', '.join(FILES)} (with or without .gz), into {folder / MNIST}."
             )
         return read_mnist(place)
     read = read_ppg_dalia if name == _PPG else functools.partial(_read_archive, name, missing)
@@ -150,8 +153,8 @@ def load(
         own = name if re.fullmatch(r"[\w-]{1,60}", name) else "NAME"
         hint = f"Did you mean {close[0]!r}? " if close else ""
         raise ArgumentError(
-            f"no data set {_checks.shown(name)}. {hint}Known: {', '.join(names)}. Any other set of the UCR and UEA "
-            f"archives works once {own}_TRAIN.ts and {own}_TEST.ts (or .tsv, .arff) are in {folder / own}."
+            f"load: there is no data set {shown(name)}. {hint}Known: {', '.join(names)}. To use another data set of "
+            f"the UCR and UEA archives, put {own}_TRAIN.ts and {own}_TEST.ts (or .tsv, .arff) into {folder / own}."
         )
     url = _PPG_URL if name == _PPG else _ARCHIVE_URL.format(name=name)
     if name == _PPG:
@@ -162,18 +165,23 @@ def load(
         wanted = [{file: file for file in pair} for pair in files]
         by_hand = f"download {url}, unpack it, and put {files[0][0]} and {files[0][1]} into {folder / name}."
     if not download:
-        raise FileNotFoundError(f"{name} is not in {folder}, and it is not to be downloaded. Instead: {by_hand}")
+        raise FileNotFoundError(f"{name} is not in {folder}, and downloads are switched off. By hand: {by_hand}")
     return fetch(url, folder / name, wanted, read, by_hand)
 
 
 def available(root: str | os.PathLike | None = None) -> tuple[Entry, ...]:
-    """List the known data sets, and those that lie in the data folder.
+    """List the known data sets, and those in the data folder.
 
     Args:
         root: the data folder, if not the default one.
 
     Returns:
-        One entry a set: the bundled ones, then the others by name.
+        One entry for every data set: the bundled ones first, then the others by name.
+
+    Example:
+        ```python
+        [entry.name for entry in available() if entry.state == "cached"]
+        ```
     """
     folder = data_folder(root)
     state: State
@@ -213,24 +221,24 @@ def available(root: str | os.PathLike | None = None) -> tuple[Entry, ...]:
         elif found is not None:
             entry = Entry(name, state, None, None, None, None, None, place)
         else:
-            continue  # a folder of something else
+            continue  # another folder
         entries.append(entry)
     return tuple(entries)
 
 
 def _find(name: str, root: pathlib.Path) -> pathlib.Path | None:
-    """Find the folder that holds all files of a set, or None."""
+    """Return the folder that holds all files of a data set, or None."""
     if name == _PPG:
         places = [root / name, root / name / "PPG_FieldStudy", root / "PPG_FieldStudy", root]
     elif pathlib.PurePath(name).name == name and "\0" not in name:
         places = [root / name, root]
-    else:  # a path is no name of a set
+    else:  # a path is not a name
         places = []
     return next((place for place in places if _files(name, place)), None)
 
 
 def _files(name: str, folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
-    """Return the files of a set in a folder, training before test, or nothing if not all are there."""
+    """Return the files of a data set in a folder, training before test, or () if one is missing."""
     if name == _PPG:
         alternatives = [[folder / f"S{i}" / f"S{i}.pkl" for i in SUBJECTS]]
     else:
@@ -239,7 +247,7 @@ def _files(name: str, folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
 
 
 def _read_archive(name: str, missing: Missing, folder: pathlib.Path) -> Dataset:
-    """Read a set of the UCR or UEA archive and compare it with what is published about it."""
+    """Read a data set of the UCR or UEA archive, and compare its sizes with the published ones."""
     train, test = (_READERS[file.suffix](file, missing=missing) for file in _files(name, folder))
     known = _KNOWN.get(name)
     dataset = dataset_from_cases(
@@ -249,14 +257,14 @@ def _read_archive(name: str, missing: Missing, folder: pathlib.Path) -> Dataset:
         sample_rate=known.sample_rate if known else None,
         description=f"{name} of the UCR and UEA archives, with the published split.",
         source=known.source if known else str(folder),
-        licence="None stated by the archive; see the source of the set before redistributing it.",
+        licence="The archive states no licence; see the source of the data set before redistributing it.",
     )
     if known is not None:
         published = (known.train, known.test, known.length, known.channels, known.classes)
         here = (len(dataset.train), len(dataset.test), dataset.length, dataset.inputs_dim, dataset.classes)
         if here != published:
-            raise ArgumentError(
+            raise DataError(
                 f"{folder} does not hold the published {name}: (training cases, test cases, steps, channels, "
-                f"classes) are {here}, published are {published}. Delete the files and fetch them again."
+                f"classes) are {here}, published are {published}. Delete the files and download them again."
             )
     return dataset

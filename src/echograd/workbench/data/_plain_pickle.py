@@ -1,8 +1,8 @@
-"""Pickled containers, numbers, strings and numeric NumPy arrays, read without the pickle machine.
+"""A safe reader of pickles of plain data: containers, numbers, strings and numeric NumPy arrays.
 
-A pickle is a program, and the standard unpickler runs it. Even one that may only make NumPy arrays can be told to lay
-an array of objects over raw bytes. Here the opcodes of plain data are decoded one by one and nothing in the file is
-called. Every size is compared with the bytes that are there before anything is made of it.
+A pickle is a program, and the standard unpickler executes it. Restricting it to NumPy arrays is not enough: a pickle
+can make an array of objects from raw bytes. This module decodes the opcodes of plain data and calls nothing that the
+file names. It compares every size with the bytes in the file before it allocates memory.
 """
 
 import codecs
@@ -18,27 +18,27 @@ import numpy as np
 
 from ._errors import DataError
 
-_OPCODES = 200_000  # a subject of PPG-DaLiA takes some hundreds
+_OPCODES = 200_000  # a subject of PPG-DaLiA has a few hundred
 _NESTING = 1_000
-_LONG_STRING = 1 << 12  # from here on, bytes stay in the file's buffer and are not copied
+_LONG_STRING = 1 << 12  # byte strings from this length on are views into the file and are not copied
 _KINDS = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8)}
 _MARK = object()
 
 
 class PickleError(DataError):
-    """A file is no pickle of plain data, or is cut short."""
+    """A file is not a pickle of plain data, or is truncated."""
 
 
 @dataclasses.dataclass
 class _Name:
-    """What a pickle names and does not hold: a function or class, as text."""
+    """The name of a function or class in a pickle."""
 
     text: str
 
 
 @dataclasses.dataclass
 class _Type:
-    """A NumPy dtype: kind and size, then its byte order, which a pickle gives in a second step."""
+    """A NumPy dtype: kind and size, and its byte order, which follows in a second step."""
 
     code: str
     order: str = "="
@@ -46,7 +46,7 @@ class _Type:
 
 @dataclasses.dataclass(eq=False)
 class _Array:
-    """A NumPy array, whose contents a pickle gives in a second step."""
+    """A NumPy array; its contents may follow in a second step."""
 
     values: np.ndarray | None = None
 
@@ -55,11 +55,11 @@ def load(content: bytes) -> Any:
     """Read a pickle of protocol 0 to 5, of Python 2 or 3.
 
     Args:
-        content: the file.
+        content: the bytes of the file.
 
     Returns:
-        Dictionaries, lists, tuples, numbers, strings and bytes, with arrays as `as_numbers` takes them. Keys that
-        Python 2 wrote as bytes are strings. Arrays and long byte strings are views into `content`.
+        Dictionaries, lists, tuples, numbers, strings, bytes, and arrays for `as_numbers`. Keys that Python 2 wrote as
+        bytes are strings. Arrays and long byte strings are views into `content`.
 
     Raises:
         PickleError: the file holds anything else, or is damaged.
@@ -71,7 +71,7 @@ def load(content: bytes) -> Any:
 
 
 class _Reader:
-    """A pickle being read: a position, a stack of values, and a memo of those that may come again."""
+    """The state of the decoder: a position, a stack of values, and a memo of values that may be recalled."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -79,11 +79,11 @@ class _Reader:
         self._at = 0
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
-        self._encoded = 0  # bytes of strings that were encoded; more than the file has cannot be honest
+        self._encoded = 0  # bytes of encoded strings; the file size limits them
         self._marks = 0
 
     def run(self) -> Any:
-        """Follow the opcodes up to the last."""
+        """Decode all opcodes and return the value."""
         for _ in range(_OPCODES):
             opcode = self._bytes(1)
             if opcode == b".":
@@ -92,7 +92,7 @@ class _Reader:
                 return self._stack[0]
             step = _STEPS.get(bytes(opcode))
             if step is None:
-                raise PickleError(f"opcode {bytes(opcode)!r} is none of plain data")
+                raise PickleError(f"opcode {bytes(opcode)!r} is not one of plain data")
             step(self)
         raise PickleError(f"it has more than {_OPCODES} opcodes")
 
@@ -101,7 +101,7 @@ class _Reader:
     def _bytes(self, size: int) -> bytes | memoryview:
         end = self._at + size
         if end > len(self._content):
-            raise PickleError(f"{size} bytes are announced at byte {self._at}, but {len(self._content)} are all it has")
+            raise PickleError(f"it announces {size} bytes at byte {self._at}, but has only {len(self._content)} in all")
         found = self._view[self._at : end]
         self._at = end
         return found if size >= _LONG_STRING else bytes(found)
@@ -135,7 +135,7 @@ class _Reader:
         self._stack.append(_MARK)
 
     def since_mark(self) -> list[Any]:
-        """Take the values since the last mark, and the mark."""
+        """Pop the values since the last mark, and the mark."""
         values = []
         while (value := self._stack.pop()) is not _MARK:
             values.append(value)
@@ -148,7 +148,7 @@ class _Reader:
     def binary(self, size: str) -> None:
         length = self._number(size)
         if length < 0:
-            raise PickleError(f"a string of {length} bytes")
+            raise PickleError(f"a string has {length} bytes")
         self.push(self._bytes(length))
 
     def number(self, form: str) -> None:
@@ -167,7 +167,7 @@ class _Reader:
     def float_line(self) -> None:
         line = self._line()
         if not re.fullmatch(rb"-?([0-9]{1,40}(\.[0-9]{0,40})?(e[-+]?[0-9]{1,4})?|inf)|nan", line):
-            raise PickleError("a number is none")
+            raise PickleError("a number is damaged")
         self.push(float(line))
 
     def string_line(self) -> None:
@@ -176,7 +176,7 @@ class _Reader:
             raise PickleError("a string is not quoted")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # of escapes that are none
+                warnings.simplefilter("error")  # invalid escapes
                 self.push(codecs.escape_decode(line[1:-1])[0])
         except (ValueError, Warning):
             raise PickleError("a string is damaged") from None
@@ -192,10 +192,10 @@ class _Reader:
         self._named(module, name)
 
     def _named(self, module: Any, name: Any) -> None:
-        # NumPy 2 and Python 3 moved what older files name.
+        # NumPy 2 and Python 3 renamed modules.
         full = f"{module}.{name}"[:200].replace("numpy._core", "numpy.core").replace("__builtin__", "builtins")
         if full not in _CALLS and full != "numpy.ndarray":
-            raise PickleError(f"it asks for {full}, and only numpy arrays and plain containers are read")
+            raise PickleError(f"it names {full}, but only numpy arrays and plain containers are supported")
         self.push(_Name(full))
 
     def make_list(self) -> None:
@@ -217,7 +217,7 @@ class _Reader:
 
     def _extend(self, values: list[Any]) -> None:
         if not isinstance(self._stack[-1], list):
-            raise PickleError("it appends to what is no list")
+            raise PickleError("it appends to a value that is not a list")
         self._stack[-1].extend(values)
 
     def set_item(self) -> None:
@@ -236,7 +236,7 @@ class _Reader:
 
     def recall(self, index: int) -> None:
         if index not in self._memo:
-            raise PickleError(f"it recalls value {index}, which is not there")
+            raise PickleError(f"it recalls value {index}, which was not stored")
         self.push(self._memo[index])
 
     def put(self, form: str) -> None:
@@ -259,7 +259,7 @@ class _Reader:
     def reduce(self) -> None:
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, _Name) or function.text not in _CALLS or not isinstance(arguments, tuple):
-            raise PickleError("it calls something, and only numpy arrays and plain containers are read")
+            raise PickleError("it calls a function, but only numpy arrays and plain containers are supported")
         self.push(_CALLS[function.text](self, *arguments[:5]))
 
     def build(self) -> None:
@@ -268,7 +268,7 @@ class _Reader:
             _, order, subarray, names, fields, _, _, flags = state[:8]
             order = _short_text(order)
             if any(part is not None for part in (subarray, names, fields, *state[8:])) or flags != 0:
-                raise PickleError(f"an array of dtype {target.code!r} with fields or objects; only numbers are read")
+                raise PickleError(f"an array of dtype {target.code!r} has fields or objects instead of numbers")
             if order not in ("<", ">", "|", "="):
                 raise PickleError("a dtype has no byte order")
             target.order = order
@@ -276,23 +276,25 @@ class _Reader:
             _, shape, dtype, fortran, data = state
             target.values = self.array(data, dtype, shape, "F" if fortran is True or fortran == 1 else "C").values
         else:
-            raise PickleError("it sets the state of something, and only numpy arrays and plain containers are read")
+            raise PickleError(
+                "it sets the state of an object, but only numpy arrays and plain containers are supported"
+            )
 
     def array(
         self, data: Any = None, dtype: Any = None, shape: Any = None, order: Any = "C", axes: Any = None
     ) -> _Array:
-        """Lay an array over bytes of the file, if shape and dtype take exactly so many."""
+        """Return a view of bytes as an array; raise unless shape and dtype take exactly these bytes."""
         numpy_type = _numpy_type(dtype)
         sizes = isinstance(shape, tuple) and all(type(size) is int and 0 <= size < 1 << 40 for size in shape)
         if not sizes or len(shape) > 32:
-            raise PickleError("the shape of an array is no tuple of sizes")
+            raise PickleError("the shape of an array is not a tuple of sizes")
         if isinstance(data, str):
             data = self.encode(data)
         if not isinstance(data, bytes | memoryview):
             raise PickleError("an array has no data")
         wanted = math.prod(shape) * numpy_type.itemsize
         if len(data) != wanted:
-            raise PickleError(f"an array of shape {str(shape)[:60]} takes {wanted} bytes, but {len(data)} are there")
+            raise PickleError(f"an array of shape {str(shape)[:60]} takes {wanted} bytes, but has {len(data)}")
         values = np.frombuffer(data, numpy_type) if wanted else np.empty(0, numpy_type)
         order = _short_text(order)
         try:
@@ -300,19 +302,19 @@ class _Reader:
                 return _Array(values.reshape(shape).transpose(axes))
             return _Array(values.reshape(shape, order="F" if order == "F" else "C"))
         except (ValueError, TypeError, OverflowError) as error:
-            raise PickleError(f"an array has no shape ({error})") from None
+            raise PickleError(f"the shape of an array is wrong ({error})") from None
 
     def encode(self, text: Any = None, encoding: Any = "latin1", *_: Any) -> bytes:
-        """Return the bytes that protocols below 3 write as text."""
+        """Return bytes that protocols below 3 write as text."""
         if not isinstance(text, str) or _short_text(encoding) not in ("latin1", "latin-1"):
-            raise PickleError("it encodes what is no text of bytes")
+            raise PickleError("it encodes a value that is not text in latin-1")
         self._encoded += len(text)
         if self._encoded > len(self._content):
             raise PickleError("it encodes more bytes than the file has")
         try:
             return text.encode("latin-1")
         except UnicodeEncodeError:
-            raise PickleError("it encodes what is no text of bytes") from None
+            raise PickleError("it encodes a value that is not text in latin-1") from None
 
     def scalar(self, dtype: Any = None, data: Any = None, *_: Any) -> Any:
         return self.array(data, dtype, (1,)).values.item()  # pyright: ignore[reportOptionalMemberAccess]
@@ -391,9 +393,9 @@ _STEPS: dict[bytes, Callable[[_Reader], None]] = {
 
 
 def _update(target: Any, items: list[Any]) -> None:
-    """Put keys and values, one after the other, into a dictionary. Keys are text or numbers, which hash at once."""
+    """Put alternating keys and values into a dictionary. Keys must be text or numbers, whose hash is cheap."""
     if not isinstance(target, dict) or len(items) % 2:
-        raise PickleError("it sets an item of what is no dictionary")
+        raise PickleError("it sets an item of a value that is not a dictionary")
     for key, value in zip(items[::2], items[1::2], strict=True):
         key = _short_text(key) if isinstance(key, bytes) else key
         if not isinstance(key, str | int | float):
@@ -419,17 +421,17 @@ def _numpy_type(dtype: Any) -> np.dtype:
         raise PickleError("an array has no dtype")
     kind, size = dtype.code[:1], dtype.code[1:]
     if size not in map(str, _KINDS.get(kind, ())):
-        raise PickleError(f"an array of dtype {dtype.code!r}; only numbers are read")
+        raise PickleError(f"an array has dtype {dtype.code!r}, which is not numeric")
     return np.dtype(dtype.order.replace("|", "=") + dtype.code)
 
 
 def _short_text(value: Any) -> str:
-    """Return a short string, which Python 2 wrote as bytes."""
+    """Return a short string. Python 2 wrote these as bytes."""
     if isinstance(value, bytes) and len(value) <= 200:
         return value.decode("latin-1")
     if isinstance(value, str) and len(value) <= 200:
         return value
-    raise PickleError("a short text is something else")
+    raise PickleError("a name, key or code is not a short text")
 
 
 def _decoded(data: bytes | memoryview, encoding: str) -> str:
@@ -441,5 +443,5 @@ def _decoded(data: bytes | memoryview, encoding: str) -> str:
 
 def _int(text: bytes) -> int:
     if not re.fullmatch(rb"-?[0-9]{1,30}", text):
-        raise PickleError("a number is none")
+        raise PickleError("a number is damaged")
     return int(text)

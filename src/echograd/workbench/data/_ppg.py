@@ -2,22 +2,25 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from echograd import ArgumentTypeError
+from echograd import ArgumentError, ArgumentTypeError
+from echograd._internal import _checks
+from echograd._internal._checks import shown
 
-from . import _checks
-from ._dataset import Dataset, Split
+from .._paths import as_path
+from ._dataset import Dataset
 from ._errors import DataError
 from ._plain_pickle import PickleError, as_numbers, load
 from ._reading import read_bytes
+from ._split import Split
 
 SUBJECTS = tuple(range(1, 16))
-_RATE = 64  # Hz, of the fastest sensor and of everything after loading
+_RATE = 64  # Hz, rate of the fastest sensor and of the loaded data
 _SENSORS = {"ACC": 32, "BVP": 64, "EDA": 4, "TEMP": 4}  # Hz, as published
 _WIDTHS = {"ACC": 3, "BVP": 1, "EDA": 1, "TEMP": 1}  # columns
 _CHANNELS = (
@@ -29,7 +32,7 @@ _CHANNELS = (
     "skin temperature",
 )
 _HOP = 2 * _RATE  # a heart rate every 2 s, ...
-_LABEL = 8 * _RATE  # ... each the mean over the 8 s before
+_LABEL = 8 * _RATE  # ... which is the mean over the 8 s before
 SOURCE = (
     "PPG-DaLiA, UCI Machine Learning Repository 495, https://archive.ics.uci.edu/dataset/495/ppg+dalia "
     "(doi:10.24432/C53890). Cite Reiss et al., Deep PPG, Sensors 19(14):3079, 2019."
@@ -48,38 +51,48 @@ def read_ppg_dalia(
 ) -> Dataset:
     """Read PPG-DaLiA from its published per-subject files.
 
-    Inputs are the wrist sensors at 64 Hz, the slower ones held between their samples, in the units of the
-    sensor. The target of output k of a window, (k + 1)·2 s into it, is the mean heart rate over the 8 s that
-    end there, in beats per minute: shape (length // 128, 1). Windows begin 6 s into a recording, where the
-    first of them is known.
+    Inputs are the wrist sensors at 64 Hz, in the units of the sensors; samples of slower sensors are repeated. Target
+    k of a window is at the time (k + 1)·2 s: the mean heart rate over the 8 s before, in beats per minute. Targets of
+    a window have the shape (length // 128, 1). Windows begin 6 s into a recording, where the first target is known.
 
-    Nothing is scaled here; `Dataset.standardised` scales with the training subjects' numbers. There is no
-    published split, so subjects are drawn: `held_out` for the test, as many for validation, the others for
-    training. Windows overlap in training (by `stride`) and not elsewhere, so that no second counts twice.
+    Inputs are not scaled; `Dataset.standardised` scales them by the training subjects. There is no published split, so
+    subjects are drawn: `held_out` for the test, as many for validation, the others for training. Training windows
+    overlap (by `stride`); validation and test windows do not, so every second counts once.
 
     Args:
         folder: the folder ``PPG_FieldStudy``, with ``S1/S1.pkl`` and so on.
         subjects: numbers of the subjects to read.
-        length: steps in a window, a multiple of 128.
-        stride: steps between the starts of two training windows, a multiple of 128.
-        held_out: subjects for the test, and again for validation.
-        seed: of the draw of subjects.
+        length: number of steps in a window, a multiple of 128.
+        stride: number of steps between the starts of two training windows, a multiple of 128.
+        held_out: number of test subjects, and of validation subjects.
+        seed: seed of the draw of subjects.
 
     Returns:
-        The set, with subjects as groups.
+        The data set, with subjects as groups.
 
     Raises:
-        FileNotFoundError: a subject's file is missing.
-        ValueError: a file holds something else, or a recording is shorter than a window.
+        FileNotFoundError: the file of a subject is missing.
+        ArgumentTypeError: `folder` is not a path, or `subjects` is not a sequence.
+        ArgumentError: a number is not an integer or out of range, or a subject is listed twice.
+        DataError: a file has other contents, or a recording is shorter than a window.
+
+    Example:
+        ```python
+        dataset = read_ppg_dalia("PPG_FieldStudy", length=1_280, stride=640).standardised(targets=True)
+        ```
     """
-    folder = _checks.as_path(folder, "folder")
+    who = "read_ppg_dalia"
+    folder = as_path(who, "folder", folder)
     subjects = _subjects(subjects)
-    length, stride = _checks.integer("length", length), _checks.integer("stride", stride)
-    held_out, seed = _checks.integer("held_out", held_out), _checks.integer("seed", seed, 0)
-    if length < _HOP or length % _HOP or stride < _HOP or stride % _HOP:
-        raise DataError(f"length and stride must be multiples of {_HOP} steps (2 s), not {length} and {stride}.")
-    if not 0 < held_out < len(subjects) / 2:
-        raise DataError(f"of {len(subjects)} subjects, {held_out} each for test and validation leave none to train.")
+    length, stride = _checks.integer(who, "length", length, _HOP), _checks.integer(who, "stride", stride, _HOP)
+    held_out, seed = _checks.integer(who, "held_out", held_out), _checks.integer(who, "seed", seed, 0, 2**63 - 1)
+    if length % _HOP or stride % _HOP:
+        raise ArgumentError(f"{who}: length={length} and stride={stride} must be multiples of {_HOP} steps (2 s).")
+    if not held_out < len(subjects) / 2:
+        raise ArgumentError(
+            f"{who}: held_out={held_out} of {len(subjects)} subjects for the test, and as many for validation, leave "
+            "none for training."
+        )
     files = {subject: folder / f"S{subject}" / f"S{subject}.pkl" for subject in subjects}
     missing = [str(file) for file in files.values() if not os.path.isfile(file)]
     if missing:
@@ -108,7 +121,9 @@ def read_ppg_dalia(
                     groups.append(subject)
                     count += 1
             if count == 0:
-                raise DataError(f"{files[int(subject)]}: {len(signal)} steps are too few for one window of {length}.")
+                raise DataError(
+                    f"{files[int(subject)]}: its {len(signal)} steps are too few for one window of length={length}."
+                )
         stacked = np.stack(inputs)
         return Split(stacked, np.stack(targets), np.full(len(stacked), length, np.int32), np.asarray(groups))
 
@@ -133,18 +148,18 @@ def read_ppg_dalia(
 
 
 def _read_subject(file: pathlib.Path) -> tuple[Float[np.ndarray, "steps 6"], Float[np.ndarray, " labels"]]:
-    """Read one subject: sensors at 64 Hz, and the heart rates (number n is over 2n s to 2n + 8 s)."""
+    """Read one subject: sensors at 64 Hz, and heart rates (number n is the mean from 2n s to 2n + 8 s)."""
     try:
         content: Any = load(read_bytes(file))
         wrist = _item(_item(content, "signal"), "wrist")
         sensors = {name: _column(_item(wrist, name), name, width) for name, width in _WIDTHS.items()}
         heart_rate = _column(_item(content, "label"), "label", 1)[:, 0]
     except PickleError as error:
-        raise DataError(f"{file}: not a subject's file of PPG-DaLiA, or cut short ({error}).") from error
+        raise DataError(f"{file}: not the file of a subject of PPG-DaLiA, or truncated ({error}).") from error
     for name, values in {**sensors, "label": heart_rate[:, None]}.items():
         if not np.isfinite(values).all():
             row = np.argwhere(~np.isfinite(values))[0][0]
-            raise DataError(f"{file}: {name} is not finite in row {row}. Leave the subject out, or mend the file.")
+            raise DataError(f"{file}: {name} is not finite in row {row}. Leave the subject out, or repair the file.")
     seconds = min(len(values) // _SENSORS[name] for name, values in sensors.items())
     columns = [
         np.repeat(values[: seconds * _SENSORS[name]], _RATE // _SENSORS[name], axis=0)
@@ -154,20 +169,21 @@ def _read_subject(file: pathlib.Path) -> tuple[Float[np.ndarray, "steps 6"], Flo
 
 
 def _subjects(numbers: Sequence[int]) -> tuple[int, ...]:
-    """Return the subjects to read, each of which may be on one side only."""
-    try:
-        found = tuple(_checks.integer("a subject", number, 0) for number in numbers)
-    except TypeError as error:
-        raise ArgumentTypeError(f"subjects must be numbers of subjects, such as (1, 2, 3): {error}") from None
+    """Return the subjects to read, without repetitions."""
+    if not isinstance(numbers, Iterable):
+        raise ArgumentTypeError(f"read_ppg_dalia: subjects={shown(numbers)} is not a sequence such as (1, 2, 3).")
+    found = tuple(_checks.integer("read_ppg_dalia", f"subjects[{i}]", n, 0) for i, n in enumerate(numbers))
     twice = sorted({number for number in found if found.count(number) > 1})
     if twice:
-        raise DataError(f"subjects has {twice} more than once, which would be on several sides. List each once.")
+        raise ArgumentError(
+            f"read_ppg_dalia: subjects has {twice} more than once, so they could be in several splits. List each once."
+        )
     return found
 
 
 def _item(content: Any, key: str) -> Any:
     if not isinstance(content, dict) or key not in content:
-        raise PickleError(f"it has no {key!r}")
+        raise PickleError(f"it has no key {key!r}")
     return content[key]
 
 
@@ -175,6 +191,6 @@ def _column(value: Any, name: str, width: int) -> Float[np.ndarray, "rows width"
     """Return a sensor as float32, shape (rows, width)."""
     values = as_numbers(value, name)
     if values.size == 0 or values.ndim not in (1, 2) or values.size != len(values) * width:
-        raise PickleError(f"{name} has shape {values.shape}; expected are {width} columns")
-    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+        raise PickleError(f"{name} has shape {values.shape} instead of {width} columns")
+    with np.errstate(over="ignore"):  # overflow gives infinities, which _read_subject refuses
         return values.astype(np.float32).reshape(-1, width)

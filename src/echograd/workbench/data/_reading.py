@@ -1,4 +1,4 @@
-"""Reading from files: only regular ones, and never more than the file can justify."""
+"""Reading of files: regular files only, with limits on lines and on decompressed bytes."""
 
 import gzip
 import io
@@ -10,17 +10,17 @@ from collections.abc import Iterator
 
 from ._errors import DataError
 
-LINE = 1 << 25  # characters; the longest lines of the published archives have a tenth of it
+LINE = 1 << 25  # characters in a line: ten times the longest line of the published archives
 _GZIP_MAGIC = b"\x1f\x8b"
-_RATIO, _FREE = 100, 1 << 28  # decompressed bytes: up to 100 a byte of the file, or 256 MiB in all
+_RATIO, _FREE = 100, 1 << 28  # limit on decompressed bytes: 100 per byte of the file, or 256 MiB
 
 
 def open_file(path: pathlib.Path, remedy: str = "") -> io.BufferedReader:
-    """Open a file to read bytes from.
+    """Open a regular file to read bytes.
 
     Args:
         path: the file.
-        remedy: a sentence of what else must be there, for the error.
+        remedy: a sentence for the message if the file is missing.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -30,12 +30,12 @@ def open_file(path: pathlib.Path, remedy: str = "") -> io.BufferedReader:
         kind = os.stat(path).st_mode
     except FileNotFoundError:
         raise FileNotFoundError(f"{_short(path)} is missing. {remedy}".rstrip()) from None
-    except OSError as error:  # among others, a name longer than the system allows
+    except OSError as error:  # for example a name longer than the system allows
         raise OSError(error.errno, f"{_short(path)} cannot be read: {error.strerror}.") from None
     if stat.S_ISDIR(kind):
         raise IsADirectoryError(f"{path} is a folder. Pass a file in it.")
     if not stat.S_ISREG(kind):
-        raise OSError(f"{path} is a device or a pipe. Only regular files are read.")
+        raise OSError(f"{path} is a device or a pipe. Pass a regular file.")
     try:
         return path.open("rb")
     except OSError as error:
@@ -47,28 +47,28 @@ def read_bytes(path: pathlib.Path, remedy: str = "", most: int | None = None) ->
 
     Args:
         path: the file.
-        remedy: a sentence of what else must be there, for the error.
-        most: how many bytes it may have.
+        remedy: a sentence for the message if the file is missing.
+        most: the largest number of bytes.
 
     Raises:
         OSError: see `open_file`.
-        ValueError: it is larger.
+        DataError: it is larger.
     """
     with open_file(path, remedy) as file:
         size = os.fstat(file.fileno()).st_size
         if most is not None and size > most:
-            raise DataError(f"{path} has {size} bytes; a file of its kind has at most {most}. Is it another file?")
+            raise DataError(f"{path} has {size} bytes; a file of this kind has at most {most}. Is it another file?")
         return file.read(size)
 
 
 def lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text file with their numbers, from 1 on.
+    """Yield the lines of a text file with their numbers, from 1.
 
-    Bytes that are not UTF-8 become U+FFFD: some published files have accents in another encoding in their comments.
+    Bytes that are not UTF-8 become U+FFFD: comments of some published files have accents in another encoding.
 
     Raises:
         OSError: see `open_file`.
-        ValueError: a line is too long to be a case.
+        DataError: a line is too long for a case.
     """
     with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", errors="replace") as file:
         number = 0
@@ -76,16 +76,16 @@ def lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
             number += 1
             if len(line) > LINE:
                 raise DataError(
-                    f"{path}, line {number}: longer than {LINE} characters. Is this a text file? If it is, cut its "
-                    "series into shorter ones, or build a `Split` from arrays."
+                    f"{path}, line {number}: longer than {LINE} characters. Is this a text file? If so, cut its series "
+                    "into shorter ones, or build a `Split` from arrays."
                 )
             yield number, line
 
 
 class Unpacked:
-    """The bytes of a file, decompressed as they are asked for if the file is compressed with gzip.
+    """The bytes of a file, decompressed on reading if it is compressed with gzip.
 
-    Whether it is compressed is told by what is in it, not by its name.
+    The first bytes of the file tell whether it is compressed, not its name.
 
     Args:
         path: the file.
@@ -113,10 +113,10 @@ class Unpacked:
         self._file.close()
 
     def read(self, size: int) -> bytes:
-        """Read so many bytes, or as many as there are.
+        """Read `size` bytes, or fewer at the end of the file.
 
         Raises:
-            ValueError: the compressed data is damaged or cut short.
+            DataError: the compressed data is damaged or truncated.
         """
         parts = []
         try:
@@ -126,7 +126,9 @@ class Unpacked:
         except (OSError, EOFError, zlib.error) as error:
             if not self.packed:
                 raise
-            raise DataError(f"{self._path} is no whole gzip file ({error}). Copy or download it again.") from error
+            raise DataError(
+                f"{self._path} is a damaged or truncated gzip file ({error}). Copy or download it again."
+            ) from error
         return b"".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""One HTML page that says what a run learned, how well, and how its gradients came about."""
+"""A report of a run as one HTML page: scores, examples, gradients, memory and time."""
 
 from ._measure import measure as measure
 from ._write import write as write

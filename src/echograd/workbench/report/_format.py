@@ -1,4 +1,4 @@
-"""Numbers as they stand in text."""
+"""Numbers as text of a report."""
 
 import math
 import platform
@@ -9,17 +9,17 @@ from ._html import Html, join, tag
 
 
 def score(value: float | None) -> str:
-    """Return a metric to three decimals; files have nothing where there is no number."""
+    """Return a metric with three decimals; None (NaN in a file) is a dash."""
     return "–" if value is None or math.isnan(value) else f"{value:.3f}".replace("-", "−")
 
 
 def count(n: float, one: str, many: str | None = None) -> str:
-    """Return a number of things."""
+    """Return a count with its noun, in the singular or plural."""
     return f"{n:,.0f} {one if n == 1 else many or one + 's'}"
 
 
 def duration(time: float) -> str:
-    """Return a time, in minutes if it is long."""
+    """Return a duration, in minutes from 60 s."""
     if time < 60:
         return seconds(time)
     minutes, rest = divmod(round(time), 60)
@@ -27,7 +27,7 @@ def duration(time: float) -> str:
 
 
 def power(value: float) -> Html:
-    """Return a small or large number as a power of ten."""
+    """Return a number with a power of ten."""
     if value == 0 or not math.isfinite(value):
         return join(f"{value:g}")
     mantissa, exponent = f"{value:.1e}".split("e")
@@ -35,5 +35,5 @@ def power(value: float) -> Html:
 
 
 def machine() -> str:
-    """Return what this machine computes with."""
+    """Return processor, number of cores and operating system of this machine."""
     return f"{processor()}, {count(cores(), 'core')}, {platform.system()}"

@@ -1,4 +1,4 @@
-"""HTML that escapes what is not HTML."""
+"""HTML elements; text is escaped unless it is `Html`."""
 
 import base64
 import html
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class Html(str):
-    """Text that is HTML already. Every other string is escaped when it goes into a tag."""
+    """HTML source. Every other string is escaped when it goes into an element."""
 
     __slots__ = ()
 
@@ -15,7 +15,7 @@ _VOID = {"img", "meta", "source", "br"}
 
 
 def tag(name: str, /, *children: str | Iterable[str], **attributes: str | int) -> Html:
-    """Return an element; attributes have - for _, and lose one at the end; children that are lists are joined."""
+    """Return an element. In names of attributes, _ becomes -, and a trailing _ is dropped. Lists of children join."""
     written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"' for key, value in attributes.items()
     )
@@ -25,7 +25,7 @@ def tag(name: str, /, *children: str | Iterable[str], **attributes: str | int) -
 
 
 def join(*children: str | Iterable[str]) -> Html:
-    """Return children one after the other, escaped where they are not HTML."""
+    """Return the concatenated children; escape those that are not `Html`."""
     parts = []
     for child in children:
         if isinstance(child, Html):
@@ -38,12 +38,12 @@ def join(*children: str | Iterable[str]) -> Html:
 
 
 def isolated(text: str) -> Html:
-    """Return a name from elsewhere, whose direction of writing does not reach what is around it."""
+    """Return foreign text whose writing direction does not affect the text around it."""
     return tag("bdi", text)
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]], *, text: int = 1) -> Html:
-    """Return a table that scrolls sideways where it is too wide; the first `text` columns are words, not numbers."""
+    """Return a table that scrolls horizontally if it is too wide. The first `text` columns are words, not numbers."""
 
     def row(cells: Iterable[str], kind: str) -> Html:
         return tag(
@@ -59,7 +59,7 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], *, text: int = 1) 
 
 
 def picture(light: bytes, dark: bytes, size: tuple[float, float], alt: str) -> Html:
-    """Return a picture in two themes, embedded, of a size in inches; paper always gets the light one."""
+    """Return an embedded picture in two themes, of a size in inches. Print uses the light theme."""
     width, height = (round(96 * x) for x in size)
     return tag(
         "picture",

@@ -1,4 +1,4 @@
-"""What a report measures anew on a model: gradients, an echo that retraces, memory and time."""
+"""Measurements for a report: gradients, an echo that retraces, memory and time."""
 
 import dataclasses
 import statistics
@@ -24,7 +24,7 @@ from echograd import (
     check_gradients,
     solve,
 )
-from echograd._internal import _tree
+from echograd._internal import _checks, _tree
 from echograd.gradients import AbstractGradient
 from echograd.integrators import State
 from echograd.nn import HSSM, AbstractOscillators
@@ -37,19 +37,19 @@ GRADIENTS: dict[str, AbstractGradient] = {"echo": Echo(), "backprop": Backprop()
 
 Oscillations = Float[Array, "steps channels units"]
 
-# How long one gradient may be timed.
+# Time limit for the repeats of one gradient.
 _SECONDS = 1.5
 
 
 class Subject(eqx.Module):
-    """A model, and cases to differentiate its loss on.
+    """A model, and the cases of its loss.
 
     Args:
         model: the model.
-        state: of its batch norms.
-        inputs: as the model sees them, shape (cases, steps, channels).
-        mask: which steps are valid, or `None`: all.
-        targets: class indices, or numbers.
+        state: state of its batch norms.
+        inputs: inputs of the model, shape (cases, steps, channels).
+        mask: True at valid steps; `None` if all are valid.
+        targets: class indices, or real numbers.
     """
 
     model: HSSM
@@ -60,7 +60,7 @@ class Subject(eqx.Module):
 
     @staticmethod
     def of(model: HSSM, state: Any, split: Split, cases: int, steps: int | None = None) -> "Subject":
-        """Take cases evenly spread over a split, cut to their first steps."""
+        """Take cases at even distances in a split, and their first steps."""
         index = np.unique(np.linspace(0, len(split) - 1, cases).round().astype(int))
         few = split.take(index)
         mask = None if few.equal_length else jnp.asarray(few.mask[:, :steps])
@@ -72,7 +72,7 @@ class Subject(eqx.Module):
         return Subject(eqx.nn.inference_mode(model), state, inputs, mask, jnp.asarray(targets))
 
     def stretched(self, steps: int) -> "Subject":
-        """Return the same cases at another length, cut or repeated."""
+        """Return the same cases with another number of steps, truncated or repeated."""
         times = -(-steps // self.inputs.shape[1])
 
         def stretch(x: Array) -> Array:
@@ -83,16 +83,16 @@ class Subject(eqx.Module):
             targets = jnp.tile(targets, (1, times, 1))[:, : steps // self.model.every]
         mask = self.mask
         if mask is not None:
-            # As many steps count, but the first ones.
+            # Keep the number of valid steps, but move them to the beginning.
             mask = jnp.arange(steps)[None] < jnp.sum(stretch(mask), 1, keepdims=True)
         return Subject(self.model, self.state, stretch(self.inputs), mask, targets)
 
     def in_double_precision(self) -> "Subject":
-        """Return the same numbers as float64; call it where these are enabled."""
+        """Return the subject in float64; call it with float64 enabled."""
         return jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64) if eqx.is_inexact_array(x) else x, self)
 
     def loss(self, model: HSSM, gradient: AbstractGradient) -> Float[Array, ""]:
-        """Return the mean loss of the cases, every unit of the model differentiated by `gradient`."""
+        """Return the mean loss of the cases; all units of the model use `gradient`."""
         model = eqx.tree_at(lambda m: [b.unit.gradient for b in m.blocks], model, [gradient] * len(model.blocks))
 
         outputs = model(self.inputs, self.state, mask=self.mask)
@@ -100,7 +100,7 @@ class Subject(eqx.Module):
 
 
 def check_model(subject: Subject) -> GradientReport:
-    """Compare echo and backprop on the model, in float64 whatever it was trained in."""
+    """Compare echo and backprop on the model, in float64."""
     with jax.enable_x64(True):
         subject = subject.in_double_precision()
         return check_gradients(subject.loss, subject.model)
@@ -112,12 +112,12 @@ class Retrace:
 
     Attributes:
         steps: node indices 0..N.
-        unit: which oscillator.
-        forward: position and momentum, shape (nodes, 2).
-        echo: likewise, as the echo passed (with the momentum turned round again).
-        nudged: likewise, of the echo under a nudge that is strong enough to be seen.
-        echo_error: distance of the echo from the free run over all oscillators, relative to the size of the run.
-        nudged_error: likewise, of the nudged echo.
+        unit: index of the oscillator.
+        forward: position and momentum of the free run, shape (nodes, 2).
+        echo: the same of the echo, with its momentum flipped back.
+        nudged: the same of an echo with a nudge large enough to be visible.
+        echo_error: distance of the echo from the free run over all oscillators, relative to the norm of the run.
+        nudged_error: the same of the nudged echo.
         beta: strength of the nudge.
     """
 
@@ -132,12 +132,12 @@ class Retrace:
 
 
 def retrace(subject: Subject, case: int = 0, shift: float = 0.6) -> Retrace:
-    """Run the oscillators of the first block on one case, and then back: freely, and nudged by the loss.
+    """Run the oscillators of the first block on one case, then a free echo and an echo nudged by the loss.
 
     Args:
         subject: the model and its cases.
-        case: which case.
-        shift: how far the nudge is to drive the oscillator that is shown, in units of its standard deviation.
+        case: index of the case.
+        shift: largest displacement of the shown oscillator by the nudge, in units of its standard deviation.
     """
     model = subject.model
     valid = subject.inputs.shape[1] if subject.mask is None else int(subject.mask[case].sum())
@@ -146,7 +146,7 @@ def retrace(subject: Subject, case: int = 0, shift: float = 0.6) -> Retrace:
     forward = _free_nodes(unit.system, drive)
     echo, response = _echo_and_response(unit.system, drive, force, forward)
 
-    # Shown is one that the loss moves far for its size, that has a say in the output, and whose swings can be followed.
+    # Show an oscillator with a large relative displacement by the loss, a large weight in the output, and few swings.
     q = np.asarray(forward[0][:, 0])
     spread = q.std(0)
     moved = np.abs(np.asarray(response[0][:, 0])).max(0) / np.maximum(spread, np.finfo(q.dtype).tiny)
@@ -181,7 +181,7 @@ def retrace(subject: Subject, case: int = 0, shift: float = 0.6) -> Retrace:
 def _drive_and_force(
     model: HSSM, state: Any, x: Float[Array, "steps channels"], target: Array
 ) -> tuple[Oscillations, Oscillations]:
-    """Return what drives the oscillators of the first block, and the slope of the loss in their positions."""
+    """Return the drive of the oscillators of the first block, and the gradient of the loss in their positions."""
     features = jax.vmap(model.encoder)(x).T[:, None]
     running = [block.statistics(state) for block in model.blocks]
     system, layer = model.blocks[0].around(running[0])
@@ -206,7 +206,7 @@ def _drive_and_force(
 
 @eqx.filter_jit
 def _free_nodes(system: AbstractOscillators, drive: Oscillations) -> State:
-    """Return all nodes of the free run from rest."""
+    """Return all nodes of the free run, which starts at rest."""
 
     def advance(z: State, u: Array) -> tuple[State, State]:
         z = system.step(z, u)
@@ -221,7 +221,7 @@ def _free_nodes(system: AbstractOscillators, drive: Oscillations) -> State:
 def _echo_nodes(
     system: AbstractOscillators, drive: Oscillations, force: Oscillations, forward: State, beta: Float[Array, ""]
 ) -> State:
-    """Return all nodes of an echo from the end of the free run, its momenta turned round to compare them."""
+    """Return all nodes of an echo from the end of the free run, with momenta flipped back for comparison."""
 
     def advance(z: State, row: tuple[Array, Array]) -> tuple[State, State]:
         u, push = row
@@ -252,42 +252,46 @@ def measure(
 ) -> list[CostRow]:
     """Measure memory and time of gradients of a loss at several numbers of steps.
 
-    Memory is what the compiled program allocates besides its arguments and results. Time is the median of repeats, in
-    which the gradients take turns; a gradient that takes long is repeated less.
+    Memory is what the compiled program allocates besides its arguments and results. Time is the median over the
+    repeats; the gradients take turns. Slow gradients have fewer repeats, but at least 3.
 
     Args:
-        loss_of: function that gives, for a number of steps, a loss `(params, gradient) -> scalar`.
+        loss_of: function `(steps) -> loss`, where `loss` is a function `(params, gradient) -> scalar`.
         params: PyTree whose floating-point arrays are differentiated.
         steps: numbers of steps.
         gradients: gradient objects by name; echo and backprop by default.
-        repeats: number of timed repeats, at least 3 where time is short.
+        repeats: largest number of timed repeats.
 
     Returns:
-        One row for every number of steps and gradient.
+        One row for every number of steps and gradient: memory in bytes, time in seconds.
 
     Raises:
-        TypeError: `loss_of` or what it returns is not a function, or steps or repeats are no whole numbers.
-        ValueError: there are no steps or gradients, or a number is below 1.
+        ArgumentTypeError: `loss_of` or its result is not a function, or `steps` is not a sequence.
+        ArgumentError: `steps` or `gradients` is empty, or a number is not an integer of at least 1.
+
+    Example:
+        ```python
+        def loss_of(steps):
+            def loss(system, gradient):
+                sol = eg.solve(system, start, dt=0.05, steps=steps, gradient=gradient, save=eg.FinalNode())
+                return jnp.sum(sol.q**2)
+
+            return loss
+
+        measure(loss_of, system, (1000, 4000))
+        ```
     """
-    if not callable(loss_of):
-        raise ArgumentTypeError(
-            f"measure: loss_of={loss_of!r} is not a function of the number of steps that returns a loss."
-        )
+    _checks.function("measure", "loss_of", loss_of, "(steps) -> loss")
     if isinstance(steps, str) or not isinstance(steps, Sequence):
         raise ArgumentTypeError(
-            f"measure: steps={steps!r} is not a sequence of numbers of steps, such as (1000, 4000)."
+            f"measure: steps={_checks.shown(steps)} is not a sequence of numbers of steps, such as (1000, 4000)."
         )
     for name, count in (*(("steps", n) for n in steps), ("repeats", repeats)):
-        if isinstance(count, bool) or not isinstance(count, int | np.integer):
-            raise ArgumentTypeError(f"measure: {name}={count!r} is not a whole number.")
-        if count < 1:
-            raise ArgumentError(f"measure: {name}={count!r} must be at least 1.")
+        _checks.integer("measure", name, count)
     if gradients is not None and not (isinstance(gradients, Mapping) and gradients):
-        raise ArgumentError(
-            f"measure: gradients={gradients!r} is not a mapping from names to gradients, with one at least."
-        )
+        raise ArgumentError(f"measure: gradients={_checks.shown(gradients)} is not a mapping from names to gradients.")
     if not steps:
-        raise ArgumentError("measure: steps is empty, so there is nothing to measure.")
+        raise ArgumentError("measure: steps is empty, so there is nothing to measure. Pass (1000, 4000), for example.")
     gradients = GRADIENTS if gradients is None else gradients
     gradient_of: Any = eqx.filter_jit(lambda loss, gradient, params: eqx.filter_grad(loss)(params, gradient))
     rows = []
@@ -295,7 +299,8 @@ def measure(
         compiled, loss = {}, loss_of(n)
         if not callable(loss):
             raise ArgumentTypeError(
-                f"measure: loss_of({n}) returned {loss!r}, and must return a loss (params, gradient)."
+                f"measure: loss_of({n}) returned {_checks.shown(loss)}; it must return a function (params, gradient) "
+                "-> loss."
             )
         for name, gradient in gradients.items():
             compiled[name] = gradient_of.lower(loss, gradient, params).compile()
@@ -305,7 +310,7 @@ def measure(
             for name, program in compiled.items():
                 start = time.perf_counter()
                 jax.block_until_ready(program(loss, gradients[name], params))
-                # The first call counts as warming up.
+                # The first call is not timed.
                 if i:
                     times[name].append(time.perf_counter() - start)
             if i >= 3 and time.perf_counter() - begun > _SECONDS * len(compiled):
@@ -317,18 +322,18 @@ def measure(
 
 
 def model_costs(subject: Subject, steps: Sequence[int]) -> list[CostRow]:
-    """Measure a gradient of the training loss with respect to the whole model."""
+    """Measure gradients of the training loss with respect to all parameters of the model."""
     subjects = {n: subject.stretched(n) for n in steps}
 
     def loss_of(n: int) -> Any:
-        # A bound method of a module: the cases are arguments of the program, not constants that the compiler may fold.
+        # A bound method of a module: the cases are arguments of the program, so the compiler cannot fold them.
         return subjects[n].loss
 
     return measure(loss_of, subject.model, steps)
 
 
 class _Steady(SeparableHamiltonian):
-    """Oscillators under a drive that does not change."""
+    """Oscillators with a constant drive."""
 
     system: SeparableHamiltonian
     drive: Float[Array, "channels units"]
@@ -341,7 +346,7 @@ class _Steady(SeparableHamiltonian):
 
 
 def oscillator_costs(subject: Subject, steps: Sequence[int]) -> list[CostRow]:
-    """Measure a gradient of the mean squared position of one block's oscillators, running freely."""
+    """Measure gradients of the mean squared position of the oscillators of one block, without inputs."""
     unit = subject.model.blocks[0].unit
     system = _Steady(unit.system, jnp.zeros(unit.read_in.shape[:2], unit.read_in.dtype))
     q = _tree.spread(system.drive)

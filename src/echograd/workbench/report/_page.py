@@ -1,4 +1,4 @@
-"""A page that is put together part by part, and its figures."""
+"""A page of paragraphs, tables and figures."""
 
 import base64
 import dataclasses
@@ -14,10 +14,10 @@ from echograd._internal._files import make_folder, write_atomically
 
 from ._html import Html, isolated, join, picture, table, tag
 
-# At this width, in inches, labels are as large as the text of the page, and legible on a telephone.
+# At this width, in inches, labels are as large as the text of the page, and legible on a phone.
 _WIDTH = 4.2
 _GENERATOR = "echograd"
-REMEDY = "Give another folder (--out), or mend that."
+REMEDY = "Choose another folder (--out), or remove the obstacle."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Drawing:
     """One figure.
 
     Attributes:
-        name: of the PNG file, without its ending.
-        caption: what stands below it.
-        alt: what it shows, for who cannot see it.
+        name: name of the PNG file, without its ending.
+        caption: text below the figure.
+        alt: description for readers who cannot see the figure.
         size: width and height in inches.
-        light: PNG on white.
-        dark: PNG on black.
+        light: PNG image of the light theme.
+        dark: PNG image of the dark theme.
     """
 
     name: str
@@ -50,7 +50,7 @@ def draw(
     height: float,
     rows: int = 1,
 ) -> Drawing:
-    """Draw a figure in both themes; `paint` gets its axes, one or an array of them."""
+    """Draw a figure in both themes. `paint` gets its axes: one, or an array for several rows."""
 
     def render(theme: Any) -> bytes:
         with plot.style(theme):
@@ -62,10 +62,10 @@ def draw(
 
 
 class Page:
-    """The parts of a page in their order.
+    """A page, built part by part.
 
     Args:
-        title: of the page.
+        title: title of the page.
     """
 
     def __init__(self, title: str) -> None:
@@ -82,11 +82,11 @@ class Page:
         self._parts.append(tag("p", *children, class_=kind) if kind else tag("p", *children))
 
     def code(self, text: str) -> None:
-        """Add lines of code."""
+        """Add a block of code."""
         self._parts.append(tag("pre", tag("code", _visible(text)), dir="ltr"))
 
     def tiles(self, tiles: Sequence[tuple[str, str]]) -> None:
-        """Add numbers that are seen at a glance, the most important one first."""
+        """Add a row of large numbers with their names, the most important number first."""
         made = [
             tag("div", tag("dt", name), tag("dd", value), **({"class_": "lead"} if i == 0 else {}))
             for i, (name, value) in enumerate(tiles)
@@ -98,7 +98,7 @@ class Page:
         self._parts.append(table(head, rows, text=text))
 
     def figures(self, *drawings: Drawing) -> None:
-        """Add figures side by side, or one below the other where it is narrow."""
+        """Add figures side by side, or one below the other on a narrow screen."""
         self.drawings += drawings
         made = [tag("figure", picture(d.light, d.dark, d.size, d.alt), tag("figcaption", d.caption)) for d in drawings]
         self._parts.append(tag("div", made, class_="figures"))
@@ -107,7 +107,7 @@ class Page:
         """Return the whole document."""
         css = importlib.resources.files("echograd.workbench.report").joinpath("_page.css").read_text(encoding="utf-8")
         version = importlib.metadata.version("echograd")
-        # No script, nothing fetched, and no style but this one, whatever is in a name.
+        # The policy forbids scripts, external content and other styles, whatever a name contains.
         digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
         policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
         head = join(
@@ -122,10 +122,10 @@ class Page:
         return "<!doctype html>\n" + tag("html", tag("head", head), "\n", tag("body", body), lang="en") + "\n"
 
     def write(self, path: pathlib.Path) -> None:
-        """Write the page, atomically, and its figures as PNG files into `figures/` beside it.
+        """Write the page atomically, and its figures as PNG files into `figures/` beside it.
 
         Raises:
-            FileExistsError: there is a file of that name which is not such a page.
+            FileExistsError: another file has that name.
         """
         check_ours(path)
         figures = path.parent / "figures"
@@ -136,13 +136,13 @@ class Page:
 
 
 def _visible(text: str) -> str:
-    """Return code with characters that change the direction of writing, or cannot be seen, as their escapes."""
+    """Return code with escapes in place of invisible characters, which could change the writing direction."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def check_ours(path: pathlib.Path) -> None:
-    """Raise if there is a file which is not such a page."""
+    """Raise if the path is a file that is not a report of echograd."""
     if path.exists() and f'content="{_GENERATOR} ' not in path.read_text(encoding="utf-8", errors="replace")[:1000]:
         raise FileExistsError(
-            f"{path} was not written by echograd, and is not overwritten. Give another folder (--out)."
+            f"{path} was not written by echograd and is not overwritten. Choose another folder (--out)."
         )

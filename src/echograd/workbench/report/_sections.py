@@ -1,4 +1,4 @@
-"""What a report says, section by section."""
+"""The sections of a report, except the examples."""
 
 import pprint
 from collections.abc import Sequence
@@ -11,20 +11,19 @@ from echograd import GradientReport, plot
 from echograd._internal._format import memory
 from echograd.plot import CostRow
 
-from ..data import Dataset, load
+from ..data import Dataset
 from ..training import Run
 from ._format import count, duration, machine, power, score
 from ._html import isolated, join, tag
 from ._measure import Retrace
 from ._page import Page, draw
 
-# What an exact estimator may be off by, relative, in float64.
+# Largest relative error of an exact gradient in float64.
 _TOLERANCE = 1e-9
-_MOST_CLASSES = 6
 
 
 def learned(page: Page, run: Run, gradients: GradientReport) -> None:
-    """Say what was learned, and how well."""
+    """Write the summary: model, training and the main scores."""
     results, dataset, test = run.results, run.dataset, run.results["test"]
     model = (
         f"{count(run.config.network.blocks, 'block')} of {run.config.network.units} {run.config.model} oscillators, "
@@ -35,12 +34,12 @@ def learned(page: Page, run: Run, gradients: GradientReport) -> None:
     if dataset.task == "classification":
         level = results["majority"]["balanced_accuracy"]
         page.text(
-            f"A Hamiltonian state-space model ({model}), trained by {by} in {duration(results['seconds'])}, tells "
-            f"{count(dataset.classes, 'class', 'classes')} apart with a balanced accuracy of ",
+            f"A Hamiltonian state-space model ({model}), trained by {by} in {duration(results['seconds'])}, "
+            f"distinguishes {count(dataset.classes, 'class', 'classes')} with a balanced accuracy of ",
             tag("strong", score(test["balanced_accuracy"])),
             " on ",
             cases,
-            f". Always naming the most frequent class would give {score(level)}.",
+            f". Always predicting the most frequent class gives {score(level)}.",
             kind="lede",
         )
         tiles = [
@@ -57,7 +56,7 @@ def learned(page: Page, run: Run, gradients: GradientReport) -> None:
             tag("strong", f"{test['mae']:.4g}"),
             " on ",
             cases,
-            f". Always naming the mean of the training cases would give {level['mae']:.4g}.",
+            f". Always predicting the mean of the training cases gives {level['mae']:.4g}.",
             kind="lede",
         )
         tiles = [
@@ -70,7 +69,7 @@ def learned(page: Page, run: Run, gradients: GradientReport) -> None:
 
 
 def scores(page: Page, run: Run, outputs: np.ndarray) -> None:
-    """Tell classes, or true and predicted numbers, apart."""
+    """Write the scores of every class, or plot predictions of a regression."""
     dataset, test = run.dataset, run.dataset.test
     page.heading("How well")
     if dataset.task == "regression":
@@ -100,21 +99,18 @@ def scores(page: Page, run: Run, outputs: np.ndarray) -> None:
             ]
         )
     page.text(
-        "On the test cases, class by class. Recall is the share of a class's cases that were recognised; "
-        "precision is the "
-        "share of the cases given this name that deserve it. Balanced accuracy is the mean of the recalls, "
-        "so that a rare "
-        "class counts as much as a frequent one."
+        "Scores on the test cases. Recall is the share of the cases of a class that were recognised. Precision is the "
+        "share of the cases predicted to be of a class that are of it. Balanced accuracy is the mean of the recalls: a "
+        "rare class counts as much as a frequent one."
     )
     page.table(["class", "cases", *([] if test.groups is None else ["people"]), "recall", "precision", "F1"], rows)
     if test.groups is not None:
-        page.text("Recalls that rest on a handful of people say little about others.", kind="remark")
+        page.text("The recall of a class with few people may not generalise to other people.", kind="remark")
     page.figures(
         draw(
             "confusion",
             lambda axes: plot.confusion_matrix(axes, counts, dataset.class_names),
-            caption="Of every class (rows), how many cases were taken for which class (columns). The "
-            "diagonal is right.",
+            caption="Numbers of cases by true class (rows) and predicted class (columns). The diagonal is correct.",
             alt="Confusion matrix of the test cases",
             height=min(3.8, 1.4 + 0.62 * dataset.classes),
         )
@@ -129,17 +125,18 @@ def history(page: Page, run: Run) -> None:
     options = {"best_epoch": results["best_epoch"], "baseline": results[constant].get(metric), "baseline_label": label}
     page.heading("How it was learned")
     page.text(
-        f"The model was kept from epoch {results['best_epoch']} of {results['epochs']}, by its {_spaced(metric)} on "
-        f"{count(len(run.dataset.splits['validation']), 'validation case')}. The test cases had no say."
+        f"The model is that of epoch {results['best_epoch']} of {results['epochs']}. It was chosen by its "
+        f"{_spaced(metric)} on {count(len(run.dataset.splits['validation']), 'validation case')}, without the test "
+        "cases."
     )
-    if not records:  # training does without them
-        page.text("The metrics of its epochs (metrics.jsonl) are gone, so there are no curves to draw.", kind="remark")
+    if not records:  # a run may lack its metrics
+        page.text("The metrics of the epochs (metrics.jsonl) are missing, so there are no curves.", kind="remark")
         return
     drawings = [
         draw(
             "loss",
             lambda axes: plot.learning_curve(axes, records, "loss", best_epoch=results["best_epoch"]),
-            caption="Loss. In training it is the mean over an epoch, with dropout.",
+            caption="Loss. The training loss is the mean over an epoch, with dropout.",
             alt="Loss in training and validation over the epochs",
             height=2.7,
         )
@@ -149,7 +146,7 @@ def history(page: Page, run: Run) -> None:
             draw(
                 metric,
                 lambda axes: plot.learning_curve(axes, records, metric, **options),
-                caption=f"{_spaced(metric).capitalize()}, by which the model was chosen.",
+                caption=f"{_spaced(metric).capitalize()}, which selects the model.",
                 alt=f"{_spaced(metric)} in training and validation over the epochs",
                 height=2.7,
             )
@@ -157,71 +154,14 @@ def history(page: Page, run: Run) -> None:
     page.figures(*drawings)
 
 
-def examples(page: Page, run: Run, outputs: np.ndarray) -> None:
-    """Show test cases with what the model made of them."""
-    dataset, test = run.dataset, run.dataset.test
-    if dataset.task == "regression" and test.targets.size != len(test):
-        return
-    source = _signals(dataset)
-    signals, rate, channels = source.test.inputs, source.sample_rate, source.channel_names
-    page.heading("Examples")
-
-    def paint(cases: Sequence[int], axes: Any) -> None:
-        for case, ax in zip(cases, np.atleast_1d(axes), strict=True):
-            plot.signal_with_prediction(
-                ax,
-                signals[case, : _length(source, case)],
-                sample_rate=rate,
-                channel_names=channels,
-                **_verdict(dataset, outputs, case),
-            )
-            if ax is not np.atleast_1d(axes)[-1]:
-                ax.set_xlabel("")
-
-    def drawing(name: str, cases: Sequence[int], caption: str) -> Any:
-        return draw(
-            name,
-            lambda axes: paint(cases, axes),
-            caption=caption,
-            alt=caption,
-            height=0.35 + 1.35 * len(cases),
-            rows=len(cases),
-        )
-
-    if dataset.task == "regression":
-        error = np.abs(outputs.ravel() - test.targets.ravel())
-        order = np.argsort(error)
-        cases = [int(order[i]) for i in (0, len(order) // 2, -1)]
-        page.figures(drawing("examples", cases, "The best, the median and the worst prediction of a test case."))
-        return
-    right, wrong = _choose(outputs, test.targets, dataset.classes)
-    caption_right = "The most typical case of every class that was recognised: of median probability."
-    caption_wrong = "The most confident mistake on every class."
-    made = [("examples-right", right, caption_right), ("examples-wrong", wrong, caption_wrong)]
-    page.text(
-        "Test cases under what they are (left) and what the model took them for (right), with the "
-        "probability that it gave."
-    )
-    page.figures(*(drawing(name, cases, caption) for name, cases, caption in made if cases))
-    if source is not dataset:
-        page.text(
-            "Drawn are the signals; what the model sees is made from them (",
-            isolated(", ".join(dataset.channel_names)),
-            ").",
-            kind="remark",
-        )
-
-
 def agreement(page: Page, report: GradientReport, cases: int, steps: int) -> None:
     """Compare echo and backprop, parameter by parameter."""
     worst = max(report.rows, key=lambda row: np.nan_to_num(row["relative_error"], nan=np.inf))
     page.heading("Echo against backpropagation")
     page.text(
-        "An echo is a gradient measured by running the machine again. Here it is held against "
-        "backpropagation through the "
-        f"same steps, in float64, on {count(cases, 'test case')} of {steps:,} steps: for every array of "
-        "parameters, the "
-        "norm of the difference over the norm of the gradient. The largest is ",
+        "An echo measures a gradient by running the machine again. Here it is compared with backpropagation through "
+        f"the same steps, in float64, on {count(cases, 'test case')} of {steps:,} steps. The relative error of a "
+        "parameter array is the norm of the difference over the norm of the gradient. The largest error is ",
         tag("strong", power(worst["relative_error"])),
         ", for ",
         isolated(worst["parameter"]),
@@ -235,7 +175,7 @@ def agreement(page: Page, report: GradientReport, cases: int, steps: int) -> Non
         draw(
             "gradients",
             lambda axes: plot.gradient_agreement(axes, report.rows, tolerance=_TOLERANCE),
-            caption="Relative error of the echo. Hollow: less than a tenth of the rounding unit, or nothing.",
+            caption="Relative error of the echo. Hollow points: less than a tenth of the rounding unit, or 0.",
             alt="Relative error of the gradient by echo, for every parameter",
             height=0.7 + 0.155 * names,
         )
@@ -255,28 +195,27 @@ def agreement(page: Page, report: GradientReport, cases: int, steps: int) -> Non
         ],
     )
     page.text(
-        "The Taylor slope asks no other gradient: about 2 where the loss changes as the echo says, 1 where it does "
-        "not, and in between only where the loss bends sharply. A dash: the loss is too close to linear in this "
-        "parameter to tell.",
+        "The Taylor slope needs no second gradient. It is about 2 if the gradient is right, and 1 if it is wrong. "
+        "Values in between occur only if the loss is strongly curved. A dash means that the loss is too close to "
+        "linear in this parameter for the test.",
         kind="remark",
     )
 
 
 def echo(page: Page, found: Retrace, run: Run) -> None:
-    """Show an echo that retraces a trajectory."""
+    """Plot an echo that retraces a trajectory."""
     rate = run.dataset.sample_rate
     t, unit = found.steps / (rate or 1.0), "seconds" if rate else "steps"
     part = found.steps <= 0.3 * found.steps[-1]
     page.heading("An echo")
     page.text(
-        "The oscillators of the first block ran on a test case. Then every momentum was turned round, and the same "
-        "oscillators ran on over the inputs in reverse. They come back along their own path, to within ",
+        "The oscillators of the first block ran on a test case. Then all momenta were flipped, and the same "
+        "oscillators ran over the inputs in reverse order. They retrace their path: the relative distance from it is "
+        "at most ",
         power(float(found.echo_error.max())),
-        f" of its size after {count(found.steps[-1], 'step')} in {run.config.precision}. Pushed at every step "
-        "by the slope "
-        "of the loss, they leave it, and how fast, per strength of the push, is the gradient. It is pushed "
-        "so hard here "
-        "that it can be seen; in training the push is infinitesimal.",
+        f" over {count(found.steps[-1], 'step')} in {run.config.precision}. A nudge by the gradient of the loss at "
+        "every step drives them away from the path. The displacement per strength of the nudge gives the gradient. The "
+        "nudge shown here is large enough to be visible; in training it is infinitesimal.",
     )
     page.figures(
         draw(
@@ -290,14 +229,14 @@ def echo(page: Page, found: Retrace, run: Run) -> None:
                 unit=unit,
                 quantity=f"Position of oscillator {found.unit}",
             ),
-            caption="Forward from left to right, the echoes from right to left.",
+            caption="The free run goes from left to right, the echoes from right to left.",
             alt="Position over time of the free run, its echo and a nudged echo",
             height=2.7,
         ),
         draw(
             "echo-distance",
             lambda axes: plot.departure(axes, t, found.echo_error, found.nudged_error, unit=unit),
-            caption="Distance of all oscillators from the forward run, relative to its size.",
+            caption="Distance of all oscillators from the forward run, relative to its norm.",
             alt="Distance from the forward run of the echo and of the nudged echo, over time",
             height=2.7,
         ),
@@ -311,8 +250,8 @@ def echo(page: Page, found: Retrace, run: Run) -> None:
                 equal=False,
                 names=("position", "momentum"),
             ),
-            caption="The same oscillator, position to the right and momentum upwards, in the first part of "
-            "the run, which the nudged echo comes to last. Colours as before.",
+            caption="The same oscillator in phase space, in the first part of the run, which the nudged echo reaches "
+            "last. Colours as before.",
             alt="Phase plane of the free run, its echo and a nudged echo",
             height=3.6,
         ),
@@ -320,12 +259,11 @@ def echo(page: Page, found: Retrace, run: Run) -> None:
 
 
 def costs(page: Page, oscillators: Sequence[CostRow], whole: Sequence[CostRow], cases: int, run: Run) -> None:
-    """Compare what echo and backprop cost."""
+    """Compare memory and time of echo and backprop."""
     page.heading("What it costs")
     page.text(
-        "Memory is what a compiled gradient needs besides its arguments and its result; time is the median "
-        "of interleaved "
-        f"repeats. Measured while this page was made, in {run.config.precision}, with JAX {jax.__version__} on "
+        "Memory is what a compiled gradient allocates besides its arguments and its result. Time is the median of "
+        f"repeats in turns. Measured for this page in {run.config.precision}, with JAX {jax.__version__} on "
         f"{jax.default_backend()}: {machine()}."
     )
 
@@ -337,9 +275,8 @@ def costs(page: Page, oscillators: Sequence[CostRow], whole: Sequence[CostRow], 
         draw(
             "costs-oscillators",
             paint(oscillators),
-            caption=f"The {units} oscillators of one block by themselves, with a running cost: all the echo "
-            "keeps is the "
-            "final state.",
+            caption=f"The {units} oscillators of one block alone, with a running cost. The echo stores the final state "
+            "only.",
             alt="Memory and time of a gradient through the oscillators over the number of steps",
             height=4.6,
             rows=2,
@@ -347,8 +284,8 @@ def costs(page: Page, oscillators: Sequence[CostRow], whole: Sequence[CostRow], 
         draw(
             "costs-model",
             paint(whole),
-            caption=f"The whole model on {count(cases, 'case')}: what stands between the oscillators keeps a sequence "
-            "either way.",
+            caption=f"The whole model on {count(cases, 'case')}. The layers between the oscillators store sequences "
+            "with both methods.",
             alt="Memory and time of a gradient of the whole model over the number of steps",
             height=4.6,
             rows=2,
@@ -373,20 +310,22 @@ def costs(page: Page, oscillators: Sequence[CostRow], whole: Sequence[CostRow], 
 
 
 def repeat(page: Page, run: Run, command: str | None) -> None:
-    """Say how to get these numbers again."""
+    """Write how to reproduce the numbers."""
     page.heading("How to repeat it")
     config = pprint.pformat(run.config.to_dict(), sort_dicts=False, width=88)
     if command is not None:
-        page.text("One command does all of it:")
+        page.text("This command repeats everything:")
         page.code(command)
-    page.text("In Python, the training alone:")
+    page.text("In Python, for the training alone:")
     page.code(
         f"from echograd.workbench.training import Config, fit\n\nconfig = {config}\n"
         'fit(Config.from_dict(config), out="again")'
     )
     page.text(
-        "The same machine and versions give the same numbers, bit for bit; others may differ in the last digits, which "
-        "training amplifies. This run had " + ", ".join(f"{key} {value}" for key, value in run.versions.items()) + "."
+        "The same machine and versions give the same numbers, bit for bit. Others may differ in the last digits, and "
+        "training amplifies the difference. This run used "
+        + ", ".join(f"{key} {value}" for key, value in run.versions.items())
+        + "."
     )
     dataset = run.dataset
     sizes = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
@@ -404,60 +343,15 @@ def repeat(page: Page, run: Run, command: str | None) -> None:
 
 
 def _people(dataset: Dataset) -> str:
-    """Return whom the test cases are from, if that is known."""
+    """Return the number of people of the test cases, if it is known."""
     groups = dataset.test.groups
     if groups is None:
         return " that it has not seen"
     seen = [split.groups for name, split in dataset.splits.items() if name != "test" and split.groups is not None]
     new = not np.isin(groups, np.concatenate(seen)).any()
     people = count(len(np.unique(groups)), "person", "people")
-    return f" of {people}" + (", none of whom it has seen before" if new else "")
+    return f" of {people}" + (" that it has not seen" if new else "")
 
 
 def _spaced(metric: str) -> str:
     return metric.replace("_", " ")
-
-
-def _signals(dataset: Dataset) -> Dataset:
-    """Return the set to draw: where the model sees an envelope, the signals that it is made from."""
-    if dataset.name.startswith("ecg-") and dataset.name.endswith("-envelope"):
-        return load(dataset.name.removesuffix("-envelope"))
-    return dataset
-
-
-def _length(dataset: Dataset, case: int) -> int:
-    return int(dataset.test.lengths[case])
-
-
-def _verdict(dataset: Dataset, outputs: np.ndarray, case: int) -> dict[str, Any]:
-    """Return truth and prediction of a test case as text."""
-    truth = dataset.test.targets[case]
-    if dataset.task == "regression":
-        return {"truth": f"true {float(truth.ravel()[0]):.4g}", "prediction": f"{float(outputs[case].ravel()[0]):.4g}"}
-    named = int(outputs[case].argmax())
-    return {
-        "truth": dataset.class_names[int(truth)],
-        "prediction": dataset.class_names[named],
-        "right": bool(named == truth),
-        "probability": float(probabilities(outputs)[case, named]),
-    }
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Return the probabilities of the classes."""
-    e = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    return e / e.sum(1, keepdims=True)
-
-
-def _choose(logits: np.ndarray, targets: np.ndarray, classes: int) -> tuple[list[int], list[int]]:
-    """Choose one right and one wrong case of every class, of the first classes if there are many."""
-    p, named = probabilities(logits), logits.argmax(1)
-    right, wrong = [], []
-    for label in range(min(classes, _MOST_CLASSES)):
-        good = np.flatnonzero((targets == label) & (named == label))
-        if len(good):
-            right.append(int(good[np.argsort(p[good, label])[len(good) // 2]]))
-        bad = np.flatnonzero((targets == label) & (named != label))
-        if len(bad):
-            wrong.append(int(bad[p[bad].max(1).argmax()]))
-    return right, wrong

@@ -1,4 +1,4 @@
-"""From a run's folder to a page."""
+"""`write`: measure a run again and write its report."""
 
 import os
 import pathlib
@@ -10,16 +10,17 @@ from echograd import ArgumentError
 from echograd._internal._files import make_folder
 from echograd.nn import HSSM
 
+from .._paths import as_path
 from ..training import Run
-from . import _sections
+from . import _examples, _sections
 from ._measure import Subject, check_model, model_costs, oscillator_costs, retrace
 from ._page import REMEDY, Page, check_ours
 
-# Gradients are compared on few cases and their first steps: comparing all parameters need not take minutes.
+# Gradients are compared on few cases and their first steps, to save time.
 _CHECKED_CASES, _CHECKED_STEPS = 2, 256
 _TIMED_CASES = 8
 _OSCILLATOR_STEPS = (1000, 4000, 16000)
-# The whole model is timed at these multiples of its cases' length.
+# The whole model is timed at these multiples of the length of a case.
 _MULTIPLES = (0.5, 1, 2)
 
 
@@ -31,27 +32,28 @@ def write(
     command: str | None = None,
     say: Callable[[str], object] | None = None,
 ) -> pathlib.Path:
-    """Write a report of a finished run: one HTML file that needs nothing else, and its figures as PNG files beside it.
+    """Write a report of a finished run: one self-contained HTML file, and its figures as PNG files.
 
-    What the run left is read from its folder. The comparison of gradients, the echo, memory and time are measured anew,
-    on this machine, which takes a minute or so.
+    Scores and the model are read from the folder of the run. Gradients, an echo, memory and time are measured again on
+    this machine, which takes about a minute.
 
     Args:
         run: a run, or its folder.
-        out: folder for `report.html` and `figures/`; the run's own by default.
-        title: of the page.
-        command: a command that does all of it again, if there is one.
-        say: called with a line of text before everything that takes time.
+        out: folder for `report.html` and `figures/`; by default the folder of the run.
+        title: title of the page.
+        command: a command that repeats all of it, to be shown on the page.
+        say: called with a line of text before every slow step.
 
     Returns:
         The path of `report.html`.
 
     Raises:
-        TypeError: `run` is neither a run nor a path.
-        FileNotFoundError: there is no run, or it has not come to its end.
-        ValueError: the run is of a Hopfield network, which has no trajectory.
-        FileExistsError: `out` holds a `report.html` that is not one of these.
-        OSError: it cannot be written there.
+        ArgumentTypeError: `run` is neither a run nor a path, or `out` is not a path.
+        FileNotFoundError: there is no run, or training is not finished.
+        ArgumentError: the run is of a Hopfield network, which has no trajectory.
+        DataError: a file of the run is damaged.
+        FileExistsError: `out` holds a `report.html` that is not a report of echograd.
+        OSError: the report cannot be written.
 
     Example:
         ```python
@@ -59,28 +61,28 @@ def write(
         ```
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    name = run.results and run.config.dataset  # a run that has not come to its end raises here
+    name = run.results and run.config.dataset  # raises if training is not finished
     model = run.model
     if not isinstance(model, HSSM):
         raise ArgumentError(
-            f"{run.folder} holds a Hopfield network, and a report is about trajectories and their echoes. Its scores: "
-            f"`echograd evaluate {run.folder}`."
+            f"{run.folder} holds a Hopfield network, but a report is about trajectories and their echoes. "
+            f"`echograd evaluate {run.folder}` prints the scores."
         )
-    path = (run.folder if out is None else pathlib.Path(out)) / "report.html"
+    path = (run.folder if out is None else as_path("report.write", "out", out)) / "report.html"
     make_folder(path.parent, REMEDY)
     check_ours(path)
     say = say or (lambda _: None)
     page = Page(title or f"{name}, learned by {'echoes' if run.config.gradient == 'echo' else 'backpropagation'}")
     test = run.prepared.test
 
-    # The run's own precision, whatever is set outside.
+    # Compute in the precision of the run.
     with jax.enable_x64(run.config.precision == "float64"):
         say("comparing gradients by echo and by backpropagation")
         few = Subject.of(model, run.state, test, _CHECKED_CASES, _CHECKED_STEPS)
         gradients = check_model(few)
         say("running the model on the test cases")
         outputs = run.predict("test")
-        say("running an echo back along its path")
+        say("running an echo")
         subject = Subject.of(model, run.state, test, _TIMED_CASES)
         cases = len(subject.targets)
         found = retrace(subject, cases // 2)
@@ -93,7 +95,7 @@ def write(
     _sections.learned(page, run, gradients)
     _sections.scores(page, run, outputs)
     _sections.history(page, run)
-    _sections.examples(page, run, outputs)
+    _examples.examples(page, run, outputs)
     _sections.agreement(page, gradients, *few.inputs.shape[:2])
     _sections.echo(page, found, run)
     _sections.costs(page, oscillators, whole, cases, run)

@@ -1,7 +1,7 @@
 """Training of sequence models: a loop that resumes exactly, metrics, and runs kept in folders."""
 
 from ._config import Config as Config, Network as Network, Optimiser as Optimiser, ecg_recipe as ecg_recipe
-from ._fit import Progress as Progress, TrainingDiverged as TrainingDiverged, fit as fit
+from ._fit import fit as fit
 from ._learner import batch_loss as batch_loss, costs as costs, initial_model as initial_model
 from ._metrics import (
     classification_metrics as classification_metrics,
@@ -11,3 +11,4 @@ from ._metrics import (
 )
 from ._processes import is_first as is_first, join as join
 from ._run import Run as Run
+from ._trainer import Progress as Progress, TrainingDiverged as TrainingDiverged

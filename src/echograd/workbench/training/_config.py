@@ -1,10 +1,8 @@
-"""What a training run is made of, as plain values that go into a file beside the results."""
+"""The settings of a training run: plain values that are stored beside the results."""
 
 import dataclasses
 import difflib
 import math
-import reprlib
-import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -13,76 +11,80 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from echograd import EP, ArgumentError, ArgumentTypeError, Backprop, Echo, Implicit, Infinitesimal, OneSided, Symmetric
+from echograd._internal import _checks
+from echograd._internal._checks import shown
 from echograd.gradients import AbstractGradient
 from echograd.nudge import AbstractNudge
 from echograd.statics import AbstractStaticGradient
 
 _T = TypeVar("_T")
-# What the `config.json` of a run tells about it instead of setting it up.
+# Keys of a run's `config.json` that describe the run and are not settings.
 ABOUT = ("run", "versions", "data", "checksum")
-# Counts are kept as 32-bit integers in a compiled program.
+# Counts are 32-bit integers in a compiled program.
 _MOST = 2**31 - 1
+# The least and the largest value of every integer; others, which subclasses add, are from 0 to `_MOST`. The number of
+# blocks is limited because the time of compilation is proportional to it.
+_BOUNDS = {
+    "hidden": (1, _MOST),
+    "units": (1, _MOST),
+    "blocks": (1, 10_000),
+    "epochs": (1, _MOST),
+    "batch_size": (1, _MOST),
+    "patience": (1, _MOST),
+    "seed": (0, 2**63 - 1),
+}
 
 
-def _require(holds: bool, name: str, value: Any, remedy: str) -> None:
+def _require(holds: bool, settings: Any, name: str, why: str) -> None:
     if not holds:
-        raise ArgumentError(f"{name}={_shown(value)}: {remedy}.")
+        raise ArgumentError(f"{type(settings).__name__}: {name}={shown(getattr(settings, name))}; {why}.")
 
 
-def _shown(value: Any) -> str:
-    """Return a value as it is quoted in a message."""
-    short = reprlib.Repr()
-    short.maxstring = short.maxlong = short.maxother = 80
-    return short.repr(value)
-
-
-def _check_types(settings: Any) -> None:
-    """Put every value of a dataclass into the type that its annotation tells, or raise."""
+def _convert(settings: Any) -> None:
+    """Convert every value of a dataclass to the type of its annotation, or raise."""
     for name, hint in typing.get_type_hints(type(settings)).items():
-        object.__setattr__(settings, name, _converted(hint, getattr(settings, name), name))
+        value = _converted(type(settings).__name__, name, getattr(settings, name), hint)
+        object.__setattr__(settings, name, value)
 
 
-def _converted(hint: Any, value: Any, name: str) -> Any:
-    """Return a value of the type that the hint tells, or raise."""
+def _converted(owner: str, name: str, value: Any, hint: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if isinstance(value, np.generic):
-        value = value.item()
     if origin is Literal:
-        _require(isinstance(value, str) and value in arguments, name, value, f"choose one of {_listed(arguments)}")
-        return value
+        return _checks.choice(owner, name, value, arguments)
     if origin is types.UnionType:
-        return None if value is None else _converted(arguments[0], value, name)
+        return None if value is None else _converted(owner, name, value, arguments[0])
     if origin is tuple:
         if not isinstance(value, list | tuple) or len(value) != len(arguments):
-            raise ArgumentTypeError(f"{name}={_shown(value)}: {len(arguments)} values are needed.")
-        return tuple(_converted(kind, item, name) for kind, item in zip(arguments, value, strict=True))
+            raise ArgumentTypeError(f"{owner}: {name}={shown(value)} must be {len(arguments)} numbers.")
+        return tuple(_converted(owner, name, item, kind) for kind, item in zip(arguments, value, strict=True))
     if hint is float:
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise ArgumentTypeError(f"{name}={_shown(value)}: a number is needed.")
-        _require(abs(value) <= sys.float_info.max, name, value, "a finite number is needed")
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        wanted = {int: "a whole number", bool: "True or False", str: "a text"}.get(hint, f"{hint.__name__}(...)")
-        raise ArgumentTypeError(f"{name}={_shown(value)}: {wanted} is needed.")
-    return value
-
-
-def _listed(choices: Iterable[Any]) -> str:
-    return ", ".join(map(repr, choices))
+        return _checks.constant(owner, name, value, np.isfinite, "it must be a finite number")
+    if hint is int:
+        return _checks.integer(owner, name, value, *_BOUNDS.get(name, (0, _MOST)))
+    if hint is bool:
+        return _checks.flag(owner, name, value)
+    return _checks.instance(owner, name, value, hint, "a str" if hint is str else f"{hint.__name__}(...)")
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """Sizes and kinds of the layers of an `HSSM`; of a Hopfield network `units` and `blocks`, its hidden layers.
+    """Sizes and kinds of the layers of an `HSSM`.
+
+    A Hopfield network uses `units` and `blocks` only: it has `blocks` hidden layers of `units` units.
 
     Attributes:
         hidden: width of the residual stream.
-        units: oscillators in a block.
+        units: number of oscillators in a block.
         blocks: number of blocks.
         complex: complex read-in and read-out of the oscillators.
-        norm: normalisation in front of the oscillators, over features ("layer") or batch and time ("batch").
+        norm: normalisation before the oscillators, over features ("layer") or over batch and time ("batch").
         dropout: probability of dropping a feature in training.
-        angles: bounds of the initial rotation angles per step, between 0 and pi; None: those of the kind of unit.
+        angles: bounds of the initial rotation angles per step, in radians between 0 and pi; None uses the default of
+            the unit.
+
+    Raises:
+        ArgumentError: a value is out of its range.
+        ArgumentTypeError: a value has the wrong type.
     """
 
     hidden: int = 32
@@ -94,18 +96,10 @@ class Network:
     angles: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        for name in ("hidden", "units"):
-            _require(1 <= getattr(self, name) <= _MOST, name, getattr(self, name), "a size is at least 1, below 2³¹")
-        _require(1 <= self.blocks <= 10_000, "blocks", self.blocks, "from 1 to 10,000 blocks are compiled in a while")
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "a probability is at least 0 and below 1")
+        _convert(self)
+        _require(0 <= self.dropout < 1, self, "dropout", "a probability is at least 0 and below 1")
         low, high = self.angles or (0.1, 0.2)
-        _require(
-            0 < low < high < math.pi,
-            "angles",
-            self.angles,
-            "two angles between 0 and pi, the smaller one first",
-        )
+        _require(0 < low < high < math.pi, self, "angles", "pass two angles between 0 and pi, the smaller one first")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,10 +108,14 @@ class Optimiser:
 
     Attributes:
         learning_rate: the highest rate of the schedule.
-        schedule: after the warm-up, fall to 0 along a half cosine ("cosine") or stay ("constant").
+        schedule: after the warm-up, the rate falls to 0 along a half cosine ("cosine") or stays ("constant").
         warmup: share of all steps in which the rate rises from 0.
         weight_decay: decay of weight matrices; constants of oscillators, biases and norms do not decay.
-        clip: the largest norm a gradient may have before it is scaled down, or None.
+        clip: scale a gradient of larger norm down to this norm; None does not clip.
+
+    Raises:
+        ArgumentError: a value is out of its range.
+        ArgumentTypeError: a value has the wrong type.
     """
 
     learning_rate: float = 1e-2
@@ -127,40 +125,40 @@ class Optimiser:
     clip: float | None = 1.0
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "it must be positive")
-        _require(0 <= self.warmup < 1, "warmup", self.warmup, "it is a share of the steps, at least 0 and below 1")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "it must be at least 0")
-        _require(self.clip is None or self.clip > 0, "clip", self.clip, "it must be positive, or None")
+        _convert(self)
+        _require(self.learning_rate > 0, self, "learning_rate", "it must be positive")
+        _require(0 <= self.warmup < 1, self, "warmup", "it is a share of the steps, at least 0 and below 1")
+        _require(self.weight_decay >= 0, self, "weight_decay", "it must be at least 0")
+        _require(self.clip is None or self.clip > 0, self, "clip", "it must be positive, or None")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A training run: the same config, data and machine give the same numbers, bit for bit.
+    """The settings of a training run. The same config, data and machine give the same numbers, bit for bit.
 
     Attributes:
         dataset: name of the data set.
-        model: kind of the oscillators of an `HSSM`; or "hopfield", a network that settles, for classes only, which
-            takes a case as one flat vector.
-        gradient: how the oscillators are differentiated; of a Hopfield network "echo" is equilibrium propagation.
-        nudge: how an echo is nudged; only "infinitesimal" is exact.
+        model: kind of the oscillators of an `HSSM`; or "hopfield", a classifier that relaxes to an equilibrium and
+            takes every case as one flat vector.
+        gradient: gradient method of the oscillators. "echo" of a Hopfield network is equilibrium propagation.
+        nudge: kind of the nudge of an echo; only "infinitesimal" is exact.
         beta: strength of a finite nudge. `None` scales it to the cotangents; for a Hopfield network it is 0.4 per case.
         network: sizes and kinds of the layers.
         optimiser: AdamW, its schedule, and the clipping of gradients.
-        epochs: passes through the training cases.
-        batch_size: cases in a batch.
-        patience: epochs without a better validation score until training stops early; None never stops.
-        monitor: validation metric that the best model is chosen by; "auto" is balanced accuracy for
-            classification and the loss for regression.
-        class_weights: make every class count the same in the loss, however many cases it has.
-        standardise: scale channels (and regression targets) by mean and deviation of the training cases.
-        validation_fraction: share of the training cases to validate with, where a set has no validation cases.
-        seed: of the initial weights, the order of the cases, dropout and the validation cases.
-        precision: of all numbers in training.
+        epochs: number of passes through the training cases.
+        batch_size: number of cases in a batch.
+        patience: training stops early after this many epochs without a better validation score; None never stops.
+        monitor: validation metric that selects the best model; "auto" is balanced accuracy for classification and
+            the loss for regression.
+        class_weights: give every class the same total weight in the loss.
+        standardise: scale channels (and regression targets) by mean and standard deviation of the training cases.
+        validation_fraction: share of the training cases that become validation cases if the data set has none.
+        seed: seed of the initial weights, the order of the cases, dropout and the choice of validation cases.
+        precision: precision of all numbers in training.
 
     Raises:
-        TypeError: a value is of the wrong type. NumPy's numbers are taken as Python's.
-        ValueError: a value is out of its range.
+        ArgumentError: a value is out of its range.
+        ArgumentTypeError: a value has the wrong type. NumPy scalars are converted.
     """
 
     dataset: str
@@ -181,41 +179,31 @@ class Config:
     precision: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        _require(self.dataset != "", "dataset", self.dataset, "name a data set; `echograd datasets` lists them")
-        _require(1 <= self.epochs <= _MOST, "epochs", self.epochs, "train for at least one epoch, and fewer than 2³¹")
+        _convert(self)
+        finite = self.nudge != "infinitesimal"
+        _require(self.dataset != "", self, "dataset", "name a data set; `echograd datasets` lists them")
+        _require(0 < self.validation_fraction < 1, self, "validation_fraction", "it must be between 0 and 1")
+        _require(self.beta != 0, self, "beta", "a nudge of strength 0 gives no gradient; None chooses a strength")
+        _require(self.beta is None or finite, self, "beta", "an infinitesimal nudge has no size; leave beta out")
+        _require(not finite or self.gradient == "echo", self, "nudge", "only an echo has a nudge; leave nudge out")
         _require(
-            1 <= self.batch_size <= _MOST, "batch_size", self.batch_size, "a batch has at least one case, below 2³¹"
-        )
-        _require(self.patience is None or self.patience >= 1, "patience", self.patience, "at least 1, or None")
-        _require(0 <= self.seed < 2**63, "seed", self.seed, "it must not be negative, and be below 2⁶³")
-        fraction = self.validation_fraction
-        _require(0 < fraction < 1, "validation_fraction", fraction, "a share of the cases is between 0 and 1")
-        _require(self.beta != 0, "beta", self.beta, "a nudge of strength 0 tells nothing; None chooses a strength")
-        _require(
-            self.beta is None or self.nudge != "infinitesimal", "beta", self.beta, "an infinitesimal nudge has no size"
-        )
-        _require(
-            self.nudge == "infinitesimal" or self.gradient == "echo", "nudge", self.nudge, "only an echo is nudged"
-        )
-        _require(
-            self.model != "hopfield" or self.gradient != "echo" or self.nudge != "infinitesimal",
+            self.model != "hopfield" or self.gradient != "echo" or finite,
+            self,
             "nudge",
-            self.nudge,
-            "clipped units at a bound do not respond to an infinitesimal nudge, so a Hopfield network hardly learns by "
-            "it; choose 'symmetric' (--nudge symmetric)",
+            "clipped units at a bound do not respond to an infinitesimal nudge, so a Hopfield network hardly learns "
+            "from it; choose 'symmetric' (--nudge symmetric)",
         )
 
     def static_gradient_object(self) -> AbstractStaticGradient:
-        """Return the gradient that a Hopfield network gets."""
+        """Return the gradient of a Hopfield network."""
         if self.gradient == "backprop":
             return Implicit()
-        # The loss is a mean over cases, and the strength is meant for one.
+        # The loss is a mean over the cases of a batch; beta is the strength per case.
         beta = self.batch_size * (0.4 if self.beta is None else self.beta)
         return EP(OneSided(beta) if self.nudge == "one-sided" else Symmetric(beta))
 
     def gradient_object(self) -> AbstractGradient:
-        """Return the gradient that the units of the model get."""
+        """Return the gradient of the oscillators of an `HSSM`."""
         if self.gradient == "backprop":
             return Backprop()
         beta = "auto" if self.beta is None else self.beta
@@ -235,21 +223,22 @@ class Config:
         """Make a config from nested dictionaries of plain values.
 
         Args:
-            values: as `to_dict` returns them, or a run's `config.json`; what is left out has its default.
+            values: a dictionary from `to_dict`, or the contents of a run's `config.json`. Missing settings have their
+                defaults.
 
         Raises:
-            ValueError: a key is unknown, or a value has the wrong type.
+            ArgumentError: a key is unknown, or a value has the wrong type or is out of its range.
         """
         if not isinstance(values, Mapping):
-            raise ArgumentError(f"settings are a mapping from names to values, and {_shown(values)} is not.")
+            raise ArgumentError(f"Config.from_dict: {shown(values)} is not a mapping from names of settings to values.")
         try:
             return _from_dict(Config, {key: value for key, value in values.items() if key not in ABOUT}, "")
-        except TypeError as error:
+        except ArgumentTypeError as error:
             raise ArgumentError(str(error)) from error
 
 
 def _plain(value: Any) -> Any:
-    """Return the value as JSON gives it back: tuples are lists there."""
+    """Return the value with lists for tuples, as JSON stores it."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return list(map(_plain, value)) if isinstance(value, tuple) else value
@@ -262,7 +251,7 @@ def _from_dict(cls: type[_T], values: Mapping[str, Any], path: str) -> _T:
     for key, value in values.items():
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
-                raise ArgumentError(f"the setting {path + key!r} is a group of settings, not {_shown(value)}.")
+                raise ArgumentError(f"the setting {path + key!r} is a group of settings, not {shown(value)}.")
             value = _from_dict(typing.cast(type, hints[key]), value, path + key + ".")
         made[key] = value
     missing = [
@@ -271,7 +260,7 @@ def _from_dict(cls: type[_T], values: Mapping[str, Any], path: str) -> _T:
         if field.default is dataclasses.MISSING and field.name not in made
     ]
     if missing:
-        raise ArgumentError(f"the setting {path + missing[0]!r} is missing, and it has no default.")
+        raise ArgumentError(f"the setting {path + missing[0]!r} is missing; it has no default.")
     return cls(**made)
 
 
@@ -280,21 +269,22 @@ def _refuse_unknown(names: Iterable[Any], known: Iterable[str], path: str = "") 
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f" Did you mean {path + close[0]!r}?" if close else f" Known here: {', '.join(known)}."
-            raise ArgumentError(f"there is no setting {_shown(f'{path}{name}')}.{hint}")
+            raise ArgumentError(f"there is no setting {shown(f'{path}{name}')}.{hint}")
 
 
 def ecg_recipe(**changes: Any) -> Config:
     """Return the config that learns the bundled ECG rhythms in about half a minute on two cores.
 
-    The inputs are beat envelopes (see `echograd.data.slope_envelope`). The defaults of `Config`, which it has, were
-    chosen by cross-validation over the training and validation patients of this set; its test patients had no part in
-    that.
+    The inputs are beat envelopes (see `echograd.workbench.data.slope_envelope`). All other settings are the defaults of
+    `Config`. They were chosen by cross-validation over the training and validation patients of this data set, without
+    the test patients.
 
     Args:
-        changes: fields of `Config` to have other values.
+        changes: fields of `Config` with new values.
 
     Raises:
-        ValueError: there is no such field, or a value is out of its range.
+        ArgumentError: there is no such field, or a value is out of its range.
+        ArgumentTypeError: a value has the wrong type.
 
     Example:
         ```python

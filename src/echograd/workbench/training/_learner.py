@@ -23,21 +23,20 @@ except ModuleNotFoundError as error:
         raise
     raise ModuleNotFoundError("training needs optax: pip install 'echograd[workbench]'", name="optax") from None
 
-# Matrices, which weight decay makes smaller. The constants of oscillators are logits and logarithms: 0 is nothing
-# special to them.
+# Weight decay acts on matrices only. Constants of oscillators are logits and logarithms, for which 0 is not special.
 _DECAYED = ("weight", "read_in", "read_out")
 
 
 @dataclasses.dataclass(frozen=True)
 class Shapes:
-    """What a model must know of a data set.
+    """The sizes of a data set that determine a model.
 
     Attributes:
         task: classification or regression.
         inputs: number of input channels.
         outputs: number of classes or targets.
-        every: distance of the steps that have a target, or 0 if the whole case has one.
-        length: steps of a case.
+        every: number of steps per target; 0 if a whole case has one target.
+        length: number of steps of a case.
     """
 
     task: Literal["classification", "regression"]
@@ -48,7 +47,7 @@ class Shapes:
 
     @staticmethod
     def of(dataset: Dataset) -> "Shapes":
-        """Return the shapes of a data set, or raise if a model cannot have them."""
+        """Return the sizes of a data set, or raise if no model fits its targets."""
         if dataset.task == "classification":
             return Shapes("classification", dataset.inputs_dim, dataset.classes, 0, dataset.length)
         targets = dataset.train.targets.shape[1:]
@@ -56,8 +55,8 @@ class Shapes:
             return Shapes("regression", dataset.inputs_dim, targets[0] if targets else 1, 0, dataset.length)
         if len(targets) > 2 or dataset.length // targets[0] < 1 or dataset.length % targets[0]:
             raise ArgumentError(
-                f"{dataset.name}: regression targets of a case must be numbers of shape (), (outputs,) or (times, "
-                f"outputs) with a number of times that divides the {dataset.length} steps, not {targets}."
+                f"{dataset.name}: regression targets of a case must have shape (), (outputs,) or (times, outputs), "
+                f"where times divides the {dataset.length} steps. They have shape {targets}."
             )
         return Shapes("regression", dataset.inputs_dim, targets[1], dataset.length // targets[0], dataset.length)
 
@@ -79,7 +78,8 @@ def make_model(config: Config, shapes: Shapes) -> tuple[Model, eqx.nn.State]:
     if config.model == "hopfield":
         if shapes.task != "classification":
             raise ArgumentError(
-                "model='hopfield': a network of clipped units has classes only. Use 'linear' for regression."
+                "Config: model='hopfield' is for classification only. Use model='linear' (--model linear) for "
+                "regression."
             )
         return eqx.nn.make_with_state(HopfieldClassifier)(
             [shapes.length * shapes.inputs, *[network.units] * network.blocks, shapes.outputs],
@@ -105,12 +105,12 @@ def make_model(config: Config, shapes: Shapes) -> tuple[Model, eqx.nn.State]:
 
 
 def whole_set(config: Config, cases: int, share: int = 1) -> Config:
-    """Return the config with batches that are no larger than the set, which a larger one holds as a whole.
+    """Return the config with batches no larger than the training set.
 
     Args:
-        config: the run.
+        config: the settings of the run.
         cases: number of training cases.
-        share: a multiple of this number of cases makes a batch.
+        share: the number of cases in a batch must be a multiple of this.
     """
     most = -(-cases // share) * share
     return config if config.batch_size <= most else dataclasses.replace(config, batch_size=most)
@@ -148,11 +148,14 @@ def _decays(params: PyTree) -> PyTree:
 
 
 def costs(outputs: Float[Array, "cases ..."], targets: Num[Array, "cases ..."]) -> Float[Array, "cases ..."]:
-    """Return what outputs cost: minus the logarithm of the probability of a class (an integer), or squared errors.
+    """Return the cross-entropy of every case if the targets are integers, else the squared errors.
 
     Args:
-        outputs: of a model, shape (cases, classes) or those of the targets.
-        targets: classes, shape (cases,), or numbers, as many as outputs.
+        outputs: logits of shape (cases, classes); for regression predictions, as many as targets.
+        targets: class indices of shape (cases,), or real numbers.
+
+    Returns:
+        Cross-entropies of shape (cases,), or squared errors in the shape of `outputs`.
 
     Example:
         ```python
@@ -167,7 +170,7 @@ def costs(outputs: Float[Array, "cases ..."], targets: Num[Array, "cases ..."]) 
 def _summed(
     shapes: Shapes, outputs: Array, batch: Batch, class_weights: Float[Array, " classes"]
 ) -> tuple[Array, Array]:
-    """Return the summed cost of a batch, and what to divide it by for a mean."""
+    """Return the summed cost of a batch, and the count to divide it by for a mean."""
     counts = jnp.asarray(batch.weights, outputs.dtype)
     if shapes.task == "classification":
         # Class weights average to 1 over the training cases, so the mean is over cases, not over weights.
@@ -185,9 +188,9 @@ def _summed(
 def _apply(
     model: Model, state: eqx.nn.State, batch: Batch, key: PRNGKeyArray | None
 ) -> tuple[Float[Array, "batch ..."], eqx.nn.State]:
-    """Run the model on a batch; cases that only fill it up have no valid step, so that no batch norm sees them."""
+    """Run the model on a batch. The mask excludes padding cases from batch norms."""
     if isinstance(model, HopfieldClassifier):
-        # Energies of a batch add up: one relaxation, and no gradient of every single case.
+        # The energies of a batch add up, so one relaxation gives the summed gradient of all cases.
         flat = jnp.asarray(batch.inputs, model.net.biases[0].dtype).reshape(batch.inputs.shape[0], -1)
         return model(flat), state
     mask = jnp.asarray(batch.mask & (batch.weights > 0)[:, None])
@@ -208,7 +211,7 @@ def train_step(
 ) -> tuple[Learner, tuple[Array, Array, Array, Array]]:
     """Return the learner after one step, and cost, count, norm of the gradient and outputs of the batch.
 
-    Where the batch is split over devices, `everywhere` says that each of them keeps the whole learner.
+    If the batch is split over devices, `everywhere` is the sharding that copies the learner to all of them.
     """
 
     def cost(model: Model) -> Any:
@@ -218,7 +221,7 @@ def train_step(
 
     (_, (total, count, outputs, state)), gradient = eqx.filter_value_and_grad(cost, has_aux=True)(learner.model)
     params = eqx.filter(learner.model, eqx.is_inexact_array)
-    # optax mixes integers and floats, which users may have forbidden.
+    # optax mixes integers and floats, which fails under strict promotion.
     with jax.numpy_dtype_promotion("standard"):
         updates, moments = _transformation(optimiser, steps).update(gradient, learner.moments, params)
     learner = Learner(eqx.apply_updates(learner.model, updates), state, moments)
@@ -236,14 +239,14 @@ def _outputs(
 
 
 def initial_model(config: Config, dataset: Dataset) -> tuple[Model, eqx.nn.State]:
-    """Return the model that `fit` begins with, and the state of its norms.
+    """Return the untrained model that `fit` begins with, and the state of its norms.
 
     Args:
-        config: the run.
-        dataset: what it is for.
+        config: the settings of the run.
+        dataset: the data set to train on.
 
     Raises:
-        ValueError: the model does not fit the set, or does not fit into memory.
+        ArgumentError: the model does not fit the data set, or does not fit into memory.
 
     Example:
         ```python
@@ -262,14 +265,14 @@ def batch_loss(
     batch: Batch,
     class_weights: Float[Array, " classes"] | None = None,
 ) -> Float[Array, ""]:
-    """Return the mean loss of a batch as `fit` minimises it, but without dropout and with the norms as in inference.
+    """Return the mean loss of a batch, as `fit` minimises it, but with dropout and norms in inference mode.
 
     Args:
-        dataset: where the batch is from.
+        dataset: the data set of the batch.
         model: the model.
         state: the state of its norms.
-        batch: cases of one of its splits.
-        class_weights: weights of the classes; `None`: all 1.
+        batch: cases of one split of the data set.
+        class_weights: weights of the classes, shape (classes,); `None` gives all classes the weight 1.
 
     Example:
         ```python
@@ -285,9 +288,9 @@ def batch_loss(
 
 
 def on_device(batch: Batch, place: jax.sharding.Sharding | None = None) -> Batch:
-    """Return the batch with device arrays, split over devices where a sharding says so.
+    """Return the batch as device arrays, with the sharding `place` if it is given.
 
-    Every process has the whole batch, and puts its share onto its own devices.
+    Every process has the whole batch and puts its share onto its own devices.
     """
 
     def put(column: np.ndarray) -> Any:
@@ -306,7 +309,7 @@ def predict(
     place: jax.sharding.Sharding | None = None,
     everywhere: jax.sharding.Sharding | None = None,
 ) -> Float[np.ndarray, "cases ..."]:
-    """Return the outputs for every case of a split, batch by batch."""
+    """Return the outputs for every case of a split; compute them batch by batch."""
     found = []
     devices = 1 if place is None else len(place.device_set)
     for batch in Batches(split, batch_size, shuffle=False, multiple=devices).epoch(0):

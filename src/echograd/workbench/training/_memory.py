@@ -1,4 +1,4 @@
-"""Refuses a model that does not fit into memory before any of it is allocated."""
+"""Check that a model fits into memory, before anything is allocated."""
 
 from typing import Any
 
@@ -11,23 +11,23 @@ from echograd._internal._format import memory, physical_memory
 def check_memory(model: Any, moments: Any = None, inputs: int = 0) -> None:
     """Raise if a model, its gradient, moments of an optimiser and a batch need more memory than the machine has.
 
-    What is counted is a lower bound, without temporary arrays.
+    The count is a lower bound: it has no temporary arrays.
 
     Args:
-        model: the model, with the shapes of its arrays in their place, as `equinox.filter_eval_shape` returns it.
-        moments: those of the optimiser, likewise.
-        inputs: how many numbers the inputs of one batch are.
+        model: the model with shapes in place of arrays, as `equinox.filter_eval_shape` returns it.
+        moments: moments of the optimiser, likewise.
+        inputs: number of values in the inputs of one batch.
 
     Raises:
-        ValueError: with the size and the limit.
+        ArgumentError: the message quotes the size and the limit.
     """
     size, batch = 2 * _size(model) + _size(moments), 4 * inputs
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit") or physical_memory()
     if limit is not None and size + batch > limit:
         batches = f", a batch {memory(batch)}" if batch else ""
         raise ArgumentError(
-            f"the model and its gradient take {memory(size)} at the least{batches}, and there are {memory(limit)} of "
-            "memory. Use fewer units, a smaller width, fewer blocks or smaller batches."
+            f"the model and its gradient take at least {memory(size)}{batches}, but the machine has {memory(limit)} of "
+            "memory. Use fewer units, a smaller hidden width, fewer blocks or smaller batches."
         )
 
 

@@ -1,4 +1,4 @@
-"""How good predictions are, beyond accuracy."""
+"""Metrics of predictions: confusion matrix, balanced accuracy, macro F1, and errors of a regression."""
 
 from typing import Any
 
@@ -6,63 +6,64 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from echograd import ArgumentError, ArgumentTypeError
+from echograd._internal import _checks
 
 
 def confusion_matrix(
     targets: Int[np.ndarray, " cases"], predictions: Int[np.ndarray, " cases"], classes: int
 ) -> Int[np.ndarray, "classes classes"]:
-    """Count the cases of every class (rows) that were predicted to be of every class (columns).
+    """Count the cases of every true class (rows) and predicted class (columns).
 
     Args:
-        targets: true class indices.
-        predictions: predicted class indices.
+        targets: true class indices, shape (cases,).
+        predictions: predicted class indices, shape (cases,).
         classes: number of classes.
 
     Returns:
-        Counts, int64.
+        Counts, int64 of shape (classes, classes).
 
     Raises:
-        TypeError: class indices or their number are not whole numbers.
-        ValueError: the arrays differ in length, or an index is not from 0 to `classes - 1`.
+        ArgumentTypeError: class indices are not integers of shape (cases,).
+        ArgumentError: `classes` is not an integer of at least 1, the arrays differ in length, or an index is not from
+            0 to `classes - 1`.
 
     Example:
         ```python
         confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)  # [[1, 1], [0, 1]]
         ```
     """
-    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 1:
-        raise ArgumentTypeError(f"confusion_matrix: classes={classes!r} is not a whole number of at least 1.")
-    true = _indices("confusion_matrix: targets", targets, int(classes))
-    named = _indices("confusion_matrix: predictions", predictions, int(classes))
-    if len(true) != len(named):
+    classes = _checks.integer("confusion_matrix", "classes", classes)
+    true = _indices("confusion_matrix: targets", targets, classes)
+    predicted = _indices("confusion_matrix: predictions", predictions, classes)
+    if len(true) != len(predicted):
         raise ArgumentError(
-            f"confusion_matrix: {len(true)} targets and {len(named)} predictions; pass one for each case."
+            f"confusion_matrix: {len(true)} targets and {len(predicted)} predictions; pass one of each for every case."
         )
-    return np.bincount(true * int(classes) + named, minlength=classes**2).reshape(classes, classes)
+    return np.bincount(true * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def _indices(what: str, values: Any, classes: int) -> np.ndarray:
-    """Return class indices as int64, or raise if they are none."""
+    """Return class indices as int64, or raise."""
     indices = np.asarray(values)
     if indices.ndim != 1 or not (indices.size == 0 or np.issubdtype(indices.dtype, np.integer)):
         raise ArgumentTypeError(
-            f"{what} must be whole numbers of shape (cases,), and are {indices.dtype} of shape {indices.shape}."
+            f"{what} must be integers of shape (cases,); they are {indices.dtype} of shape {indices.shape}."
         )
     if indices.size and not 0 <= indices.min() <= indices.max() < classes:
         raise ArgumentError(
-            f"{what} go from {indices.min()} to {indices.max()}, and the indices of {classes} classes from 0 to "
+            f"{what} go from {indices.min()} to {indices.max()}, but the indices of {classes} classes go from 0 to "
             f"{classes - 1}."
         )
     return indices.astype(np.int64)
 
 
 def _reals(what: str, values: Any, ndim: int | None = None) -> np.ndarray:
-    """Return real numbers as float64, or raise if they are none."""
+    """Return real numbers as float64, or raise."""
     numbers = np.asarray(values)
     if numbers.dtype.kind not in "iuf" and not (numbers.dtype.kind == "V" and numbers.dtype.name == "bfloat16"):
-        raise ArgumentTypeError(f"{what} must be real numbers, and are {numbers.dtype}.")
+        raise ArgumentTypeError(f"{what} must be real numbers; they are {numbers.dtype}.")
     if ndim is not None and numbers.ndim != ndim:
-        raise ArgumentError(f"{what} must have {ndim} dimensions, and their shape is {numbers.shape}.")
+        raise ArgumentError(f"{what} must have {ndim} dimensions; their shape is {numbers.shape}.")
     return numbers.astype(np.float64)
 
 
@@ -71,8 +72,8 @@ def _finite(what: str, numbers: np.ndarray) -> np.ndarray:
     wrong = int(np.count_nonzero(~np.isfinite(numbers)))
     if wrong:
         raise ArgumentError(
-            f"{what}: {wrong} of {numbers.size} numbers are NaN or infinite, so there is no score. If they come out "
-            "of a model, it has diverged: train it with a lower learning rate."
+            f"{what}: {wrong} of {numbers.size} numbers are NaN or infinite, so there is no score. If a model computed "
+            "them, it has diverged: train it with a lower learning rate."
         )
     return numbers
 
@@ -85,17 +86,18 @@ def scores_from_confusion(confusion: Int[np.ndarray, "classes classes"]) -> dict
     $$\text{accuracy} = \frac{\sum_c t_c}{\sum_c n_c}, \quad \text{balanced} = \operatorname{mean}_c \frac{t_c}{n_c},
     \quad F_1 = \operatorname{mean}_c \frac{2 t_c}{n_c + m_c}.$$
 
-    Classes that have no case count in none of the means, except that a class without cases which was predicted
+    Classes without cases are left out of both means, with one exception: a class without cases that was predicted
     counts as $F_1 = 0$.
 
     Args:
-        confusion: counts, true classes in rows.
+        confusion: counts of shape (classes, classes), true classes in rows.
 
     Returns:
-        `{"accuracy", "balanced_accuracy", "f1"}`, NaN if there are no cases.
+        `{"accuracy", "balanced_accuracy", "f1"}`; all are NaN if there are no cases.
 
     Raises:
-        ValueError: the table is not square, or holds something else than counts.
+        ArgumentTypeError: the matrix does not hold real numbers.
+        ArgumentError: the matrix is not square, or a number is negative, NaN or infinite.
 
     Source: K. H. Brodersen et al., ICPR 2010, for the balanced accuracy.
 
@@ -107,11 +109,10 @@ def scores_from_confusion(confusion: Int[np.ndarray, "classes classes"]) -> dict
     table = _finite("scores_from_confusion", _reals("scores_from_confusion: the counts", confusion, 2))
     if table.shape[0] != table.shape[1] or not table.size:
         raise ArgumentError(
-            f"scores_from_confusion: the table has shape {table.shape}, and must be square: as many rows as classes, "
-            "and as many columns."
+            f"scores_from_confusion: confusion has shape {table.shape} and must be square, of shape (classes, classes)."
         )
     if table.min() < 0:
-        raise ArgumentError(f"scores_from_confusion: the counts go down to {table.min():g}, and must not be negative.")
+        raise ArgumentError(f"scores_from_confusion: the smallest count is {table.min():g}; it must be at least 0.")
     right, cases, predicted = np.diag(table), table.sum(1), table.sum(0)
     if not cases.any():
         return dict.fromkeys(("accuracy", "balanced_accuracy", "f1"), float("nan"))
@@ -133,17 +134,17 @@ def classification_metrics(
     The loss is the weighted cross-entropy $\sum_i w_{y_i} (-\log p_i(y_i)) / \sum_i w_{y_i}$.
 
     Args:
-        logits: unnormalised log-probabilities.
-        targets: class indices.
-        class_weights: weights $w$ of the classes in the loss; `None`: all 1.
+        logits: unnormalised log-probabilities, shape (cases, classes).
+        targets: class indices, shape (cases,).
+        class_weights: weights $w$ of the classes in the loss, shape (classes,); `None` gives all the weight 1.
 
     Returns:
         `{"loss", "accuracy", "balanced_accuracy", "f1", "confusion"}`, see `scores_from_confusion`.
 
     Raises:
-        TypeError: the logits are not real numbers, or the targets not whole ones.
-        ValueError: there is no case, shapes do not fit, an index is out of range, a logit or weight is not finite, or
-            all weights of the cases are 0.
+        ArgumentTypeError: the logits are not real numbers, or the targets are not integers.
+        ArgumentError: there are no cases, shapes do not match, an index is out of range, a logit or weight is not
+            finite, or the weights of all cases are 0.
 
     Example:
         ```python
@@ -156,15 +157,15 @@ def classification_metrics(
     targets = _indices(f"{who}: targets", targets, classes)
     if len(logits) != len(targets) or not logits.size:
         raise ArgumentError(
-            f"{who}: {len(targets)} targets for logits of shape {logits.shape}; pass one for each case."
+            f"{who}: {len(targets)} targets for logits of shape {logits.shape}; pass one target for every case."
         )
     shifted = logits - logits.max(1, keepdims=True)
     log_probability = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     weights = np.ones(classes) if class_weights is None else _reals(f"{who}: class_weights", class_weights, 1)
     if weights.shape != (classes,) or _finite(f"{who}: class_weights", weights).min() < 0 or not weights[targets].any():
         raise ArgumentError(
-            f"{who}: class_weights are {weights.tolist()}, and must be one for each of {classes} classes, at least 0, "
-            "and not 0 for all cases."
+            f"{who}: class_weights={weights.tolist()} must be one number for each of {classes} classes, at least 0 and "
+            "not 0 for all cases."
         )
     surprise = -log_probability[np.arange(len(targets)), targets]
     confusion = confusion_matrix(targets, logits.argmax(1), classes)
@@ -178,22 +179,22 @@ def classification_metrics(
 def regression_metrics(
     predictions: Float[np.ndarray, "..."], targets: Num[np.ndarray, "..."], mask: np.ndarray | None = None
 ) -> dict[str, float]:
-    r"""Return the metrics of a regression, over all numbers that are predicted.
+    r"""Return the metrics of a regression, over all predicted numbers.
 
     $$\text{MSE} = \operatorname{mean}\,(\hat y - y)^2, \quad \text{MAE} = \operatorname{mean}\,|\hat y - y|, \quad
     R^2 = 1 - \frac{\text{MSE}}{\operatorname{mean}\,(y - \bar y)^2}.$$
 
     Args:
-        predictions: any shape.
-        targets: the same shape.
-        mask: True where a number counts, of the same shape; `None`: everywhere.
+        predictions: real numbers of any shape.
+        targets: real numbers of the same shape.
+        mask: booleans of the same shape, True where a number counts; `None` counts all numbers.
 
     Returns:
-        `{"mse", "mae", "r2"}`; R² is NaN where all targets are the same.
+        `{"mse", "mae", "r2"}`; R² is NaN if all targets are equal.
 
     Raises:
-        TypeError: an array holds no real numbers, or the mask no booleans.
-        ValueError: shapes differ, no number counts, or one that counts is not finite.
+        ArgumentTypeError: predictions or targets are not real numbers, or the mask is not boolean.
+        ArgumentError: shapes differ, no number counts, or a number that counts is not finite.
 
     Example:
         ```python
@@ -203,16 +204,17 @@ def regression_metrics(
     found, true = _reals("regression_metrics: predictions", predictions), _reals("regression_metrics: targets", targets)
     if found.shape != true.shape:
         raise ArgumentError(
-            f"regression_metrics: predictions of shape {found.shape} for targets of shape {true.shape}."
+            f"regression_metrics: predictions have shape {found.shape}, but targets have shape {true.shape}."
         )
     counts = np.ones(true.shape, bool) if mask is None else np.asarray(mask)
     if counts.dtype != bool or counts.shape != true.shape:
-        raise ArgumentTypeError(
-            f"regression_metrics: mask is {counts.dtype} of shape {counts.shape}, and must be booleans of shape "
+        kind = ArgumentTypeError if counts.dtype != bool else ArgumentError
+        raise kind(
+            f"regression_metrics: mask is {counts.dtype} of shape {counts.shape}; it must be booleans of shape "
             f"{true.shape}."
         )
     if not counts.any():
-        raise ArgumentError("regression_metrics: no number counts, so there is nothing to score.")
+        raise ArgumentError("regression_metrics: there are no unmasked numbers to score.")
     y = _finite("regression_metrics: targets", true[counts])
     error = _finite("regression_metrics: predictions", found[counts]) - y
     mse, spread = float(np.mean(error**2)), float(np.mean((y - y.mean()) ** 2))

@@ -1,4 +1,4 @@
-"""A finished or broken-off run, read from its folder."""
+"""A finished or interrupted run, read from its folder."""
 
 import contextlib
 import dataclasses
@@ -13,9 +13,11 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from echograd import ArgumentError, ArgumentTypeError
+from echograd import ArgumentError
+from echograd._internal import _checks
 
-from ..data import Dataset, Split, load
+from .._paths import as_path
+from ..data import DataError, Dataset, Split, load
 from ._config import Config
 from ._files import load_checkpoint, load_header, read_json, read_lines, unseal
 from ._learner import Model, Shapes, make_model, predict, whole_set
@@ -26,15 +28,13 @@ LAST, BEST = "last.eqx", "best.eqx"
 
 
 class Run:
-    """A training run, read from its folder.
-
-    Made by `fit` and by `Run.open`. Nothing is read before it is asked for.
+    """A training run, read from its folder. `fit` and `Run.open` return one. Files are read on first use.
 
     Attributes:
-        folder: where it is.
-        id: identity of the run, drawn at random when it began. Every file in the folder carries it.
-        config: what it was made with.
-        versions: of echograd and JAX, with dtype and device.
+        folder: the folder of the run.
+        id: random identity of the run. Every file in the folder carries it.
+        config: the settings of the run.
+        versions: versions of echograd and JAX, with dtype and device.
 
     Example:
         ```python
@@ -57,15 +57,16 @@ class Run:
 
         Args:
             folder: the folder.
-            dataset: the set that it was trained on, as it was given to `fit`, if it cannot be loaded by name.
+            dataset: the data set that was passed to `fit`; needed if it cannot be loaded by name.
 
         Raises:
-            FileNotFoundError: there is no run.
-            TypeError: `folder` is not a path, or `dataset` not a set.
-            ValueError: its config cannot be read, or the set is another one.
+            FileNotFoundError: the folder holds no run.
+            ArgumentTypeError: `folder` is not a path, or `dataset` is not a `Dataset`.
+            ArgumentError: the run was trained on another data set.
+            DataError: the config of the run is damaged.
         """
-        folder = as_path("Run.open: the folder", folder)
-        check_kind("Run.open", dataset)
+        folder = as_path("Run.open", "folder", folder)
+        check_is_dataset("Run.open", dataset)
         path = folder / CONFIG
         if not path.is_file():
             raise FileNotFoundError(f"{folder} holds no training run: there is no {CONFIG} in it.")
@@ -74,9 +75,9 @@ class Run:
             about = unseal(values, None) | {"run": values["run"]}
             run = Run(folder, Config.from_dict(values), about, dataset)
         except (ValueError, KeyError, TypeError) as error:
-            raise ArgumentError(
-                f"{path} cannot be read: {error}. Restore the file, or begin another run; to begin it with settings "
-                "that you edit, copy them into a file of their own (--config)."
+            raise DataError(
+                f"{path} cannot be read: {error}. Restore the file, or begin another run. (To change settings, copy "
+                "them into a new file and pass it as --config.)"
             ) from error
         if dataset is not None:
             check_dataset(dataset, about["data"], folder)
@@ -86,9 +87,9 @@ class Run:
         """Return one record for every epoch: `{"epoch", "step", "seconds", "train": {...}, "validation": {...}}`.
 
         Raises:
-            ValueError: the file was changed or cut short, or is of another run.
+            DataError: the file was edited or truncated, or belongs to another run.
         """
-        # The checkpoint first: a run that goes on meanwhile adds lines.
+        # Read the checkpoint first: a run that is still training adds lines.
         last = self.folder / LAST
         epochs = load_header(last, self.id)["epoch"] if last.is_file() else 0
         return read_lines(self.folder / METRICS, self.id, epochs)
@@ -98,31 +99,31 @@ class Run:
         """The metrics of the best model.
 
         Raises:
-            FileNotFoundError: training has not come to its end.
-            ValueError: the file was changed, or is of another run.
+            FileNotFoundError: training is not finished.
+            DataError: the file was edited, or belongs to another run.
         """
         path = self.folder / RESULTS
         if not path.is_file():
-            raise FileNotFoundError(f"{self.folder} has no {RESULTS}: training has not come to its end. Resume it.")
+            raise FileNotFoundError(f"{self.folder} has no {RESULTS}: training is not finished. Resume it.")
         try:
             return unseal(read_json(path), self.id)
         except ValueError as error:
-            raise ArgumentError(
+            raise DataError(
                 f"{path} does not hold the results of this run: {error}. Delete the file and resume the run, which "
                 "writes it again."
             ) from error
 
     @property
     def finished(self) -> bool:
-        """Whether training came to its end."""
+        """Whether training is finished."""
         return (self.folder / RESULTS).is_file()
 
     @functools.cached_property
     def dataset(self) -> Dataset:
-        """The set in its own units, with the validation cases of this run.
+        """The data set in its own units, with the validation cases of this run.
 
         Raises:
-            ValueError: it is not what the run was trained on.
+            ArgumentError: it is not the data set that the run was trained on.
         """
         dataset = self._given
         if dataset is None:
@@ -132,12 +133,12 @@ class Run:
 
     @functools.cached_property
     def prepared(self) -> Dataset:
-        """The set as the model sees it: scaled, if the config says so."""
+        """The data set as the model gets it: standardised, if the config says so."""
         return prepare(self.dataset, self.config)
 
     @property
     def shapes(self) -> Shapes:
-        """What the model knows of the set."""
+        """The sizes of the data set that determine the model."""
         names = [field.name for field in dataclasses.fields(Shapes) if field.name in self._data]
         return Shapes(**{name: self._data[name] for name in names})
 
@@ -155,12 +156,12 @@ class Run:
     def _best(self) -> tuple[Model, eqx.nn.State]:
         path = self.folder / BEST
         if not path.is_file():
-            raise FileNotFoundError(f"{self.folder} has no model yet: no epoch has come to its end. Resume it.")
+            raise FileNotFoundError(f"{self.folder} has no model yet: no epoch is finished. Resume the run.")
         with precision(self.config):
             header, (model, state) = load_checkpoint(path, self.id, make_model(self.config, self.shapes))
         if self.finished and header["epoch"] != self.results["best_epoch"]:
-            raise ArgumentError(
-                f"{path} holds the model of epoch {header['epoch']}, and {RESULTS} is about that of epoch "
+            raise DataError(
+                f"{path} holds the model of epoch {header['epoch']}, but {RESULTS} is about the model of epoch "
                 f"{self.results['best_epoch']}. Restore the file, or begin another run."
             )
         return eqx.nn.inference_mode(model), state
@@ -175,7 +176,8 @@ class Run:
             Logits of shape (cases, classes), or predictions in the shape and the units of the targets.
 
         Raises:
-            ValueError: there is no such split.
+            ArgumentError: there is no such split.
+            DataError: the checkpoint is damaged.
         """
         return self._outputs(self._split(split))
 
@@ -186,14 +188,15 @@ class Run:
             split: "train", "validation" or "test".
 
         Raises:
-            ValueError: there is no such split.
+            ArgumentError: there is no such split.
+            DataError: the checkpoint is damaged.
         """
         return score(self.prepared, self._split(split), self._outputs(self._split(split)), self.config, self.dataset)
 
     def _split(self, name: str) -> Split:
         splits = self.prepared.splits
         if name not in splits:
-            raise ArgumentError(f"there is no split {name!r}; choose one of {', '.join(splits)}.")
+            raise ArgumentError(f"Run: there is no split {name!r}; choose one of {', '.join(splits)}.")
         return splits[name]
 
     def _outputs(self, split: Split) -> np.ndarray:
@@ -206,41 +209,31 @@ class Run:
         return f"Run({str(self.folder)!r}, {'finished' if self.finished else 'not finished'})"
 
 
-def as_path(what: str, path: Any) -> pathlib.Path:
-    """Return a path, or raise if it is none."""
-    if not isinstance(path, str | os.PathLike) or not str(path):
-        raise ArgumentTypeError(f"{what} is {path!r}, and must be a path, such as 'runs/ecg'.")
-    return pathlib.Path(path)
-
-
-def check_kind(who: str, dataset: Any) -> None:
-    """Raise if what is given as a set is not one."""
-    if dataset is not None and not isinstance(dataset, Dataset):
-        raise ArgumentTypeError(
-            f"{who}: dataset is a {type(dataset).__name__}, and must be an echograd.data.Dataset, or None to load the "
-            "set by its name."
-        )
+def check_is_dataset(owner: str, dataset: Any) -> None:
+    """Raise unless `dataset` is a `Dataset` or None."""
+    if dataset is not None:
+        _checks.instance(owner, "dataset", dataset, Dataset, "a Dataset; pass None to load it by its name")
 
 
 def precision(config: Config) -> contextlib.AbstractContextManager:
-    """Return the context in which the run's numbers have its precision, whatever is set outside."""
+    """Return the context in which JAX computes in the precision of the run."""
     return jax.enable_x64(config.precision == "float64")
 
 
 def with_validation(dataset: Dataset, config: Config) -> Dataset:
-    """Return the set with validation cases."""
+    """Return the data set with validation cases."""
     if dataset.validation is not None:
         return dataset
     return dataset.with_validation(config.validation_fraction, config.seed)
 
 
 def prepare(dataset: Dataset, config: Config) -> Dataset:
-    """Return the set as the model sees it."""
+    """Return the data set as the model gets it."""
     return dataset.standardised(targets=dataset.task == "regression") if config.standardise else dataset
 
 
 def in_units(outputs: np.ndarray, split: Split, dataset: Dataset, config: Config) -> np.ndarray:
-    """Return logits as they are, and predictions in the shape and units of the targets."""
+    """Return logits unchanged, and predictions in the shape and units of the targets."""
     if dataset.task == "classification":
         return outputs
     shift, scale = dataset.target_scale() if config.standardise else (0.0, 1.0)
@@ -254,7 +247,7 @@ def class_weights(dataset: Dataset, config: Config) -> np.ndarray:
 
 
 def score(prepared: Dataset, split: Split, outputs: np.ndarray, config: Config, dataset: Dataset) -> dict[str, Any]:
-    """Return the metrics of outputs in units of the targets."""
+    """Return the metrics of outputs that are in units of the targets."""
     if prepared.task == "classification":
         return classification_metrics(outputs, split.targets, class_weights(prepared, config))
     shift, scale = dataset.target_scale() if config.standardise else (0.0, 1.0)
@@ -267,7 +260,7 @@ def score(prepared: Dataset, split: Split, outputs: np.ndarray, config: Config, 
 
 
 def baseline(prepared: Dataset, split: Split, config: Config, dataset: Dataset) -> dict[str, Any]:
-    """Return the metrics of the constant that knows the training targets: their frequencies, or their mean."""
+    """Return the metrics of a constant prediction: the class frequencies, or the mean, of the training targets."""
     if prepared.task == "classification":
         counts = prepared.train.class_counts(prepared.classes)
         logits = np.log(np.maximum(counts, 0.5) / counts.sum())
@@ -279,7 +272,7 @@ def baseline(prepared: Dataset, split: Split, config: Config, dataset: Dataset) 
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Return a digest of all cases of a set."""
+    """Return a digest of all cases of a data set."""
     digest = hashlib.sha256()
     for name, split in dataset.splits.items():
         digest.update(f"{name} {split.inputs.shape} {split.targets.shape}".encode())
@@ -289,9 +282,9 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def check_dataset(dataset: Dataset, about: dict[str, Any], folder: pathlib.Path) -> None:
-    """Raise if the set is not the one that the run in the folder was trained on."""
+    """Raise if the run in the folder was trained on another data set."""
     if fingerprint(dataset) != about["fingerprint"]:
         raise ArgumentError(
-            f"{dataset.name!r} has other cases than the set {about['name']!r} that {folder} was trained on. Open the "
-            "run with that set, or train another run on this one."
+            f"the data set {dataset.name!r} has other cases than {about['name']!r}, on which {folder} was trained. "
+            "Open the run with that data set, or train another run on this one."
         )

@@ -1,4 +1,4 @@
-"""The sentence of a refusal comes out of whatever equinox and JAX put around it."""
+"""Messages of errors are extracted from the text that equinox and JAX add to them."""
 
 import equinox as eqx
 import jax
@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import pytest
 
 from echograd._internal._errors import RUNTIME_ERRORS, said
+
+pytestmark = pytest.mark.fast
 
 SENTENCE = "solve: 5.2 is above 4.\nShorten dt."
 
