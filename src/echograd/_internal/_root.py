@@ -37,7 +37,7 @@ def root(
         halves: whether the two halves of `x` have different units.
         terms: numbers as large as the terms of the residual, in its units. If the terms cancel and the root is near
             zero, the iteration ends once the residual is below their rounding error.
-        definite: whether the Jacobian is symmetric and positive definite. Newton's method fails if it is not. Large
+        definite: whether the Jacobian must be symmetric and positive definite. The result is NaN if it is not. Large
             systems are then solved by conjugate gradients, without a matrix.
 
     Returns:

@@ -117,9 +117,9 @@ class FinalValue(AbstractStateValue):
 def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) -> PyTree:
     r"""Return the momentum that belongs to the velocity `v`: the inverse of $v = \partial H / \partial p$.
 
-    Explicit for a Lagrangian, $p = \partial L/\partial v$, and for a `Dissipative` system, $p = M v$. Otherwise by
+    Explicit for a Lagrangian, $p = \partial L/\partial v$, and for a `Dissipative` system, $p = M v$; else by
     Newton's method on the energy, which must be convex in the momentum. Differentiable with respect to the system, the
-    time, the coordinates and the velocity.
+    time, the coordinates and the velocity by the implicit function theorem.
 
     Args:
         system: supplies the energy.
@@ -156,8 +156,8 @@ def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) 
     p = eqx.error_if(
         unit * x,
         ~jnp.all(jnp.isfinite(x)),
-        "v=...: no momentum moves at the given velocity: Newton's method did not converge. The kinetic energy may be "
-        "flat (a zero inverse mass), bounded in its velocity (relativistic), or not convex. Give the momentum with "
-        "`p=` instead.",
+        "v=...: no momentum has the given velocity: Newton's method did not converge. The kinetic energy may be flat "
+        "(a zero inverse mass), bounded in its velocity (relativistic), or not convex. Give the momentum with `p=` "
+        "instead.",
     )
     return unravel(p)
