@@ -40,10 +40,10 @@ def run(
 ) -> Trajectory:
     r"""Run a machine from its initial state; the result is differentiable, though the machine is not.
 
-    The machine is set to the parameters of the model, prepared, and run, which gives the trajectory. To differentiate
-    it, with `jax.grad` or `equinox.filter_grad`, runs echoes on the machine, one for every strength of the nudge. For
-    an echo the machine is prepared in the last state that was read, reverses its motion, and runs back, kicked at each
-    node by $\beta\,\partial C/\partial z$. The gradient is the weighted difference of the readings, as in
+    The machine is set to the parameters of the model, prepared, and run, which gives the trajectory. `jax.grad` and
+    `equinox.filter_grad` differentiate it by echoes on the machine, one for every strength of the nudge. For an echo
+    the machine is prepared in the last state that was read, reverses its motion, and runs back, kicked at each node by
+    $\beta\,\partial C/\partial z$. The gradient is the weighted difference of the readings, as in
     `solve(..., gradient=Echo(nudge))`; if the machine equals the model, both gradients are equal.
 
     Reverse mode gives the gradient with respect to the model's array leaves, the initial state and the inputs. The
