@@ -15,10 +15,9 @@ from .integrators import AbstractIntegrator, State
 from .nudge._checks import is_holomorphic
 from .problem import RESULTS, Outcome, Problem
 from .problem._posing import Cost, Save, initial_value_problem, two_point_problem
-from .problem._problem import not_finite
 from .problem._results import Finding, raise_first, result_of
 from .problem._save import SaveFunction
-from .problem._soundness import blown_up, coarse_clock, unstable_step
+from .problem._soundness import blown_up, coarse_clock, not_finite, unstable_step
 from .systems import Dissipative, Hamiltonian, Lagrangian
 from .two_point import Condition, Convergence, TwoPointNewton
 from .two_point._newton import is_conjugate

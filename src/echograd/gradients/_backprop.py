@@ -10,7 +10,8 @@ from jaxtyping import Array, Int, PyTree
 from .._internal import _checks
 from ..integrators import State
 from ..problem import Outcome, Problem
-from ..problem._problem import finite, index, watched
+from ..problem._run import index
+from ..problem._soundness import finite, watched
 from ..statics import AbstractRelaxation, AbstractStaticGradient, Equilibrium
 from ..statics._base import resting
 from ..statics._static_problem import StaticProblem

@@ -13,7 +13,8 @@ from .._internal._reverse_rule import reverse_rule
 from ..integrators import State, StepInputs
 from ..nudge import AbstractNudge
 from ..problem import Outcome, Problem
-from ..problem._problem import Course, finite, free_run, marked_run, marks_of
+from ..problem._run import Course, free_run, marked_run, marks_of
+from ..problem._soundness import finite
 from ..systems import Dissipative
 from ..two_point import Condition, Convergence, TwoPoint, TwoPointNewton
 from ..two_point._newton import find_path

@@ -11,7 +11,7 @@ from ..integrators import State
 from ..nudge import AbstractNudge
 from ..nudge._checks import checked_nudge
 from ..problem import Outcome, Problem
-from ..problem._problem import Course
+from ..problem._run import Course
 from ..two_point import Convergence, TwoPoint, TwoPointNewton
 from ..two_point._problem import Nodes
 from ._base import AbstractNudgedGradient

@@ -12,7 +12,7 @@ from ..integrators import State, StepInputs
 from ..nudge import AbstractNudge
 from ..nudge._checks import checked_nudge
 from ..problem import Outcome, Problem
-from ..problem._problem import Course
+from ..problem._run import Course
 from ..two_point import Condition, TwoPoint, TwoPointNewton
 from ..two_point._nudged import condition_bars, nudged_path
 from ..two_point._problem import Nodes, ends

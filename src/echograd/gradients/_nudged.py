@@ -16,7 +16,7 @@ from ..integrators import Direction, State, StepInputs, time_reversed
 from ..integrators._base import sign
 from ..nudge import AbstractNudge, Infinitesimal
 from ..problem import Outcome, Problem
-from ..problem._problem import Course, index, repeated
+from ..problem._run import Course, index, repeated
 from ..problem._save import SaveFunction
 
 # Number of rows of cotangents that are processed together.

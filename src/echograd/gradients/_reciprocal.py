@@ -14,7 +14,8 @@ from .._internal._reverse_rule import reverse_rule
 from ..integrators import State, StepInputs
 from ..nudge import AbstractNudge
 from ..problem import AbstractSave, Outcome, Problem
-from ..problem._problem import Course, finite, finite_cotangents, free_run, marks_of
+from ..problem._run import Course, free_run, marks_of
+from ..problem._soundness import finite, finite_cotangents
 from ..systems import Dissipative
 from ..two_point import Convergence, TwoPoint, TwoPointNewton
 from ..two_point._problem import Nodes

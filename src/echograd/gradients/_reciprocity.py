@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from .._internal import _tree
 from .._internal._errors import refuse_if
 from ..problem import Problem
-from ..problem._problem import index
+from ..problem._run import index
 from ..systems import Dissipative
 
 

@@ -12,7 +12,8 @@ from .._internal._errors import refuse_if
 from ..integrators import State, time_reversed
 from ..nudge import Infinitesimal
 from ..problem import Problem
-from ..problem._problem import Course, finite_cotangents, index, marked_run, marks_of
+from ..problem._run import Course, index, marked_run, marks_of
+from ..problem._soundness import finite_cotangents
 from ._nudged import Response
 
 # The nudge is too strong if the extrapolated echo misses the initial state by more than both of these: a fraction of

@@ -14,7 +14,8 @@ from ..integrators import State, StepInputs
 from ..nudge import AbstractNudge
 from ..nudge._checks import checked_nudge
 from ..problem import Outcome, Problem
-from ..problem._problem import Course, finite_cotangents, free_run
+from ..problem._run import Course, free_run
+from ..problem._soundness import finite_cotangents
 from ..two_point import Condition, TwoPoint, TwoPointNewton
 from ..two_point._nudged import condition_bars, nudged_path
 from ..two_point._path import path_at

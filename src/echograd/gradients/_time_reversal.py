@@ -12,7 +12,7 @@ from .._internal import _tree
 from ..integrators import Direction, State, StepInputs, time_reversed
 from ..integrators._base import is_mirrored
 from ..problem import Problem
-from ..problem._problem import index
+from ..problem._run import index
 from ..systems import Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
 from ._parity import is_even
 

@@ -21,7 +21,7 @@ from ..gradients import AbstractGradient, Backprop
 from ..gradients._time_reversal import reversible
 from ..integrators import AbstractIntegrator, StepInputs
 from ..problem import FinalNode
-from ..problem._problem import MARKS
+from ..problem._run import MARKS
 from ..systems import Dissipative, Lagrangian, legendre
 from ._compare import flatten
 from ._locality import Reach, measure_reach

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
@@ -10,8 +11,8 @@ from .._internal import _tree
 from .._internal._jaxpr import live
 from ..integrators import State
 from ..systems import Dissipative, SeparableHamiltonian
-from ._problem import Problem
-from ._results import RESULTS, Finding
+from ._problem import Outcome, Problem
+from ._results import RESULTS, Finding, raise_first
 
 # The clock of a system that reads it must resolve this part of a step.
 _TICK = 1 / 64
@@ -123,6 +124,69 @@ def blown_up(problem: Problem, z0: State, final: State) -> list[Finding]:
         "energy stays, soften the potential, or pass throw=False to see the run."
     )
     return [Finding(RESULTS.blown_up, wrong, message, change / jnp.where(began > 0, began, 1))]
+
+
+def finite_cotangents(bars: PyTree) -> PyTree:
+    """Return the cotangents, or raise at run time if they are not finite."""
+    sound = _tree.all_finite(bars)
+    return _tree.check_heads(
+        lambda x: eqx.error_if(
+            x,
+            ~sound,
+            "solve: the trajectory is finite and its gradient is not. Likely causes: (a) an energy without a second "
+            "derivative where the path goes (abs(q)**1.5, sqrt or a norm at zero, eigenvalues that cross): add a small "
+            "constant under the root; (b) a tangent that outgrew the floats, as in chaotic motion: use fewer steps or "
+            "float64; (c) a finite nudge that is too strong; (d) a loss whose own derivative is not finite.",
+        ),
+        bars,
+    )
+
+
+@eqx.filter_custom_jvp
+def watched(x: PyTree) -> PyTree:
+    """Return `x`, whose cotangents are checked to be finite; its tangents pass as they are."""
+    return x
+
+
+@watched.def_jvp
+def _watched_jvp(primals: Any, tangents: Any) -> tuple[PyTree, PyTree]:
+    (x,), (tangent,) = primals, tangents
+    if not jax.tree.leaves(tangent):
+        return watched(x), tangent
+    # The identity, as a linear map whose transpose is the check.
+    same = lambda v: v  # noqa: E731
+    return watched(x), jax.lax.custom_linear_solve(
+        same, tangent, lambda _, v: v, lambda _, bars: finite_cotangents(bars)
+    )
+
+
+def not_finite(problem: Problem, outcome: Outcome) -> list[Finding]:
+    """Check that the final state and the cost are finite, and that an exact run stayed on its grid."""
+    findings = []
+    if problem.given.grid is not None:
+        message = (
+            "solve: the state has outgrown the fixed-point range of Leapfrog(exact=True), or is not finite. Pass fewer "
+            "`bits` (every one less doubles the range) or use float64. If the state should not have grown, halve dt."
+        )
+        findings.append(Finding(RESULTS.not_finite, ~_tree.all_finite(outcome.final), message))
+    message = (
+        "solve: the trajectory is not finite at its end. The step may be too long (halve dt), the system may run away "
+        "(an unbounded potential), or the parameters, inputs or initial state already hold a NaN or an infinity."
+    )
+    wrong = ~(_tree.all_finite(outcome.final) & jnp.isfinite(outcome.cost))
+    return [*findings, Finding(RESULTS.not_finite, wrong, message)]
+
+
+def finite(problem: Problem, outcome: Outcome) -> Outcome:
+    """Return `outcome`, or raise at run time if the final state or the cost is not finite.
+
+    The check is attached to small arrays (the final state, the cost, the last kept node), never to the whole buffer.
+    """
+    if not problem.throw:
+        return outcome
+    last = jax.tree.map(lambda x: x[-1], outcome.saved)
+    final, cost, last = raise_first((outcome.final, outcome.cost, last), not_finite(problem, outcome))
+    return Outcome(jax.tree.map(lambda x, y: x.at[-1].set(y), outcome.saved, last), final, cost)
 
 
 def _reads(problem: Problem, z0: State) -> tuple[bool, bool]:

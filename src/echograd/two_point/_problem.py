@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from .._internal import _tree
 from ..integrators import State, StepInputs
 from ..problem import Outcome, Problem
-from ..problem._problem import finite
+from ..problem._soundness import finite
 from . import _bordered
 from ._units import Units, units_of_path, units_of_rows
 

@@ -1,0 +1,120 @@
+"""Free runs of a problem, and the states of them that an echo is compared with."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .._internal import _tree
+from .._loops import summed
+from ..integrators import State
+from ._problem import Outcome, Problem
+
+# So many states of the free run are kept for its echo, however long it is.
+MARKS = 16
+
+
+class Course(eqx.Module):
+    """Some states of a free run: what its echo is held to, and what tells how large the parts of the state are.
+
+    Attributes:
+        marks: the nodes, ascending, the first one node 0.
+        states: the states there, on a leading axis.
+        final: the state at node N.
+    """
+
+    marks: tuple[int, ...] = eqx.field(static=True)
+    states: State
+    final: State
+
+    @property
+    def start(self) -> State:
+        """The state at node 0."""
+        return _tree.take(self.states, 0)
+
+    def sizes(self) -> State:
+        """Return the largest absolute value of every leaf of the state."""
+        return jax.tree.map(lambda x, y: jnp.maximum(_tree.max_abs(x), _tree.max_abs(y)), self.states, self.final)
+
+    def extents(self) -> State:
+        """Return how far every leaf of the state goes from where it starts."""
+
+        def extent(x: Array, y: Array) -> Float[Array, ""]:
+            return jnp.maximum(_tree.max_abs(x - x[:1]), _tree.max_abs(y - x[0]))
+
+        return jax.tree.map(extent, self.states, self.final)
+
+
+def marks_of(steps: int, stride: int | None) -> tuple[int, ...]:
+    """Return the nodes of the states that an echo is held to: as many in a long run as in a short one."""
+    unit = 1 if stride is None else stride
+    blocks = steps // unit
+    count = max(1, min(MARKS, blocks))
+    # Not evenly spaced, lest a periodic motion be seen at one phase only.
+    shifts = [0.4 * ((0.618 * j) % 1) for j in range(count)]
+    return tuple(sorted({unit * int(blocks * (j + shift) / count) for j, shift in enumerate(shifts)}))
+
+
+def index(k: Any) -> Int[Array, ""]:
+    """Return a node index as an array."""
+    return jnp.asarray(k, jnp.int32)
+
+
+def free_run(problem: Problem, z0: State) -> Outcome:
+    """Run the problem forward, keeping nothing but what `problem.save` asks for."""
+    return marked_run(problem, z0, (0,))[0]
+
+
+def marked_run(problem: Problem, z0: State, marks: tuple[int, ...]) -> tuple[Outcome, Course]:
+    """Run the problem forward, keeping what `problem.save` asks for, and the states at the marks.
+
+    Kept nodes are written in place into one buffer, so the working memory is the buffer, the marks and two states.
+    This loop is never differentiated; `Backprop` has its own.
+    """
+    n = problem.steps
+    stride = problem.save.stride(n)
+    unit = 1 if stride is None else stride
+    blocks = n // unit
+
+    def advance(k: Int[Array, ""], z: State) -> tuple[State, Float[Array, ""]]:
+        z = problem.step(k, z)
+        return z, problem.running_cost(k + 1, z)
+
+    def run(first: Any, steps: Any, z: State) -> tuple[State, Float[Array, ""]]:
+        return summed(lambda i, z: advance(first + i, z), steps, z)
+
+    def block(j: Int[Array, ""], carry: Any) -> tuple[Any, Float[Array, ""]]:
+        z, buffer = carry
+        z, cost = advance(j, z) if unit == 1 else run(j * unit, unit, z)
+        if stride is not None:
+            buffer = _tree.put(buffer, j + 1, problem.observe((j + 1) * unit, z))
+        return (z, buffer), cost
+
+    def stretch(i: Any, passed: Any) -> Any:
+        """Run from one mark to the next."""
+        carry, cost, states = passed
+        states = _tree.put(states, i, carry[0])
+        carry, more = summed(lambda j, carry: block(bounds[i] + j, carry), bounds[i + 1] - bounds[i], carry)
+        return carry, cost + more, states
+
+    buffer = None
+    if stride is not None:
+        first = problem.observe(index(0), z0)
+        buffer = jax.tree.map(lambda x: jnp.zeros((blocks + 1, *jnp.shape(x)), jnp.result_type(x)), first)
+        buffer = _tree.put(buffer, 0, first)
+    bounds = jnp.asarray((*(k // unit for k in marks), blocks), jnp.int32)
+    states = jax.tree.map(lambda x: jnp.zeros((len(marks), *x.shape), x.dtype), z0)
+    passed = (z0, buffer), problem.running_cost(index(0), z0), states
+    (z, buffer), cost, states = repeated(len(marks), stretch, passed)
+    if blocks * unit < n:
+        z, more = run(index(blocks * unit), n - blocks * unit, z)
+        cost += more
+    return Outcome(buffer, z, cost), Course(marks, states, z)
+
+
+def repeated(count: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+    """Return `jax.lax.fori_loop(0, count, body, carry)`; a single turn needs no loop."""
+    return body(index(0), carry) if count == 1 else jax.lax.fori_loop(0, count, body, carry)
