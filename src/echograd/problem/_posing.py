@@ -100,7 +100,7 @@ def _check_usable(**arguments: Any) -> None:
 
 
 def _fits(boundary: AbstractBoundary, like: PyTree, q: PyTree) -> None:
-    """Raise unless a guess has as many coordinates as the condition is made for."""
+    """Raise unless the guess has the number of coordinates of the condition."""
     made, found = (sum(x.size for x in jax.tree.leaves(tree)) for tree in (like, q))
     if made != found:
         raise ArgumentError(
@@ -167,14 +167,14 @@ def _problem(
 
 
 def default_integrator(system: Hamiltonian | Lagrangian | Dissipative) -> AbstractIntegrator:
-    """Return the integrator that is made for a system."""
+    """Return the default integrator of a system."""
     if isinstance(system, SeparableHamiltonian):
         return Leapfrog()
     return SplitStep() if isinstance(system, SplitHamiltonian) else ImplicitMidpoint()
 
 
 def step_count(inputs: PyTree, steps: Any) -> int:
-    """Return the number of steps that `steps` and the leading axes of `inputs` agree on."""
+    """Return the number of steps, from `steps` and the leading axes of `inputs`, which must agree."""
     lengths = {}
     for path, x in jax.tree_util.tree_leaves_with_path(inputs):
         if x.ndim == 0:
@@ -200,10 +200,10 @@ def step_count(inputs: PyTree, steps: Any) -> int:
 
 
 def _traced(given: StepInputs, integrator: AbstractIntegrator, z0: State) -> tuple[State, str, list[Any]]:
-    """Return `z0` in the dtypes that a step gives back, what the step does, and traced arrays that it closes over.
+    """Return `z0` in the dtypes of a step's result, a digest of the step, and traced arrays that it closes over.
 
     Raises:
-        ValueError: if energies or forces are not shaped as they should be.
+        ArgumentError: if energies or forces have wrong shapes.
     """
     q0, p0 = z0
     u0 = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), given.u)
@@ -219,7 +219,7 @@ def _traced(given: StepInputs, integrator: AbstractIntegrator, z0: State) -> tup
     arrays, static = eqx.partition(given.without_inputs(), eqx.is_array)
 
     def step(arrays: Any, u: Any, z: State) -> Any:
-        """Step, and what else the system is asked for while it runs."""
+        """Take a step and call the other methods that a run uses."""
         given = eqx.combine(arrays, static)
         system, (q, p) = given.system, z
         mirrored = system.mirror(q), system.mirror(p), system.mirror_input(u)
@@ -233,7 +233,7 @@ def _traced(given: StepInputs, integrator: AbstractIntegrator, z0: State) -> tup
 
 
 def _check_forces(given: StepInputs, z0: State, u0: Any) -> None:
-    """Raise unless the forces of a damped system are shaped like its coordinates."""
+    """Raise unless the forces of a damped system have the shapes of its coordinates."""
     (q0, v0), system = z0, given.system
     shapes = lambda tree: jax.tree.map(jnp.shape, tree)  # noqa: E731
     for name, function, *arguments in (

@@ -1,4 +1,4 @@
-"""The initial-value problem that every gradient works on, and what a run of it leaves."""
+"""The initial-value problem that every gradient works on, and the result of a run."""
 
 from collections.abc import Callable
 
@@ -14,8 +14,15 @@ from ._save import AbstractSave
 class Problem(eqx.Module):
     """A discrete initial-value problem without its initial state.
 
-    `closed_over` are traced arrays that the methods of the system reach without their being leaves of it. `program` is
-    what a step does, as a digest: what is compiled for this problem serves for another one if that is the same.
+    Attributes:
+        given: the system, the inputs and the times.
+        save: which nodes are kept.
+        cost: the running cost, or `None`.
+        integrator: takes the steps.
+        steps: their number.
+        throw: whether checks at run time raise.
+        closed_over: traced arrays that methods of the system use and that are not leaves of it.
+        program: a digest of the program of a step. Problems with equal digests share one compiled program.
     """
 
     given: StepInputs
@@ -32,7 +39,7 @@ class Problem(eqx.Module):
         return self.integrator.step(self.given.at(k), k, z)
 
     def observe(self, k: Int[Array, ""], z: State) -> PyTree:
-        """Return what is kept of node `k`."""
+        """Return the values to keep at node `k`."""
         return jax.tree.map(jnp.asarray, self.save.observe(self.given.time(k), *z))
 
     def running_cost(self, k: Int[Array, ""], z: State) -> Float[Array, ""]:
@@ -44,7 +51,7 @@ class Problem(eqx.Module):
 
 
 class Outcome(eqx.Module):
-    """What a run leaves: the kept nodes (or `None`), the final state, and the summed running cost."""
+    """The result of a run: the kept nodes (or `None`), the final state, and the summed running cost."""
 
     saved: PyTree
     final: State

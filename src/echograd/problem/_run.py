@@ -13,16 +13,16 @@ from .._loops import summed
 from ..integrators import State
 from ._problem import Outcome, Problem
 
-# So many states of the free run are kept for its echo, however long it is.
+# Number of states of the free run that are kept for the echo, for any number of steps.
 MARKS = 16
 
 
 class Course(eqx.Module):
-    """Some states of a free run: what its echo is held to, and what tells how large the parts of the state are.
+    """Some states of a free run. An echo is compared with them, and they give the sizes of the state's parts.
 
     Attributes:
-        marks: the nodes, ascending, the first one node 0.
-        states: the states there, on a leading axis.
+        marks: the nodes, ascending, beginning with node 0.
+        states: the states at the marks, on a leading axis.
         final: the state at node N.
     """
 
@@ -40,7 +40,7 @@ class Course(eqx.Module):
         return jax.tree.map(lambda x, y: jnp.maximum(_tree.max_abs(x), _tree.max_abs(y)), self.states, self.final)
 
     def extents(self) -> State:
-        """Return how far every leaf of the state goes from where it starts."""
+        """Return the largest distance of every leaf of the state from its start."""
 
         def extent(x: Array, y: Array) -> Float[Array, ""]:
             return jnp.maximum(_tree.max_abs(x - x[:1]), _tree.max_abs(y - x[0]))
@@ -49,11 +49,11 @@ class Course(eqx.Module):
 
 
 def marks_of(steps: int, stride: int | None) -> tuple[int, ...]:
-    """Return the nodes of the states that an echo is held to: as many in a long run as in a short one."""
+    """Return the nodes whose states an echo is compared with, at most `MARKS` of them."""
     unit = 1 if stride is None else stride
     blocks = steps // unit
     count = max(1, min(MARKS, blocks))
-    # Not evenly spaced, lest a periodic motion be seen at one phase only.
+    # Uneven spacing, so that a periodic motion is not sampled at a single phase.
     shifts = [0.4 * ((0.618 * j) % 1) for j in range(count)]
     return tuple(sorted({unit * int(blocks * (j + shift) / count) for j, shift in enumerate(shifts)}))
 
@@ -64,15 +64,15 @@ def index(k: Any) -> Int[Array, ""]:
 
 
 def free_run(problem: Problem, z0: State) -> Outcome:
-    """Run the problem forward, keeping nothing but what `problem.save` asks for."""
+    """Run the problem forward and keep the nodes that `problem.save` selects."""
     return marked_run(problem, z0, (0,))[0]
 
 
 def marked_run(problem: Problem, z0: State, marks: tuple[int, ...]) -> tuple[Outcome, Course]:
-    """Run the problem forward, keeping what `problem.save` asks for, and the states at the marks.
+    """Run the problem forward and keep the nodes that `problem.save` selects, and the states at the marks.
 
-    Kept nodes are written in place into one buffer, so the working memory is the buffer, the marks and two states.
-    This loop is never differentiated; `Backprop` has its own.
+    Kept nodes are written in place into one buffer. The working memory is this buffer, the marks and two states. JAX
+    never differentiates this loop; `Backprop` has its own.
     """
     n = problem.steps
     stride = problem.save.stride(n)
@@ -116,5 +116,5 @@ def marked_run(problem: Problem, z0: State, marks: tuple[int, ...]) -> tuple[Out
 
 
 def repeated(count: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
-    """Return `jax.lax.fori_loop(0, count, body, carry)`; a single turn needs no loop."""
+    """Return `jax.lax.fori_loop(0, count, body, carry)`; a single iteration needs no loop."""
     return body(index(0), carry) if count == 1 else jax.lax.fori_loop(0, count, body, carry)

@@ -1,4 +1,4 @@
-"""What is kept of a trajectory."""
+"""Which nodes of a trajectory are kept."""
 
 import abc
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from .._internal import _checks
 
 
 class AbstractSave(eqx.Module):
-    """Which nodes are kept, and what of them."""
+    """Which nodes are kept, and which values of them."""
 
     @abc.abstractmethod
     def stride(self, steps: int) -> int | None:
-        """Return the distance of kept nodes, counted from node 0; `None` keeps nothing but the final state."""
+        """Return the distance between kept nodes, from node 0 on; `None` keeps only the final state."""
 
     def observe(self, t: Any, q: PyTree, p: PyTree) -> PyTree:
-        """Return what is kept of a node."""
+        """Return the values to keep at a node."""
         return q, p
 
 
@@ -51,13 +51,13 @@ class FinalNode(AbstractSave):
 
 
 class EveryNode(AbstractSave):
-    """Keep nodes 0, k, 2k, … on a new leading axis: what `q[::k]` would give.
+    """Keep nodes 0, k, 2k, … on a new leading axis, as `q[::k]` selects.
 
     Args:
         k: distance of kept nodes, at least 1.
 
     Raises:
-        ValueError: if `k` is not a positive integer.
+        ArgumentError: if `k` is not a positive integer.
 
     Example:
         ```python
@@ -75,7 +75,7 @@ class EveryNode(AbstractSave):
 
 
 class SaveFunction(AbstractSave):
-    """Keep a function of time and state at every node: what `save=function` becomes."""
+    """Keep a function of time and state at every node, for `save=function`."""
 
     function: Callable[[Any, PyTree, PyTree], PyTree]
 

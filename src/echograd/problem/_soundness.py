@@ -144,7 +144,7 @@ def finite_cotangents(bars: PyTree) -> PyTree:
 
 @eqx.filter_custom_jvp
 def watched(x: PyTree) -> PyTree:
-    """Return `x`, whose cotangents are checked to be finite; its tangents pass as they are."""
+    """Return `x`. Its cotangents are checked to be finite; its tangents are not changed."""
     return x
 
 
@@ -153,7 +153,7 @@ def _watched_jvp(primals: Any, tangents: Any) -> tuple[PyTree, PyTree]:
     (x,), (tangent,) = primals, tangents
     if not jax.tree.leaves(tangent):
         return watched(x), tangent
-    # The identity, as a linear map whose transpose is the check.
+    # The identity, as a linear map whose transpose runs the check.
     same = lambda v: v  # noqa: E731
     return watched(x), jax.lax.custom_linear_solve(
         same, tangent, lambda _, v: v, lambda _, bars: finite_cotangents(bars)
