@@ -338,7 +338,7 @@ def test_what_stands_in_the_way_of_a_folder_is_told_before_anything_is_measured(
     (tmp_path / "file").write_text("mine")
     (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
     monkeypatch.setattr(command, "measure", lambda *_, **__: pytest.fail("it has begun"))
-    for name, what in {"file": "file is a file", "dangling": "dangling is a link to what is not there"}.items():
+    for name, what in {"file": "file is a file", "dangling": "dangling is a broken link"}.items():
         assert command.main([*argv, str(tmp_path / name)]) == 1
         said = capsys.readouterr()
         assert what in said.err
