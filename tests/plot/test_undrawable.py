@@ -98,7 +98,7 @@ WRONG = [
     (lambda ax: P.figure(4, "x"), "height='x'"),
     (lambda ax: P.figure(4, 3, rows=0), "rows=0"),
     (lambda ax: P.figure(4, 3, columns=1.5), "columns=1.5"),
-    (lambda ax: report.write(None), "is None, and must be a path"),
+    (lambda ax: report.write(None), "folder=None is not a path"),
     (lambda ax: report.measure(None, None, [1]), "loss_of=None"),
     (lambda ax: report.measure(lambda n: None, None, [1]), "loss_of(1) returned None"),
     (lambda ax: report.measure(lambda n: None, None, 5), "steps=5"),
