@@ -67,7 +67,7 @@ def test_unknown_versions_are_judged_by_their_numbers(monkeypatch):
         _guard.check_jaxlib()
 
 
-@pytest.mark.parametrize(("python", "versions"), [((3, 11), ["0.9.2", "0.1.0"]), ((3, 13), ["0.12.0.1"])])
+@pytest.mark.parametrize(("python", "versions"), [((3, 11), ["0.9.2"]), ((3, 13), ["0.12.0.1"])])
 def test_remedy_is_what_the_constraints_install(monkeypatch, python, versions):
     pretend(monkeypatch, "0.10.2", wrong_numbers=True)
     monkeypatch.setattr(_guard.sys, "version_info", python)
