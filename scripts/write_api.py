@@ -114,7 +114,7 @@ GROUPS = (
     ),
     Group(
         "Training",
-        "Needs the extra `workbench`.",
+        "Needs the extra `workbench`. `eg.training` is short for `eg.workbench.training`.",
         "workbench.training.fit workbench.training.Config workbench.training.Network workbench.training.Optimiser "
         "workbench.training.ecg_recipe workbench.training.Run workbench.training.*",
     ),

@@ -95,10 +95,10 @@ from .two_point import TwoPointNewton as TwoPointNewton
 
 if _TYPE_CHECKING:
     from . import plot as plot, workbench as workbench
-    from .workbench import data as data
+    from .workbench import data as data, training as training
 
 # Imported on first use: they need extras, and say which where one is missing.
-_LAZY = {"data": ".workbench.data", "plot": ".plot", "workbench": ".workbench"}
+_LAZY = {"data": ".data", "plot": ".plot", "training": ".training", "workbench": ".workbench"}
 
 
 def __getattr__(name: str) -> _ModuleType:

@@ -20,6 +20,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encodi
 
 # From the top down. A part is a package, or a module at the top of the package.
 LAYERS = (
+    ("data", "training"),
     ("workbench",),
     ("plot",),
     ("measure", "device", "_solutions", "_learning", "_observables"),

@@ -201,7 +201,7 @@ def test_there_must_be_a_run_with_results(tmp_path, run):
 
 def test_a_folder_that_cannot_be_is_refused_before_anything_is_measured(run, tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
-    with pytest.raises(FileExistsError, match="broken link. Choose another folder"):
+    with pytest.raises(FileExistsError, match=r"broken link\. Choose another folder"):
         report.write(run, tmp_path / "link", say=lambda _: pytest.fail("it has begun"))
 
 
