@@ -208,7 +208,9 @@ def test_shard_map_is_right_or_refused():
             spread(gradient)(k)
 
 
-@pytest.mark.skipif(not jax.config.jax_enable_x64, reason="there is no double precision before")
+@pytest.mark.skipif(
+    not jax.config.jax_enable_x64, reason="the test needs float64 arrays, made before x64 is switched off"
+)
 def test_arrays_from_before_x64_was_switched_off_are_refused():
     weighted = Weighted(jnp.asarray([1.0, 2.0]), lambda q: q[0] ** 2)
     with jax.enable_x64(False), pytest.raises(TypeError, match="float64, but jax_enable_x64 is off"):

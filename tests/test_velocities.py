@@ -39,7 +39,7 @@ def test_the_momentum_of_a_velocity(mass, v):
 
 def test_a_velocity_that_no_momentum_has_is_refused():
     start = eg.InitialValue(jnp.zeros(1), v=jnp.full(1, 1.5))
-    with pytest.raises(RuntimeError, match="no momentum has the given velocity"):
+    with pytest.raises(RuntimeError, match=r"no momentum has the given velocity.*relative residual \S+\)"):
         eg.solve(Fast(jnp.asarray(1.0)), start, dt=0.1, steps=1)
 
 

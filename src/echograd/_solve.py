@@ -101,8 +101,8 @@ def solve(
             default a straight line between the smallest ends that meet the condition.
         solver: for a two-point problem, `TwoPointNewton()` by default.
         throw: whether to raise `RunError` at run time if the step, the trajectory or the gradient is not sound.
-            `False` raises nothing: `Trajectory.result` tells whether the run is sound, for each member of a batch. The
-            gradient is then returned unchecked.
+            `False` skips these errors: `Trajectory.result` tells whether the run is sound, for each member of a batch.
+            The gradient is then returned unchecked.
 
     Returns:
         `Trajectory(t, q, p, cost, saved, convergence, stride, result)`.

@@ -34,7 +34,7 @@ def test_the_numbers_are_those_of_a_plain_loop(size):
     same(*tangents)
 
 
-@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a matter of CPUs")
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the dummy product is added on CPUs only")
 @pytest.mark.parametrize(("size", "alone"), [(8, True), (LARGE - 1, True), (LARGE, False)])
 def test_only_loops_over_large_arrays_get_a_dummy_product(size, alone):
     start = jnp.ones(size, jnp.float32), jnp.asarray(1, jnp.int32)

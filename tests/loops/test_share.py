@@ -25,7 +25,7 @@ def once(f):
 
 on_cpu = pytest.mark.skipif(
     jax.default_backend() != "cpu" or jax.__version_info__ < (0, 11),
-    reason="nothing is arranged elsewhere, and older compilers undo it",
+    reason="loop bodies are rearranged on CPUs only, and compilers before jax 0.11 undo it",
 )
 
 

@@ -75,7 +75,9 @@ def test_the_echo_in_a_kernel_is_exact_in_a_deep_model(new_key):
         eg.nn.HSSM(2, 3, kernel=True, key=key)
 
 
-@pytest.mark.skipif(jax.__version_info__ < (0, 12), reason="devices that are not there are described differently")
+@pytest.mark.skipif(
+    jax.__version_info__ < (0, 12), reason="jax before 0.12 describes absent devices by another interface"
+)
 @pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
 def test_a_gpu_gets_one_kernel_a_block(new_key):
     """Lower the program for a GPU, forward and back, on a machine without one."""

@@ -186,7 +186,7 @@ def _temporary(kind, gradient, steps, key):
 ONE = pytest.param(
     (),
     marks=pytest.mark.skipif(
-        jax.__version_info__ < (0, 11), reason="the result of one sequence alone is copied by XLA, once"
+        jax.__version_info__ < (0, 11), reason="XLA before jax 0.11 copies the result of a single sequence once"
     ),
 )
 

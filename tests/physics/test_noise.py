@@ -40,7 +40,7 @@ class ShakenEcho(AbstractNudgedGradient):
         return self.echo.read_run(wanted, rest, course, bar)
 
     def run_two_point(self, *arguments):
-        raise NotImplementedError("The disturbance is one of initial value problems.")
+        raise NotImplementedError("This test rule disturbs initial-value problems only.")
 
 
 SYSTEM = Pendulums(jnp.asarray([1.0, 2.0, 0.5]), jnp.asarray([1.0, 0.5, 0.7]))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
-from .._internal._errors import ArgumentError
+from .._internal._errors import ArgumentError, refuse_if
 from .._internal._root import root
 from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
 from ._base import AbstractBoundary, End
@@ -152,12 +152,18 @@ def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) 
     speed = _tree.power_of_two(jnp.max(jnp.abs(given), initial=0))
     pushed = jax.jvp(lambda p: slope(p, fixed), (jnp.zeros_like(flat),), (given / speed,))[1]
     unit = speed / _tree.power_of_two(jnp.max(jnp.abs(pushed), initial=0))
-    x = root(lambda x: (slope(unit * x, params) - flat) / speed, given / speed, definite=True)
-    p = eqx.error_if(
+
+    def residual(x: Float[Array, " n"]) -> Float[Array, " n"]:
+        return (slope(unit * x, params) - flat) / speed
+
+    x = root(residual, given / speed, definite=True)
+    left = jax.lax.stop_gradient(jnp.max(jnp.abs(residual(x)), initial=0))
+    p = refuse_if(
         unit * x,
-        ~jnp.all(jnp.isfinite(x)),
-        "v=...: no momentum has the given velocity: Newton's method did not converge. The kinetic energy may be flat "
-        "(a zero inverse mass), bounded in its velocity (relativistic), or not convex. Give the momentum with `p=` "
-        "instead.",
+        ~(left <= float(jnp.finfo(flat.dtype).eps) ** 0.5),
+        "v=...: no momentum has the given velocity: Newton's method did not converge (relative residual {}). The "
+        "kinetic energy may be flat (a zero inverse mass), bounded in its velocity (relativistic), or not convex. Give "
+        "the momentum with `p=` instead.",
+        left,
     )
     return unravel(p)

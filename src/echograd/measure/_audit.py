@@ -218,6 +218,7 @@ def audit(
             progress(f"{i} of {len(rules)}: {name}")
         try:
             rows.append(_measured(bench, name, boundary, gradient, growth, repeats))
+        # JAX, or a rule of the user's, raises NotImplementedError for a derivative that it does not have.
         except (EchogradError, *RUNTIME_ERRORS, NotImplementedError) as error:
             kinds = type(boundary).__name__, type(gradient).__name__
             rows.append(AuditRow(name, *kinds, why=f"the rule failed: {said(error)}", refused=said(error)))
