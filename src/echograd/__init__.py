@@ -8,7 +8,7 @@ from ._internal._guard import check_jaxlib as _check_jaxlib
 
 _check_jaxlib()
 
-from . import device as device, nn as nn, systems as systems
+from . import device as device, friction as friction, nn as nn, systems as systems
 from ._internal._errors import (
     ArgumentError as ArgumentError,
     ArgumentTypeError as ArgumentTypeError,
@@ -32,11 +32,13 @@ from .boundary import (
     defect as defect,
     dual as dual,
 )
+from .friction import Damped as Damped
 from .gradients import (
     Backprop as Backprop,
     Echo as Echo,
     Glep as Glep,
     Reciprocal as Reciprocal,
+    Rewind as Rewind,
     SameBoundary as SameBoundary,
 )
 from .integrators import (

@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, PyTree
 from ._internal import _checks, _tree
 from ._internal._errors import ArgumentError, plain_errors
 from .boundary import AbstractBoundary, End, InitialValue
-from .gradients import AbstractGradient, Backprop, Echo, Glep, Reciprocal
+from .friction import Damped
+from .gradients import AbstractGradient, Backprop, Echo, Glep, Reciprocal, Rewind
 from .gradients._retrace import retrace_error as _retrace_error
 from .integrators import AbstractIntegrator, State
 from .nudge._checks import is_holomorphic
@@ -129,6 +130,8 @@ def solve(
     if gradient is None:
         if isinstance(system, Dissipative):
             gradient = Reciprocal() if causal else Backprop()
+        elif isinstance(system, Damped):
+            gradient = Rewind()
         else:
             gradient = Echo() if causal else Glep()
     what = "a gradient object. Pass Echo(), Backprop() or another one, with its parentheses"

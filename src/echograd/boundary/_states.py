@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, PyTree
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, refuse_if
 from .._internal._root import root
+from ..friction import Damped
 from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
 from ._base import AbstractBoundary, End
 
@@ -141,7 +142,7 @@ def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) 
         system, end, q = eqx.combine(params, static)
 
         def energy(p: Float[Array, " n"]) -> Float[Array, ""]:
-            if isinstance(system, SeparableHamiltonian):
+            if isinstance(system, SeparableHamiltonian | Damped):
                 return system.kinetic(end.t, unravel(p))
             return system(end.t, q, unravel(p), end.u)
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, PyTree
 from .._internal import _tree
 from .._internal._errors import ArgumentTypeError
 from .._internal._reverse_rule import reverse_rule
+from ..friction import Damped
 from ..integrators import State, StepInputs
 from ..nudge import AbstractNudge
 from ..problem import Outcome, Problem
@@ -28,6 +29,13 @@ class AbstractGradient(eqx.Module):
 
     def check(self, system: Any) -> None:
         """Raise if the gradient does not apply to the system."""
+        if isinstance(system, Damped):
+            raise ArgumentTypeError(
+                f"{type(self).__name__}: a Damped system loses energy, so no machine runs back along its path. "
+                "Software does: use Rewind(), which keeps the bits that friction destroys, or Backprop(). On the "
+                "machine itself: MassDamped(system, rate) with Echo() if one rate damps all masses, Reciprocal() if "
+                "the system is linear and reciprocal."
+            )
         if isinstance(system, Dissipative):
             raise ArgumentTypeError(
                 f"{type(self).__name__}: {type(system).__name__} is a Dissipative system, given by its forces. It has "
@@ -51,7 +59,7 @@ class AbstractNudgedGradient(AbstractGradient):
     nudge: eqx.AbstractVar[AbstractNudge]
 
     def run(self, problem: Problem, z0: State) -> Outcome:
-        return _run((_guarded(problem), z0), self)
+        return _run((guarded(problem), z0), self)
 
     @abc.abstractmethod
     def prepared(self, problem: Problem, z0: State) -> State:
@@ -73,7 +81,7 @@ class AbstractPathGradient(AbstractNudgedGradient):
     """A learning rule that also nudges the paths of two-point problems."""
 
     def run_two_point(self, problem: TwoPoint, guess: Nodes, newton: TwoPointNewton) -> tuple[Outcome, Convergence]:
-        arguments = _guarded(problem.problem).given, problem.condition
+        arguments = guarded(problem.problem).given, problem.condition
         found, convergence = _path(arguments, _tree.fixed(problem), guess, self, newton)
         return outcome_of(problem, found), convergence
 
@@ -93,7 +101,7 @@ class AbstractPathGradient(AbstractNudgedGradient):
         """
 
 
-def _guarded(problem: Problem) -> Problem:
+def guarded(problem: Problem) -> Problem:
     """Return the problem; raise when it is differentiated by an array that its methods close over."""
     if not problem.closed_over:
         return problem

@@ -9,6 +9,7 @@ from ._base import (
     time_reversed as time_reversed,
 )
 from ._midpoint import ImplicitMidpoint as ImplicitMidpoint
+from ._palindrome import Substep as Substep, palindrome as palindrome
 from ._schemes import Leapfrog as Leapfrog, VelocityVerlet as VelocityVerlet, Yoshida as Yoshida
 from ._split_step import SplitStep as SplitStep
-from ._splitting import AbstractSplitting as AbstractSplitting, Substep as Substep, palindrome as palindrome
+from ._splitting import AbstractSplitting as AbstractSplitting

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _tree
+from ..friction import Damped
 from ..systems import SeparableHamiltonian
 from ._base import State, StepInputs
 
@@ -90,7 +91,7 @@ def _motion(given: StepInputs, z0: State) -> tuple[State, State]:
     dynamic, static = eqx.partition((given, z0), eqx.is_inexact_array)
     given, (q, p) = eqx.combine(jax.lax.stop_gradient(dynamic), static)
     system, u = given.system, _tree.take(given.u, 0)
-    assert isinstance(system, SeparableHamiltonian)  # narrowed by `check`
+    assert isinstance(system, SeparableHamiltonian | Damped)  # narrowed by `check`
 
     def flow(z: State) -> State:
         force = jax.grad(system.potential, 1)(given.t0, z[0], u)

@@ -9,7 +9,8 @@ from .._internal import _checks
 from .._internal._errors import ArgumentError
 from ._base import State, StepInputs
 from ._grid import grid_of, rounded
-from ._splitting import AbstractSplitting, Substep, palindrome
+from ._palindrome import Substep, palindrome
+from ._splitting import AbstractSplitting
 
 # Halves of the symmetric compositions of leapfrog, middle coefficient last.
 _COMPOSITIONS: dict[int, tuple[float, ...]] = {
@@ -44,7 +45,30 @@ def composition(owner: str, order: int) -> tuple[float, ...]:
     return half + half[-2::-1]
 
 
-class Leapfrog(AbstractSplitting):
+class AbstractFixedPoint(AbstractSplitting):
+    """A scheme that can compute in fixed point, see `Leapfrog`."""
+
+    exact: bool = eqx.field(static=True, default=False, converter=_checks.converter(_checks.flag, "Leapfrog, VelocityVerlet", "exact"))
+    bits: int | None = eqx.field(
+        static=True,
+        default=None,
+        converter=_checks.optional(_checks.integer, "Leapfrog, VelocityVerlet", "bits", -1022, 1022, "the number of binary digits"),
+    )
+
+    def __check_init__(self) -> None:
+        if self.bits is not None and not self.exact:
+            name = type(self).__name__
+            raise ArgumentError(f"{name}(bits={self.bits!r}): bits need exact=True. Pass both or neither.")
+
+    def prepared(self, given: StepInputs, z0: State) -> tuple[StepInputs, State]:
+        given, z0 = super().prepared(given, z0)
+        if not self.exact:
+            return given, z0
+        grid = grid_of(given, z0, self.bits)
+        return eqx.tree_at(lambda w: w.grid, given, grid, is_leaf=lambda x: x is None), rounded(z0, grid)
+
+
+class Leapfrog(AbstractFixedPoint):
     r"""Drift ½, kick 1, drift ½: second order, one force evaluation a step. The default.
 
     $$q_{1/2} = q + \tfrac h2 T'(p), \quad p' = p - h V'(q_{1/2}), \quad q' = q_{1/2} + \tfrac h2 T'(p')$$
@@ -78,27 +102,11 @@ class Leapfrog(AbstractSplitting):
         ```
     """
 
-    exact: bool = eqx.field(static=True, default=False, converter=_checks.converter(_checks.flag, "Leapfrog", "exact"))
-    bits: int | None = eqx.field(
-        static=True,
-        default=None,
-        converter=_checks.optional(_checks.integer, "Leapfrog", "bits", -1022, 1022, "the number of binary digits"),
-    )
     order: ClassVar[int] = 2
     substeps: ClassVar[tuple[Substep, ...]] = palindrome((0.5, 1.0, 0.5), "drift")
 
-    def __check_init__(self) -> None:
-        if self.bits is not None and not self.exact:
-            raise ArgumentError(f"Leapfrog(bits={self.bits!r}): bits need exact=True. Pass both or neither.")
 
-    def prepared(self, given: StepInputs, z0: State) -> tuple[StepInputs, State]:
-        if not self.exact:
-            return given, z0
-        grid = grid_of(given, z0, self.bits)
-        return eqx.tree_at(lambda w: w.grid, given, grid, is_leaf=lambda x: x is None), rounded(z0, grid)
-
-
-class VelocityVerlet(AbstractSplitting):
+class VelocityVerlet(AbstractFixedPoint):
     r"""Kick ½, drift 1, kick ½: second order, the mirror image of `Leapfrog`.
 
     $$p_{1/2} = p - \tfrac h2 V'(q), \quad q' = q + h T'(p_{1/2}), \quad p' = p_{1/2} - \tfrac h2 V'(q')$$

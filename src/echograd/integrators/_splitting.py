@@ -1,7 +1,7 @@
-"""Splitting schemes: palindromes of drifts and kicks, stored as data."""
+"""Splitting schemes: compositions of drifts and kicks."""
 
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,71 +11,16 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _tree
 from .._internal._energy import derivatives, zero_reading
-from .._internal._errors import ArgumentError, ArgumentTypeError
+from .._internal._errors import ArgumentTypeError
+from ..friction import Damped
 from ..systems import Dissipative, Hamiltonian, SeparableHamiltonian
 from ._base import AbstractIntegrator, Direction, State, StepInputs, sign
+from ._damped import ahead
 from ._grid import rounded, within
+from ._palindrome import Substep, drift_action, kick_action
 
 # Longer palindromes run their substeps in a loop instead of unrolled, to shorten compilation.
 _UNROLL = 8
-
-
-class Substep(NamedTuple):
-    r"""A drift or a kick: its length and its clock reading, both in units of the step.
-
-    Drifts advance the clock that kicks read, and kicks the clock that drifts read. With this convention every scheme is
-    an ordinary splitting of the extended autonomous system $T(\tau, p) + V(\sigma, q) + E_\sigma + E_\tau$. So explicit
-    time changes neither the order nor the self-adjointness.
-    """
-
-    kind: Literal["drift", "kick"]
-    length: float
-    clock: float
-
-
-def palindrome(lengths: tuple[float, ...], first: Literal["drift", "kick"]) -> tuple[Substep, ...]:
-    """Return alternating substeps with these lengths.
-
-    Args:
-        lengths: a palindrome, in units of the step. The drifts must sum to one step, and so must the kicks.
-        first: the kind of the first substep.
-
-    Raises:
-        ArgumentError: if the lengths are not a palindrome or do not sum to one step.
-
-    Example:
-        ```python
-        palindrome((0.5, 1.0, 0.5), "drift")  # leapfrog
-        ```
-    """
-    if lengths != lengths[::-1]:
-        raise ArgumentError(
-            f"The lengths {lengths} are not a palindrome, so the step is not its own adjoint and no echo retraces it. "
-            "Append the mirrored coefficients."
-        )
-    kinds: tuple[Literal["drift", "kick"], ...] = ("drift", "kick") if first == "drift" else ("kick", "drift")
-    clocks = {"drift": 0.0, "kick": 0.0}
-    substeps = []
-    for i, length in enumerate(lengths):
-        kind, other = kinds[i % 2], kinds[(i + 1) % 2]
-        substeps.append(Substep(kind, length, clocks[other]))
-        clocks[kind] += length
-    for kind, total in clocks.items():
-        if abs(total - 1) > 1e-13:
-            raise ArgumentError(f"The {kind}s of {lengths} add up to {total}, not to one step.")
-    return tuple(substeps)
-
-
-def drift_action(given: StepInputs, k: Any, p: PyTree, length: Any, clock: Any) -> Float[Array, ""]:
-    """Return the contribution of a drift to the discrete action, at its constant momentum."""
-    t = given.t0 + (k + clock) * given.h
-    return -(length * given.h) * given.system.kinetic(t, p)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def kick_action(given: StepInputs, k: Any, q: PyTree, length: Any, clock: Any) -> Float[Array, ""]:
-    """Return the contribution of a kick to the discrete action, at its constant position."""
-    t = given.t0 + (k + clock) * given.h
-    return -(length * given.h) * given.system.potential(t, q, given.u)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class AbstractSplitting(AbstractIntegrator):
@@ -87,13 +32,30 @@ class AbstractSplitting(AbstractIntegrator):
     def stability_limit(self) -> float:
         return _stability_limit(self.substeps)
 
-    def check(self, system: Hamiltonian | Dissipative) -> None:
+    def check(self, system: Hamiltonian | Dissipative | Damped) -> None:
+        if isinstance(system, Damped) and self.order == 2:
+            return
+        if isinstance(system, Damped):
+            raise ArgumentTypeError(
+                f"{type(self).__name__}: a Damped system has its friction in the middle of the step, which is of order "
+                f"2, not {self.order}. Pass integrator=Leapfrog(exact=True) or VelocityVerlet(exact=True)."
+            )
         if not isinstance(system, SeparableHamiltonian):
             raise ArgumentTypeError(
                 f"{type(self).__name__} splits the energy into T(p) and V(q), but {type(system).__name__} is "
                 "not a SeparableHamiltonian. Derive it from SeparableHamiltonian if its energy splits, or "
                 "pass integrator=ImplicitMidpoint()."
             )
+
+    def prepared(self, given: StepInputs, z0: State) -> tuple[StepInputs, State]:
+        if isinstance(given.system, Damped):
+            given = eqx.tree_at(lambda w: w.system, given, given.system.over_one_step(given.h, z0[1]))
+        return given, z0
+
+    def step(self, given: StepInputs, k: Int[Array, ""], z: State, direction: Direction = "forward") -> State:
+        if isinstance(given.system, Damped):
+            return ahead(self.substeps, given, k, z)[0]
+        return super().step(given, k, z, direction)
 
     def read(
         self, wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, direction: Direction = "forward"

@@ -14,7 +14,8 @@ from .._internal._errors import ArgumentError, ArgumentTypeError
 from .._internal._jaxpr import digest
 from .._internal._program import as_closures, as_program
 from ..boundary import AbstractBoundary, End, InitialValue
-from ..integrators import AbstractIntegrator, ImplicitMidpoint, Leapfrog, SplitStep, State, StepInputs
+from ..friction import Damped, Langevin
+from ..integrators import AbstractIntegrator, ImplicitMidpoint, Leapfrog, SplitStep, State, StepInputs, VelocityVerlet
 from ..systems import Dissipative, Hamiltonian, Lagrangian, SeparableHamiltonian, SplitHamiltonian, legendre
 from ._problem import Problem
 from ._save import AbstractSave, AllNodes, SaveFunction
@@ -61,6 +62,11 @@ def two_point_problem(
             "another boundary condition."
         )
     system, inputs = _accepted(system), _checks.numbers("solve", "inputs", inputs)
+    if isinstance(system, Damped):
+        raise ArgumentTypeError(
+            f"solve: a Damped system runs from an InitialValue, and the boundary is a {type(boundary).__name__}. Find "
+            "the initial state by your own root search over solve, or write the system as a Dissipative one."
+        )
     _check_usable(system=system, boundary=boundary, inputs=inputs, guess=(start, path), t0=t0, **options)
     n = step_count(inputs, options.pop("steps"))
     like = boundary.structure()
@@ -109,19 +115,19 @@ def _fits(boundary: AbstractBoundary, like: PyTree, q: PyTree) -> None:
         )
 
 
-def _accepted(system: Any) -> Hamiltonian | Dissipative:
+def _accepted(system: Any) -> Hamiltonian | Dissipative | Damped:
     if isinstance(system, Lagrangian):
         return legendre(system)
-    if not isinstance(system, Hamiltonian | Dissipative):
+    if not isinstance(system, Hamiltonian | Dissipative | Damped):
         raise ArgumentTypeError(
             f"solve: the system is a {type(system).__name__}. Derive it from SeparableHamiltonian, Hamiltonian, "
-            "Lagrangian or Dissipative and pass an instance."
+            "Lagrangian or Dissipative and pass an instance, or a Damped one."
         )
     return system
 
 
 def _problem(
-    system: Hamiltonian | Dissipative,
+    system: Hamiltonian | Dissipative | Damped,
     inputs: PyTree,
     steps: int,
     z0: State,
@@ -166,10 +172,12 @@ def _problem(
     return Problem(given, save, cost, integrator, steps, throw, closed_over, program), z0
 
 
-def default_integrator(system: Hamiltonian | Lagrangian | Dissipative) -> AbstractIntegrator:
+def default_integrator(system: Hamiltonian | Lagrangian | Dissipative | Damped) -> AbstractIntegrator:
     """Return the default integrator of a system."""
     if isinstance(system, SeparableHamiltonian):
         return Leapfrog()
+    if isinstance(system, Damped):
+        return VelocityVerlet(exact=True) if isinstance(system.friction, Langevin) else Leapfrog(exact=True)
     return SplitStep() if isinstance(system, SplitHamiltonian) else ImplicitMidpoint()
 
 
@@ -210,7 +218,7 @@ def _traced(given: StepInputs, integrator: AbstractIntegrator, z0: State) -> tup
     system, t0 = given.system, given.t0
     if isinstance(system, Dissipative):
         _check_forces(given, z0, u0)
-    elif isinstance(system, SeparableHamiltonian):
+    elif isinstance(system, SeparableHamiltonian | Damped):
         _checks.scalar("solve", "kinetic(t, p)", system.kinetic, t0, p0)
         _checks.scalar("solve", "potential(t, q, u)", system.potential, t0, q0, u0)
     else:

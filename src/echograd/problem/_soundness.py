@@ -9,6 +9,7 @@ from jaxtyping import Array, PyTree
 
 from .._internal import _tree
 from .._internal._jaxpr import live
+from ..friction import Damped
 from ..integrators import State
 from ..systems import Dissipative, SeparableHamiltonian
 from ._problem import Outcome, Problem
@@ -52,7 +53,7 @@ def unstable_step(problem: Problem, z0: State) -> list[Finding]:
     limit = problem.integrator.stability_limit
     given, (q0, p0) = _tree.fixed((problem.given, z0))
     system, u0 = given.system, _tree.take(given.u, 0)
-    if not isinstance(system, SeparableHamiltonian) or limit == jnp.inf:
+    if not isinstance(system, SeparableHamiltonian | Damped) or limit == jnp.inf:
         return []
 
     def force(q: PyTree) -> PyTree:
@@ -103,7 +104,7 @@ def blown_up(problem: Problem, z0: State, final: State) -> list[Finding]:
     are still finite. What moves is measured by $T = \tfrac12\, p \cdot \partial H/\partial p$ and the rest, $H - T$.
     """
     system = problem.given.system
-    if isinstance(system, Dissipative) or any(_reads(problem, z0)):
+    if isinstance(system, Dissipative | Damped) or any(_reads(problem, z0)):
         return []
     given, final, z0 = _tree.fixed((problem.given, final, z0))
     u0 = _tree.take(given.u, 0)
@@ -199,6 +200,9 @@ def _reads(problem: Problem, z0: State) -> tuple[bool, bool]:
             return system.force(t, q, u)
         if isinstance(system, SeparableHamiltonian):
             return system.kinetic(t, p), system.potential(t, q, u)
+        if isinstance(system, Damped):
+            one = eqx.tree_at(lambda x: (x.t0, x.u), given, (t, u), is_leaf=lambda x: x is None)
+            return problem.integrator.step(one, jnp.asarray(0, jnp.int32), z0)
         return system(t, q, p, u)
 
     jaxpr = jax.make_jaxpr(program)(given.t0, u).jaxpr

@@ -1,0 +1,7 @@
+"""Friction: what takes energy out of a system, and the system that has it."""
+
+from ._damped import Damped as Damped
+from ._drag import Drag as Drag
+from ._matrix import FrictionMatrix as FrictionMatrix
+from ._moves import AbstractFriction as AbstractFriction
+from ._thermostats import Langevin as Langevin, NoseHoover as NoseHoover

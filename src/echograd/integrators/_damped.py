@@ -1,0 +1,160 @@
+"""One step of a system with friction, ahead and back."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Int, PyTree
+
+from .._internal import _tree
+from .._internal._energy import derivatives, slope, zero_reading
+from ..friction import Damped
+from ..friction._moves import Decrease, Instant, Move, Scaling
+from ._base import State, StepInputs
+from ._grid import rounded, within
+from ._record import Record, decreased, scaled, undecreased, unscaled
+from ._palindrome import Substep, drift_action, kick_action
+
+
+def parts_of(substeps: tuple[Substep, ...], system: Any) -> tuple[Substep | None, ...]:
+    """Return the substeps of a system; `None`, in the middle of the middle one, is its friction."""
+    if not isinstance(system, Damped):
+        return substeps
+    half = len(substeps) // 2
+    middle = substeps[half]._replace(length=substeps[half].length / 2)
+    return (*substeps[:half], middle, None, middle, *substeps[half + 1 :])
+
+
+def ahead(
+    substeps: tuple[Substep, ...], given: StepInputs, k: Int[Array, ""], z: State, record: Record | None = None
+) -> tuple[State, Record | None]:
+    """Return the state after step `k`, and the record with what friction destroyed, unless it is `None`."""
+    q, p = z
+    now = k.astype(given.h.dtype)
+    grid_q, grid_p = (None, None) if given.grid is None else given.grid
+    for s in parts_of(substeps, given.system):
+        if s is None:
+            for move in given.system.moves(_now(given, k, q), p):
+                p, record = _done(move, p, grid_p, record)
+        elif s.kind == "drift":
+            change = slope(lambda p, s=s: drift_action(given, now, p, s.length, s.clock), p)
+            q = _tree.subtract(q, rounded(change, grid_q))
+        else:
+            change = slope(lambda q, s=s: kick_action(given, now, q, s.length, s.clock), q)
+            p = _tree.add(p, rounded(change, grid_p))
+    return within((q, p), given.grid), record
+
+
+def back(
+    substeps: tuple[Substep, ...],
+    wanted: StepInputs,
+    rest: StepInputs,
+    k: Int[Array, ""],
+    z: State,
+    bars: State,
+    record: Record | None,
+) -> tuple[State, State, StepInputs, Record | None]:
+    r"""Undo step `k`, and pull cotangents back through it.
+
+    A kick $p' = p + \partial S/\partial q$ of the action $S(\theta, q)$ has the cotangents $\bar q = \bar q' +
+    \partial_q^2 S\, \bar p'$ and $\bar\theta = \partial_\theta \partial_q S\, \bar p'$, the derivative of
+    $\partial S/\partial(\theta, q)$ in the direction $\bar p'$; a drift likewise. Friction $p' = p - \varepsilon p$ has
+    $\bar p = (1 - \varepsilon)\, \bar p'$: on the way back it damps the cotangent as it damped the momentum.
+
+    Args:
+        substeps: of the scheme.
+        wanted: the leaves of the step inputs that are differentiated.
+        rest: the others.
+        k: the step.
+        z: the state after it.
+        bars: its cotangents.
+        record: with what friction destroyed.
+
+    Returns:
+        The state before the step, its cotangents, those of `wanted`, and the record without this step.
+    """
+    given: StepInputs = eqx.combine(wanted, rest)
+    now = k.astype(given.h.dtype)
+    (q, p), (q_bar, p_bar) = z, bars
+    grid_q, grid_p = given.grid
+    reading, pending = zero_reading(wanted, z), None
+
+    def curved(action: Any, s: Substep, x: PyTree) -> Any:
+        """Return the slope of an action, and its derivative in a direction as a linear map."""
+
+        def slopes(x: PyTree) -> tuple[StepInputs, PyTree]:
+            return derivatives(lambda w, x: action(eqx.combine(w, rest), now, x, s.length, s.clock), wanted, x)
+
+        (_, change), along = jax.linearize(slopes, x)
+        return change, along
+
+    def pulled(reading: StepInputs, q_bar: PyTree, pending: Any) -> tuple[StepInputs, PyTree]:
+        """Return the cotangents after those of the kicks at this position, taken together."""
+        if pending is None:
+            return reading, q_bar
+        along, direction = pending
+        more, turned = along(direction)
+        return _tree.add(reading, more), _tree.add(q_bar, turned)
+
+    for s in reversed(parts_of(substeps, given.system)):
+        if s is None:
+            moves = given.system.moves(_now(given, k, q), p)
+            for i, move in reversed(list(enumerate(moves))):
+                p, record = _undone(move, p, grid_p, record)
+
+                def moved(wanted: StepInputs, q: PyTree, p: PyTree, i: int = i) -> PyTree:
+                    given = eqx.combine(wanted, rest)
+                    return _done(given.system.moves(_now(given, k, q), p)[i], p, None, None)[0]
+
+                more, turned, p_bar = jax.vjp(moved, wanted, q, p)[1](p_bar)
+                reading, q_bar = _tree.add(reading, more), _tree.add(q_bar, turned)
+        elif s.kind == "drift":
+            reading, q_bar = pulled(reading, q_bar, pending)
+            pending = None
+            change, along = curved(drift_action, s, p)
+            q = _tree.add(q, rounded(change, grid_q))
+            more, turned = along(_tree.negate(q_bar))
+            reading, p_bar = _tree.add(reading, more), _tree.add(p_bar, turned)
+        else:
+            if pending is None:
+                change, along = curved(kick_action, s, q)
+                pending, push = (along, p_bar), rounded(change, grid_p)
+            else:
+                pending = pending[0], _tree.add(pending[1], p_bar)
+            p = _tree.subtract(p, push)  # pyright: ignore[reportPossiblyUnboundVariable]
+    reading, q_bar = pulled(reading, q_bar, pending)
+    return (q, p), (q_bar, p_bar), reading, record
+
+
+def _now(given: StepInputs, k: Array, q: PyTree) -> Instant:
+    now = Instant(k, given.h, given.t0 + (k.astype(given.h.dtype) + 0.5) * given.h, q, given.u)
+    if given.grid is None:
+        return now
+    spacings = jax.tree.leaves(given.grid[1])
+    return now._replace(exact=lambda x, i: rounded(x, spacings[i]))
+
+
+def _done(move: Move, p: PyTree, grid: PyTree, record: Any) -> tuple[PyTree, Any]:
+    """Return the momenta after a move, and the record."""
+    if isinstance(move, Scaling):
+        return scaled(p, move.lost(p), grid, record)
+    if isinstance(move, Decrease):
+        return decreased(p, move.loss, grid, record)
+    return _pushed(p, move.push(p), grid, 1), record
+
+
+def _undone(move: Move, p: PyTree, grid: PyTree, record: Any) -> tuple[PyTree, Any]:
+    """Return the momenta before a move, and the record without it."""
+    if isinstance(move, Scaling):
+        return unscaled(p, move.lost(p), grid, record)
+    if isinstance(move, Decrease):
+        return undecreased(p, move.loss, grid, record)
+    return _pushed(p, move.push(p), grid, -1), record
+
+
+def _pushed(p: PyTree, push: PyTree, grid: PyTree, sign: int) -> PyTree:
+    leaves, structure = jax.tree.flatten(p)
+    spacings = [None] * len(leaves) if grid is None else structure.flatten_up_to(grid)
+    pushes = structure.flatten_up_to(push)
+    moved = [x if a is None else x + sign * rounded(a, g) for x, a, g in zip(leaves, pushes, spacings, strict=True)]
+    return jax.tree.unflatten(structure, moved)

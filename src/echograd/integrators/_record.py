@@ -1,0 +1,267 @@
+r"""What friction destroys: momenta in fixed point that it merges, and the record of which one it was.
+
+With momenta in units of the grid spacing, friction takes the integer $P$ to $P' = P - R$, $R = {\rm round}(\varepsilon
+P)$. Several $P$ may become the same $P'$. With $1/f = 1/(1 - \varepsilon)$ and the rounding error $\varphi$,
+$|\varphi| \le 1/2$,
+
+$$R = (1/f - 1)\, P' + \varphi / f,$$
+
+so $R$ is one of the integers within $1/2f$ of $(1/f - 1) P'$. They follow from $P'$. Where there is more than one, the
+record keeps which: for $f \ge 1/2$ one bit at most, and $2\gamma h$ bits on average.
+
+The bits of a momentum are pushed onto a word of its own. Words are put away together when one of them is nearly full.
+Between times they are shifted from momentum to momentum, so that they fill evenly if friction is uneven.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree, UInt
+
+from .._internal import _tree
+from ._grid import rounded
+
+# Steps between two looks at how full the words are.
+STEPS = 8
+
+# (1/f - 1) P' is rounded to this part of the grid spacing. Then no later operation on it rounds, so compilers may fuse
+# multiplications and additions as they like: both runs find the same integers.
+_FINE = 2.0**-16
+
+# So many momenta at most may become one.
+_MOST = 256
+
+# Momenta searched about the solution of P - loss(P) = P'.
+_NEAR = (-2, -1, 0, 1, 2)
+
+
+class Record(eqx.Module):
+    """Which of the momenta that friction merges it was.
+
+    Attributes:
+        words: the words in use, one for every momentum, flat; a leading 1, then the newest bit last.
+        rows: words that were put away, with a spare row at the end.
+        row: how many rows are used; more than there are if the record is too small.
+        room: bits that a word must have free for the next steps.
+    """
+
+    words: list[UInt[Array, " size"]]
+    rows: list[UInt[Array, "rows size"]]
+    row: Int[Array, ""]
+    room: Int[Array, ""]
+
+    @property
+    def overflown(self) -> Array:
+        """Whether rows were lost because the record is too small."""
+        return self.row >= self.rows[0].shape[0]
+
+
+def word_of(dtype: Any) -> Any:
+    """Return the unsigned integers as wide as these floats."""
+    return {2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint64}[jnp.dtype(dtype).itemsize]
+
+
+def capacity(dtype: Any) -> int:
+    """Return how many bits a word holds for sure before it is put away, at one bit a step."""
+    return 8 * jnp.dtype(dtype).itemsize - 1 - STEPS
+
+
+def empty_record(p: PyTree, rows: int, strongest: Float[Array, ""]) -> Record:
+    """Return a record without bits.
+
+    Args:
+        p: the momenta.
+        rows: how many rows of words it can hold.
+        strongest: largest part of a momentum that friction takes in a step.
+    """
+    leaves = jax.tree.leaves(p)
+    words = [jnp.ones(x.size, word_of(x.dtype)) for x in leaves]
+    bits = _bits(jnp.floor(1 / (1 - jax.lax.stop_gradient(strongest)) + 0.01) + 1)
+    return Record(
+        words, [jnp.zeros((rows + 1, w.size), w.dtype) for w in words], jnp.zeros((), jnp.int32), STEPS * bits
+    )
+
+
+def put_away(record: Record) -> Record:
+    """Shift the words, and put them away if one of them may not hold the bits of the next steps."""
+    words = [jnp.roll(w, _stride(w.size)) for w in record.words]
+    full = [jnp.max(w) >= jnp.asarray(1, w.dtype) << _least_full(w, record.room) for w in words]
+    full = jnp.any(jnp.stack(full))
+    rows = _tree.put(record.rows, record.row, words)
+    words = [jnp.where(full, jnp.ones_like(w), w) for w in words]
+    return Record(words, rows, record.row + full, record.room)
+
+
+def taken_back(record: Record) -> Record:
+    """Undo `put_away`: words are all empty exactly where a row was put away."""
+    empty = jnp.all(jnp.stack([jnp.all(w == 1) for w in record.words])) & (record.row > 0)
+    row = record.row - empty
+    put = _tree.take(record.rows, row)
+    words = [jnp.where(empty, x, w) for x, w in zip(put, record.words, strict=True)]
+    return Record([jnp.roll(w, -_stride(w.size)) for w in words], record.rows, row, record.room)
+
+
+def _least_full(word: Array, room: Int[Array, ""]) -> Array:
+    width = 8 * word.dtype.itemsize
+    return jnp.clip(width - 1 - room, 1, width - 1).astype(word.dtype)
+
+
+def _stride(size: int) -> int:
+    """Return a shift that brings every word to every momentum, and to distant ones soon: the golden section."""
+    stride = round(0.381966 * size)
+    while stride > 1 and math.gcd(size, stride) > 1:
+        stride -= 1
+    return stride
+
+
+def scaled(p: PyTree, lost: PyTree, grid: PyTree, record: Record | None) -> tuple[PyTree, Record | None]:
+    r"""Return $p - \varepsilon p$ on the grid, and the record with what is needed to undo it.
+
+    A number that could not be found again becomes NaN.
+
+    Args:
+        p: momenta.
+        lost: $\varepsilon$ in the tree of the momenta, with `None` for those without friction.
+        grid: spacings, or `None` for plain floats.
+        record: `None` to keep none.
+    """
+    found = []
+    for x, lost, spacing, word in _rows(p, lost, grid, record):
+        if lost is None:
+            found.append((x, word))
+            continue
+        loss = rounded(lost * x, spacing)
+        after = x - loss
+        if word is not None:
+            least, count = _losses(after, lost, spacing)
+            after, word = _recorded(after, loss / spacing - least, count, word)
+        found.append((after, word))
+    return _collected(p, record, found)
+
+
+def unscaled(p: PyTree, lost: PyTree, grid: PyTree, record: Record) -> tuple[PyTree, Record]:
+    """Undo `scaled`: return the momenta before, and the record without the bits that this took."""
+    found = []
+    for after, lost, spacing, word in _rows(p, lost, grid, record):
+        if lost is None:
+            found.append((after, word))
+            continue
+        least, count = _losses(after, lost, spacing)
+        which, word = _popped(word, count, after)
+        found.append((_with_derivative_of(after, lost, after + spacing * (least + which)), word))
+    return _collected(p, record, found)
+
+
+def decreased(
+    p: PyTree, loss: Callable[[PyTree], PyTree], grid: PyTree, record: Record | None
+) -> tuple[PyTree, Record | None]:
+    """Return `p - loss(p)` on the grid, where it increases with `p` number by number; otherwise as `scaled`."""
+    after = _tree.subtract(p, rounded(loss(p), grid))
+    if grid is None or record is None:
+        return after, record
+    candidates, fits = _candidates(after, loss, grid)
+    found = []
+    for i, (x, y, _, word) in enumerate(_rows(p, after, grid, record)):
+        mine = [(jax.tree.leaves(c)[i] < x, jax.tree.leaves(c)[i] == x, fit[i]) for c, fit in zip(candidates, fits, strict=True)]
+        which = sum((lower & fit).astype(x.dtype) for lower, _, fit in mine)
+        is_found = sum((same & fit).astype(x.dtype) for _, same, fit in mine) == 1
+        count = sum(fit.astype(x.dtype) for _, _, fit in mine)
+        found.append(_recorded(y, jnp.where(is_found, which, -1), count, word))
+    return _collected(p, record, found)
+
+
+def undecreased(p: PyTree, loss: Callable[[PyTree], PyTree], grid: PyTree, record: Record) -> tuple[PyTree, Record]:
+    """Undo `decreased`."""
+    candidates, fits = _candidates(p, loss, grid)
+    found = []
+    for i, (after, _, _, word) in enumerate(_rows(p, p, grid, record)):
+        count = sum(fit[i].astype(after.dtype) for fit in fits)
+        which, word = _popped(word, count, after)
+        before, seen = jnp.full_like(after, jnp.nan), jnp.zeros_like(after)
+        for c, fit in zip(candidates, fits, strict=True):
+            before = jnp.where(fit[i] & (seen == which), jax.tree.leaves(c)[i], before)
+            seen += fit[i].astype(after.dtype)
+        found.append((before, word))
+    before, record = _collected(p, record, found)
+    before = jax.lax.stop_gradient(before)
+    value, slope = jax.jvp(loss, (before,), (jax.tree.map(jnp.ones_like, before),))
+    # Its derivative by parameters, at fixed momenta.
+    moved = jax.tree.map(lambda x, v: x + (v - jax.lax.stop_gradient(v)), p, value)
+    return jax.tree.map(_with_derivative_of, moved, slope, before), record
+
+
+def _rows(p: PyTree, other: PyTree, grid: PyTree, record: Record | None) -> list[tuple[Any, ...]]:
+    """Return array of momenta, its entry in another tree, spacing and words, for every array of momenta."""
+    leaves, structure = jax.tree.flatten(p)
+    nothing = [None] * len(leaves)
+    spacings = nothing if grid is None else structure.flatten_up_to(grid)
+    words = nothing if record is None or grid is None else record.words
+    return list(zip(leaves, structure.flatten_up_to(other), spacings, words, strict=True))
+
+
+def _collected(p: PyTree, record: Any, found: list[tuple[Array, Any]]) -> tuple[PyTree, Any]:
+    momenta = jax.tree.unflatten(jax.tree.structure(p), [x for x, _ in found])
+    if record is None:
+        return momenta, None
+    return momenta, eqx.tree_at(lambda r: r.words, record, [word for _, word in found])
+
+
+@jax.custom_jvp
+def _with_derivative_of(after: Array, lost: Array, before: Array) -> Array:
+    r"""Return `before`, with the derivative of $x' / (1 - \varepsilon)$."""
+    return before
+
+
+@_with_derivative_of.defjvp
+def _with_derivative_of_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    after, lost, before = primals
+    slope = (tangents[0] + before * tangents[1]) / (1 - lost)
+    return _with_derivative_of(after, lost, before), slope
+
+
+def _losses(after: Array, lost: Array, spacing: Array) -> tuple[Array, Array]:
+    r"""Return the least integer $R$ that may have led to these momenta, and how many may have."""
+    after, lost = jax.lax.stop_gradient((after / spacing, lost))
+    gained = lost / (1 - lost)
+    middle = rounded(gained * after, jnp.asarray(_FINE, after.dtype))
+    # The products above and in `scaled`, and `gained`, have rounding errors; for these the interval is a little wider.
+    slack = 2 * float(jnp.finfo(after.dtype).eps) * jnp.abs(middle) + _FINE
+    reach = (0.5 + 0.5 * gained) + slack
+    least = jnp.ceil(middle - reach)
+    return least, jnp.floor(middle + reach) - least + 1
+
+
+def _candidates(after: PyTree, loss: Callable[[PyTree], PyTree], grid: PyTree) -> tuple[list[PyTree], list[list[Array]]]:
+    """Return momenta about the solution of `x - loss(x) = after`, and whether they lead there in fixed point."""
+    after = x = jax.lax.stop_gradient(after)
+    for _ in range(4):  # Newton's method
+        value, slope = jax.jvp(loss, (x,), (jax.tree.map(jnp.ones_like, x),))
+        x = jax.tree.map(lambda x, v, s, y: x - (x - v - y) / (1 - s), x, value, slope, after)
+    middle = rounded(x, grid)
+    candidates = [jax.tree.map(lambda x, g, j=j: x + j * g, middle, grid) for j in _NEAR]
+    reached = [_tree.subtract(c, rounded(loss(c), grid)) for c in candidates]
+    return candidates, [[a == b for a, b in zip(*map(jax.tree.leaves, (r, after)), strict=True)] for r in reached]
+
+
+def _recorded(after: Array, which: Array, count: Array, word: Array) -> tuple[Array, Array]:
+    """Push number `which` of `count` momenta; momenta that are none of them become NaN."""
+    sound = (which >= 0) & (which < count) & (count <= _MOST)
+    shift = _bits(count).reshape(-1).astype(word.dtype)
+    word = (word << shift) | which.reshape(-1).astype(jnp.int32).astype(word.dtype)
+    return jnp.where(sound, after, jnp.nan), word
+
+
+def _popped(word: Array, count: Array, like: Array) -> tuple[Array, Array]:
+    shift = _bits(count).reshape(-1).astype(word.dtype)
+    rest = word >> shift
+    which = (word ^ (rest << shift)).astype(jnp.int32).astype(like.dtype)
+    return which.reshape(like.shape), rest
+
+
+def _bits(count: Array) -> Int[Array, "..."]:
+    """Return how many bits tell apart so many numbers: 0, 1, 2, 4 or 8."""
+    return sum(more * (count > n).astype(jnp.int32) for more, n in ((1, 1), (1, 2), (2, 4), (4, 16)))  # pyright: ignore
