@@ -32,9 +32,6 @@ STEPS = 8
 # multiplications and additions as they like: both runs find the same integers.
 _FINE = 2.0**-16
 
-# So many momenta at most may become one.
-_MOST = 256
-
 # Momenta searched about the solution of P - loss(P) = P'.
 _NEAR = (-2, -1, 0, 1, 2)
 
@@ -121,8 +118,6 @@ def _stride(size: int) -> int:
 def scaled(p: PyTree, lost: PyTree, grid: PyTree, record: Record | None) -> tuple[PyTree, Record | None]:
     r"""Return $p - \varepsilon p$ on the grid, and the record with what is needed to undo it.
 
-    A number that could not be found again becomes NaN.
-
     Args:
         p: momenta.
         lost: $\varepsilon$ in the tree of the momenta, with `None` for those without friction.
@@ -134,11 +129,14 @@ def scaled(p: PyTree, lost: PyTree, grid: PyTree, record: Record | None) -> tupl
         if lost is None:
             found.append((x, word))
             continue
+        if word is not None:
+            x = jax.lax.optimization_barrier(x)
         loss = rounded(lost * x, spacing)
         after = x - loss
         if word is not None:
+            after, loss = jax.lax.optimization_barrier((after, loss))
             least, count = _losses(after, lost, spacing)
-            after, word = _recorded(after, loss / spacing - least, count, word)
+            word = _recorded(loss * (1 / spacing) - least, count, word)
         found.append((after, word))
     return _collected(p, record, found)
 
@@ -150,9 +148,10 @@ def unscaled(p: PyTree, lost: PyTree, grid: PyTree, record: Record) -> tuple[PyT
         if lost is None:
             found.append((after, word))
             continue
-        least, count = _losses(after, lost, spacing)
+        least, count = _both(*_losses(after, lost, spacing))
         which, word = _popped(word, count, after)
-        found.append((_with_derivative_of(after, lost, after + spacing * (least + which)), word))
+        before = jax.lax.optimization_barrier(after + spacing * (least + which))
+        found.append((_with_derivative_of(after, lost, before), word))
     return _collected(p, record, found)
 
 
@@ -170,7 +169,7 @@ def decreased(
         which = sum((lower & fit).astype(x.dtype) for lower, _, fit in mine)
         is_found = sum((same & fit).astype(x.dtype) for _, same, fit in mine) == 1
         count = sum(fit.astype(x.dtype) for _, _, fit in mine)
-        found.append(_recorded(y, jnp.where(is_found, which, -1), count, word))
+        found.append((y, _recorded(jnp.where(is_found, which, -1), count, word)))
     return _collected(p, record, found)
 
 
@@ -225,7 +224,7 @@ def _with_derivative_of_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
 
 def _losses(after: Array, lost: Array, spacing: Array) -> tuple[Array, Array]:
     r"""Return the least integer $R$ that may have led to these momenta, and how many may have."""
-    after, lost = jax.lax.stop_gradient((after / spacing, lost))
+    after, lost = jax.lax.stop_gradient((after * (1 / spacing), lost))
     gained = lost / (1 - lost)
     middle = rounded(gained * after, jnp.asarray(_FINE, after.dtype))
     # The products above and in `scaled`, and `gained`, have rounding errors; for these the interval is a little wider.
@@ -233,6 +232,12 @@ def _losses(after: Array, lost: Array, spacing: Array) -> tuple[Array, Array]:
     reach = (0.5 + 0.5 * gained) + slack
     least = jnp.ceil(middle - reach)
     return least, jnp.floor(middle + reach) - least + 1
+
+
+def _both(x: Array, y: Array) -> tuple[Array, Array]:
+    """Return two arrays that XLA computes together, once for all their uses."""
+    both = jax.lax.optimization_barrier(jax.lax.complex(x, y))
+    return jnp.real(both), jnp.imag(both)
 
 
 def _candidates(after: PyTree, loss: Callable[[PyTree], PyTree], grid: PyTree) -> tuple[list[PyTree], list[list[Array]]]:
@@ -247,21 +252,23 @@ def _candidates(after: PyTree, loss: Callable[[PyTree], PyTree], grid: PyTree) -
     return candidates, [[a == b for a, b in zip(*map(jax.tree.leaves, (r, after)), strict=True)] for r in reached]
 
 
-def _recorded(after: Array, which: Array, count: Array, word: Array) -> tuple[Array, Array]:
-    """Push number `which` of `count` momenta; momenta that are none of them become NaN."""
-    sound = (which >= 0) & (which < count) & (count <= _MOST)
+def _recorded(which: Array, count: Array, word: Array) -> Array:
+    """Return the word with the number `which` of `count`.
+
+    A number that is none of them spoils the word. Then the way back does not arrive at the initial bits, which is
+    checked.
+    """
     shift = _bits(count).reshape(-1).astype(word.dtype)
-    word = (word << shift) | which.reshape(-1).astype(jnp.int32).astype(word.dtype)
-    return jnp.where(sound, after, jnp.nan), word
+    return (word << shift) | which.reshape(-1).astype(jnp.int32).astype(word.dtype)
 
 
 def _popped(word: Array, count: Array, like: Array) -> tuple[Array, Array]:
     shift = _bits(count).reshape(-1).astype(word.dtype)
     rest = word >> shift
     which = (word ^ (rest << shift)).astype(jnp.int32).astype(like.dtype)
-    return which.reshape(like.shape), rest
+    return jax.lax.optimization_barrier(which.reshape(like.shape)), rest
 
 
 def _bits(count: Array) -> Int[Array, "..."]:
-    """Return how many bits tell apart so many numbers: 0, 1, 2, 4 or 8."""
-    return sum(more * (count > n).astype(jnp.int32) for more, n in ((1, 1), (1, 2), (2, 4), (4, 16)))  # pyright: ignore
+    """Return how many bits tell apart so many numbers, at most 16: 0, 1, 2 or 4."""
+    return sum(more * (count > n).astype(jnp.int32) for more, n in ((1, 1), (1, 2), (2, 4)))  # pyright: ignore
