@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks
@@ -18,7 +17,7 @@ Friction = AbstractFriction | Callable[[Any, PyTree, Any], PyTree] | PyTree
 
 
 class Damped(AbstractSystem):
-    r"""A separable system with friction: $\dot q = \partial T/\partial p$, $\dot p = -\partial V/\partial q - \gamma p$.
+    r"""A system with friction: $\dot q = \partial T/\partial p$, $\dot p = -\partial V/\partial q - \gamma p$.
 
     Forces may be nonlinear, and rates may differ from momentum to momentum and depend on the coordinates, the time, the
     inputs and parameters: a sponge at the border of a field, drag in a medium, a heat bath.

@@ -26,7 +26,7 @@ class Drag(AbstractFriction):
         ArgumentTypeError: if the law is not a function.
         ArgumentError: if it returns other shapes than those of the momenta.
 
-    Source: E. Hairer, C. Lubich, G. Wanner, *Geometric Numerical Integration*, 2nd ed. (2006), eq. II.1.2, for the step.
+    Source: E. Hairer, C. Lubich, G. Wanner, *Geometric Numerical Integration*, 2nd ed. (2006), eq. II.1.2.
 
     Example:
         ```python

@@ -26,8 +26,7 @@ class FrictionMatrix(AbstractFriction):
         ArgumentError: if the matrix is not square or does not fit the momenta.
         RunError: (at run time) if $e^{-Gh}$ has no such factors: a step turns the momenta by more than a right angle.
 
-    Source: `theory`: a matrix factorises into shears and a diagonal; G. H. Golub and C. F. Van Loan, *Matrix
-    Computations*, 4th ed. (2013), section 3.2, for the factors.
+    Source: G. H. Golub and C. F. Van Loan, *Matrix Computations*, 4th ed. (2013), section 3.2, for the factors.
 
     Example:
         ```python

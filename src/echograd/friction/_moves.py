@@ -29,7 +29,7 @@ class Instant(NamedTuple):
     t: Float[Array, ""]
     q: PyTree
     u: Any
-    exact: Callable[[Array, int], Array] = lambda x, _: x  # noqa: E731
+    exact: Callable[[Array, int], Array] = lambda x, _: x
 
 
 class Shear(NamedTuple):

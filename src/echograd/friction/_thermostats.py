@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
@@ -158,7 +157,7 @@ class Thermostat(AbstractAction):
 
     def moves(self, now: Instant) -> tuple[Move, ...]:
         def push(p: PyTree) -> PyTree:
-            """Return the heat that the momenta hold, $p \\cdot \\partial T/\\partial p$, over half a step."""
+            r"""Return the heat that the momenta hold, $p \cdot \\partial T/\\partial p$, over half a step."""
             momenta, own = p
             velocity = jax.grad(lambda x: self.system.kinetic(now.t, (x, own)))(momenta)
             products = map(jnp.multiply, jax.tree.leaves(momenta), jax.tree.leaves(velocity))

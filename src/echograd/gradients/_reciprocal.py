@@ -100,8 +100,8 @@ class Reciprocal(AbstractGradient):
             raise ArgumentTypeError(
                 f"Reciprocal: {type(system).__name__} is not a Dissipative system. For a Hamiltonian or a Lagrangian "
                 "use Echo(); if its damping is in proportion to its mass, use Echo() on MassDamped(system, rate). A "
-                "linear system with any damping can be written as LinearDamped or as a Dissipative. A Damped system has "
-                "Rewind()."
+                "linear system with any damping can be written as LinearDamped or as a Dissipative. A Damped system "
+                "has Rewind()."
             )
 
     def run(self, problem: Problem, z0: State) -> Outcome:

@@ -88,15 +88,15 @@ class Rewind(AbstractGradient):
     ) -> None:
         why = "it must be positive: the bits kept for every momentum and step"
         self.bits = None if bits is None else _checks.constant("Rewind", "bits", bits, _checks.positive, why)
-        what = "the number of kept states"
-        self.checkpoints = None if checkpoints is None else _checks.integer("Rewind", "checkpoints", checkpoints, what=what)
+        count = _checks.optional(_checks.integer, "Rewind", "checkpoints", what="the number of kept states")
+        self.checkpoints = count(checkpoints)
         self.report = None if report is None else _checks.function("Rewind", "report", report, "bits -> None")
 
     def check(self, system: Any) -> None:
         if not isinstance(system, Damped | SeparableHamiltonian):
             raise ArgumentTypeError(
-                f"Rewind: {type(system).__name__} is neither a Damped system nor a SeparableHamiltonian, and only these "
-                "are run in fixed point. Use Damped(system, friction), Reciprocal() for a linear reciprocal Dissipative "
+                f"Rewind: {type(system).__name__} is neither a Damped system nor a SeparableHamiltonian; only "
+                "these run in fixed point. Use Damped(system, friction), Reciprocal() for a linear reciprocal Dissipative "
                 "system, Echo() without friction, or Backprop()."
             )
 
@@ -182,7 +182,9 @@ def _run_recorded(arguments: tuple[Problem, State], rule: Rewind) -> tuple[Outco
             row = jnp.minimum((k + stride - 1) // stride, n // stride)
             seen = problem.observe(k, z)
             late = k > n // stride * stride
-            seen = jax.tree.map(lambda x, y: jnp.where(late, y, x), seen, _tree.take(saved, row)) if stride > 1 else seen
+            seen = (
+                jax.tree.map(lambda x, y: jnp.where(late, y, x), seen, _tree.take(saved, row)) if stride > 1 else seen
+            )
             saved = _tree.put(saved, row, seen)
         return saved, problem.running_cost(k, z)
 
@@ -221,9 +223,7 @@ def _block(i: Any, steps: int) -> Any:
     return STEPS if steps % STEPS == 0 else jnp.minimum(STEPS, steps - STEPS * i)
 
 
-def _run_back(
-    kept: tuple[State, State, Record | None], bar: Outcome, wanted: Any, rest: Any, rule: Rewind
-) -> PyTree:
+def _run_back(kept: tuple[State, State, Record | None], bar: Outcome, wanted: Any, rest: Any, rule: Rewind) -> PyTree:
     return _rewound(rule, wanted[0], rest[0], kept, bar)
 
 
@@ -294,7 +294,10 @@ def _rewound(rule: Rewind, wanted: Problem, rest: Problem, kept: Any, bar: Outco
     (z, bars, _, du), total = carry
     direct, bars = visited(index(0), z, bars)
     total = eqx.tree_at(lambda x: x.given.u, _tree.add(total, direct), du, is_leaf=_is_none)
-    return _sound(problem, rule, (total, bars), z, states, overflown, used)
+    total, bars = _sound(problem, rule, (total, bars), z, states, overflown, used)
+    if not problem.throw:
+        return total, bars
+    return _tree.check_heads(lambda x: _if_tangents_return(x, z, _tree.take(states, 0), kept[1]), (total, bars))
 
 
 def _sound(
@@ -330,6 +333,38 @@ def _sound(
         )
 
     return _tree.check_heads(check, finite_cotangents(bars))
+
+
+@eqx.filter_custom_jvp
+def _if_tangents_return(x: Any, z: State, start: State, final: State) -> Any:
+    """Return `x`; for a second derivative, raise at run time if the tangents of the state did not return to the start.
+
+    Tangents are not in fixed point. On the way back friction amplifies their rounding errors.
+    """
+    del z, start, final
+    return x
+
+
+@_if_tangents_return.def_jvp
+def _if_tangents_return_jvp(primals: Any, tangents: Any) -> Any:
+    x, (dx, dz, dstart, dfinal) = primals[0], tangents
+
+    def size(tangent: Any) -> Array:
+        return _tree.max_abs(eqx.filter(tangent, eqx.is_array))
+
+    if not jax.tree.leaves(dz):
+        return x, dx
+    zeros = jax.tree.map(jnp.zeros_like, primals[1])
+    full = [jax.tree.map(lambda z, d: z if d is None else d, zeros, d, is_leaf=_is_none) for d in (dz, dstart)]
+    scale = jnp.maximum(size(dstart), size(dfinal))
+    missed = size(_tree.subtract(*full)) / jnp.where(scale > 0, scale, 1)
+    limit = 1e-6 if _tree.rounding(zeros) < 1e-12 else 1e-2
+    message = (
+        "Rewind: a second derivative is lost. The tangent of the state misses that of the initial state by a relative "
+        f"{{}} on the way back, more than {limit:g}, because friction amplifies its rounding errors there. Take fewer "
+        "steps, or use Backprop()."
+    )
+    return x, refuse_if(dx, ~(missed <= limit), message, missed)
 
 
 def _is_none(x: Any) -> bool:

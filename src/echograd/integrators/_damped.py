@@ -12,8 +12,8 @@ from ..friction import Damped
 from ..friction._moves import Decrease, Instant, Move, Scaling
 from ._base import State, StepInputs
 from ._grid import rounded, within
-from ._record import Record, decreased, scaled, undecreased, unscaled
 from ._palindrome import Substep, drift_action, kick_action
+from ._record import Record, decreased, scaled, undecreased, unscaled
 
 
 def parts_of(substeps: tuple[Substep, ...], system: Any) -> tuple[Substep | None, ...]:

@@ -125,17 +125,17 @@ def scaled(p: PyTree, lost: PyTree, grid: PyTree, record: Record | None) -> tupl
         record: `None` to keep none.
     """
     found = []
-    for x, lost, spacing, word in _rows(p, lost, grid, record):
-        if lost is None:
+    for x, part, spacing, word in _rows(p, lost, grid, record):
+        if part is None:
             found.append((x, word))
             continue
         if word is not None:
             x = jax.lax.optimization_barrier(x)
-        loss = rounded(lost * x, spacing)
+        loss = rounded(part * x, spacing)
         after = x - loss
         if word is not None:
             after, loss = jax.lax.optimization_barrier((after, loss))
-            least, count = _losses(after, lost, spacing)
+            least, count = _losses(after, part, spacing)
             word = _recorded(loss * (1 / spacing) - least, count, word)
         found.append((after, word))
     return _collected(p, record, found)
@@ -144,14 +144,14 @@ def scaled(p: PyTree, lost: PyTree, grid: PyTree, record: Record | None) -> tupl
 def unscaled(p: PyTree, lost: PyTree, grid: PyTree, record: Record) -> tuple[PyTree, Record]:
     """Undo `scaled`: return the momenta before, and the record without the bits that this took."""
     found = []
-    for after, lost, spacing, word in _rows(p, lost, grid, record):
-        if lost is None:
+    for after, part, spacing, word in _rows(p, lost, grid, record):
+        if part is None:
             found.append((after, word))
             continue
-        least, count = _both(*_losses(after, lost, spacing))
+        least, count = _both(*_losses(after, part, spacing))
         which, word = _popped(word, count, after)
         before = jax.lax.optimization_barrier(after + spacing * (least + which))
-        found.append((_with_derivative_of(after, lost, before), word))
+        found.append((_with_derivative_of(after, part, before), word))
     return _collected(p, record, found)
 
 
@@ -162,29 +162,23 @@ def decreased(
     after = _tree.subtract(p, rounded(loss(p), grid))
     if grid is None or record is None:
         return after, record
-    candidates, fits = _candidates(after, loss, grid)
     found = []
-    for i, (x, y, _, word) in enumerate(_rows(p, after, grid, record)):
-        mine = [(jax.tree.leaves(c)[i] < x, jax.tree.leaves(c)[i] == x, fit[i]) for c, fit in zip(candidates, fits, strict=True)]
-        which = sum((lower & fit).astype(x.dtype) for lower, _, fit in mine)
-        is_found = sum((same & fit).astype(x.dtype) for _, same, fit in mine) == 1
-        count = sum(fit.astype(x.dtype) for _, _, fit in mine)
-        found.append((y, _recorded(jnp.where(is_found, which, -1), count, word)))
+    for (x, y, _, word), (near, fits) in zip(
+        _rows(p, after, grid, record), _candidates(after, loss, grid), strict=True
+    ):
+        which = jnp.where(jnp.any(fits & (near == x), 0), _count(fits & (near < x), x), -1)
+        found.append((y, _recorded(which, _count(fits, x), word)))
     return _collected(p, record, found)
 
 
 def undecreased(p: PyTree, loss: Callable[[PyTree], PyTree], grid: PyTree, record: Record) -> tuple[PyTree, Record]:
     """Undo `decreased`."""
-    candidates, fits = _candidates(p, loss, grid)
     found = []
-    for i, (after, _, _, word) in enumerate(_rows(p, p, grid, record)):
-        count = sum(fit[i].astype(after.dtype) for fit in fits)
-        which, word = _popped(word, count, after)
-        before, seen = jnp.full_like(after, jnp.nan), jnp.zeros_like(after)
-        for c, fit in zip(candidates, fits, strict=True):
-            before = jnp.where(fit[i] & (seen == which), jax.tree.leaves(c)[i], before)
-            seen += fit[i].astype(after.dtype)
-        found.append((before, word))
+    for (after, _, _, word), (near, fits) in zip(_rows(p, p, grid, record), _candidates(p, loss, grid), strict=True):
+        which, word = _popped(word, _count(fits, after), after)
+        chosen = fits & (jnp.cumsum(fits, 0) - 1 == which)
+        before = jnp.sum(jnp.where(chosen, near, 0), 0)
+        found.append((jnp.where(jnp.any(chosen, 0), before, jnp.nan), word))
     before, record = _collected(p, record, found)
     before = jax.lax.stop_gradient(before)
     value, slope = jax.jvp(loss, (before,), (jax.tree.map(jnp.ones_like, before),))
@@ -240,16 +234,22 @@ def _both(x: Array, y: Array) -> tuple[Array, Array]:
     return jnp.real(both), jnp.imag(both)
 
 
-def _candidates(after: PyTree, loss: Callable[[PyTree], PyTree], grid: PyTree) -> tuple[list[PyTree], list[list[Array]]]:
-    """Return momenta about the solution of `x - loss(x) = after`, and whether they lead there in fixed point."""
+def _candidates(after: PyTree, loss: Callable[[PyTree], PyTree], grid: PyTree) -> list[tuple[Array, Array]]:
+    """Return numbers near the solution of `x - loss(x) = after`, and whether they lead there, for every array."""
     after = x = jax.lax.stop_gradient(after)
     for _ in range(4):  # Newton's method
         value, slope = jax.jvp(loss, (x,), (jax.tree.map(jnp.ones_like, x),))
         x = jax.tree.map(lambda x, v, s, y: x - (x - v - y) / (1 - s), x, value, slope, after)
     middle = rounded(x, grid)
-    candidates = [jax.tree.map(lambda x, g, j=j: x + j * g, middle, grid) for j in _NEAR]
-    reached = [_tree.subtract(c, rounded(loss(c), grid)) for c in candidates]
-    return candidates, [[a == b for a, b in zip(*map(jax.tree.leaves, (r, after)), strict=True)] for r in reached]
+    near = [jax.tree.map(lambda x, g, j=j: x + j * g, middle, grid) for j in _NEAR]
+    reached = [_tree.subtract(x, rounded(loss(x), grid)) for x in near]
+    fits = [jax.tree.map(jnp.equal, x, after) for x in reached]
+    stacked = [jax.tree.leaves(jax.tree.map(lambda *x: jnp.stack(x), *trees)) for trees in (near, fits)]
+    return list(zip(*stacked, strict=True))
+
+
+def _count(flags: Array, like: Array) -> Array:
+    return jnp.sum(flags, 0).astype(like.dtype)
 
 
 def _recorded(which: Array, count: Array, word: Array) -> Array:

@@ -48,11 +48,15 @@ def composition(owner: str, order: int) -> tuple[float, ...]:
 class AbstractFixedPoint(AbstractSplitting):
     """A scheme that can compute in fixed point, see `Leapfrog`."""
 
-    exact: bool = eqx.field(static=True, default=False, converter=_checks.converter(_checks.flag, "Leapfrog, VelocityVerlet", "exact"))
+    exact: bool = eqx.field(
+        static=True, default=False, converter=_checks.converter(_checks.flag, "Leapfrog, VelocityVerlet", "exact")
+    )
     bits: int | None = eqx.field(
         static=True,
         default=None,
-        converter=_checks.optional(_checks.integer, "Leapfrog, VelocityVerlet", "bits", -1022, 1022, "the number of binary digits"),
+        converter=_checks.optional(
+            _checks.integer, "Leapfrog, VelocityVerlet", "bits", -1022, 1022, "the number of binary digits"
+        ),
     )
 
     def __check_init__(self) -> None:

@@ -156,9 +156,12 @@ def _watched_jvp(primals: Any, tangents: Any) -> tuple[PyTree, PyTree]:
         return watched(x), tangent
     # The identity, as a linear map whose transpose runs the check.
     same = lambda v: v  # noqa: E731
-    return watched(x), jax.lax.custom_linear_solve(
-        same, tangent, lambda _, v: v, lambda _, bars: finite_cotangents(bars)
-    )
+
+    def solved(v: Array) -> Array:
+        return jax.lax.custom_linear_solve(same, v, lambda _, v: v, lambda _, bar: finite_cotangents(bar))
+
+    # Array by array: JAX cannot differentiate a solve again if only some of its right-hand sides have a tangent.
+    return watched(x), jax.tree.map(solved, tangent)
 
 
 def not_finite(problem: Problem, outcome: Outcome) -> list[Finding]:
