@@ -96,7 +96,7 @@ class Rewind(AbstractGradient):
         if not isinstance(system, Damped | SeparableHamiltonian):
             raise ArgumentTypeError(
                 f"Rewind: {type(system).__name__} is neither a Damped system nor a SeparableHamiltonian; only "
-                "these run in fixed point. Use Damped(system, friction), Reciprocal() for a linear reciprocal Dissipative "
+                f"Rewind: {type(system).__name__} is neither a Damped system nor a SeparableHamiltonian, and only "
                 "system, Echo() without friction, or Backprop()."
             )
 
