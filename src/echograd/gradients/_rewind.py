@@ -95,8 +95,8 @@ class Rewind(AbstractGradient):
     def check(self, system: Any) -> None:
         if not isinstance(system, Damped | SeparableHamiltonian):
             raise ArgumentTypeError(
-                f"Rewind: {type(system).__name__} is neither a Damped system nor a SeparableHamiltonian; only "
                 f"Rewind: {type(system).__name__} is neither a Damped system nor a SeparableHamiltonian, and only "
+                "these run in fixed point. Use Damped(system, friction), Reciprocal() for a linear reciprocal Dissipative "
                 "system, Echo() without friction, or Backprop()."
             )
 
