@@ -13,19 +13,21 @@ from ._internal import _checks, _tree
 from ._internal._errors import ArgumentError, ArgumentTypeError
 from ._internal._jaxpr import digest
 from ._solve import Trajectory
+from .friction import Damped
 from .systems import Dissipative, Hamiltonian, Lagrangian, LegendreHamiltonian, legendre
 
 
-def energy(system: Hamiltonian | Lagrangian, sol: Trajectory, inputs: PyTree = None) -> Float[Array, "*nodes"]:
+def energy(system: Hamiltonian | Lagrangian | Damped, sol: Trajectory, inputs: PyTree = None) -> Float[Array, "*nodes"]:
     r"""Return the energy at every kept node of a trajectory.
 
     $$E_k = H(t_k, q_k, p_k, u_k), \qquad \text{of a Lagrangian } \ H = p \cdot v - L, \quad
     \frac{\partial L}{\partial v} = p$$
 
     The input $u_k$ is that of the step that begins at node $k$, and at the last node that of the step that ends there,
-    as for `InitialValue(q, v=v)`. Without inputs and explicit time, $E_k$ is constant except for a bounded oscillation
-    of the order of the scheme. For a `MassDamped` system or an `Envelope` it is the canonical energy, which depends on
-    time explicitly. Differentiable with respect to system, trajectory and inputs; works under `jit` and `vmap`.
+    as for `InitialValue(q, v=v)`. Without inputs, friction and explicit time, $E_k$ is constant except for a bounded
+    oscillation of the order of the scheme. Of a `Damped` system it is the mechanical energy, which friction takes. Of a
+    `MassDamped` system or an `Envelope` it is the canonical energy, which depends on time explicitly. Differentiable
+    with respect to system, trajectory and inputs; works under `jit` and `vmap`.
 
     Args:
         system: the system that `solve` ran.
@@ -52,7 +54,7 @@ def energy(system: Hamiltonian | Lagrangian, sol: Trajectory, inputs: PyTree = N
     return _at_nodes("energy", _energy, system, sol, inputs)
 
 
-def velocity(system: Hamiltonian | Lagrangian, sol: Trajectory, inputs: PyTree = None) -> PyTree:
+def velocity(system: Hamiltonian | Lagrangian | Damped, sol: Trajectory, inputs: PyTree = None) -> PyTree:
     r"""Return the velocities at every kept node of a trajectory.
 
     $$v_k = \frac{\partial H}{\partial p}(t_k, q_k, p_k, u_k), \qquad \text{of a Lagrangian where } \
@@ -102,6 +104,8 @@ def _hamiltonian(owner: str, system: Any) -> Hamiltonian:
             "momenta are p = M v, which give the velocity if M is not zero. Write the energy that you need as a "
             "function of sol.q and sol.p."
         )
+    if isinstance(system, Damped):
+        return system.mechanical
     if not isinstance(system, Hamiltonian | Lagrangian):
         raise ArgumentTypeError(f"{owner}: the system is a {type(system).__name__}. Pass the one that `solve` ran.")
     return legendre(system) if isinstance(system, Lagrangian) else system

@@ -51,7 +51,7 @@ class Trajectory(eqx.Module):
 
 
 def solve(
-    system: Hamiltonian | Lagrangian | Dissipative,
+    system: Hamiltonian | Lagrangian | Dissipative | Damped,
     boundary: AbstractBoundary,
     inputs: PyTree = None,
     *,
@@ -81,7 +81,7 @@ def solve(
     own `jax.jit`, Python values are constants as usual.
 
     Args:
-        system: a Hamiltonian, a Lagrangian or a `Dissipative` system; its array leaves are the parameters.
+        system: a Hamiltonian, a Lagrangian, a `Damped` or a `Dissipative` system; its array leaves are the parameters.
         boundary: what the ends are held to: `InitialValue`, `FinalValue`, `FixedEnds`, `FreeEnds`, `MixedEnds`,
             `Periodic`, `Robin` or `LinearBoundary`.
         inputs: PyTree of arrays with a leading axis of N steps; entry k is held during step k and reaches the energy
@@ -90,10 +90,11 @@ def solve(
         steps: number of steps N. May be left out if `inputs` has that length.
         t0: time of node 0.
         integrator: a self-adjoint scheme; by default `Leapfrog()` for a `SeparableHamiltonian`, `SplitStep()` for a
-            `SplitHamiltonian`, and `ImplicitMidpoint()` for everything else.
+            `SplitHamiltonian`, `Leapfrog(exact=True)` for a `Damped` system (`VelocityVerlet(exact=True)` with
+            `Langevin` friction), and `ImplicitMidpoint()` for everything else.
         gradient: `Echo()` by default for an initial value: exact, with memory that does not grow with N. `Glep()` by
-            default for any other condition. Of a `Dissipative` system `Reciprocal()` and, for any other condition,
-            `Backprop()`, which is the oracle.
+            default for any other condition. Of a `Damped` system `Rewind()`. Of a `Dissipative` system `Reciprocal()`
+            and, for any other condition, `Backprop()`, which is the oracle.
         save: `AllNodes()` by default, `FinalNode()`, `EveryNode(k)`, or a function `(t, q, p) -> PyTree` of each node,
             whose values come back as `Trajectory.saved`.
         cost: running cost `(t, q, p) -> scalar`, summed over nodes 0..N inside the loop, so that its gradient needs no

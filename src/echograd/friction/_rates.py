@@ -55,8 +55,12 @@ class Loss(AbstractAction):
     def _kick(self, now: Instant) -> PyTree:
         leaves, structure = jax.tree.flatten(self.noise)
         keys = jax.random.split(jax.random.fold_in(self.key, now.k), len(leaves))
-        kicks = [x * jax.random.normal(key, x.shape, x.dtype) for key, x in zip(keys, leaves, strict=True)]
-        return jax.tree.unflatten(structure, kicks)
+        # Between barriers, both runs compile the same program of these numbers and find the same bits.
+        keys = jax.lax.optimization_barrier(jax.random.key_data(keys))
+        keys = jax.random.wrap_key_data(keys, impl=jax.random.key_impl(self.key))
+        draws = [jax.random.normal(key, x.shape, x.dtype) for key, x in zip(keys, leaves, strict=True)]
+        draws = jax.lax.optimization_barrier(draws)
+        return jax.tree.unflatten(structure, [x * draw for x, draw in zip(leaves, draws, strict=True)])
 
 
 class VaryingLoss(AbstractAction):

@@ -15,9 +15,7 @@ from .._internal._reverse_rule import reverse_rule
 from .._loops import summed
 from ..friction import Damped
 from ..integrators import State
-from ..integrators._damped import ahead, back
 from ..integrators._record import STEPS, Record, capacity, empty_record, put_away, taken_back
-from ..integrators._schemes import AbstractFixedPoint
 from ..problem import Outcome, Problem
 from ..problem._run import index, marked_run
 from ..problem._soundness import finite, finite_cotangents
@@ -96,12 +94,12 @@ class Rewind(AbstractGradient):
         if not isinstance(system, Damped | SeparableHamiltonian):
             raise ArgumentTypeError(
                 f"Rewind: {type(system).__name__} is neither a Damped system nor a SeparableHamiltonian, and only "
-                "these run in fixed point. Use Damped(system, friction), Reciprocal() for a linear reciprocal Dissipative "
-                "system, Echo() without friction, or Backprop()."
+                "these run in fixed point. Use Damped(system, friction), Reciprocal() for a linear reciprocal "
+                "Dissipative system, Echo() without friction, or Backprop()."
             )
 
     def run(self, problem: Problem, z0: State) -> Outcome:
-        if not isinstance(problem.integrator, AbstractFixedPoint) or not problem.integrator.exact:
+        if problem.given.grid is None:
             raise ArgumentTypeError(
                 f"Rewind: the integrator is {problem.integrator}, in floats that round at every step, so nothing runs "
                 "back along the same bits. Pass integrator=Leapfrog(exact=True) or VelocityVerlet(exact=True)."
@@ -199,11 +197,10 @@ def _recorded(
     problem: Problem, first: Any, steps: int, z: State, record: Record | None, saved: PyTree, watch: Any
 ) -> tuple[State, Record | None, PyTree, Array]:
     """Run `steps` steps from node `first`, keep a record, and return the sum of what `watch` returns, too."""
-    substeps = problem.integrator.substeps  # pyright: ignore[reportAttributeAccessIssue]
 
     def advance(k: Any, carry: Any) -> tuple[Any, Array]:
         z, record, saved = carry
-        z, record = ahead(substeps, problem.given.at(k), k, z, record)
+        z, record = problem.integrator.recorded(problem.given.at(k), k, z, record)
         saved, cost = watch(k + 1, z, saved)
         return (z, record, saved), cost
 
@@ -233,7 +230,6 @@ def _rewound(rule: Rewind, wanted: Problem, rest: Problem, kept: Any, bar: Outco
     problem: Problem = eqx.combine(wanted, rest)
     states, z, record = kept
     n, parts = problem.steps, rule.parts(problem)
-    substeps = problem.integrator.substeps  # pyright: ignore[reportAttributeAccessIssue]
     lasting = eqx.tree_at(lambda x: x.given, wanted, wanted.given.without_inputs())
 
     def visited(k: Any, z: State, bars: State) -> tuple[Problem, State]:
@@ -244,7 +240,7 @@ def _rewound(rule: Rewind, wanted: Problem, rest: Problem, kept: Any, bar: Outco
     def retreat(k: Any, carry: Any) -> tuple[Any, Problem]:
         z, bars, record, du = carry
         direct, bars = visited(k + 1, z, bars)
-        z, bars, reading, record = back(substeps, wanted.given.at(k), rest.given.at(k), k, z, bars, record)
+        z, bars, reading, record = problem.integrator.rewound(wanted.given.at(k), rest.given.at(k), k, z, bars, record)
         given = _tree.add(direct.given, reading.without_inputs())
         return (z, bars, record, _tree.put(du, k, reading.u)), eqx.tree_at(lambda x: x.given, direct, given)
 
@@ -305,7 +301,7 @@ def _sound(
 ) -> tuple[Problem, State]:
     """Return the cotangents, or raise at run time if the run back is not the run."""
     words = used * 8 * max(x.dtype.itemsize for x in jax.tree.leaves(z[1]))
-    bits = words / jnp.asarray(problem.steps, problem.given.h.dtype)
+    bits = words.astype(problem.given.h.dtype) / problem.steps
     if rule.report is not None:
         jax.debug.callback(rule.report, bits)
     start = _tree.take(states, 0)
@@ -332,7 +328,7 @@ def _sound(
             strayed,
         )
 
-    return _tree.check_heads(check, finite_cotangents(bars))
+    return finite_cotangents(_tree.check_heads(check, bars))
 
 
 @eqx.filter_custom_jvp

@@ -104,6 +104,20 @@ class AbstractIntegrator(eqx.Module):
             reading is the same in all directions.
         """
 
+    def recorded(self, given: StepInputs, k: Int[Array, ""], z: State, record: Any) -> tuple[State, Any]:
+        """Take step `k` forward, and record what friction destroys; only in fixed point."""
+        raise NotImplementedError
+
+    def rewound(
+        self, wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, bars: State, record: Any
+    ) -> tuple[State, State, StepInputs, Any]:
+        """Undo step `k`, and pull cotangents back through it; only in fixed point.
+
+        Returns:
+            The state before the step, its cotangents, those of `wanted`, and the record without this step.
+        """
+        raise NotImplementedError
+
     def step(self, given: StepInputs, k: Int[Array, ""], z: State, direction: Direction = "forward") -> State:
         """Take step `k` in a direction without reading anything."""
         nothing = jax.tree.map(lambda _: None, given)

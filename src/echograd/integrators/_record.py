@@ -42,13 +42,17 @@ class Record(eqx.Module):
     Attributes:
         words: the words in use, one for every momentum, flat; a leading 1, then the newest bit last.
         rows: words that were put away, with a spare row at the end.
+        ends: the block of steps at whose end each row was put away.
         row: how many rows are used; more than there are if the record is too small.
-        room: bits that a word must have free for the next steps.
+        block: how many blocks of steps are recorded.
+        room: bits that a word must have free for the next block.
     """
 
     words: list[UInt[Array, " size"]]
     rows: list[UInt[Array, "rows size"]]
+    ends: Int[Array, " rows"]
     row: Int[Array, ""]
+    block: Int[Array, ""]
     room: Int[Array, ""]
 
     @property
@@ -78,9 +82,9 @@ def empty_record(p: PyTree, rows: int, strongest: Float[Array, ""]) -> Record:
     leaves = jax.tree.leaves(p)
     words = [jnp.ones(x.size, word_of(x.dtype)) for x in leaves]
     bits = _bits(jnp.floor(1 / (1 - jax.lax.stop_gradient(strongest)) + 0.01) + 1)
-    return Record(
-        words, [jnp.zeros((rows + 1, w.size), w.dtype) for w in words], jnp.zeros((), jnp.int32), STEPS * bits
-    )
+    spare = [jnp.zeros((rows + 1, w.size), w.dtype) for w in words]
+    none = jnp.zeros((), jnp.int32)
+    return Record(words, spare, jnp.zeros(rows + 1, jnp.int32), none, none, STEPS * bits)
 
 
 def put_away(record: Record) -> Record:
@@ -88,18 +92,18 @@ def put_away(record: Record) -> Record:
     words = [jnp.roll(w, _stride(w.size)) for w in record.words]
     full = [jnp.max(w) >= jnp.asarray(1, w.dtype) << _least_full(w, record.room) for w in words]
     full = jnp.any(jnp.stack(full))
-    rows = _tree.put(record.rows, record.row, words)
+    rows, ends = _tree.put((record.rows, record.ends), record.row, (words, record.block))
     words = [jnp.where(full, jnp.ones_like(w), w) for w in words]
-    return Record(words, rows, record.row + full, record.room)
+    return Record(words, rows, ends, record.row + full.astype(jnp.int32), record.block + 1, record.room)
 
 
 def taken_back(record: Record) -> Record:
-    """Undo `put_away`: words are all empty exactly where a row was put away."""
-    empty = jnp.all(jnp.stack([jnp.all(w == 1) for w in record.words])) & (record.row > 0)
-    row = record.row - empty
-    put = _tree.take(record.rows, row)
-    words = [jnp.where(empty, x, w) for x, w in zip(put, record.words, strict=True)]
-    return Record([jnp.roll(w, -_stride(w.size)) for w in words], record.rows, row, record.room)
+    """Undo `put_away`."""
+    block, last = record.block - 1, jnp.maximum(record.row - 1, 0)
+    was_full = (record.row > 0) & (record.ends[last] == block)
+    words = [jnp.where(was_full, x, w) for x, w in zip(_tree.take(record.rows, last), record.words, strict=True)]
+    words = [jnp.roll(w, -_stride(w.size)) for w in words]
+    return Record(words, record.rows, record.ends, jnp.where(was_full, last, record.row), block, record.room)
 
 
 def _least_full(word: Array, room: Int[Array, ""]) -> Array:
@@ -166,7 +170,7 @@ def decreased(
     for (x, y, _, word), (near, fits) in zip(
         _rows(p, after, grid, record), _candidates(after, loss, grid), strict=True
     ):
-        which = jnp.where(jnp.any(fits & (near == x), 0), _count(fits & (near < x), x), -1)
+        which = jnp.where(jnp.any(fits & (near == x[None]), 0), _count(fits & (near < x[None]), x), -1)
         found.append((y, _recorded(which, _count(fits, x), word)))
     return _collected(p, record, found)
 
@@ -176,7 +180,7 @@ def undecreased(p: PyTree, loss: Callable[[PyTree], PyTree], grid: PyTree, recor
     found = []
     for (after, _, _, word), (near, fits) in zip(_rows(p, p, grid, record), _candidates(p, loss, grid), strict=True):
         which, word = _popped(word, _count(fits, after), after)
-        chosen = fits & (jnp.cumsum(fits, 0) - 1 == which)
+        chosen = fits & (jnp.cumsum(fits, 0).astype(after.dtype) == which[None] + 1)
         before = jnp.sum(jnp.where(chosen, near, 0), 0)
         found.append((jnp.where(jnp.any(chosen, 0), before, jnp.nan), word))
     before, record = _collected(p, record, found)

@@ -1,13 +1,15 @@
 """The palindromic schemes, from their published coefficients."""
 
 import itertools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
+from jaxtyping import Array, Int
 
 from .._internal import _checks
 from .._internal._errors import ArgumentError
 from ._base import State, StepInputs
+from ._damped import ahead, back
 from ._grid import grid_of, rounded
 from ._palindrome import Substep, palindrome
 from ._splitting import AbstractSplitting
@@ -70,6 +72,14 @@ class AbstractFixedPoint(AbstractSplitting):
             return given, z0
         grid = grid_of(given, z0, self.bits)
         return eqx.tree_at(lambda w: w.grid, given, grid, is_leaf=lambda x: x is None), rounded(z0, grid)
+
+    def recorded(self, given: StepInputs, k: Int[Array, ""], z: State, record: Any) -> tuple[State, Any]:
+        return ahead(self.substeps, given, k, z, record)
+
+    def rewound(
+        self, wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, bars: State, record: Any
+    ) -> tuple[State, State, StepInputs, Any]:
+        return back(self.substeps, wanted, rest, k, z, bars, record)
 
 
 class Leapfrog(AbstractFixedPoint):

@@ -15,6 +15,7 @@ from .._internal._format import memory
 from .._internal._table import Table, Tabled
 from .._solve import Trajectory
 from ..boundary import AbstractBoundary, defect
+from ..friction import Damped
 from ..gradients import AbstractGradient, Backprop
 from ..integrators import AbstractIntegrator, State
 from ..problem._posing import default_integrator, step_count
@@ -33,7 +34,7 @@ class AuditRow:
         boundary: class of the boundary condition.
         gradient: class of the gradient.
         defect: how far the condition is from being its own dual, 0 to 1. `None` if the rule failed, and for a
-            `Dissipative` system: duals belong to an action, and it has no action.
+            `Damped` or `Dissipative` system: duals belong to an action, and it has no action.
         error: relative error of the gradient, compared with backpropagation through the same discrete map; NaN if
             either gradient is not finite.
         cosine: cosine of the angle between the two gradients; NaN likewise.
@@ -114,7 +115,7 @@ def _yes(verdict: bool) -> str:
 
 
 def audit(
-    system: Hamiltonian | Lagrangian | Dissipative,
+    system: Hamiltonian | Lagrangian | Dissipative | Damped,
     rules: Mapping[str, tuple[AbstractBoundary, AbstractGradient]],
     inputs: PyTree = None,
     *,
@@ -148,7 +149,7 @@ def audit(
     machine and of the path.
 
     Args:
-        system: a Hamiltonian, a Lagrangian or a `Dissipative` system with at least one array of parameters.
+        system: a Hamiltonian, a Lagrangian, a `Damped` or a `Dissipative` system with at least one array of parameters.
         rules: pairs `(boundary, gradient)` by name.
         inputs: PyTree of arrays with a leading axis of N steps, or `None`.
         dt: step length.
@@ -182,10 +183,10 @@ def audit(
         print(eg.audit(chain, rules, dt=0.1, steps=50))
         ```
     """
-    if not isinstance(system, Hamiltonian | Lagrangian | Dissipative):
+    if not isinstance(system, Hamiltonian | Lagrangian | Dissipative | Damped):
         raise ArgumentTypeError(
-            f"audit: the system is a {type(system).__name__}, not a Hamiltonian, a Lagrangian or a Dissipative system. "
-            "Pass an instance of a subclass of one of them."
+            f"audit: the system is a {type(system).__name__}, not a Hamiltonian, a Lagrangian, a Damped or a "
+            "Dissipative system. Pass an instance of a subclass of one of them."
         )
     _checks.instance("audit", "rules", rules, Mapping, "a dictionary {name: (boundary, gradient)}")
     if not rules:
@@ -253,7 +254,7 @@ def _measured(
         rule=name,
         boundary=type(boundary).__name__,
         gradient=type(gradient).__name__,
-        defect=None if isinstance(bench.system, Dissipative) else float(defect(boundary, like=like)),
+        defect=None if isinstance(bench.system, Dissipative | Damped) else float(defect(boundary, like=like)),
         error=agreement.relative_error,
         cosine=agreement.cosine,
         passes=passes,

@@ -17,6 +17,7 @@ from .._internal import _tree
 from .._internal._fit import exponent
 from .._solve import Trajectory, solve
 from ..boundary import AbstractBoundary, InitialValue
+from ..friction import Damped
 from ..gradients import AbstractGradient, Backprop
 from ..gradients._time_reversal import reversible
 from ..integrators import AbstractIntegrator, StepInputs
@@ -157,7 +158,7 @@ class Bench:
 
     def reversible(self, boundary: AbstractBoundary) -> bool:
         """Return whether an echo of the machine would retrace its path, by the probes that `Echo` makes."""
-        if isinstance(self.system, Dissipative):
+        if isinstance(self.system, Dissipative | Damped):
             return False
         system = legendre(self.system) if isinstance(self.system, Lagrangian) else self.system
         q = self.coordinates(boundary)
@@ -170,5 +171,7 @@ class Bench:
         like = self.coordinates(boundary)
         shapes = str(jax.tree.map(jnp.shape, like))
         if shapes not in self.reaches:
-            self.reaches[shapes] = measure_reach(self.system, self.inputs, self.t0, like)
+            self.reaches[shapes] = measure_reach(
+                self.system.mechanical if isinstance(self.system, Damped) else self.system, self.inputs, self.t0, like
+            )
         return self.reaches[shapes]

@@ -153,7 +153,8 @@ def _nonlinear_advice(found: _Linearised, kind: str, rate: float | None, symmetr
         )
     advice = (
         "Backprop(): nonlinear forces with a damping that is not proportional to the mass. No gradient on the same "
-        "hardware exists; this is proven."
+        "hardware exists; this is proven. Software can: write the system without its damping as a "
+        "SeparableHamiltonian, and Rewind() is exact on Damped(system, friction) at little memory."
     )
     return advice + " At equilibrium, `equilibrium` with EP() is exact." if kind == "overdamped" else advice
 

@@ -13,6 +13,7 @@ from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
 from .._solve import Trajectory, solve
 from ..boundary import InitialValue
+from ..friction import Damped
 from ..gradients import Backprop
 from ..gradients._retrace import retrace_error
 from ..integrators import AbstractIntegrator, State
@@ -21,11 +22,12 @@ from ..problem._posing import initial_value_problem
 from ..systems import Dissipative, Hamiltonian, Lagrangian
 from ._damping import diagnose_forces
 from ._diagnosis import Diagnosis
+from ._friction import diagnose_friction
 from ._time_reversal import diagnose_energy
 
 
 def diagnose(
-    system: Hamiltonian | Lagrangian | Dissipative,
+    system: Hamiltonian | Lagrangian | Dissipative | Damped,
     boundary: InitialValue | Trajectory,
     inputs: PyTree = None,
     *,
@@ -42,7 +44,7 @@ def diagnose(
     that it declares, and how exactly an echo retraces its path. If there is no time reversal, look for another mirror.
     For a `Dissipative` system, measure whether it is linear, whether $M$, $D$ and $K = -\partial F/\partial q$ are
     symmetric along the path up to the twist that it declares, and what kind of damping it has. If it is linear but not
-    reciprocal, look for another twist.
+    reciprocal, look for another twist. For a `Damped` system, name the friction, and measure what it takes.
 
     Candidates for both are the `mirrors` that you supply and all signed permutations of the coordinates that are their
     own inverse (for more than six coordinates only the reflections and the exchange of halves). For up to 16
@@ -109,7 +111,9 @@ def diagnose(
             f"{off:.1e} of the size of the state; at most {rounding:.1e} is allowed. Pass the system, inputs and "
             "integrator that it was solved with, and save=AllNodes(); or the InitialValue, with dt and steps."
         )
-    examine = diagnose_forces if isinstance(problem.given.system, Dissipative) else diagnose_energy
+    kind = problem.given.system
+    examine = diagnose_forces if isinstance(kind, Dissipative) else diagnose_energy
+    examine = diagnose_friction if isinstance(kind, Damped) else examine
     return examine(problem, (run.q, run.p), float(retrace_error(problem, z0)), mirrors, rounding)
 
 

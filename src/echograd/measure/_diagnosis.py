@@ -28,7 +28,8 @@ class Diagnosis(Tabled):
 
     Attributes:
         findings: the measured properties, in the order of the table.
-        damping: `"none"`, `"gyroscopic"`, `"mass-proportional"`, `"overdamped"`, `"linear"` or `"nonlinear"`.
+        damping: `"none"`, `"gyroscopic"`, `"mass-proportional"`, `"overdamped"`, `"linear"`, `"varying"`, `"nonlinear"`
+            or `"thermal"`.
         rate: the damping rate if the damping is mass-proportional, or `None`.
         mirror: the mirror or twist that the system should declare, a matrix on the flattened coordinates; `None` if it
             needs no other, or none was found.

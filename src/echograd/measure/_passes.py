@@ -47,7 +47,24 @@ class Counted(AbstractIntegrator):
     def read(
         self, wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, direction: Direction = "forward"
     ) -> tuple[State, StepInputs]:
+        self._count(k, z)
+        return self.inner.read(wanted, rest, k, z, direction)
+
+    def step(self, given: StepInputs, k: Int[Array, ""], z: State, direction: Direction = "forward") -> State:
+        self._count(k, z)
+        return self.inner.step(given, k, z, direction)
+
+    def recorded(self, given: StepInputs, k: Int[Array, ""], z: State, record: Any) -> tuple[State, Any]:
+        self._count(k, z)
+        return self.inner.recorded(given, k, z, record)
+
+    def rewound(
+        self, wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, bars: State, record: Any
+    ) -> tuple[State, State, StepInputs, Any]:
+        self._count(k, z)
+        return self.inner.rewound(wanted, rest, k, z, bars, record)
+
+    def _count(self, k: Int[Array, ""], z: State) -> None:
         # `vmap` calls back once per member only if the argument is batched, so it depends on the state and on k.
         mark = jnp.ravel(jax.tree.leaves(z)[0])[0].real
         jax.debug.callback(self.tally.add, jax.lax.stop_gradient(mark + 0 * k.astype(mark.dtype)))
-        return self.inner.read(wanted, rest, k, z, direction)

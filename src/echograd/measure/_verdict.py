@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from ..boundary import AbstractBoundary, FinalValue, InitialValue
-from ..gradients import AbstractGradient, AbstractNudgedGradient, Reciprocal, SameBoundary
+from ..gradients import AbstractGradient, AbstractNudgedGradient, Reciprocal, Rewind, SameBoundary
 
 
 class Verdict(NamedTuple):
@@ -19,6 +19,8 @@ def verdict(boundary: AbstractBoundary, gradient: AbstractGradient, reversible: 
     readings = isinstance(gradient, AbstractNudgedGradient | Reciprocal)
     if isinstance(gradient, Reciprocal):
         forward, why = True, "the same lossy machine, started at rest, runs forward on the reversed error"
+    elif isinstance(gradient, Rewind):
+        forward, why = False, "software only: it keeps the bits that friction destroys, and computes the cotangents"
     elif not readings:
         forward, why = False, "it needs the transposed Jacobian of every step, hence other hardware"
     elif isinstance(gradient, SameBoundary) and gradient.correct:
