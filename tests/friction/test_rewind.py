@@ -51,9 +51,7 @@ def mixing():
 
 
 KINDS = {
-    "number": lambda: jnp.asarray(0.4),
-    "rates": lambda: jnp.linspace(0.0, 2.0, N),
-    "gain": lambda: jnp.linspace(-0.5, 0.5, N),
+    "rates": lambda: jnp.linspace(-0.4, 2.0, N),  # some of them gain, one of them zero
     "sponge": lambda: Sponge(jnp.asarray(0.1)),
     "matrix": lambda: FrictionMatrix(mixing()),
     "drag": lambda: Drag(Quadratic(jnp.asarray(0.5))),
@@ -113,9 +111,7 @@ def test_everything_that_is_saved_has_a_gradient(save):
     assert disagreement(found, expected) < EXACT
 
 
-@pytest.mark.parametrize(
-    "rule", [eg.Rewind(checkpoints=3), eg.Rewind(bits=0.9, checkpoints=2), eg.Rewind(bits=1.5)], ids=str
-)
+@pytest.mark.parametrize("rule", [eg.Rewind(bits=0.9, checkpoints=3), eg.Rewind(bits=1.5)], ids=str)
 def test_checkpoints_and_the_size_of_the_record_change_nothing(rule):
     arguments = arguments_of("sponge")
     found, expected = (eqx.filter_grad(loss)(arguments, r) for r in (rule, eg.Backprop()))
@@ -230,12 +226,12 @@ def test_a_long_run_returns_to_its_bits_with_about_two_gamma_h_bits():
     q, p = start(None)
 
     @jax.jit
+    @jax.grad
     def gradient(temperature):
-        run = lambda t: eg.solve(  # noqa: E731
-            eg.Damped(eg.systems.FPUTChain(alpha=0.0), Langevin(0.2, t, jax.random.key(0))), eg.InitialValue(q, p), dt=0.05, steps=20_000,
-            save=eg.FinalNode(), gradient=eg.Rewind(bits=0.2, report=seen.append),
-        )  # fmt: skip
-        return jax.grad(lambda t: jnp.sum(run(t).q))(temperature)
+        system = eg.Damped(eg.systems.FPUTChain(alpha=0.0), Langevin(0.2, temperature, jax.random.key(0)))
+        rule = eg.Rewind(bits=0.2, report=seen.append)
+        start = eg.InitialValue(q, p)
+        return jnp.sum(eg.solve(system, start, dt=0.05, steps=20_000, save=eg.FinalNode(), gradient=rule).q)
 
     assert np.isfinite(gradient(jnp.asarray(1.0)))
     jax.effects_barrier()

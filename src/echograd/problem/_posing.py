@@ -10,7 +10,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
-from .._internal._errors import ArgumentError, ArgumentTypeError
+from .._internal._errors import ArgumentError, ArgumentTypeError, plain_errors
 from .._internal._jaxpr import digest
 from .._internal._program import as_closures, as_program
 from ..boundary import AbstractBoundary, End, InitialValue
@@ -38,8 +38,14 @@ def initial_value_problem(
     dtype = jnp.result_type(*(x.dtype for x in jax.tree.leaves((boundary.q, boundary.p, boundary.v))))
     z0 = boundary.state(system, End(_checks.number("solve", "t0", t0, dtype=dtype), _tree.take(inputs, 0)))
     problem, z0 = _problem(system, inputs, n, z0, t0=t0, **options)
-    given, z0 = problem.integrator.prepared(problem.given, z0)
+    with plain_errors():
+        given, z0 = _prepared(problem.integrator, problem.given, z0)
     return eqx.tree_at(lambda p: p.given, problem, given), z0
+
+
+@eqx.filter_jit
+def _prepared(integrator: AbstractIntegrator, given: StepInputs, z0: State) -> tuple[StepInputs, State]:
+    return integrator.prepared(given, z0)
 
 
 def two_point_problem(
