@@ -40,7 +40,7 @@ def chain():
 def start(friction):
     q, p = jnp.sin(0.7 + jnp.arange(N, dtype=float)), jnp.cos(1.1 * jnp.arange(N, dtype=float))
     if isinstance(friction, NoseHoover):
-        return (q, jnp.zeros(())), (p, jnp.asarray(0.1))
+        return (q, jnp.zeros(())), (p, jnp.zeros(()))
     return q, p
 
 
