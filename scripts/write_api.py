@@ -58,8 +58,7 @@ GROUPS = (
     Group(
         "Solving",
         "`solve`, its result, and its options.",
-        "solve Trajectory RESULTS energy velocity AllNodes FinalNode EveryNode solutions TwoPointNewton "
-        "two_point.Convergence",
+        "solve Trajectory RESULTS energy velocity AllNodes FinalNode EveryNode solutions TwoPointNewton",
     ),
     Group(
         "Integrators",
@@ -80,7 +79,7 @@ GROUPS = (
         "Checks",
         "Find out which gradient is exact, how exact it is, and what it costs.",
         "diagnose Diagnosis check_gradients GradientReport retrace_error nudge_sweep NudgeSweep audit AuditReport "
-        "AuditRow equivalence EquivalenceRow",
+        "equivalence",
     ),
     Group(
         "Errors",
@@ -92,17 +91,17 @@ GROUPS = (
         "The static limit: equilibrium propagation.",
         "equilibrium Equilibrium EP Implicit Relaxation LayerwiseRelaxation Newton",
     ),
-    Group("Machines that learn by themselves", "Hamiltonian echo backpropagation.", "SelfLearningMachine Lesson"),
+    Group("Machines that learn by themselves", "Hamiltonian echo backpropagation.", "SelfLearningMachine"),
     Group(
         "Sequence models and networks",
         "Equinox modules whose gradient is an echo.",
-        "nn.LinearHRU nn.NonlinearHRU nn.HSSM nn.HSSMBlock nn.LayerNorm nn.BatchNorm nn.LinearOscillators "
-        "nn.NonlinearOscillators nn.HopfieldNet nn.HopfieldClassifier nn.ResistiveNet nn.*",
+        "nn.LinearHRU nn.NonlinearHRU nn.HSSM nn.LayerNorm nn.BatchNorm "
+        "nn.HopfieldNet nn.HopfieldClassifier nn.ResistiveNet nn.*",
     ),
     Group(
         "Devices",
         "Machines that can be run and read but not differentiated, and their imperfections.",
-        "device.run device.retrace_error device.survey device.Survey device.SurveyRow device.Simulated device.Hosted "
+        "device.run device.retrace_error device.survey device.Survey device.Simulated device.Hosted "
         "device.Order device.Record device.Mismatch device.Drift device.Friction device.ForceNoise device.ReadoutNoise "
         "device.ImperfectMirror device.Quantisation device.*",
     ),
@@ -110,7 +109,7 @@ GROUPS = (
         "Data",
         "Data sets by name, and readers of published files: `eg.data` is short for `eg.workbench.data`.",
         "workbench.data.load workbench.data.available workbench.data.data_folder workbench.data.Dataset "
-        "workbench.data.Split workbench.data.Batches workbench.data.Batch workbench.data.*",
+        "workbench.data.Split workbench.data.Batches workbench.data.*",
     ),
     Group(
         "Training",
@@ -141,7 +140,6 @@ GROUPS = (
 # Aliases and tables, which cannot have a docstring.
 ALIASES = {
     "integrators.State": "Coordinates and momenta, `(q, p)`: two PyTrees of the same structure.",
-    "integrators.Direction": '`"forward"`; `"backward"`, by the inverse map; or `"echo"`, by the map itself.',
 }
 
 

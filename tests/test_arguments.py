@@ -652,17 +652,12 @@ EXEMPT = {
     "ArgumentTypeError",
     "RunError",
     "plain_errors",
-    "AuditRow",
     "Diagnosis",
     "Equilibrium",
-    "EquivalenceRow",
     "GradientReport",
-    "Lesson",
 } | {
     *("NudgeSweep", "Trajectory", "Dissipative", "Hamiltonian", "Lagrangian", "SeparableHamiltonian"),
-    *("SplitHamiltonian", "device.RunId", "device.Order", "device.Record", "device.Survey", "device.SurveyRow"),
-    *("nn.HSSMBlock", "nn.LinearOscillators", "nn.NonlinearOscillators", "nn.log_cosh"),
-    *("systems.LegendreHamiltonian", "systems.LegendreLagrangian"),
+    *("SplitHamiltonian", "device.RunId", "device.Order", "device.Record", "device.Survey"),
 }
 
 

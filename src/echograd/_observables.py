@@ -13,7 +13,8 @@ from ._internal import _checks, _tree
 from ._internal._errors import ArgumentError, ArgumentTypeError
 from ._internal._jaxpr import digest
 from ._solve import Trajectory
-from .systems import Dissipative, Hamiltonian, Lagrangian, LegendreHamiltonian, legendre
+from .systems import Dissipative, Hamiltonian, Lagrangian, legendre
+from .systems._legendre import LegendreHamiltonian
 
 
 def energy(system: Hamiltonian | Lagrangian, sol: Trajectory, inputs: PyTree = None) -> Float[Array, "*nodes"]:

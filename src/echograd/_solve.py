@@ -19,9 +19,9 @@ from .problem._results import Finding, raise_first, result_of
 from .problem._save import SaveFunction
 from .problem._soundness import blown_up, coarse_clock, not_finite, unstable_step
 from .systems import Dissipative, Hamiltonian, Lagrangian
-from .two_point import Condition, Convergence, TwoPointNewton
-from .two_point._newton import is_conjugate
-from .two_point._problem import two_point
+from .two_point import TwoPointNewton
+from .two_point._newton import Convergence, is_conjugate
+from .two_point._problem import Condition, two_point
 
 
 class Trajectory(eqx.Module):

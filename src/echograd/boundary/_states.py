@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, PyTree
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, refuse_if
 from .._internal._root import root
-from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
+from ..systems import Dissipative, Hamiltonian, SeparableHamiltonian
+from ..systems._legendre import LegendreHamiltonian
 from ._base import AbstractBoundary, End
 
 

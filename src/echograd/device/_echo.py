@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Int, PyTree
 from .._internal import _tree
 from .._internal._errors import ArgumentTypeError, refuse_if
 from ..gradients._time_reversal import readings_are_even, reversible
-from ..integrators import State, StepInputs, time_reversed
+from ..integrators import State, StepInputs
+from ..integrators._base import time_reversed
 from ..nudge import AbstractFiniteNudge
 from ._machine import AbstractMachine, Kicks, Order, Sample, echo_kicks, mirrored, mirrored_reading, total_load
 

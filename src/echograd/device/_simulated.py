@@ -11,7 +11,8 @@ from jaxtyping import Array, Int, PyTree
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
 from ..gradients._time_reversal import surely_even
-from ..integrators import AbstractIntegrator, Direction, Leapfrog, State, StepInputs, time_reversed
+from ..integrators import AbstractIntegrator, Leapfrog, State, StepInputs
+from ..integrators._base import Direction, time_reversed
 from ..problem._posing import default_integrator
 from ..systems import AbstractSystem
 from ._imperfections import AbstractImperfection, RunId, straight_through

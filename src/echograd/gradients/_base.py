@@ -16,9 +16,9 @@ from ..problem import Outcome, Problem
 from ..problem._run import Course, free_run, marked_run, marks_of
 from ..problem._soundness import finite
 from ..systems import Dissipative
-from ..two_point import Condition, Convergence, TwoPoint, TwoPointNewton
-from ..two_point._newton import find_path
-from ..two_point._problem import Nodes, outcome_of
+from ..two_point import TwoPointNewton
+from ..two_point._newton import Convergence, find_path
+from ..two_point._problem import Condition, Nodes, TwoPoint, outcome_of
 
 _Gradient = TypeVar("_Gradient", bound=eqx.Module)
 

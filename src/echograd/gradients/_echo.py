@@ -12,8 +12,9 @@ from ..nudge import AbstractNudge
 from ..nudge._checks import checked_nudge
 from ..problem import Outcome, Problem
 from ..problem._run import Course
-from ..two_point import Convergence, TwoPoint, TwoPointNewton
-from ..two_point._problem import Nodes
+from ..two_point import TwoPointNewton
+from ..two_point._newton import Convergence
+from ..two_point._problem import Nodes, TwoPoint
 from ._base import AbstractNudgedGradient
 from ._nudged import nudged_run
 from ._retrace import checked_cotangents

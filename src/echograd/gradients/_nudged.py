@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int, PyTree
 from .._internal import _tree
 from .._internal._energy import derivatives
 from .._loops import summed
-from ..integrators import Direction, State, StepInputs, time_reversed
-from ..integrators._base import sign
+from ..integrators import State, StepInputs
+from ..integrators._base import Direction, sign, time_reversed
 from ..nudge import AbstractNudge, Infinitesimal
 from ..problem import Outcome, Problem
 from ..problem._run import Course, index, repeated

@@ -9,11 +9,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._internal import _tree
-from ..integrators import Direction, State, StepInputs, time_reversed
-from ..integrators._base import is_mirrored
+from ..integrators import State, StepInputs
+from ..integrators._base import Direction, is_mirrored, time_reversed
 from ..problem import Problem
 from ..problem._run import index
-from ..systems import Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
+from ..systems import Hamiltonian, SeparableHamiltonian
+from ..systems._legendre import LegendreHamiltonian
 from ._parity import is_even
 
 

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, PyTree
 from .._internal import _tree
 from .._internal._energy import reading
 from .._internal._reverse_rule import reverse_rule
-from ..nudge import AbstractNudge, relative_load
+from ..nudge import AbstractNudge
+from ..nudge._base import relative_load
 from ..nudge._checks import checked_nudge
 from ._base import AbstractRelaxation, rest, resting
 from ._static_problem import Equilibrium, StaticProblem, only, symmetric
