@@ -20,6 +20,24 @@ Written by `python scripts/write_api.py` from the docstrings; do not edit.
 The names after `import echograd as eg`. Each one links to the file with its docstring, which has the mathematics,
 arguments, errors, source and an example; `help(eg.solve)` prints it. [extending.md](extending.md) explains how to write
 your own systems, boundary conditions, integrators, nudges, gradients and machines.
+
+The examples run after these lines:
+
+```python
+import echograd as eg, equinox as eqx, jax, jax.numpy as jnp, numpy as np
+from echograd import plot
+from jax import Array
+
+system = eg.systems.DuffingNetwork()
+q, p = system.start()
+start = boundary = eg.InitialValue(q, p)
+key = jax.random.key(0)
+
+
+def loss(system, gradient=eg.Echo()):
+    sol = eg.solve(system, start, dt=0.1, steps=20, gradient=gradient)
+    return jnp.sum(sol.q[-1] ** 2)
+```
 """
 
 

@@ -80,6 +80,7 @@ def velocity(system: Hamiltonian | Lagrangian, sol: Trajectory, inputs: PyTree =
     Example:
         ```python
         pendulum = eg.systems.SphericalPendulum()
+        q, v = jnp.array([1.0, 0.0]), jnp.array([0.0, 0.5])
         sol = eg.solve(pendulum, eg.InitialValue(q, v=v), dt=0.01, steps=1000)
         eg.velocity(pendulum, sol)[0]  # v again
         ```

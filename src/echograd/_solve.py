@@ -37,6 +37,8 @@ class Trajectory(eqx.Module):
         stride: how many steps apart the nodes of `q` and `p` are; `None` if they hold the final one only.
         result: `RESULTS.successful`, or with `throw=False` what is wrong with the run, one value per batch member
             under `vmap`.
+
+    Example: see `solve`.
     """
 
     t: Float[Array, "*nodes"]
@@ -121,7 +123,7 @@ def solve(
 
     Example:
         ```python
-        sol = eg.solve(system, eg.InitialValue(q0, p0), dt=0.01, steps=1000)
+        sol = eg.solve(system, eg.InitialValue(q, p), dt=0.01, steps=1000)
         energy = eg.energy(system, sol)
         ```
     """
@@ -247,7 +249,7 @@ def retrace_error(
 
     Example:
         ```python
-        eg.retrace_error(system, eg.InitialValue(q0, p0), dt=0.01, steps=1000)  # 2e-14
+        eg.retrace_error(system, eg.InitialValue(q, p), dt=0.01, steps=1000)  # 2e-14
         ```
     """
     options = {"dt": dt, "steps": steps, "t0": t0, "integrator": integrator}

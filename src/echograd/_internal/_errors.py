@@ -39,15 +39,24 @@ class EchogradError(Exception):
 
 
 class ArgumentError(EchogradError, ValueError):
-    """An argument has the right type and a wrong value: a number out of range, shapes that do not fit together."""
+    """An argument has the right type and a wrong value: a number out of range, shapes that do not fit together.
+
+    Example: see `EchogradError`.
+    """
 
 
 class ArgumentTypeError(EchogradError, TypeError):
-    """An argument has the wrong type, or a system or gradient cannot be combined with the others."""
+    """An argument has the wrong type, or a system or gradient cannot be combined with the others.
+
+    Example: see `EchogradError`.
+    """
 
 
 class RunError(EchogradError, eqx.EquinoxRuntimeError):
-    """A measurement at run time shows that a result would be wrong. The message quotes the measured number."""
+    """A measurement at run time shows that a result would be wrong. The message quotes the measured number.
+
+    Example: see `plain_errors`.
+    """
 
 
 @contextlib.contextmanager
@@ -63,7 +72,7 @@ def plain_errors() -> Iterator[None]:
     Example:
         ```python
         with eg.plain_errors():
-            gradient = jax.grad(loss)(system)
+            gradient = eqx.filter_grad(loss)(system)
         ```
     """
     try:

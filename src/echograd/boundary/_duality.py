@@ -110,7 +110,9 @@ def dual(boundary: AbstractBoundary, ends: tuple[Any, Any] | None = None, like: 
 
     Example:
         ```python
-        eg.dual(eg.InitialValue(q, p), ends=((q, p), (qN, pN)))  # FinalValue(qN, pN)
+        sol = eg.solve(system, boundary, dt=0.1, steps=20)
+        end = sol.q[-1], sol.p[-1]
+        eg.dual(boundary, ends=((q, p), end))  # FinalValue(*end)
         ```
     """
     if isinstance(boundary, FixedEnds | FreeEnds | MixedEnds | Periodic):

@@ -101,12 +101,12 @@ def run(
         ```python
         machine = eg.device.Simulated([eg.device.Mismatch(0.1, jax.random.key(0))])
 
-        def loss(chain):
+        def loss(system):
             start = eg.InitialValue(q, p)
-            sol = eg.device.run(machine, chain, start, dt=0.05, steps=200, nudge=eg.Symmetric(1e-2))
+            sol = eg.device.run(machine, system, start, dt=0.1, steps=20, nudge=eg.Symmetric(1e-2))
             return jnp.sum(sol.q[-1] ** 2)
 
-        gradient = eqx.filter_grad(loss)(chain)
+        gradient = eqx.filter_grad(loss)(system)
         ```
     """
     if not isinstance(nudge, AbstractFiniteNudge) or any(isinstance(node, complex) for node in nudge.nodes):
@@ -170,7 +170,8 @@ def retrace_error(
 
     Example:
         ```python
-        eg.device.retrace_error(machine, chain, eg.InitialValue(q, p), dt=0.05, steps=200)
+        machine = eg.device.Simulated([eg.device.Friction(1e-3)])
+        eg.device.retrace_error(machine, system, eg.InitialValue(q, p), dt=0.1, steps=20)
         ```
     """
     problem, z0 = _problem(machine, model, boundary, inputs, dt=dt, steps=steps, t0=t0)

@@ -41,7 +41,7 @@ class Simulated(AbstractMachine):
         ```python
         key = jax.random.key(0)
         machine = eg.device.Simulated([eg.device.Mismatch(0.1, key), eg.device.Friction(1e-3)])
-        sol = eg.device.run(machine, chain, eg.InitialValue(q, p), dt=0.05, steps=200, nudge=eg.Symmetric(0.1))
+        sol = eg.device.run(machine, system, eg.InitialValue(q, p), dt=0.1, steps=20, nudge=eg.Symmetric(0.1))
         ```
     """
 

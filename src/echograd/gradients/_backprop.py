@@ -38,7 +38,7 @@ class Backprop(AbstractGradient, AbstractStaticGradient):
 
     Example:
         ```python
-        eg.solve(system, boundary, dt=0.01, steps=10_000, gradient=eg.Backprop(checkpoints=100))
+        eg.solve(system, boundary, dt=0.01, steps=1000, gradient=eg.Backprop(checkpoints=100))
         ```
     """
 

@@ -24,7 +24,22 @@ _Gradient = TypeVar("_Gradient", bound=eqx.Module)
 
 
 class AbstractGradient(eqx.Module):
-    """Run the free problem, and define the derivative of the result."""
+    """Run the free problem, and define the derivative of the result.
+
+    Example:
+        ```python
+        class Unrolled(eg.gradients.AbstractGradient):  # keeps no nodes and sums no cost
+            def run(self, problem, z0):
+                for k in range(problem.steps):
+                    z0 = problem.step(jnp.int32(k), z0)
+                return eg.problem.Outcome(None, z0, jnp.zeros(()))
+
+            def run_two_point(self, problem, guess, newton):
+                raise NotImplementedError
+
+        sol = eg.solve(system, start, dt=0.1, steps=4, save=eg.FinalNode(), gradient=Unrolled())
+        ```
+    """
 
     def check(self, system: Any) -> None:
         """Raise if the gradient does not apply to the system."""
@@ -46,7 +61,26 @@ class AbstractGradient(eqx.Module):
 
 
 class AbstractNudgedGradient(AbstractGradient):
-    """A learning rule: the gradient of a free run is read off a nudged run."""
+    """A learning rule: the gradient of a free run is read off a nudged run.
+
+    Example:
+        ```python
+        class Inverse(eg.gradients.AbstractNudgedGradient):  # nudges the inverse map
+            nudge: eg.nudge.AbstractNudge
+
+            def prepared(self, problem, z0):
+                return z0
+
+            def read_run(self, wanted, rest, course, bar):
+                response = eg.gradients.nudged_run(wanted, rest, course, bar, self.nudge, "backward")
+                return response.readings, (-response.state[1], response.state[0])
+
+            def run_two_point(self, problem, guess, newton):
+                raise NotImplementedError
+
+        eqx.filter_grad(loss)(system, Inverse(eg.Infinitesimal()))
+        ```
+    """
 
     nudge: eqx.AbstractVar[AbstractNudge]
 

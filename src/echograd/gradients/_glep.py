@@ -48,7 +48,7 @@ class Glep(AbstractPathGradient):
 
     Example:
         ```python
-        sol = eg.solve(system, eg.FixedEnds(a, b), dt=0.01, steps=100, gradient=eg.Glep())
+        sol = eg.solve(system, eg.FixedEnds(q, -q), dt=0.1, steps=20, gradient=eg.Glep())
         ```
     """
 

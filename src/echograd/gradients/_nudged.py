@@ -74,6 +74,8 @@ def nudged_run(
         bar: cotangents of the outcome, with `None` for zero.
         nudge: how d/dβ is taken.
         direction: of the run.
+
+    Example: see `gradients.AbstractNudgedGradient`.
     """
     problem: Problem = eqx.combine(wanted, rest)
     n, forward = problem.steps, direction == "forward"

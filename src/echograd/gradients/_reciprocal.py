@@ -74,12 +74,12 @@ class Reciprocal(AbstractGradient):
 
     Example:
         ```python
-        network = eg.LinearDamped(mass, damping, stiffness)
-        start = eg.InitialValue(q, v=v)
+        network = eg.LinearDamped(mass=jnp.eye(2), damping=0.3 * jnp.eye(2), stiffness=jnp.diag(jnp.array([1.0, 2.0])))
+        rest, forces = eg.InitialValue(jnp.zeros(2), v=jnp.zeros(2)), jnp.ones((40, 2))
 
         def loss(network):
-            sol = eg.solve(network, start, forces, dt=0.05, gradient=eg.Reciprocal())
-            return jnp.sum((sol.q - target) ** 2)
+            sol = eg.solve(network, rest, forces, dt=0.05, gradient=eg.Reciprocal())
+            return jnp.sum((sol.q - 1.0) ** 2)
 
         gradient = eqx.filter_grad(loss)(network)
         ```

@@ -45,7 +45,7 @@ def palindrome(lengths: tuple[float, ...], first: Literal["drift", "kick"]) -> t
 
     Example:
         ```python
-        palindrome((0.5, 1.0, 0.5), "drift")  # leapfrog
+        eg.integrators.palindrome((0.5, 1.0, 0.5), "drift")  # leapfrog
         ```
     """
     if lengths != lengths[::-1]:
@@ -79,7 +79,17 @@ def kick_action(given: StepInputs, k: Any, q: PyTree, length: Any, clock: Any) -
 
 
 class AbstractSplitting(AbstractIntegrator):
-    r"""A composition of exact flows of $T$ (drifts) and $V$ (kicks) whose lengths are a palindrome."""
+    r"""A composition of exact flows of $T$ (drifts) and $V$ (kicks) whose lengths are a palindrome.
+
+    Example:
+        ```python
+        class Omelyan(eg.integrators.AbstractSplitting):
+            order = 2
+            substeps = eg.integrators.palindrome((0.1932, 0.5, 0.6136, 0.5, 0.1932), "drift")
+
+        eg.solve(system, start, dt=0.1, steps=20, integrator=Omelyan())
+        ```
+    """
 
     substeps: eqx.AbstractVar[tuple[Substep, ...]]
 

@@ -51,7 +51,11 @@ def device_survey(axes: Axes, survey: _Survey, against: Literal["error", "ideal_
     Example:
         ```python
         figure, axes = plot.figure(5.5, 3.5)
-        plot.device_survey(axes, eg.device.survey(loss, model, start, dt=0.1, steps=100, nudge=eg.Symmetric(0.1)))
+        found = eg.device.survey(
+            lambda sol: jnp.sum(sol.q[-1] ** 2), system, start, dt=0.1, steps=20, nudge=eg.Symmetric(0.1),
+            imperfections={"friction": lambda strength, key: eg.device.Friction(strength)}, repeats=2,
+        )
+        plot.device_survey(axes, found)
         ```
     """
     check_axes("plot.device_survey", axes)

@@ -41,7 +41,7 @@ def nudge_sweep(axes: Axes, sweep: _Sweep) -> Axes:
     Example:
         ```python
         figure, axes = plot.figure(4.5, 3)
-        plot.nudge_sweep(axes, eg.nudge_sweep(loss, system, [1e-3, 1e-2, 0.1, "auto"], noise=1e-4))
+        plot.nudge_sweep(axes, eg.nudge_sweep(loss, system, [1e-3, 1e-2, 0.1]))
         ```
     """
     check_axes("plot.nudge_sweep", axes)

@@ -15,6 +15,7 @@ class RESULTS(eqx.Enumeration):
 
     Example:
         ```python
+        qs = jnp.stack([q, 100 * q])
         run = jax.vmap(lambda q: eg.solve(system, eg.InitialValue(q, p), dt=0.1, steps=100, throw=False))
         failed = run(qs).result != eg.RESULTS.successful  # one flag per member of the batch
         ```

@@ -19,7 +19,17 @@ from ._static_problem import Equilibrium, StaticProblem, only, symmetric
 
 
 class AbstractStaticGradient(eqx.Module):
-    """Relax a state, and define the derivative of the result."""
+    """Relax a state, and define the derivative of the result.
+
+    Example:
+        ```python
+        class Blind(eg.statics.AbstractStaticGradient):  # its derivative is zero
+            def relax(self, problem, start, relaxation):
+                return relaxation.relax(jax.lax.stop_gradient(problem), start)
+
+        eg.equilibrium(lambda s, u: jnp.sum(s**2 - s), jnp.zeros(3), gradient=Blind())
+        ```
+    """
 
     @abc.abstractmethod
     def relax(self, problem: StaticProblem, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
@@ -39,7 +49,9 @@ class Implicit(AbstractStaticGradient):
 
     Example:
         ```python
-        eg.equilibrium(energy, x0, gradient=eg.Implicit())
+        net = eg.nn.ResistiveNet(3, 2, resistors=[(0, 2), (2, 1)])
+        volts = jnp.array([1.0, 0.0])
+        eg.equilibrium(net, jnp.zeros(1), volts, gradient=eg.Implicit(), solver=eg.Newton())
         ```
     """
 
@@ -76,10 +88,11 @@ class EP(AbstractStaticGradient):
 
     Example:
         ```python
-        def loss(energy):
-            return jnp.sum((eg.equilibrium(energy, x0, gradient=eg.EP(eg.Symmetric(1e-3))).state - target) ** 2)
+        def loss(k, gradient=eg.EP(eg.Symmetric(1e-3))):
+            found = eg.equilibrium(lambda s, u: jnp.sum(k * s**2 + s**4 - s), jnp.zeros(3), gradient=gradient)
+            return jnp.sum((found.state - 1.0) ** 2)
 
-        gradient = eqx.filter_grad(loss)(energy)
+        gradient = jax.grad(loss)(jnp.ones(3))
         ```
     """
 
