@@ -97,7 +97,7 @@ GROUPS = (
         "Checks",
         "Find out which gradient is exact, how exact it is, and what it costs.",
         "diagnose Diagnosis check_gradients GradientReport retrace_error nudge_sweep NudgeSweep audit AuditReport "
-        "equivalence",
+        "equivalence EquivalenceReport",
     ),
     Group(
         "Errors",
@@ -225,10 +225,10 @@ def _line(name: str, origin: Origin) -> str:
     else:
         kinds = ast.ClassDef | ast.FunctionDef
         nodes = [x for x in _parsed(origin.file).body if isinstance(x, kinds) and x.name == origin.name]
-        said = [text for text in map(ast.get_docstring, nodes) if text]
-        if not said:
+        texts = [text for text in map(ast.get_docstring, nodes) if text]
+        if not texts:
             raise ValueError(f"{name} has no docstring. Write one, or a line in ALIASES of scripts/write_api.py.")
-        summary = said[0].partition("\n")[0]
+        summary = texts[0].partition("\n")[0]
     return f"- [`eg.{name}`](../{origin.file.relative_to(ROOT).as_posix()}): {summary}"
 
 

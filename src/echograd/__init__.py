@@ -49,6 +49,7 @@ from .integrators import (
 from .measure import (
     AuditReport as AuditReport,
     Diagnosis as Diagnosis,
+    EquivalenceReport as EquivalenceReport,
     GradientReport as GradientReport,
     NudgeSweep as NudgeSweep,
     audit as audit,

@@ -1,6 +1,7 @@
 """Checks of arguments: each returns the value to work with, or raises an error of one sentence."""
 
 import contextlib
+import itertools
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,8 +21,19 @@ _LONGEST = 80
 
 def shown(x: Any) -> str:
     """Return a value for a message, in at most 80 characters: arrays by dtype and shape."""
-    text = " ".join(eqx.tree_pformat(x, short_arrays=True, struct_as_array=True).split())
+    text = " ".join(eqx.tree_pformat(_cut(x), short_arrays=True, struct_as_array=True).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _cut(x: Any) -> Any:
+    """Return the part of a long text or collection that fills a message; formatting all of it would take long."""
+    if isinstance(x, str | bytes):
+        return x[: _LONGEST + 1]
+    if type(x) in (list, tuple):
+        return type(x)(map(_cut, x[:_LONGEST]))
+    if type(x) is dict:
+        return {key: _cut(x[key]) for key in itertools.islice(x, _LONGEST)}
+    return x
 
 
 def converter(check: Callable[..., Any], owner: str, name: str, *more: Any, **options: Any) -> Callable[[Any], Any]:

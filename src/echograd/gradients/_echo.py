@@ -87,7 +87,8 @@ class Echo(AbstractNudgedGradient):
         self.report = None if report is None else _checks.function("Echo", "report", report, "error -> None")
 
     def prepared(self, problem: Problem, z0: State) -> State:
-        return check_time_reversal(problem, z0)
+        or_else = ", or use Backprop(), or Glep(), which then runs the inverse map"
+        return check_time_reversal(problem.given, problem.steps, z0, what="Echo: the system", or_else=or_else)
 
     def read_run(self, wanted: Problem, rest: Problem, course: Course, bar: Outcome) -> tuple[Problem, State]:
         return read_back(wanted, rest, course, bar, self)
