@@ -62,11 +62,7 @@ def velocity(system: Hamiltonian | Lagrangian, sol: Trajectory, inputs: PyTree =
     The inputs belong to the nodes as in `energy`. Differentiable with respect to system, trajectory and inputs; works
     under `jit` and `vmap`.
 
-    Args:
-        system: the system that `solve` ran.
-        sol: the trajectory from `solve`, with any `save`; with a function or `FinalNode()`, only the final node is
-            kept.
-        inputs: the inputs of `solve`, with a leading axis of N steps.
+    The arguments are those of `energy`.
 
     Returns:
         Velocities, shaped like `sol.q`.

@@ -22,10 +22,6 @@ def omega(n: int, dtype: Any) -> Float[Array, "4n 4n"]:
     r"""Return the matrix of $\Omega = \omega_N - \omega_0$ on $(q_0, p_0, q_N, p_N)$.
 
     $$\omega(\delta_1, \delta_2) = \delta_1 p \cdot \delta_2 q - \delta_2 p \cdot \delta_1 q$$
-
-    Args:
-        n: number of coordinates.
-        dtype: dtype of the matrix.
     """
     form = jnp.asarray([[0, -1], [1, 0]], dtype)
     sides = jnp.asarray([[-1, 0], [0, 1]], dtype)

@@ -121,15 +121,6 @@ def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) 
     Explicit for a Lagrangian, $p = \partial L/\partial v$, and for a `Dissipative` system, $p = M v$; else by
     Newton's method on the energy, which must be convex in the momentum. Differentiable with respect to the system, the
     time, the coordinates and the velocity by the implicit function theorem.
-
-    Args:
-        system: supplies the energy.
-        end: time and input at that end.
-        q: coordinates, a PyTree of real arrays.
-        v: velocities, likewise.
-
-    Returns:
-        Momenta with the structure of `v`.
     """
     if isinstance(system, Dissipative):
         return system.inertia(v)

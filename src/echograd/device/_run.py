@@ -149,15 +149,7 @@ def retrace_error(
 ) -> Float[Array, ""]:
     r"""Measure on the machine how well it runs back along its path, by one forward run and one echo without a nudge.
 
-    Args:
-        machine: the machine.
-        model: the owner's model, whose array leaves are the parameters as commanded.
-        boundary: an `InitialValue`.
-        inputs: inputs with a leading axis of steps, or `None`.
-        dt: step length.
-        steps: number of steps; optional if `inputs` has that length.
-        t0: time of node 0.
-        experiment: number of the experiment.
+    The arguments are those of `run`.
 
     Returns:
         The largest distance between the end of the echo and the start of the run; coordinates and momenta are each

@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Inexact, Int, PyTree
 
 from .._internal import _tree
 from .._internal._energy import derivatives
@@ -195,7 +195,7 @@ def share_of(bar: Outcome, problem: Problem, k: Int[Array, ""], z: State) -> Flo
 
 
 @jax.custom_jvp
-def _by_strength(beta: Float[Array, ""], x: Array) -> Array:
+def _by_strength(beta: Inexact[Array, ""], x: Array) -> Array:
     """Return βx; for β = 0 it is zero and does not depend on `x`, so the compiler drops it."""
     return jnp.where(beta == 0, jnp.zeros_like(x), beta.astype(x.dtype) * x)
 

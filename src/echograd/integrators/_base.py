@@ -34,8 +34,8 @@ class StepInputs(eqx.Module):
 
     system: Any  # a Hamiltonian, or a Dissipative system
     u: Any
-    h: Float[Array, ""]
-    t0: Float[Array, ""]
+    h: Any  # real scalars; in a reading, a mask or a half of a partition also None or bool
+    t0: Any
     grid: Any = None
 
     def at(self, k: Int[Array, ""]) -> "StepInputs":
