@@ -10,7 +10,7 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Inexact, Integer, PyTree, Shaped
 
 from ._errors import ArgumentError, ArgumentTypeError
 
@@ -66,7 +66,7 @@ def flat(a: PyTree) -> Shaped[Array, " size"]:
     return jax.flatten_util.ravel_pytree(a)[0]
 
 
-def dot(a: PyTree, b: PyTree) -> Float[Array, ""]:
+def dot(a: PyTree, b: PyTree) -> Inexact[Array, ""]:
     """Return the Euclidean inner product of two trees of real arrays."""
     return sum_of(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
 

@@ -96,7 +96,7 @@ def nudged_run(
     def visit(k: Int[Array, ""], beta: Any, z: State) -> tuple[State, Problem]:
         """Nudge node `k` by β times its share of the loss."""
 
-        def action(lasting: Problem, z: State) -> Float[Array, ""]:
+        def action(lasting: Problem, z: State) -> Inexact[Array, ""]:
             return share_of(bar, eqx.combine(lasting, rest), k, in_forward_time(z))
 
         return push(action, beta, z)
@@ -104,7 +104,7 @@ def nudged_run(
     def terminal(beta: Any, z: State) -> tuple[State, Problem]:
         """Nudge node N by the cotangent of the final state."""
 
-        def action(lasting: Problem, z: State) -> Float[Array, ""]:
+        def action(lasting: Problem, z: State) -> Inexact[Array, ""]:
             return paired(bar.final, in_forward_time(z))
 
         return push(action, beta, z)
@@ -179,7 +179,7 @@ def nudged_run(
     )
 
 
-def share_of(bar: Outcome, problem: Problem, k: Int[Array, ""], z: State) -> Float[Array, ""]:
+def share_of(bar: Outcome, problem: Problem, k: Int[Array, ""], z: State) -> Inexact[Array, ""]:
     r"""Return $\bar c\, c(z) + \langle \bar y, {\rm observed}(z)\rangle$: the linearised loss's share of node `k`."""
     stride = problem.save.stride(problem.steps)
     total = jnp.zeros((), problem.given.h.dtype)
@@ -320,7 +320,7 @@ def _is_none(x: Any) -> bool:
     return x is None
 
 
-def _sum_of_rows(rows: Array, start: Any, stop: Any) -> Float[Array, ""]:
+def _sum_of_rows(rows: Array, start: Any, stop: Any) -> Inexact[Array, ""]:
     """Return the sum of the sizes of the rows from `start` to `stop`, block by block to save memory."""
     length = min(_BLOCK, rows.shape[0])
     start, stop = jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32)
@@ -354,7 +354,7 @@ def _filled(sizes: State) -> State:
     return filled[0], filled[1]
 
 
-def paired(bars: PyTree, values: PyTree) -> Float[Array, ""]:
+def paired(bars: PyTree, values: PyTree) -> Inexact[Array, ""]:
     """Return ⟨bars, values⟩ over the leaves that have a cotangent."""
     return _tree.sum_of(
         jax.tree.map(lambda b, v: None if b is None else jnp.sum(b * v), bars, values, is_leaf=lambda x: x is None)
