@@ -20,6 +20,24 @@ Written by `python scripts/write_api.py` from the docstrings; do not edit.
 The names after `import echograd as eg`. Each one links to the file with its docstring, which has the mathematics,
 arguments, errors, source and an example; `help(eg.solve)` prints it. [extending.md](extending.md) explains how to write
 your own systems, boundary conditions, integrators, nudges, gradients and machines.
+
+The examples run after these lines:
+
+```python
+import echograd as eg, equinox as eqx, jax, jax.numpy as jnp, numpy as np
+from echograd import plot
+from jax import Array
+
+system = eg.systems.DuffingNetwork()
+q, p = system.start()
+start = boundary = eg.InitialValue(q, p)
+key = jax.random.key(0)
+
+
+def loss(system, gradient=eg.Echo()):
+    sol = eg.solve(system, start, dt=0.1, steps=20, gradient=gradient)
+    return jnp.sum(sol.q[-1] ** 2)
+```
 """
 
 
@@ -58,8 +76,7 @@ GROUPS = (
     Group(
         "Solving",
         "`solve`, its result, and its options.",
-        "solve Trajectory RESULTS energy velocity AllNodes FinalNode EveryNode solutions TwoPointNewton "
-        "two_point.Convergence",
+        "solve Trajectory RESULTS energy velocity AllNodes FinalNode EveryNode solutions TwoPointNewton",
     ),
     Group(
         "Integrators",
@@ -80,7 +97,7 @@ GROUPS = (
         "Checks",
         "Find out which gradient is exact, how exact it is, and what it costs.",
         "diagnose Diagnosis check_gradients GradientReport retrace_error nudge_sweep NudgeSweep audit AuditReport "
-        "AuditRow equivalence EquivalenceRow",
+        "equivalence EquivalenceReport",
     ),
     Group(
         "Errors",
@@ -92,17 +109,17 @@ GROUPS = (
         "The static limit: equilibrium propagation.",
         "equilibrium Equilibrium EP Implicit Relaxation LayerwiseRelaxation Newton",
     ),
-    Group("Machines that learn by themselves", "Hamiltonian echo backpropagation.", "SelfLearningMachine Lesson"),
+    Group("Machines that learn by themselves", "Hamiltonian echo backpropagation.", "SelfLearningMachine"),
     Group(
         "Sequence models and networks",
         "Equinox modules whose gradient is an echo.",
-        "nn.LinearHRU nn.NonlinearHRU nn.HSSM nn.HSSMBlock nn.LayerNorm nn.BatchNorm nn.LinearOscillators "
-        "nn.NonlinearOscillators nn.HopfieldNet nn.HopfieldClassifier nn.ResistiveNet nn.*",
+        "nn.LinearHRU nn.NonlinearHRU nn.HSSM nn.LayerNorm nn.BatchNorm "
+        "nn.HopfieldNet nn.HopfieldClassifier nn.ResistiveNet nn.*",
     ),
     Group(
         "Devices",
         "Machines that can be run and read but not differentiated, and their imperfections.",
-        "device.run device.retrace_error device.survey device.Survey device.SurveyRow device.Simulated device.Hosted "
+        "device.run device.retrace_error device.survey device.Survey device.Simulated device.Hosted "
         "device.Order device.Record device.Mismatch device.Drift device.Friction device.ForceNoise device.ReadoutNoise "
         "device.ImperfectMirror device.Quantisation device.*",
     ),
@@ -110,7 +127,7 @@ GROUPS = (
         "Data",
         "Data sets by name, and readers of published files: `eg.data` is short for `eg.workbench.data`.",
         "workbench.data.load workbench.data.available workbench.data.data_folder workbench.data.Dataset "
-        "workbench.data.Split workbench.data.Batches workbench.data.Batch workbench.data.*",
+        "workbench.data.Split workbench.data.Batches workbench.data.*",
     ),
     Group(
         "Training",
@@ -141,7 +158,6 @@ GROUPS = (
 # Aliases and tables, which cannot have a docstring.
 ALIASES = {
     "integrators.State": "Coordinates and momenta, `(q, p)`: two PyTrees of the same structure.",
-    "integrators.Direction": '`"forward"`; `"backward"`, by the inverse map; or `"echo"`, by the map itself.',
 }
 
 
@@ -209,10 +225,10 @@ def _line(name: str, origin: Origin) -> str:
     else:
         kinds = ast.ClassDef | ast.FunctionDef
         nodes = [x for x in _parsed(origin.file).body if isinstance(x, kinds) and x.name == origin.name]
-        said = [text for text in map(ast.get_docstring, nodes) if text]
-        if not said:
+        texts = [text for text in map(ast.get_docstring, nodes) if text]
+        if not texts:
             raise ValueError(f"{name} has no docstring. Write one, or a line in ALIASES of scripts/write_api.py.")
-        summary = said[0].partition("\n")[0]
+        summary = texts[0].partition("\n")[0]
     return f"- [`eg.{name}`](../{origin.file.relative_to(ROOT).as_posix()}): {summary}"
 
 

@@ -22,6 +22,9 @@ def test_glep_under_the_dual_of_an_initial_value_is_hamiltonian_echo_learning():
     }
     assert max(row.difference for row in rows) < 1e-10
     assert min(row.norm for row in rows) > 1e-6
+    assert rows.worst == max(row.difference for row in rows[:])
+    assert str(rows).splitlines()[2].split()[:4] == ["pendulums", "midpoint", "running", "(RHEL)"]
+    assert len(str(rows).splitlines()) == 2 + len(rows)
 
 
 @pytest.mark.float64_only

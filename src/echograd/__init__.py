@@ -16,7 +16,7 @@ from ._internal._errors import (
     RunError as RunError,
     plain_errors as plain_errors,
 )
-from ._learning import Lesson as Lesson, SelfLearningMachine as SelfLearningMachine
+from ._learning import SelfLearningMachine as SelfLearningMachine
 from ._observables import energy as energy, velocity as velocity
 from ._solutions import solutions as solutions
 from ._solve import Trajectory as Trajectory, retrace_error as retrace_error, solve as solve
@@ -50,9 +50,8 @@ from .integrators import (
 )
 from .measure import (
     AuditReport as AuditReport,
-    AuditRow as AuditRow,
     Diagnosis as Diagnosis,
-    EquivalenceRow as EquivalenceRow,
+    EquivalenceReport as EquivalenceReport,
     GradientReport as GradientReport,
     NudgeSweep as NudgeSweep,
     audit as audit,

@@ -15,7 +15,8 @@ from ._solve import solve
 from .boundary import InitialValue
 from .gradients import Echo
 from .gradients._retrace import tolerance_for
-from .integrators import AbstractIntegrator, State, time_reversed
+from .integrators import AbstractIntegrator, State
+from .integrators._base import time_reversed
 from .problem import FinalNode
 from .systems import Hamiltonian
 

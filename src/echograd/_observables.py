@@ -14,7 +14,8 @@ from ._internal._errors import ArgumentError, ArgumentTypeError
 from ._internal._jaxpr import digest
 from ._solve import Trajectory
 from .friction import Damped
-from .systems import Dissipative, Hamiltonian, Lagrangian, LegendreHamiltonian, legendre
+from .systems import Dissipative, Hamiltonian, Lagrangian, legendre
+from .systems._legendre import LegendreHamiltonian
 
 
 def energy(system: Hamiltonian | Lagrangian | Damped, sol: Trajectory, inputs: PyTree = None) -> Float[Array, "*nodes"]:
@@ -63,11 +64,7 @@ def velocity(system: Hamiltonian | Lagrangian | Damped, sol: Trajectory, inputs:
     The inputs belong to the nodes as in `energy`. Differentiable with respect to system, trajectory and inputs; works
     under `jit` and `vmap`.
 
-    Args:
-        system: the system that `solve` ran.
-        sol: the trajectory from `solve`, with any `save`; with a function or `FinalNode()`, only the final node is
-            kept.
-        inputs: the inputs of `solve`, with a leading axis of N steps.
+    The arguments are those of `energy`.
 
     Returns:
         Velocities, shaped like `sol.q`.
@@ -81,6 +78,7 @@ def velocity(system: Hamiltonian | Lagrangian | Damped, sol: Trajectory, inputs:
     Example:
         ```python
         pendulum = eg.systems.SphericalPendulum()
+        q, v = jnp.array([1.0, 0.0]), jnp.array([0.0, 0.5])
         sol = eg.solve(pendulum, eg.InitialValue(q, v=v), dt=0.01, steps=1000)
         eg.velocity(pendulum, sol)[0]  # v again
         ```

@@ -55,6 +55,7 @@ def solutions(
 
     Example:
         ```python
+        pendulum = eg.systems.PendulumChain()
         starts = [(jnp.zeros(1), jnp.full(1, p)) for p in (-2.0, -1.0, 0.5, 1.0, 2.0)]
         ends = eg.FixedEnds(jnp.zeros(1), jnp.zeros(1))
         paths = eg.solutions(pendulum, ends, dt=0.1, steps=80, guesses=starts)

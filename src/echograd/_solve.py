@@ -20,9 +20,9 @@ from .problem._results import Finding, raise_first, result_of
 from .problem._save import SaveFunction
 from .problem._soundness import blown_up, coarse_clock, not_finite, unstable_step
 from .systems import Dissipative, Hamiltonian, Lagrangian
-from .two_point import Condition, Convergence, TwoPointNewton
-from .two_point._newton import is_conjugate
-from .two_point._problem import two_point
+from .two_point import TwoPointNewton
+from .two_point._newton import Convergence, is_conjugate
+from .two_point._problem import Condition, two_point
 
 
 class Trajectory(eqx.Module):
@@ -38,6 +38,8 @@ class Trajectory(eqx.Module):
         stride: how many steps apart the nodes of `q` and `p` are; `None` if they hold the final one only.
         result: `RESULTS.successful`, or with `throw=False` what is wrong with the run, one value per batch member
             under `vmap`.
+
+    Example: see `solve`.
     """
 
     t: Float[Array, "*nodes"]
@@ -123,7 +125,7 @@ def solve(
 
     Example:
         ```python
-        sol = eg.solve(system, eg.InitialValue(q0, p0), dt=0.01, steps=1000)
+        sol = eg.solve(system, eg.InitialValue(q, p), dt=0.01, steps=1000)
         energy = eg.energy(system, sol)
         ```
     """
@@ -251,7 +253,7 @@ def retrace_error(
 
     Example:
         ```python
-        eg.retrace_error(system, eg.InitialValue(q0, p0), dt=0.01, steps=1000)  # 2e-14
+        eg.retrace_error(system, eg.InitialValue(q, p), dt=0.01, steps=1000)  # 2e-14
         ```
     """
     options = {"dt": dt, "steps": steps, "t0": t0, "integrator": integrator}

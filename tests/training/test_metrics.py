@@ -5,12 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from echograd.workbench.training import (
-    classification_metrics,
-    confusion_matrix,
-    regression_metrics,
-    scores_from_confusion,
-)
+from echograd.workbench.training import classification_metrics, confusion_matrix, regression_metrics
+from echograd.workbench.training._metrics import scores_from_confusion
 
 pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
 

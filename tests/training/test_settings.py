@@ -18,8 +18,8 @@ from echograd.workbench.training import (
     fit,
     initial_model,
     regression_metrics,
-    scores_from_confusion,
 )
+from echograd.workbench.training._metrics import scores_from_confusion
 from waves import SMALL, numbers, smaller, sums, waves
 
 pytestmark = pytest.mark.precision_free

@@ -1,6 +1,7 @@
 """Checks of arguments: each returns the value to work with, or raises an error of one sentence."""
 
 import contextlib
+import itertools
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,8 +21,19 @@ _LONGEST = 80
 
 def shown(x: Any) -> str:
     """Return a value for a message, in at most 80 characters: arrays by dtype and shape."""
-    text = " ".join(eqx.tree_pformat(x, short_arrays=True, struct_as_array=True).split())
+    text = " ".join(eqx.tree_pformat(_cut(x), short_arrays=True, struct_as_array=True).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _cut(x: Any) -> Any:
+    """Return the part of a long text or collection that fills a message; formatting all of it would take long."""
+    if isinstance(x, str | bytes):
+        return x[: _LONGEST + 1]
+    if type(x) in (list, tuple):
+        return type(x)(map(_cut, x[:_LONGEST]))
+    if type(x) is dict:
+        return {key: _cut(x[key]) for key in itertools.islice(x, _LONGEST)}
+    return x
 
 
 def converter(check: Callable[..., Any], owner: str, name: str, *more: Any, **options: Any) -> Callable[[Any], Any]:
@@ -92,16 +104,10 @@ def number(
     dtype: Any = None,
     at_run_time: bool = False,
 ) -> Any:
-    """Return one real number: Python and NumPy numbers as a Python float, arrays as an array.
+    """Return one real number: Python and NumPy numbers as a Python float, arrays as an array, of `dtype` if given.
 
-    Args:
-        owner: the callable that checks its argument.
-        name: name of the argument.
-        x: the argument.
-        holds: the condition on the number. NaN is never accepted.
-        what: the condition in words.
-        dtype: if given, return an array of this dtype. `holds` is checked after the conversion.
-        at_run_time: whether to check traced numbers at run time.
+    `holds` is the condition, `what` says it in words. It is checked after conversion to `dtype`. NaN is never accepted.
+    Traced numbers are checked only `at_run_time`.
     """
     why = f"{owner}: {name}={shown(x)}; {what}."
     try:
@@ -187,11 +193,7 @@ def function(owner: str, name: str, x: Any, signature: str) -> Any:
 def returned(owner: str, call: str, function: Callable[..., Any], *arguments: Any) -> PyTree:
     """Return the shapes of the result of a user's function. If it raises, that error is the cause of ours.
 
-    Args:
-        owner: the callable that calls the function.
-        call: the call as text, such as `"cost(t, q, p)"`.
-        function: the function.
-        arguments: its arguments, arrays or their shapes, in the order of `call`.
+    `call` is the call as text, such as `"cost(t, q, p)"`; `arguments` are arrays or their shapes, in its order.
     """
     try:
         return eqx.filter_eval_shape(lambda *arguments: function(*arguments), *arguments)

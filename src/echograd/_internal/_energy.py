@@ -24,10 +24,6 @@ def derivatives(action: Callable[[Any, Any], Array], wanted: PyTree, x: PyTree) 
 
     If `x` is complex, the action must be a holomorphic function of it, with the real arrays `wanted` as parameters.
     Both derivatives are then complex: the analytic continuations of the real ones.
-
-    Raises:
-        ArgumentTypeError: if `x` is complex and the action is not a holomorphic function of it, or `wanted` has complex
-            arrays.
     """
     if not _is_complex(x):
         return jax.grad(action, (0, 1))(wanted, x)

@@ -39,15 +39,24 @@ class EchogradError(Exception):
 
 
 class ArgumentError(EchogradError, ValueError):
-    """An argument has the right type and a wrong value: a number out of range, shapes that do not fit together."""
+    """An argument has the right type and a wrong value: a number out of range, shapes that do not fit together.
+
+    Example: see `EchogradError`.
+    """
 
 
 class ArgumentTypeError(EchogradError, TypeError):
-    """An argument has the wrong type, or a system or gradient cannot be combined with the others."""
+    """An argument has the wrong type, or a system or gradient cannot be combined with the others.
+
+    Example: see `EchogradError`.
+    """
 
 
 class RunError(EchogradError, eqx.EquinoxRuntimeError):
-    """A measurement at run time shows that a result would be wrong. The message quotes the measured number."""
+    """A measurement at run time shows that a result would be wrong. The message quotes the measured number.
+
+    Example: see `plain_errors`.
+    """
 
 
 @contextlib.contextmanager
@@ -63,7 +72,7 @@ def plain_errors() -> Iterator[None]:
     Example:
         ```python
         with eg.plain_errors():
-            gradient = jax.grad(loss)(system)
+            gradient = eqx.filter_grad(loss)(system)
         ```
     """
     try:
@@ -75,19 +84,7 @@ def plain_errors() -> Iterator[None]:
 
 
 def said(error: BaseException) -> str:
-    """Return the message of an error, without the stack and advice that JAX and equinox add to it.
-
-    Args:
-        error: any error. `equinox.error_if` wraps its message into a stack and advice on debugging.
-
-    Example:
-        ```python
-        try:
-            solve(system, start, dt=50.0, steps=10)
-        except RUNTIME_ERRORS as error:
-            print(said(error))
-        ```
-    """
+    """Return the message of an error, without the stack and advice that JAX and equinox add to it."""
     text = str(error).strip()
     if not isinstance(error, RUNTIME_ERRORS):
         return text or type(error).__name__
@@ -137,12 +134,6 @@ def refuse_if(x: Any, wrong: Bool[Array, "..."], text: str, measured: Float[Arra
         wrong: whether to raise; under `vmap`, whether any member of the batch is wrong.
         text: the message, with `{}` where the number belongs.
         measured: a number that is not negative; under `vmap` the largest of the batch is quoted.
-
-    Returns:
-        `x`, unchanged.
-
-    Raises:
-        RunError: (at run time) with the message.
     """
     size = jax.lax.stop_gradient(jnp.abs(measured))
     tiny = jnp.finfo(size.dtype).tiny

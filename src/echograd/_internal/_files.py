@@ -11,15 +11,7 @@ from typing import Any, BinaryIO
 
 
 def make_folder(path: pathlib.Path, remedy: str) -> None:
-    """Make a folder and its parents, or check that an existing one is writable.
-
-    Args:
-        path: the folder.
-        remedy: a sentence for the error: what to do if it fails.
-
-    Raises:
-        OSError: the folder cannot be made or is not writable; the message has the reason and the remedy.
-    """
+    """Make a folder and its parents, or check that an existing one is writable. `remedy` ends the error message."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -24,15 +24,7 @@ ROWS = 32_769  # the first float32 batch on which 0.10.2 goes wrong
 
 @functools.cache
 def reproduces_wrong_numbers() -> bool:
-    """Return whether this jaxlib shows the known miscompilation, by running it once per process.
-
-    Returns:
-        True if `jit` changes the values of Σⱼ (I x)ⱼ² over 32,769 rows x = (i, 0, 0), whose i-th is i².
-
-    Examples:
-        >>> reproduces_wrong_numbers()
-        False
-    """
+    """Return whether `jit` changes the values i² of Σⱼ (I x)ⱼ² over 32,769 rows x = (i, 0, 0): the miscompilation."""
 
     @jax.jit
     @jax.vmap

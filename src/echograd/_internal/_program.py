@@ -69,13 +69,7 @@ class Program(eqx.Module):
 
 
 def as_program(function: Callable[..., Any], *arguments: Any, nudged: Any = None) -> Program:
-    """Return a function as a program, traced for these arguments.
-
-    Args:
-        function: any callable, such as an `equinox.Module` with arrays.
-        arguments: arrays to trace it with.
-        nudged: complex versions of the arguments, if a complex nudge will call it with those, too.
-    """
+    """Return a function as a program, traced for these arguments and, if a nudge is complex, for `nudged` ones too."""
     held, static = eqx.partition(function, eqx.is_array)
     held, structure = jax.tree.flatten(held)
     closed_over: list[Any] = []

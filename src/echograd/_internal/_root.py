@@ -32,16 +32,13 @@ def root(
     relative to the largest unknowns and updates so far, so it does not depend on units.
 
     Args:
-        f: the residual, a function of a vector of shape (n,). With `halves` it has the units of `x`.
-        guess: the starting point, shape (n,), in the units of the root; zero if nothing is known.
+        f: the residual. With `halves` it has the units of `x`.
+        guess: the starting point, in the units of the root; zero if nothing is known.
         halves: whether the two halves of `x` have different units.
         terms: numbers as large as the terms of the residual, in its units. If the terms cancel and the root is near
             zero, the iteration ends once the residual is below their rounding error.
         definite: whether the Jacobian must be symmetric and positive definite. The result is NaN if it is not. Large
             systems are then solved by conjugate gradients, without a matrix.
-
-    Returns:
-        The root, shape (n,).
     """
     eps, real = jnp.finfo(guess.dtype).eps, guess.real.dtype
     noise = 0.0 if terms is None else 16 * eps * jax.lax.stop_gradient(jnp.max(jnp.abs(terms), initial=0)).astype(real)

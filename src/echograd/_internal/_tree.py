@@ -10,7 +10,7 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer, PyTree
+from jaxtyping import Array, Bool, Float, Inexact, Integer, PyTree, Shaped
 
 from ._errors import ArgumentError, ArgumentTypeError
 
@@ -61,12 +61,12 @@ def check_heads(check: Callable[[PyTree], PyTree], a: PyTree) -> PyTree:
     return jax.lax.optimization_barrier(put)
 
 
-def flat(a: PyTree) -> Float[Array, " size"]:
+def flat(a: PyTree) -> Shaped[Array, " size"]:
     """Return all numbers of a tree as one vector."""
     return jax.flatten_util.ravel_pytree(a)[0]
 
 
-def dot(a: PyTree, b: PyTree) -> Float[Array, ""]:
+def dot(a: PyTree, b: PyTree) -> Inexact[Array, ""]:
     """Return the Euclidean inner product of two trees of real arrays."""
     return sum_of(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b))
 

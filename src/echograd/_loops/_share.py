@@ -148,7 +148,7 @@ def _pads(e: Any) -> bool:
         return False
     filler = e.invars[1]
     widens = all(before >= 0 <= after and not between for before, after, between in e.params["padding_config"])
-    return widens and isinstance(filler, Literal) and filler.val == 0
+    return widens and isinstance(filler, Literal) and bool(filler.val == 0)
 
 
 def _is_array(e: Any) -> bool:

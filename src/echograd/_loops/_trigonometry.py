@@ -73,7 +73,7 @@ def sine_and_cosine(x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], 
     form = _FORMATS[np.dtype(x.dtype)]
     largest = 2.0 ** (jnp.finfo(x.dtype).nmant - 3)
 
-    def number(value: float) -> Array:
+    def number(value: float | int) -> Array:
         return jnp.asarray(value, x.dtype)
 
     def polynomial(coefficients: tuple[float, ...]) -> Array:

@@ -4,8 +4,6 @@ from ._base import AbstractBoundary as AbstractBoundary, End as End
 from ._duality import (
     defect as defect,
     dual as dual,
-    dual_rows as dual_rows,
-    omega as omega,
 )
 from ._ends import (
     FixedEnds as FixedEnds,
@@ -16,7 +14,6 @@ from ._ends import (
     Robin as Robin,
 )
 from ._states import (
-    AbstractStateValue as AbstractStateValue,
     FinalValue as FinalValue,
     InitialValue as InitialValue,
 )

@@ -22,10 +22,6 @@ def omega(n: int, dtype: Any) -> Float[Array, "4n 4n"]:
     r"""Return the matrix of $\Omega = \omega_N - \omega_0$ on $(q_0, p_0, q_N, p_N)$.
 
     $$\omega(\delta_1, \delta_2) = \delta_1 p \cdot \delta_2 q - \delta_2 p \cdot \delta_1 q$$
-
-    Args:
-        n: number of coordinates.
-        dtype: dtype of the matrix.
     """
     form = jnp.asarray([[0, -1], [1, 0]], dtype)
     sides = jnp.asarray([[-1, 0], [0, 1]], dtype)
@@ -110,7 +106,9 @@ def dual(boundary: AbstractBoundary, ends: tuple[Any, Any] | None = None, like: 
 
     Example:
         ```python
-        eg.dual(eg.InitialValue(q, p), ends=((q, p), (qN, pN)))  # FinalValue(qN, pN)
+        sol = eg.solve(system, boundary, dt=0.1, steps=20)
+        end = sol.q[-1], sol.p[-1]
+        eg.dual(boundary, ends=((q, p), end))  # FinalValue(*end)
         ```
     """
     if isinstance(boundary, FixedEnds | FreeEnds | MixedEnds | Periodic):

@@ -169,7 +169,8 @@ class Periodic(AbstractBoundary):
 
     Example:
         ```python
-        eg.solve(system, eg.Periodic(), drive, dt=0.01, guess=(q, p))
+        drive = jnp.cos(jnp.arange(60) * jnp.pi / 30)[:, None] * jnp.ones(q.shape)
+        eg.solve(system, eg.Periodic(), drive, dt=0.1, guess=(0 * q, 0 * p))
         ```
     """
 

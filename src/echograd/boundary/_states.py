@@ -10,7 +10,8 @@ from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, refuse_if
 from .._internal._root import root
 from ..friction import Damped
-from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
+from ..systems import Dissipative, Hamiltonian, SeparableHamiltonian
+from ..systems._legendre import LegendreHamiltonian
 from ._base import AbstractBoundary, End
 
 
@@ -121,15 +122,6 @@ def momentum(system: Hamiltonian | Dissipative, end: End, q: PyTree, v: PyTree) 
     Explicit for a Lagrangian, $p = \partial L/\partial v$, and for a `Dissipative` system, $p = M v$; else by
     Newton's method on the energy, which must be convex in the momentum. Differentiable with respect to the system, the
     time, the coordinates and the velocity by the implicit function theorem.
-
-    Args:
-        system: supplies the energy.
-        end: time and input at that end.
-        q: coordinates, a PyTree of real arrays.
-        v: velocities, likewise.
-
-    Returns:
-        Momenta with the structure of `v`.
     """
     if isinstance(system, Dissipative):
         return system.inertia(v)

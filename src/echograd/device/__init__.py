@@ -18,4 +18,4 @@ from ._imperfections import (
 from ._machine import AbstractMachine as AbstractMachine, Order as Order, Record as Record
 from ._run import retrace_error as retrace_error, run as run
 from ._simulated import Simulated as Simulated
-from ._survey import Survey as Survey, SurveyRow as SurveyRow, survey as survey
+from ._survey import Survey as Survey, survey as survey

@@ -9,8 +9,9 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _tree
 from .._internal._errors import ArgumentTypeError, refuse_if
-from ..gradients._time_reversal import readings_are_even, reversible
-from ..integrators import State, StepInputs, time_reversed
+from ..gradients._time_reversal import check_time_reversal, readings_are_even
+from ..integrators import State, StepInputs
+from ..integrators._base import time_reversed
 from ..nudge import AbstractFiniteNudge
 from ._machine import AbstractMachine, Kicks, Order, Sample, echo_kicks, mirrored, mirrored_reading, total_load
 
@@ -119,13 +120,7 @@ def _readable(z0: State, wanted: StepInputs, rest: StepInputs, steps: int) -> St
 def _forward(arguments: Any, plan: EchoPlan) -> Sample:
     given, z0, machine, _ = arguments
     if plan.throw:
-        z0 = eqx.error_if(
-            z0,
-            ~reversible(given, plan.steps, z0),
-            "device.run: the model is not time-reversible: its energy is not even in the momentum, H(t, q, -p, u) != "
-            "H(t, q, p, u), under its mirror. An echo of such a machine does not retrace its path. Remove the part "
-            "that is odd in p, or give the model the `mirror` under which it is even (an orthogonal involution).",
-        )
+        z0 = check_time_reversal(given, plan.steps, z0, what="device.run: the model", or_else="")
     sample = _execute(machine, forward_order(given, z0, plan.steps, plan.experiment), plan.stride)
     if not plan.throw:
         return sample

@@ -20,6 +20,11 @@ class RunId(eqx.Module):
     Attributes:
         experiment: number of the experiment.
         run: number of the run; 0 is the forward run.
+
+    Example:
+        ```python
+        eg.device.RunId(jnp.asarray(0), jnp.asarray(1)).key(jax.random.key(0))  # of the first echo
+        ```
     """
 
     experiment: Int[Array, ""]
@@ -37,6 +42,15 @@ class AbstractImperfection(eqx.Module):
 
     Every method changes one thing that a machine does; by default it changes nothing. States are pairs `(q, p)` as the
     machine has them: in an echo, with the momenta after the flip.
+
+    Example:
+        ```python
+        class Offset(eg.device.AbstractImperfection):  # every coordinate reads too high
+            def seen(self, z, k, run_id):
+                return z[0] + 1e-3, z[1]
+
+        machine = eg.device.Simulated([Offset()])
+        ```
     """
 
     def realised(self, parameters: PyTree, run_id: RunId) -> PyTree:

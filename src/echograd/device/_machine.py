@@ -32,6 +32,13 @@ class Order(eqx.Module):
         run: number of the run in its experiment: 0 is the forward run, 1, 2, ... are its echoes.
         experiment: number of the experiment.
         steps: number of steps N.
+
+    Example:
+        ```python
+        zero, dt = jnp.asarray(0), jnp.asarray(0.1)
+        order = eg.device.Order(system, (q, p), None, None, dt, 0 * dt, zero, zero, steps=20)
+        record = eg.device.Simulated().run(order)
+        ```
     """
 
     model: Any
@@ -69,6 +76,8 @@ class Record(eqx.Module):
             mirror of the machine moves coordinates, parameters are read at the mirror image of the path.
         inputs: for an echo, $-h\,\partial H/\partial u_k$ in every step, in the tree of the inputs; `None` for a
             forward run.
+
+    Example: see `device.Order` and `device.Hosted`.
     """
 
     nodes: State
@@ -126,6 +135,16 @@ class AbstractMachine(eqx.Module):
 
     It may differ from its owner's model: see `Simulated` for imperfections, and `Hosted` for hardware and other
     simulators.
+
+    Example:
+        ```python
+        class Resting(eg.device.AbstractMachine):  # broken: it never moves
+            def run(self, order):
+                nodes = jax.tree.map(lambda x: jnp.stack((order.steps + 1) * [x]), order.start)
+                return eg.device.Record(nodes, jax.tree.map(jnp.zeros_like, order.model))
+
+        eg.device.run(Resting(), system, start, dt=0.1, steps=20, nudge=eg.Symmetric(0.1))
+        ```
     """
 
     @abc.abstractmethod

@@ -101,12 +101,12 @@ def run(
         ```python
         machine = eg.device.Simulated([eg.device.Mismatch(0.1, jax.random.key(0))])
 
-        def loss(chain):
+        def loss(system):
             start = eg.InitialValue(q, p)
-            sol = eg.device.run(machine, chain, start, dt=0.05, steps=200, nudge=eg.Symmetric(1e-2))
+            sol = eg.device.run(machine, system, start, dt=0.1, steps=20, nudge=eg.Symmetric(1e-2))
             return jnp.sum(sol.q[-1] ** 2)
 
-        gradient = eqx.filter_grad(loss)(chain)
+        gradient = eqx.filter_grad(loss)(system)
         ```
     """
     if not isinstance(nudge, AbstractFiniteNudge) or any(isinstance(node, complex) for node in nudge.nodes):
@@ -149,15 +149,7 @@ def retrace_error(
 ) -> Float[Array, ""]:
     r"""Measure on the machine how well it runs back along its path, by one forward run and one echo without a nudge.
 
-    Args:
-        machine: the machine.
-        model: the owner's model, whose array leaves are the parameters as commanded.
-        boundary: an `InitialValue`.
-        inputs: inputs with a leading axis of steps, or `None`.
-        dt: step length.
-        steps: number of steps; optional if `inputs` has that length.
-        t0: time of node 0.
-        experiment: number of the experiment.
+    The arguments are those of `run`.
 
     Returns:
         The largest distance between the end of the echo and the start of the run; coordinates and momenta are each
@@ -170,7 +162,8 @@ def retrace_error(
 
     Example:
         ```python
-        eg.device.retrace_error(machine, chain, eg.InitialValue(q, p), dt=0.05, steps=200)
+        machine = eg.device.Simulated([eg.device.Friction(1e-3)])
+        eg.device.retrace_error(machine, system, eg.InitialValue(q, p), dt=0.1, steps=20)
         ```
     """
     problem, z0 = _problem(machine, model, boundary, inputs, dt=dt, steps=steps, t0=t0)

@@ -11,7 +11,8 @@ from jaxtyping import Array, Int, PyTree
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
 from ..gradients._time_reversal import surely_even
-from ..integrators import AbstractIntegrator, Direction, Leapfrog, State, StepInputs, time_reversed
+from ..integrators import AbstractIntegrator, Leapfrog, State, StepInputs
+from ..integrators._base import Direction, time_reversed
 from ..problem._posing import default_integrator
 from ..systems import AbstractSystem
 from ._imperfections import AbstractImperfection, RunId, straight_through
@@ -40,7 +41,7 @@ class Simulated(AbstractMachine):
         ```python
         key = jax.random.key(0)
         machine = eg.device.Simulated([eg.device.Mismatch(0.1, key), eg.device.Friction(1e-3)])
-        sol = eg.device.run(machine, chain, eg.InitialValue(q, p), dt=0.05, steps=200, nudge=eg.Symmetric(0.1))
+        sol = eg.device.run(machine, system, eg.InitialValue(q, p), dt=0.1, steps=20, nudge=eg.Symmetric(0.1))
         ```
     """
 
@@ -108,90 +109,120 @@ class Simulated(AbstractMachine):
 
     def _run(self, order: Order, stride: int | None, *, keep: bool = True) -> tuple[Sample, Any]:
         """Carry out an order with `Kicks`; return the readings, and every `stride`-th node if `keep`."""
-        n, run_id = order.steps, RunId(order.experiment, order.run)
+        run_id = RunId(order.experiment, order.run)
         system, pull = eqx.filter_vjp(lambda model: self.realised(model, run_id), order.model)
         integrator = default_integrator(system) if self.integrator is None else self.integrator
         integrator.check(system)
         # Integrators mirror the inputs of an echo themselves, and index its steps as in the forward run.
-        direction: Direction = "echo" if order.echo else "forward"
         inputs = mirrored(system, order.inputs) if order.echo else order.inputs
         is_read: Any = eqx.is_inexact_array if order.echo else False
         given = StepInputs(system, inputs, order.dt, order.t0)
         wanted, rest = eqx.partition(given, StepInputs(is_read, is_read, False, False))  # pyright: ignore[reportArgumentType]
         even = surely_even(given, order.start)
+        steps = _Steps(self.imperfections, integrator, order, run_id, wanted, rest, even)
+        (last, total, sizes), nodes, inputs_read = steps.walk(stride, keep)
+        if not order.echo:
+            return Sample(None, last, sizes), nodes
+        return Sample(None, last, sizes, pull(total.system)[0], mirrored_reading(system, inputs, inputs_read)), nodes
 
-        def see(k: Int[Array, ""], z: State) -> State:
+
+class _Steps(eqx.Module):
+    """The steps of one run. `even`: whether the energy surely has all slopes even in the momentum.
+
+    The carry of a step is the state, the sum of the readings, and the largest numbers that were read.
+    """
+
+    imperfections: tuple[AbstractImperfection, ...]
+    integrator: AbstractIntegrator
+    order: Order
+    run_id: RunId
+    wanted: StepInputs
+    rest: StepInputs
+    even: bool
+
+    def see(self, k: Int[Array, ""], z: State) -> State:
+        """Return the state as the sensors read it at the `k`-th node of the run."""
+        for imperfection in self.imperfections:
+            z = imperfection.seen(z, k, self.run_id)
+        return z
+
+    def move(self, carry: Any, k: Int[Array, ""]) -> tuple[Any, PyTree]:
+        """Take the `k`-th step of the run, and read it through the sensors."""
+        (z, total, sizes), echo = carry, self.order.echo
+        direction: Direction = "echo" if echo else "forward"
+        seen, index = self.see(k, z), self.order.steps - 1 - k if echo else k
+        asked = self.wanted.at(index), self.rest.at(index), index
+        after, reading = self.integrator.read(*asked, z, direction)
+        if echo and not self.even:
+            # Read in forward time: the mirror may exchange parameters, and changes the sign of odd slopes.
+            system = eqx.combine(self.wanted, self.rest).system
+            _, reading = self.integrator.read(*asked, time_reversed(system, seen), "backward")
+        elif echo and seen is not z:
+            _, reading = self.integrator.read(*asked, seen, direction)
+        for imperfection in self.imperfections:
+            after = imperfection.moved(after, self.order.dt, k, self.run_id)
+        sizes = jnp.maximum(sizes, sizes_of(jax.lax.stop_gradient(seen)))
+        return (after, _tree.add(total, reading.without_inputs()), sizes), reading.u
+
+    def moves(self, carry: Any, first: Any, steps: int) -> tuple[Any, PyTree]:
+        """Take several steps."""
+        move = lambda carry, k: self.move(carry, k)  # noqa: E731 (a bound method of a module with tracers has no hash)
+        return jax.lax.scan(move, carry, first + jnp.arange(steps, dtype=jnp.int32))
+
+    def begin(self) -> tuple[Any, Kicks | None]:
+        """Return the carry at the first node, and the kicks of the later ones, as the machine has them."""
+        z, kicks = self.order.start, self.order.kicks
+        total = _tree.zeros_like(self.wanted.without_inputs())
+        sizes = jnp.zeros_like(sizes_of(z))
+        if kicks is not None:
+            z = time_reversed(eqx.combine(self.wanted, self.rest).system, z)
             for imperfection in self.imperfections:
-                z = imperfection.seen(z, k, run_id)
-            return z
+                z = imperfection.reversed(z, self.run_id)
+                kick = lambda x, i=imperfection: i.kicked(x, self.run_id)  # noqa: E731
+                kicks = jax.tree.map(kick, kicks, is_leaf=lambda x: isinstance(x, tuple))
+            z = z if kicks.first is None else _tree.add(z, kicks.first)
+        return (z, total, sizes), kicks
 
-        def move(carry: Any, k: Int[Array, ""]) -> tuple[Any, PyTree]:
-            """Take the `k`-th step of the run, and read it through the sensors."""
-            z, total, sizes = carry
-            seen, index = see(k, z), n - 1 - k if order.echo else k
-            asked = wanted.at(index), rest.at(index), index
-            after, reading = integrator.read(*asked, z, direction)
-            if order.echo and not even:
-                # Read in forward time: the mirror may exchange parameters, and changes the sign of odd slopes.
-                _, reading = integrator.read(*asked, time_reversed(system, seen), "backward")
-            elif order.echo and seen is not z:
-                _, reading = integrator.read(*asked, seen, direction)
-            for imperfection in self.imperfections:
-                after = imperfection.moved(after, order.dt, k, run_id)
-            sizes = jnp.maximum(sizes, sizes_of(jax.lax.stop_gradient(seen)))
-            return (after, _tree.add(total, reading.without_inputs()), sizes), reading.u
+    def walk(self, stride: int | None, keep: bool) -> tuple[Any, Any, PyTree]:
+        """Return the last carry, every `stride`-th node if `keep`, and the readings of inputs in forward order.
 
-        du = []  # readings of inputs, one array per scan
-
-        def moves(carry: Any, first: Any, steps: int) -> Any:
-            if steps:
-                carry, stretch = jax.lax.scan(move, carry, first + jnp.arange(steps, dtype=jnp.int32))
-                du.append(stretch)
-            return carry
+        An echo passes first the steps that are left over behind the last kept node of the forward run.
+        """
+        n = self.order.steps
+        blocks, start = (0, 0) if stride is None else (n // stride, n % stride if self.order.echo else 0)
+        carry, kicks = self.begin()
+        kept = None if kicks is None else kicks.kept
+        nodes, du = None, []  # readings of inputs, one array per scan
 
         def visit(carry: Any, k: Int[Array, ""], kick: State | None) -> tuple[Any, State | None]:
             """Kick a node, and read it."""
             z, *others = carry
             z = z if kick is None else _tree.add(z, kick)
-            return (z, *others), see(k, z) if keep else None
+            return (z, *others), self.see(k, z) if keep else None
 
-        z, kicks = order.start, order.kicks
-        if kicks is not None:
-            z = time_reversed(system, z)
-            for imperfection in self.imperfections:
-                z = imperfection.reversed(z, run_id)
-                kicks = jax.tree.map(lambda x, i=imperfection: i.kicked(x, run_id), kicks, is_leaf=_is_state)
-        zero = jnp.zeros((), jnp.int32)
-        carry = z, _tree.zeros_like(wanted.without_inputs()), jnp.zeros_like(sizes_of(z))
-        if kicks is not None and kicks.first is not None:
-            carry = _tree.add(z, kicks.first), *carry[1:]
-        blocks, start = (0, 0) if stride is None else (n // stride, n % stride if order.echo else 0)
-        carry, nodes = moves(carry, zero, start), None
+        def block(carry: Any, row: tuple[Int[Array, ""], State | None]) -> tuple[Any, Any]:
+            k, kick = row
+            carry, seen = visit(carry, k, kick)
+            carry, read = self.moves(carry, k, stride or 0)
+            return carry, (seen, read)
+
+        def left_over(carry: Any, first: int, steps: int) -> Any:
+            if steps:
+                carry, read = self.moves(carry, jnp.asarray(first, jnp.int32), steps)
+                du.append(read)
+            return carry
+
+        carry = left_over(carry, 0, start)
+        done = start + blocks * (stride or 0)
         if stride is not None:
-
-            def block(carry: Any, row: tuple[Int[Array, ""], State | None]) -> tuple[Any, Any]:
-                k, kick = row
-                carry, seen = visit(carry, k, kick)
-                carry, read = jax.lax.scan(move, carry, k + jnp.arange(stride, dtype=jnp.int32))
-                return carry, (seen, read)
-
-            kept = None if kicks is None else kicks.kept
             rows = start + stride * jnp.arange(blocks, dtype=jnp.int32), jax.tree.map(lambda x: x[:-1], kept)
-            carry, (nodes, between) = jax.lax.scan(block, carry, rows)
-            end = jnp.asarray(start + stride * blocks, jnp.int32)
-            carry, seen = visit(carry, end, jax.tree.map(lambda x: x[-1], kept))
+            carry, (nodes, read) = jax.lax.scan(block, carry, rows)
+            carry, seen = visit(carry, jnp.asarray(done, jnp.int32), jax.tree.map(lambda x: x[-1], kept))
             nodes = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), nodes, seen)
             if blocks:
-                du.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), between))
-        done = start + blocks * (stride or 0)
-        z, total, sizes = moves(carry, jnp.asarray(done, jnp.int32), n - done)
-        last = see(jnp.asarray(n, jnp.int32), z)
+                du.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), read))
+        z, total, sizes = left_over(carry, done, n - done)
+        last = self.see(jnp.asarray(n, jnp.int32), z)
         sizes = jnp.maximum(sizes, sizes_of(jax.lax.stop_gradient(last)))
-        if not order.echo:
-            return Sample(None, last, sizes), nodes
-        read = backwards(jax.tree.map(lambda *x: x[0] if len(x) == 1 else jnp.concatenate(x), *du))
-        return Sample(None, last, sizes, pull(total.system)[0], mirrored_reading(system, inputs, read)), nodes
-
-
-def _is_state(x: Any) -> bool:
-    return isinstance(x, tuple)
+        read = jax.tree.map(lambda *x: x[0] if len(x) == 1 else jnp.concatenate(x), *du)
+        return (last, total, sizes), nodes, backwards(read) if self.order.echo else read

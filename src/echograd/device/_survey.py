@@ -71,6 +71,8 @@ class Survey(Tabled):
             over strengths where the error is above twice the floor and below 0.5; `None` for fewer than two of these.
         nudge: the nudge that was used.
         repeats: number of random keys for machines and noise.
+
+    Example: see `device.survey`.
     """
 
     rows: list[SurveyRow]
@@ -148,7 +150,7 @@ def survey(
     Example:
         ```python
         found = eg.device.survey(
-            lambda sol: jnp.sum(sol.q[-1] ** 2), chain, start, dt=0.05, steps=200, nudge=eg.Symmetric(0.1)
+            lambda sol: jnp.sum(sol.q[-1] ** 2), system, start, dt=0.1, steps=20, nudge=eg.Symmetric(0.1), repeats=2
         )
         print(found.table())
         ```

@@ -4,7 +4,6 @@ from ._backprop import Backprop as Backprop
 from ._base import (
     AbstractGradient as AbstractGradient,
     AbstractNudgedGradient as AbstractNudgedGradient,
-    AbstractPathGradient as AbstractPathGradient,
 )
 from ._echo import Echo as Echo
 from ._glep import Glep as Glep

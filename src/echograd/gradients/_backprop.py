@@ -15,9 +15,9 @@ from ..problem._soundness import finite, watched
 from ..statics import AbstractRelaxation, AbstractStaticGradient, Equilibrium
 from ..statics._base import resting
 from ..statics._static_problem import StaticProblem
-from ..two_point import Convergence, TwoPoint, TwoPointNewton
-from ..two_point._newton import find_path
-from ..two_point._problem import Nodes, outcome_of
+from ..two_point import TwoPointNewton
+from ..two_point._newton import Convergence, find_path
+from ..two_point._problem import Nodes, TwoPoint, outcome_of
 from ._base import AbstractGradient
 
 
@@ -38,7 +38,7 @@ class Backprop(AbstractGradient, AbstractStaticGradient):
 
     Example:
         ```python
-        eg.solve(system, boundary, dt=0.01, steps=10_000, gradient=eg.Backprop(checkpoints=100))
+        eg.solve(system, boundary, dt=0.01, steps=1000, gradient=eg.Backprop(checkpoints=100))
         ```
     """
 

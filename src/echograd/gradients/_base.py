@@ -17,15 +17,30 @@ from ..problem import Outcome, Problem
 from ..problem._run import Course, free_run, marked_run, marks_of
 from ..problem._soundness import finite
 from ..systems import Dissipative
-from ..two_point import Condition, Convergence, TwoPoint, TwoPointNewton
-from ..two_point._newton import find_path
-from ..two_point._problem import Nodes, outcome_of
+from ..two_point import TwoPointNewton
+from ..two_point._newton import Convergence, find_path
+from ..two_point._problem import Condition, Nodes, TwoPoint, outcome_of
 
 _Gradient = TypeVar("_Gradient", bound=eqx.Module)
 
 
 class AbstractGradient(eqx.Module):
-    """Run the free problem, and define the derivative of the result."""
+    """Run the free problem, and define the derivative of the result.
+
+    Example:
+        ```python
+        class Unrolled(eg.gradients.AbstractGradient):  # keeps no nodes and sums no cost
+            def run(self, problem, z0):
+                for k in range(problem.steps):
+                    z0 = problem.step(jnp.int32(k), z0)
+                return eg.problem.Outcome(None, z0, jnp.zeros(()))
+
+            def run_two_point(self, problem, guess, newton):
+                raise NotImplementedError
+
+        sol = eg.solve(system, start, dt=0.1, steps=4, save=eg.FinalNode(), gradient=Unrolled())
+        ```
+    """
 
     def check(self, system: Any) -> None:
         """Raise if the gradient does not apply to the system."""
@@ -54,7 +69,26 @@ class AbstractGradient(eqx.Module):
 
 
 class AbstractNudgedGradient(AbstractGradient):
-    """A learning rule: the gradient of a free run is read off a nudged run."""
+    """A learning rule: the gradient of a free run is read off a nudged run.
+
+    Example:
+        ```python
+        class Inverse(eg.gradients.AbstractNudgedGradient):  # nudges the inverse map
+            nudge: eg.nudge.AbstractNudge
+
+            def prepared(self, problem, z0):
+                return z0
+
+            def read_run(self, wanted, rest, course, bar):
+                response = eg.gradients.nudged_run(wanted, rest, course, bar, self.nudge, "backward")
+                return response.readings, (-response.state[1], response.state[0])
+
+            def run_two_point(self, problem, guess, newton):
+                raise NotImplementedError
+
+        eqx.filter_grad(loss)(system, Inverse(eg.Infinitesimal()))
+        ```
+    """
 
     nudge: eqx.AbstractVar[AbstractNudge]
 

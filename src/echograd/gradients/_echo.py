@@ -12,8 +12,9 @@ from ..nudge import AbstractNudge
 from ..nudge._checks import checked_nudge
 from ..problem import Outcome, Problem
 from ..problem._run import Course
-from ..two_point import Convergence, TwoPoint, TwoPointNewton
-from ..two_point._problem import Nodes
+from ..two_point import TwoPointNewton
+from ..two_point._newton import Convergence
+from ..two_point._problem import Nodes, TwoPoint
 from ._base import AbstractNudgedGradient
 from ._nudged import nudged_run
 from ._retrace import checked_cotangents
@@ -86,7 +87,8 @@ class Echo(AbstractNudgedGradient):
         self.report = None if report is None else _checks.function("Echo", "report", report, "error -> None")
 
     def prepared(self, problem: Problem, z0: State) -> State:
-        return check_time_reversal(problem, z0)
+        or_else = ", or use Backprop(), or Glep(), which then runs the inverse map"
+        return check_time_reversal(problem.given, problem.steps, z0, what="Echo: the system", or_else=or_else)
 
     def read_run(self, wanted: Problem, rest: Problem, course: Course, bar: Outcome) -> tuple[Problem, State]:
         return read_back(wanted, rest, course, bar, self)

@@ -7,15 +7,15 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from .._internal import _checks
-from ..boundary import dual_rows
+from ..boundary._duality import dual_rows
 from ..integrators import State, StepInputs
 from ..nudge import AbstractNudge
 from ..nudge._checks import checked_nudge
 from ..problem import Outcome, Problem
 from ..problem._run import Course
-from ..two_point import Condition, TwoPoint, TwoPointNewton
+from ..two_point import TwoPointNewton
 from ..two_point._nudged import condition_bars, nudged_path
-from ..two_point._problem import Nodes, ends
+from ..two_point._problem import Condition, Nodes, TwoPoint, ends
 from ._base import AbstractPathGradient
 from ._echo import read_back
 
@@ -48,7 +48,7 @@ class Glep(AbstractPathGradient):
 
     Example:
         ```python
-        sol = eg.solve(system, eg.FixedEnds(a, b), dt=0.01, steps=100, gradient=eg.Glep())
+        sol = eg.solve(system, eg.FixedEnds(q, -q), dt=0.1, steps=20, gradient=eg.Glep())
         ```
     """
 

@@ -7,13 +7,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, Inexact, Int, PyTree
 
 from .._internal import _tree
 from .._internal._energy import derivatives
 from .._loops import summed
-from ..integrators import Direction, State, StepInputs, time_reversed
-from ..integrators._base import sign
+from ..integrators import State, StepInputs
+from ..integrators._base import Direction, sign, time_reversed
 from ..nudge import AbstractNudge, Infinitesimal
 from ..problem import Outcome, Problem
 from ..problem._run import Course, index, repeated
@@ -74,6 +74,8 @@ def nudged_run(
         bar: cotangents of the outcome, with `None` for zero.
         nudge: how d/dβ is taken.
         direction: of the run.
+
+    Example: see `gradients.AbstractNudgedGradient`.
     """
     problem: Problem = eqx.combine(wanted, rest)
     n, forward = problem.steps, direction == "forward"
@@ -94,7 +96,7 @@ def nudged_run(
     def visit(k: Int[Array, ""], beta: Any, z: State) -> tuple[State, Problem]:
         """Nudge node `k` by β times its share of the loss."""
 
-        def action(lasting: Problem, z: State) -> Float[Array, ""]:
+        def action(lasting: Problem, z: State) -> Inexact[Array, ""]:
             return share_of(bar, eqx.combine(lasting, rest), k, in_forward_time(z))
 
         return push(action, beta, z)
@@ -102,7 +104,7 @@ def nudged_run(
     def terminal(beta: Any, z: State) -> tuple[State, Problem]:
         """Nudge node N by the cotangent of the final state."""
 
-        def action(lasting: Problem, z: State) -> Float[Array, ""]:
+        def action(lasting: Problem, z: State) -> Inexact[Array, ""]:
             return paired(bar.final, in_forward_time(z))
 
         return push(action, beta, z)
@@ -177,7 +179,7 @@ def nudged_run(
     )
 
 
-def share_of(bar: Outcome, problem: Problem, k: Int[Array, ""], z: State) -> Float[Array, ""]:
+def share_of(bar: Outcome, problem: Problem, k: Int[Array, ""], z: State) -> Inexact[Array, ""]:
     r"""Return $\bar c\, c(z) + \langle \bar y, {\rm observed}(z)\rangle$: the linearised loss's share of node `k`."""
     stride = problem.save.stride(problem.steps)
     total = jnp.zeros((), problem.given.h.dtype)
@@ -193,7 +195,7 @@ def share_of(bar: Outcome, problem: Problem, k: Int[Array, ""], z: State) -> Flo
 
 
 @jax.custom_jvp
-def _by_strength(beta: Float[Array, ""], x: Array) -> Array:
+def _by_strength(beta: Inexact[Array, ""], x: Array) -> Array:
     """Return βx; for β = 0 it is zero and does not depend on `x`, so the compiler drops it."""
     return jnp.where(beta == 0, jnp.zeros_like(x), beta.astype(x.dtype) * x)
 
@@ -318,7 +320,7 @@ def _is_none(x: Any) -> bool:
     return x is None
 
 
-def _sum_of_rows(rows: Array, start: Any, stop: Any) -> Float[Array, ""]:
+def _sum_of_rows(rows: Array, start: Any, stop: Any) -> Inexact[Array, ""]:
     """Return the sum of the sizes of the rows from `start` to `stop`, block by block to save memory."""
     length = min(_BLOCK, rows.shape[0])
     start, stop = jnp.asarray(start, jnp.int32), jnp.asarray(stop, jnp.int32)
@@ -352,7 +354,7 @@ def _filled(sizes: State) -> State:
     return filled[0], filled[1]
 
 
-def paired(bars: PyTree, values: PyTree) -> Float[Array, ""]:
+def paired(bars: PyTree, values: PyTree) -> Inexact[Array, ""]:
     """Return ⟨bars, values⟩ over the leaves that have a cotangent."""
     return _tree.sum_of(
         jax.tree.map(lambda b, v: None if b is None else jnp.sum(b * v), bars, values, is_leaf=lambda x: x is None)

@@ -13,12 +13,14 @@ from .._internal._errors import ArgumentTypeError
 from .._internal._reverse_rule import reverse_rule
 from ..integrators import State, StepInputs
 from ..nudge import AbstractNudge
-from ..problem import AbstractSave, Outcome, Problem
+from ..problem import Outcome, Problem
 from ..problem._run import Course, free_run, marks_of
+from ..problem._save import AbstractSave
 from ..problem._soundness import finite, finite_cotangents
 from ..systems import Dissipative
-from ..two_point import Convergence, TwoPoint, TwoPointNewton
-from ..two_point._problem import Nodes
+from ..two_point import TwoPointNewton
+from ..two_point._newton import Convergence
+from ..two_point._problem import Nodes, TwoPoint
 from ._base import AbstractGradient
 from ._nudged import load_of, share_of
 from ._reciprocity import Twist, check_reciprocity, twist_of
@@ -72,12 +74,12 @@ class Reciprocal(AbstractGradient):
 
     Example:
         ```python
-        network = eg.LinearDamped(mass, damping, stiffness)
-        start = eg.InitialValue(q, v=v)
+        network = eg.LinearDamped(mass=jnp.eye(2), damping=0.3 * jnp.eye(2), stiffness=jnp.diag(jnp.array([1.0, 2.0])))
+        rest, forces = eg.InitialValue(jnp.zeros(2), v=jnp.zeros(2)), jnp.ones((40, 2))
 
         def loss(network):
-            sol = eg.solve(network, start, forces, dt=0.05, gradient=eg.Reciprocal())
-            return jnp.sum((sol.q - target) ** 2)
+            sol = eg.solve(network, rest, forces, dt=0.05, gradient=eg.Reciprocal())
+            return jnp.sum((sol.q - 1.0) ** 2)
 
         gradient = eqx.filter_grad(loss)(network)
         ```

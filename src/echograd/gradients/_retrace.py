@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .._internal import _tree
 from .._internal._errors import refuse_if
-from ..integrators import State, time_reversed
+from ..integrators import State
+from ..integrators._base import time_reversed
 from ..nudge import Infinitesimal
 from ..problem import Problem
 from ..problem._run import Course, index, marked_run, marks_of

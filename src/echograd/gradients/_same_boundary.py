@@ -9,17 +9,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._internal import _checks, _tree
-from ..boundary import omega
+from ..boundary._duality import omega
 from ..integrators import State, StepInputs
 from ..nudge import AbstractNudge
 from ..nudge._checks import checked_nudge
 from ..problem import Outcome, Problem
 from ..problem._run import Course, free_run
 from ..problem._soundness import finite_cotangents
-from ..two_point import Condition, TwoPoint, TwoPointNewton
+from ..two_point import TwoPointNewton
 from ..two_point._nudged import condition_bars, nudged_path
 from ..two_point._path import path_at
-from ..two_point._problem import Nodes, ends
+from ..two_point._problem import Condition, Nodes, TwoPoint, ends
 from ._base import AbstractPathGradient
 from ._nudged import nudged_run
 

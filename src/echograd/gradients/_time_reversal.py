@@ -9,45 +9,52 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .._internal import _tree
-from ..integrators import Direction, State, StepInputs, time_reversed
-from ..integrators._base import is_mirrored
+from .._internal._errors import refuse_if
+from ..integrators import State, StepInputs
+from ..integrators._base import Direction, is_mirrored, time_reversed
 from ..problem import Problem
 from ..problem._run import index
-from ..systems import Hamiltonian, LegendreHamiltonian, SeparableHamiltonian
+from ..systems import Hamiltonian, SeparableHamiltonian
+from ..systems._legendre import LegendreHamiltonian
 from ._parity import is_even
 
 
-def reversible(given: StepInputs, steps: int, z0: State) -> Bool[Array, ""] | np.bool_:
-    r"""Return True unless a probe shows that the system is not time-reversible.
+def limit_of_oddness(z0: State) -> float:
+    """Return the largest `oddness` that rounding explains."""
+    return 1e3 * _tree.rounding(z0)
+
+
+def oddness(given: StepInputs, steps: int, z0: State) -> Float[Array, ""] | float:
+    r"""Return the largest relative change of forces and velocities under time reversal that probes find.
 
     With the mirror $\Pi$, the gradient of $H(t, \Pi q, -\Pi p, \Pi_u u) - H(t, q, p, u)$ must vanish. If the program of
-    the energy shows that it does, the answer is `np.True_`. Otherwise probe the gradient: at the initial state and at
+    the energy shows that it does, the answer is the number 0. Otherwise probe the gradient: at the initial state and at
     states without any symmetry, at several times of the run with the inputs there, and with a mixture of all inputs,
-    since an odd term may be switched on late. The mirror must be an orthogonal involution.
+    since an odd term may be switched on late. The mirror must be an orthogonal involution; its error counts too.
     """
     given, z0 = _tree.fixed((given, z0))
     if surely_even(given, z0):
-        return np.True_
-    system, eps = given.system, 1e3 * _tree.rounding(z0)
+        return 0.0
+    system = given.system
     states, function = _probes(z0), _energy(system)
 
-    def is_odd(t: Float[Array, ""], u: Any, z: State) -> Bool[Array, ""]:
+    def change(t: Float[Array, ""], u: Any, z: State) -> Float[Array, ""]:
         here = jax.grad(lambda z: function(t, *z, u))(z)
         there = jax.grad(lambda z: function(t, *time_reversed(system, z), system.mirror_input(u)))(z)
         # Forces and velocities each on their own scale, so that a strong force cannot hide an odd kinetic energy. A
-        # probe outside the domain of the energy gives NaN, which compares false: no evidence.
-        parts = [_tree.max_abs(_tree.subtract(a, b)) > eps * _tree.max_abs(a) for a, b in zip(here, there, strict=True)]
-        return parts[0] | parts[1]
+        # probe outside the domain of the energy gives NaN: no evidence.
+        parts = [_tree.max_abs(_tree.subtract(a, b)) / _tree.max_abs(a) for a, b in zip(here, there, strict=True)]
+        return jnp.maximum(*(jnp.where(jnp.isnan(part), 0, part) for part in parts))
 
     times, inputs = _probe_points(given, steps)
-    found = jax.lax.map(lambda x: jax.lax.map(lambda z: is_odd(x[0], x[1], z), states), (times, inputs))
-    odd = jnp.any(found)
+    found = jnp.max(jax.lax.map(lambda x: jax.lax.map(lambda z: change(x[0], x[1], z), states), (times, inputs)))
     if type(system).mirror is not Hamiltonian.mirror:
         x, y = _tree.spread(z0[0], 1), _tree.spread(z0[0], 2)
         twice = _tree.subtract(system.mirror(system.mirror(x)), x)
         turned = _tree.dot(system.mirror(x), system.mirror(y)) - _tree.dot(x, y)
-        odd |= (_tree.max_abs(twice) > eps) | (jnp.abs(turned) > eps * _tree.norm(x) * _tree.norm(y))
-    return ~odd
+        found = jnp.maximum(found, _tree.max_abs(twice))
+        found = jnp.maximum(found, jnp.abs(turned) / (_tree.norm(x) * _tree.norm(y)))
+    return found
 
 
 def readings_are_even(wanted: StepInputs, rest: StepInputs, steps: int, z0: State) -> Bool[Array, ""] | np.bool_:
@@ -144,15 +151,20 @@ def mixed_input(given: StepInputs, steps: int) -> PyTree:
     return eqx.combine(_tree.scale(1 / total, sums), jax.tree.map(lambda u: u[steps // 2], others))
 
 
-def check_time_reversal(problem: Problem, z0: State) -> State:
-    """Return `z0`, or raise at run time if the system has no time reversal."""
-    return eqx.error_if(
+def check_time_reversal(given: StepInputs, steps: int, z0: State, *, what: str, or_else: str) -> State:
+    """Return `z0`, or raise at run time if the system has no time reversal; `what` and `or_else` complete the text."""
+    found, limit = oddness(given, steps, z0), limit_of_oddness(z0)
+    if isinstance(found, float):
+        return z0
+    return refuse_if(
         z0,
-        ~reversible(problem.given, problem.steps, z0),
-        "Echo: the system is not time-reversible: its energy is not even in the momentum, H(t, q, -p, u) != H(t, q, p, "
-        "u). From the flipped state the machine would not retrace its path, and its readings would not be a gradient. "
-        "Remove the part that is odd in p (a drift or magnetic term), give the system the `mirror` under which it is "
-        "even (an orthogonal involution), or use Backprop(), or Glep(), which then runs the inverse map.",
+        found > limit,
+        f"{what} is not time-reversible: its energy is not even in the momentum, H(t, q, -p, u) != H(t, q, p, u). Time "
+        f"reversal changes its forces or velocities by {{}} of their size; rounding explains {limit:.0e}. From the "
+        "flipped state the machine would not retrace its path, and its readings would not be a gradient. Remove the "
+        "part that is odd in p (a drift or magnetic term), or give the system the `mirror` under which it is even (an "
+        f"orthogonal involution){or_else}.",
+        found,
     )
 
 

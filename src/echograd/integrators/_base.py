@@ -24,12 +24,18 @@ class StepInputs(eqx.Module):
     derivative of the action with respect to these, in a tree of the same structure, with `None` for leaves that are not
     wanted. In a whole problem `u` has a leading axis of steps; `at(k)` selects one step. `grid` is the grid to which an
     exact integrator rounds increments, else `None`; it has no derivative.
+
+    Example:
+        ```python
+        given = eg.integrators.StepInputs(system, None, jnp.asarray(0.1), jnp.asarray(0.0))
+        q, p = eg.Leapfrog().step(given, jnp.int32(0), (q, p))
+        ```
     """
 
     system: Any  # a Hamiltonian, or a Dissipative system
     u: Any
-    h: Float[Array, ""]
-    t0: Float[Array, ""]
+    h: Any  # real scalars; in a reading, a mask or a half of a partition also None or bool
+    t0: Any
     grid: Any = None
 
     def at(self, k: Int[Array, ""]) -> "StepInputs":
@@ -73,6 +79,8 @@ class AbstractIntegrator(eqx.Module):
     Self-adjoint: $\Phi_{-h} \circ \Phi_h = 1$, so that with the time reversal $R$ of the system
     $R\,\Phi_h\,R\,\Phi_h = 1$ and an echo retraces. Variational: the map comes from a discrete action, whose
     derivatives with respect to parameters are the readings of an echo.
+
+    Example: see `integrators.AbstractSplitting` and `integrators.StepInputs`.
     """
 
     order: eqx.AbstractVar[int]

@@ -13,7 +13,8 @@ from .._internal import _tree
 from .._internal._energy import reading, slope
 from .._internal._errors import ArgumentTypeError
 from .._internal._root import root
-from ..systems import Dissipative, Hamiltonian, LegendreHamiltonian
+from ..systems import Dissipative, Hamiltonian
+from ..systems._legendre import LegendreHamiltonian
 from ._base import AbstractIntegrator, Direction, State, StepInputs, sign
 
 

@@ -33,7 +33,7 @@ def palindrome(lengths: tuple[float, ...], first: Literal["drift", "kick"]) -> t
 
     Example:
         ```python
-        palindrome((0.5, 1.0, 0.5), "drift")  # leapfrog
+        eg.integrators.palindrome((0.5, 1.0, 0.5), "drift")  # leapfrog
         ```
     """
     if lengths != lengths[::-1]:

@@ -112,7 +112,7 @@ class Leapfrog(AbstractFixedPoint):
 
     Example:
         ```python
-        eg.solve(system, boundary, dt=0.01, steps=1_000_000, integrator=eg.Leapfrog(exact=True))
+        eg.solve(system, boundary, dt=0.01, steps=10_000, integrator=eg.Leapfrog(exact=True))
         ```
     """
 

@@ -42,7 +42,8 @@ class SplitStep(AbstractIntegrator):
 
     Example:
         ```python
-        eg.solve(lattice, boundary, dt=0.01, steps=100, integrator=eg.SplitStep())
+        lattice = eg.systems.KerrLattice()
+        eg.solve(lattice, eg.InitialValue(*lattice.start()), dt=0.01, steps=100, integrator=eg.SplitStep())
         ```
     """
 

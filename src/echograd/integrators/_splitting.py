@@ -24,7 +24,17 @@ _UNROLL = 8
 
 
 class AbstractSplitting(AbstractIntegrator):
-    r"""A composition of exact flows of $T$ (drifts) and $V$ (kicks) whose lengths are a palindrome."""
+    r"""A composition of exact flows of $T$ (drifts) and $V$ (kicks) whose lengths are a palindrome.
+
+    Example:
+        ```python
+        class Omelyan(eg.integrators.AbstractSplitting):
+            order = 2
+            substeps = eg.integrators.palindrome((0.1932, 0.5, 0.6136, 0.5, 0.1932), "drift")
+
+        eg.solve(system, start, dt=0.1, steps=20, integrator=Omelyan())
+        ```
+    """
 
     substeps: eqx.AbstractVar[tuple[Substep, ...]]
 

@@ -80,6 +80,8 @@ class AuditReport(Tabled):
     Attributes:
         rows: an `AuditRow` for every learning rule.
         setting: system, sizes, integrator, dtype, JAX version and device of the measurement.
+
+    Example: see `audit`.
     """
 
     rows: list[AuditRow]
@@ -173,14 +175,8 @@ def audit(
 
     Example:
         ```python
-        chain = eg.systems.FPUTChain()
-        q, p = chain.start(n=8)
-        rules = {
-            "echo": (eg.InitialValue(q, p), eg.Echo()),
-            "naive": (eg.InitialValue(q, p), eg.SameBoundary()),
-            "fixed ends": (eg.FixedEnds(q, -q), eg.Glep()),
-        }
-        print(eg.audit(chain, rules, dt=0.1, steps=50))
+        rules = {"echo": (start, eg.Echo()), "naive": (start, eg.SameBoundary())}
+        print(eg.audit(system, rules, dt=0.1, steps=20, growth=False))
         ```
     """
     if not isinstance(system, Hamiltonian | Lagrangian | Dissipative | Damped):

@@ -44,6 +44,8 @@ class GradientReport(Tabled):
         rows: one dictionary for every candidate and parameter, with the keys `candidate` (its name), `parameter` (its
             path in the tree), `relative_error`, `cosine`, `norm_ratio`, `reference_norm` and `taylor_slope` (`None` if
             it cannot be determined).
+
+    Example: see `check_gradients`.
     """
 
     rows: list[Row]

@@ -35,6 +35,8 @@ class Diagnosis(Tabled):
             needs no other, or none was found.
         gradient: the gradient for `solve`, exact for the system as it stands according to the measurements.
         recommendation: what to do, in a sentence. This may be better than `gradient`.
+
+    Example: see `diagnose`.
     """
 
     findings: list[Finding] = field(repr=False)

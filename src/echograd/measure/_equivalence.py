@@ -1,7 +1,7 @@
 """The equivalence of GLEP and Hamiltonian echo learning: one gradient from two independent calculations."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import equinox as eqx
@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentTypeError
 from .._internal._root import root
+from .._internal._table import Table, Tabled
 from .._solve import solve
 from ..boundary import InitialValue
 from ..gradients import Echo
@@ -45,7 +46,40 @@ class EquivalenceRow:
     norm: float
 
 
-def equivalence(systems: Mapping[str, tuple[Hamiltonian, State, float]], steps: int = 40) -> list[EquivalenceRow]:
+@dataclasses.dataclass(frozen=True)
+class EquivalenceReport(Tabled, Sequence[EquivalenceRow]):
+    """What `equivalence` found: a sequence of rows.
+
+    Attributes:
+        rows: a row for each system, scheme, cost and parameter.
+
+    Example: see `equivalence`.
+    """
+
+    rows: list[EquivalenceRow]
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.rows[i]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def worst(self) -> float:
+        """The largest relative difference."""
+        return max(row.difference for row in self.rows)
+
+    def cells(self) -> Table:
+        """Return the rows as texts in columns."""
+        kind = {"running": "running (RHEL)", "terminal": "terminal (HEB)"}
+        rows = [
+            (row.system, row.scheme, kind[row.cost], row.parameter, f"{row.difference:.1e}", f"{row.norm:.2e}")
+            for row in self.rows
+        ]
+        return Table(("system", "discrete action", "cost", "parameter", "relative difference", "norm"), rows, "<<<<")
+
+
+def equivalence(systems: Mapping[str, tuple[Hamiltonian, State, float]], steps: int = 40) -> EquivalenceReport:
     r"""Compute one gradient by GLEP in Lagrangian variables and by an echo in Hamiltonian ones, and compare them.
 
     GLEP under the dual of an initial value: the discrete Euler-Lagrange equations
@@ -61,7 +95,7 @@ def equivalence(systems: Mapping[str, tuple[Hamiltonian, State, float]], steps: 
         steps: number of steps.
 
     Returns:
-        A row for each system, scheme, cost and parameter. A separable system is run by both schemes.
+        `EquivalenceReport` with `rows`, `worst`, `table()` and `json()`. A separable system is run by both schemes.
 
     Raises:
         ArgumentTypeError: if `systems` is not a dictionary of such triples.
@@ -72,8 +106,9 @@ def equivalence(systems: Mapping[str, tuple[Hamiltonian, State, float]], steps: 
     Example:
         ```python
         chain = eg.systems.PendulumChain()
-        rows = eg.equivalence({"chain": (chain, chain.start(n=3), 0.05)})
-        max(row.difference for row in rows)  # 1e-14 in float64
+        report = eg.equivalence({"chain": (chain, chain.start(n=3), 0.05)})
+        print(report)
+        report.worst  # 1e-14 in float64
         ```
     """
     what = "a dictionary of triples (Hamiltonian, (q, p), dt) by name"
@@ -99,7 +134,7 @@ def equivalence(systems: Mapping[str, tuple[Hamiltonian, State, float]], steps: 
                 glep = _by_glep(legendre(system), start, dt, steps, scheme, running)
                 for parameter, norm, found in compare_parameters(glep, echo):
                     rows.append(EquivalenceRow(name, scheme, cost, parameter, found.relative_error, norm))
-    return rows
+    return EquivalenceReport(rows)
 
 
 def _cost(q: PyTree) -> Float[Array, ""]:

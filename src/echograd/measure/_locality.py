@@ -41,11 +41,7 @@ def measure_reach(system: Any, inputs: PyTree, t0: Any, like: PyTree) -> Reach:
     Two coordinates are taken together by a reading $r$ if $\partial^2 r/\partial z_i\,\partial z_k \ne 0$ for
     them or their momenta; see `audit`.
 
-    Args:
-        system: the system.
-        inputs: its inputs, or `None`. States are probed with inputs near the first ones.
-        t0: time of the probes.
-        like: coordinates of the right structure.
+    The probes are at time `t0`, with inputs near the first ones, at states with coordinates shaped like `like`.
     """
     wanted, rest = eqx.partition(system, eqx.is_inexact_array)
     # The reading of a dissipative system pairs two records, those of the driven machine and of the path.

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from ..integrators import AbstractIntegrator, Direction, State, StepInputs
+from ..integrators import AbstractIntegrator, State, StepInputs
+from ..integrators._base import Direction
 from ..systems import Dissipative, Hamiltonian
 
 

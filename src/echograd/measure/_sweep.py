@@ -48,6 +48,8 @@ class NudgeSweep(Tabled):
         nudge: name of the nudge.
         noise: standard deviation of the noise on every reading.
         repeats: number of noise samples at each strength; 1 without noise.
+
+    Example: see `nudge_sweep`.
     """
 
     rows: list[SweepRow]

@@ -2,13 +2,6 @@
 
 from ._hopfield import HopfieldClassifier as HopfieldClassifier, HopfieldNet as HopfieldNet
 from ._hssm import HSSM as HSSM
-from ._hssm_block import HSSMBlock as HSSMBlock
 from ._norm import BatchNorm as BatchNorm, LayerNorm as LayerNorm
-from ._oscillators import (
-    AbstractOscillators as AbstractOscillators,
-    LinearOscillators as LinearOscillators,
-    NonlinearOscillators as NonlinearOscillators,
-    log_cosh as log_cosh,
-)
 from ._resistive import ResistiveNet as ResistiveNet
-from ._units import AbstractHRU as AbstractHRU, LinearHRU as LinearHRU, NonlinearHRU as NonlinearHRU
+from ._units import LinearHRU as LinearHRU, NonlinearHRU as NonlinearHRU

@@ -59,7 +59,7 @@ class HopfieldNet(eqx.Module):
     Example:
         ```python
         net = eg.nn.HopfieldNet([784, 512, 10], key=jax.random.key(0))
-        scores = net.rest(images, gradient=eg.EP(eg.Symmetric(0.1))).state[-1]
+        scores = net.rest(jnp.zeros((5, 784)), gradient=eg.EP(eg.Symmetric(0.1))).state[-1]
         ```
     """
 
@@ -162,7 +162,7 @@ class HopfieldClassifier(eqx.Module):
     Example:
         ```python
         model = eg.nn.HopfieldClassifier([784, 512, 10], gradient=eg.EP(eg.Symmetric(0.4)), key=jax.random.key(0))
-        logits = model(images)  # (cases, 10)
+        logits = model(jnp.zeros((5, 784)))  # (5, 10)
         ```
     """
 

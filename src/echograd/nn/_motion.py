@@ -13,7 +13,8 @@ from jaxtyping import Array, Float, PyTree
 
 from .._internal import _tree
 from ..integrators import State
-from ..nudge import AbstractFiniteNudge, AbstractNudge, Infinitesimal, relative_load
+from ..nudge import AbstractFiniteNudge, AbstractNudge, Infinitesimal
+from ..nudge._base import relative_load
 from ._kernel import scan
 from ._layout import product, reshaped
 from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide

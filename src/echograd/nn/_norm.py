@@ -59,7 +59,7 @@ class LayerNorm(eqx.Module):
 
     Example:
         ```python
-        y, _ = eg.nn.LayerNorm(8)(x)  # x: (steps, 8)
+        y, _ = eg.nn.LayerNorm(8)(jnp.ones((100, 8)))  # (steps, features)
         ```
     """
 
@@ -130,7 +130,7 @@ class BatchNorm(eqx.nn.StatefulLayer):
     Example:
         ```python
         norm, state = eqx.nn.make_with_state(eg.nn.BatchNorm)(8)
-        y, state = norm(x, state)  # x: (batch, steps, 8)
+        y, state = norm(jnp.ones((4, 100, 8)), state)  # (batch, steps, features)
         ```
     """
 

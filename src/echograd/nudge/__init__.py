@@ -1,6 +1,6 @@
 """Nudges: ways of taking d/dβ of an echo."""
 
-from ._base import AbstractNudge as AbstractNudge, relative_load as relative_load
+from ._base import AbstractNudge as AbstractNudge
 from ._finite import (
     AbstractFiniteNudge as AbstractFiniteNudge,
     OneSided as OneSided,

@@ -19,6 +19,8 @@ class AbstractNudge(eqx.Module):
 
     A scheme carries an *ensemble* instead of one state: the state and its tangent, or the states at several strengths.
     It advances the ensemble one piece of the run at a time, so no other state is in memory.
+
+    Example: see `nudge.AbstractFiniteNudge`.
     """
 
     @abc.abstractmethod

@@ -55,6 +55,18 @@ class AbstractFiniteNudge(AbstractNudge):
     All members of the ensemble advance together, and their readings are combined at every step. So the subtraction is
     between neighbouring numbers, not between long sums. If a node is complex, all members are. A complex node stands
     for its conjugate, too, whose run would be the conjugate.
+
+    Example:
+        ```python
+        class Central(eg.nudge.AbstractFiniteNudge):
+            beta: float = eqx.field(static=True)
+            nodes, weights, power = (-1.0, 1.0), (-0.5, 0.5), 2
+
+            def error(self):
+                raise NotImplementedError
+
+        eqx.filter_grad(loss)(system, eg.Echo(Central(1e-3)))
+        ```
     """
 
     beta: eqx.AbstractVar[Any]

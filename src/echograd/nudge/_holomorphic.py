@@ -89,9 +89,6 @@ class Holomorphic(AbstractFiniteNudge):
         """Return a nudge that reads $a_{-1}$, the response to the conjugate of the nudge, instead of $d/dβ$.
 
         The norm of its gradient over that of this nudge is the imaginary leak of a parameter.
-
-        Raises:
-            ArgumentError: with two points, where $a_{-1}$ and $a_1$ are equal.
         """
         if self.power == 2:
             raise ArgumentError(

@@ -28,6 +28,12 @@ def gradient_agreement(
     Raises:
         ArgumentTypeError: if `axes` is not `Axes`, or `rows` is not such a report.
         ArgumentError: if there are no rows.
+
+    Example:
+        ```python
+        figure, axes = plot.figure(4, 3)
+        plot.gradient_agreement(axes, eg.check_gradients(loss, system, taylor=False))
+        ```
     """
     check_axes("plot.gradient_agreement", axes)
     keys = ("parameter", "candidate", "relative_error")

@@ -31,7 +31,7 @@ def audit(axes: Axes, report: Any) -> Axes:
     Example:
         ```python
         figure, axes = plot.figure(7, 4)
-        plot.audit(axes, eg.audit(system, rules, dt=0.1, steps=50))
+        plot.audit(axes, eg.audit(system, {"echo": (start, eg.Echo())}, dt=0.1, steps=20, growth=False))
         ```
     """
     check_axes("plot.audit", axes)

@@ -20,15 +20,7 @@ def check_axes(owner: str, axes: Any) -> None:
 def numbers(
     owner: str, name: str, values: Any, shape: tuple[int | None, ...] | None = None, *, finite: bool = False
 ) -> np.ndarray:
-    """Return real numbers as a float64 array.
-
-    Args:
-        owner: the function that draws.
-        name: of the argument.
-        values: the argument.
-        shape: the shape that it must have; `None` stands for any length.
-        finite: whether NaN and infinities are refused.
-    """
+    """Return real numbers as a float64 array. `None` in `shape` is any length; `finite` refuses NaN and infinities."""
     try:
         found = np.asarray(values)
         if found.dtype.kind not in "biuf" and found.dtype.name != "bfloat16":
@@ -49,14 +41,7 @@ def numbers(
 
 
 def rows_of(owner: str, given: Any, keys: Iterable[str], source: str) -> list[Any]:
-    """Return the rows of a report, or of a list, and raise if one of them lacks a key.
-
-    Args:
-        owner: the function that draws.
-        given: a report, which has `rows`, or a list of rows. Rows are mappings or objects with attributes.
-        keys: the keys or attributes that every row must have.
-        source: where such a report comes from, for the message.
-    """
+    """Return the rows of a report or a list, mappings or objects; raise if one lacks a key. `source` makes a report."""
     rows = getattr(given, "rows", given)
     if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Sequence):
         raise ArgumentTypeError(f"{owner}: got {_checks.shown(given)}, but needs {source}, or its rows.")

@@ -29,6 +29,12 @@ def confusion_matrix(axes: Axes, counts: ArrayLike, classes: Sequence[str]) -> A
     Raises:
         ArgumentTypeError: if the counts are not numbers, or `classes` is not a sequence of names.
         ArgumentError: if the numbers of rows, columns and names differ, or a count is negative or not finite.
+
+    Example:
+        ```python
+        figure, axes = plot.figure(4, 3)
+        plot.confusion_matrix(axes, [[42, 3], [5, 17]], ["sinus rhythm", "atrial fibrillation"])
+        ```
     """
     owner = "plot.confusion_matrix"
     check_axes(owner, axes)

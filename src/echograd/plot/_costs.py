@@ -20,6 +20,8 @@ class CostRow(TypedDict):
 
     Keys: `gradient`, a name; `steps`; `bytes`, the working memory of the compiled program; `seconds`, the median of
     repeated calls.
+
+    Example: see `plot.costs`.
     """
 
     gradient: str
@@ -49,6 +51,13 @@ def costs(axes: Axes, rows: Sequence[CostRow], quantity: Literal["bytes", "secon
     Raises:
         ArgumentTypeError: if `axes` is not `Axes`, or `rows` is not a sequence of rows.
         ArgumentError: if there are no rows, the quantity is unknown, or a number is not positive.
+
+    Example:
+        ```python
+        figure, axes = plot.figure(4, 3)
+        rows = [plot.CostRow(gradient="echo", steps=n, bytes=900, seconds=1e-3 * n) for n in (10, 100)]
+        plot.costs(axes, rows, "seconds")
+        ```
     """
     check_axes("plot.costs", axes)
     _checks.choice("plot.costs", "quantity", quantity, _TITLES)

@@ -40,6 +40,13 @@ def learning_curve(
     Raises:
         ArgumentTypeError: if the history is not a list of epochs, or a value of the metric is not a number.
         ArgumentError: if no epoch has the metric, or the baseline is not a finite number.
+
+    Example:
+        ```python
+        figure, axes = plot.figure(4, 3)
+        history = [{"epoch": i, "train": {"loss": 1 / i}, "validation": {"loss": 2 / i}} for i in range(1, 9)]
+        plot.learning_curve(axes, history, best_epoch=8)
+        ```
     """
     owner = "plot.learning_curve"
     check_axes(owner, axes)

@@ -24,6 +24,12 @@ def predicted_against_true(axes: Axes, truth: ArrayLike, prediction: ArrayLike, 
     Raises:
         ArgumentTypeError: if an argument is not real numbers.
         ArgumentError: if the shapes differ, or no pair is finite.
+
+    Example:
+        ```python
+        figure, axes = plot.figure(4, 3)
+        plot.predicted_against_true(axes, [1.0, 2.0, 3.0], [1.1, 1.9, 3.2], unit="beats per minute")
+        ```
     """
     owner = "plot.predicted_against_true"
     check_axes(owner, axes)

@@ -46,6 +46,13 @@ def echo_path(
     Raises:
         ArgumentTypeError: if a path is not real numbers, or the potential is not a function.
         ArgumentError: if a path has another shape, or a number that is not finite.
+
+    Example:
+        ```python
+        figure, axes = plot.figure(4, 3)
+        path = np.stack([np.cos(np.arange(9)), np.sin(np.arange(9))], axis=1)
+        plot.echo_path(axes, forward=path, echo=path[::-1])
+        ```
     """
     owner = "plot.echo_path"
     check_axes(owner, axes)
@@ -122,6 +129,13 @@ def echo_in_time(
     Raises:
         ArgumentTypeError: if a curve is not real numbers.
         ArgumentError: if the number of times and the length of a curve differ.
+
+    Example:
+        ```python
+        figure, axes = plot.figure(4, 3)
+        t = 0.1 * np.arange(50)
+        plot.echo_in_time(axes, t, np.cos(t), np.cos(t)[::-1])
+        ```
     """
     given = {"forward": forward, "echo": echo, **({} if nudged is None else {"nudged": nudged})}
     t, curves = _checked_curves("plot.echo_in_time", axes, t, **given)
@@ -164,6 +178,13 @@ def departure(
     Raises:
         ArgumentTypeError: if a distance is not real numbers.
         ArgumentError: if the number of times and that of distances differ.
+
+    Example:
+        ```python
+        figure, axes = plot.figure(4, 3)
+        t = 0.1 * np.arange(50)
+        plot.departure(axes, t, echo=1e-15 * np.exp(-t), nudged=1e-3 * np.exp(-t))
+        ```
     """
     t, curves = _checked_curves("plot.departure", axes, t, echo=echo, nudged=nudged)
     colours = theme()

@@ -44,6 +44,12 @@ def signal_with_prediction(
         ArgumentTypeError: if the signal is not real numbers.
         ArgumentError: if the signal does not have shape (steps, channels) or is not finite, the rate is not positive,
             the probability is not between 0 and 1, or there are fewer names than channels.
+
+    Example:
+        ```python
+        figure, axes = plot.figure(4, 3)
+        plot.signal_with_prediction(axes, np.random.randn(100, 2), truth="walking", prediction="running")
+        ```
     """
     owner = "plot.signal_with_prediction"
     check_axes(owner, axes)

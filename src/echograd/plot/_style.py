@@ -40,6 +40,8 @@ class Theme:
         nudge: a nudged echo, a wrong answer.
         backprop: backpropagation, and other references.
         deep: the dark end of the scale that shades tables.
+
+    Example: see `plot.style`.
     """
 
     paper: str
@@ -134,6 +136,11 @@ def figure(width: float, height: float, *, rows: int = 1, columns: int = 1, **gr
 
     Raises:
         ArgumentError: if an argument is not a number within these bounds.
+
+    Example:
+        ```python
+        figure, (left, right) = plot.figure(8, 3, columns=2)
+        ```
     """
     for name, inches in (("width", width), ("height", height)):
         limit = "it must be above 0 and at most 200 inches"
@@ -157,6 +164,12 @@ def png(fig: Figure, *, dpi: int = 200) -> bytes:
     Raises:
         ArgumentTypeError: if `fig` is not a figure.
         ArgumentError: if `dpi` is not a number within these bounds.
+
+    Example:
+        ```python
+        figure, axes = plot.figure(4, 3)
+        data = plot.png(figure)
+        ```
     """
     _checks.instance("plot.png", "fig", fig, Figure, "a figure. Use plot.figure, or axes.figure of existing axes")
     _checks.constant("plot.png", "dpi", dpi, lambda x: 1 <= x <= 2400, "it must be from 1 to 2400 dots per inch")

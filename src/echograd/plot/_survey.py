@@ -1,7 +1,6 @@
 """The error of the gradient of an imperfect machine, over the strength of its imperfections."""
 
-from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,24 +10,13 @@ from .._internal._errors import ArgumentError, ArgumentTypeError
 from ._check import check_axes, rows_of
 from ._style import DASHED, MARKERS, name_ends, set_labels, theme
 
-
-class _Survey(Protocol):
-    """The attributes of a survey that are drawn."""
-
-    @property
-    def rows(self) -> Sequence[Any]: ...
-
-    @property
-    def floor(self) -> float: ...
-
-
 _TITLES = {
     "error": "Error of the gradient, against the machine as it is",
     "ideal_error": "Error of the gradient, against the ideal model",
 }
 
 
-def device_survey(axes: Axes, survey: _Survey, against: Literal["error", "ideal_error"] = "error") -> Axes:
+def device_survey(axes: Axes, survey: Any, against: Literal["error", "ideal_error"] = "error") -> Axes:
     """Draw the error of a machine's gradient over the strength of each imperfection, both axes logarithmic.
 
     A line is solid, in the colour of a nudge, if averaging does not help: more than half of the error at the largest
@@ -51,7 +39,11 @@ def device_survey(axes: Axes, survey: _Survey, against: Literal["error", "ideal_
     Example:
         ```python
         figure, axes = plot.figure(5.5, 3.5)
-        plot.device_survey(axes, eg.device.survey(loss, model, start, dt=0.1, steps=100, nudge=eg.Symmetric(0.1)))
+        found = eg.device.survey(
+            lambda sol: jnp.sum(sol.q[-1] ** 2), system, start, dt=0.1, steps=20, nudge=eg.Symmetric(0.1),
+            imperfections={"friction": lambda strength, key: eg.device.Friction(strength)}, repeats=2,
+        )
+        plot.device_survey(axes, found)
         ```
     """
     check_axes("plot.device_survey", axes)

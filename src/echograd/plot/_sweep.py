@@ -1,7 +1,6 @@
 """Bias and variance of a gradient over the strength of its nudge."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,16 +10,7 @@ from ._check import check_axes, rows_of
 from ._style import DASHED, set_labels, theme
 
 
-class _Sweep(Protocol):
-    """The attributes of a sweep that are drawn."""
-
-    rows: Sequence[Any]
-    nudge: str
-    noise: float
-    repeats: int
-
-
-def nudge_sweep(axes: Axes, sweep: _Sweep) -> Axes:
+def nudge_sweep(axes: Axes, sweep: Any) -> Axes:
     """Draw error, bias, deviation and estimated error of a nudge over its strength, both axes logarithmic.
 
     The strength with the smallest error has a ring. The error of `"auto"`, which has no place on the axis, is a level
@@ -41,7 +31,7 @@ def nudge_sweep(axes: Axes, sweep: _Sweep) -> Axes:
     Example:
         ```python
         figure, axes = plot.figure(4.5, 3)
-        plot.nudge_sweep(axes, eg.nudge_sweep(loss, system, [1e-3, 1e-2, 0.1, "auto"], noise=1e-4))
+        plot.nudge_sweep(axes, eg.nudge_sweep(loss, system, [1e-3, 1e-2, 0.1]))
         ```
     """
     check_axes("plot.nudge_sweep", axes)

@@ -3,7 +3,6 @@
 from ._problem import Outcome as Outcome, Problem as Problem
 from ._results import RESULTS as RESULTS
 from ._save import (
-    AbstractSave as AbstractSave,
     AllNodes as AllNodes,
     EveryNode as EveryNode,
     FinalNode as FinalNode,

@@ -53,14 +53,7 @@ def two_point_problem(
 ) -> tuple[Problem, PyTree, State | None]:
     """Return the checked problem, coordinates that have its shape, and the checked start.
 
-    Args:
-        system: as for `solve`.
-        boundary: as for `solve`.
-        inputs: as for `solve`.
-        start: a state that is run to make a guess of the path, or `None`.
-        path: coordinates and momenta at all nodes as the guess, or `None`.
-        t0: as for `solve`.
-        options: as for `solve`.
+    The guess is the run from the state `start`, or `path`, coordinates and momenta at all nodes.
     """
     if not isinstance(boundary, AbstractBoundary):
         raise ArgumentTypeError(

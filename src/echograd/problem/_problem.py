@@ -23,6 +23,8 @@ class Problem(eqx.Module):
         throw: whether checks at run time raise.
         closed_over: traced arrays that methods of the system use and that are not leaves of it.
         program: a digest of the program of a step. Problems with equal digests share one compiled program.
+
+    Example: see `gradients.AbstractGradient`.
     """
 
     given: StepInputs
@@ -51,7 +53,10 @@ class Problem(eqx.Module):
 
 
 class Outcome(eqx.Module):
-    """The result of a run: the kept nodes (or `None`), the final state, and the summed running cost."""
+    """The result of a run: the kept nodes (or `None`), the final state, and the summed running cost.
+
+    Example: see `gradients.AbstractGradient`.
+    """
 
     saved: PyTree
     final: State

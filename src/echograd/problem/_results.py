@@ -15,6 +15,7 @@ class RESULTS(eqx.Enumeration):
 
     Example:
         ```python
+        qs = jnp.stack([q, 100 * q])
         run = jax.vmap(lambda q: eg.solve(system, eg.InitialValue(q, p), dt=0.1, steps=100, throw=False))
         failed = run(qs).result != eg.RESULTS.successful  # one flag per member of the batch
         ```
@@ -30,19 +31,12 @@ class RESULTS(eqx.Enumeration):
 
 
 class Finding(NamedTuple):
-    """What a check of a run found.
+    """What a check of a run found."""
 
-    Attributes:
-        result: what is wrong, a member of `RESULTS`.
-        wrong: whether it is.
-        message: the error message, with `{}` for the measured number if there is one.
-        measured: the number that was compared with a limit, if there is one.
-    """
-
-    result: Any
+    result: Any  # what is wrong, a member of `RESULTS`
     wrong: Bool[Array, ""]
-    message: str = ""
-    measured: Float[Array, ""] | None = None
+    message: str = ""  # with `{}` for the measured number
+    measured: Float[Array, ""] | None = None  # the number that was compared with a limit
 
 
 def raise_first(x: Any, findings: Sequence[Finding]) -> Any:

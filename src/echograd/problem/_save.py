@@ -42,7 +42,7 @@ class FinalNode(AbstractSave):
     Example:
         ```python
         sol = eg.solve(system, boundary, dt=0.01, steps=100, save=eg.FinalNode())
-        sol.q.shape == boundary.q.shape
+        sol.q.shape == q.shape
         ```
     """
 

@@ -17,6 +17,23 @@ class AbstractRelaxation(eqx.Module):
     r"""A way of finding the state $s$ with $\partial E/\partial s = \text{load}$, and its linear response to a load.
 
     A relaxation repeats `move` until the largest unbalanced force is within the tolerance, or `max_steps` are spent.
+
+    Example:
+        ```python
+        class HalfSteps(eg.statics.AbstractRelaxation):  # for energies whose second derivative is about 1
+            tolerance, max_steps = None, 100
+
+            def start(self, problem, s, force):
+                return None
+
+            def move(self, problem, s, force, memory):
+                return jax.tree.map(lambda s, f: s + 0.5 * f, s, force), None
+
+            def respond(self, problem, s, load):
+                return load
+
+        eg.equilibrium(lambda s, u: jnp.sum(s**2 / 2 - s), jnp.zeros(3), solver=HalfSteps())
+        ```
     """
 
     tolerance: eqx.AbstractVar[float | None]

@@ -84,7 +84,8 @@ class Relaxation(AbstractRelaxation):
 
     Example:
         ```python
-        eg.equilibrium(energy, x0, solver=eg.Relaxation(step=0.1))
+        net = eg.nn.HopfieldNet([2, 4, 1], key=key)
+        net.rest(jnp.ones((1, 2)), solver=eg.Relaxation(step=0.1))
         ```
     """
 
@@ -153,7 +154,8 @@ class LayerwiseRelaxation(AbstractRelaxation):
 
     Example:
         ```python
-        eg.equilibrium(net, (hidden, output), u, solver=eg.LayerwiseRelaxation(), bounds=(0.0, 1.0))
+        net = eg.nn.HopfieldNet([2, 4, 1], key=key)
+        net.rest(jnp.ones((1, 2)), solver=eg.LayerwiseRelaxation())
         ```
     """
 

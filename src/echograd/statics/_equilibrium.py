@@ -67,6 +67,7 @@ def equilibrium(
         def energy(s, u):
             return 0.5 * jnp.sum(s**2) - jnp.tanh(s) @ weights @ jnp.tanh(s) - u @ s
 
+        weights, u = 0.1 * jnp.ones((3, 3)), jnp.arange(3.0)
         found = eg.equilibrium(energy, jnp.zeros(3), u)
         ```
     """

@@ -11,14 +11,25 @@ from jaxtyping import Array, Float, PyTree
 from .._internal import _tree
 from .._internal._energy import reading
 from .._internal._reverse_rule import reverse_rule
-from ..nudge import AbstractNudge, relative_load
+from ..nudge import AbstractNudge
+from ..nudge._base import relative_load
 from ..nudge._checks import checked_nudge
 from ._base import AbstractRelaxation, rest, resting
 from ._static_problem import Equilibrium, StaticProblem, only, symmetric
 
 
 class AbstractStaticGradient(eqx.Module):
-    """Relax a state, and define the derivative of the result."""
+    """Relax a state, and define the derivative of the result.
+
+    Example:
+        ```python
+        class Blind(eg.statics.AbstractStaticGradient):  # its derivative is zero
+            def relax(self, problem, start, relaxation):
+                return relaxation.relax(jax.lax.stop_gradient(problem), start)
+
+        eg.equilibrium(lambda s, u: jnp.sum(s**2 - s), jnp.zeros(3), gradient=Blind())
+        ```
+    """
 
     @abc.abstractmethod
     def relax(self, problem: StaticProblem, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
@@ -38,7 +49,9 @@ class Implicit(AbstractStaticGradient):
 
     Example:
         ```python
-        eg.equilibrium(energy, x0, gradient=eg.Implicit())
+        net = eg.nn.ResistiveNet(3, 2, resistors=[(0, 2), (2, 1)])
+        volts = jnp.array([1.0, 0.0])
+        eg.equilibrium(net, jnp.zeros(1), volts, gradient=eg.Implicit(), solver=eg.Newton())
         ```
     """
 
@@ -75,10 +88,11 @@ class EP(AbstractStaticGradient):
 
     Example:
         ```python
-        def loss(energy):
-            return jnp.sum((eg.equilibrium(energy, x0, gradient=eg.EP(eg.Symmetric(1e-3))).state - target) ** 2)
+        def loss(k, gradient=eg.EP(eg.Symmetric(1e-3))):
+            found = eg.equilibrium(lambda s, u: jnp.sum(k * s**2 + s**4 - s), jnp.zeros(3), gradient=gradient)
+            return jnp.sum((found.state - 1.0) ** 2)
 
-        gradient = eqx.filter_grad(loss)(energy)
+        gradient = jax.grad(loss)(jnp.ones(3))
         ```
     """
 

@@ -41,7 +41,7 @@ class Newton(AbstractRelaxation):
 
     Example:
         ```python
-        eg.equilibrium(energy, x0, solver=eg.Newton())
+        eg.equilibrium(lambda s, u: jnp.sum(s**4 + s**2 - s), jnp.zeros(3), solver=eg.Newton())
         ```
     """
 

@@ -23,6 +23,8 @@ class Equilibrium(eqx.Module):
             bound.
         steps: number of steps that the relaxation took.
         converged: whether the residual is within the tolerance.
+
+    Example: see `equilibrium`.
     """
 
     state: PyTree

@@ -13,8 +13,6 @@ from ._fields import SineGordon as SineGordon, WaveField as WaveField
 from ._fput import FPUTChain as FPUTChain
 from ._gravity import Kepler as Kepler, NBody as NBody
 from ._legendre import (
-    LegendreHamiltonian as LegendreHamiltonian,
-    LegendreLagrangian as LegendreLagrangian,
     legendre as legendre,
 )
 from ._mass_damped import Envelope as Envelope, MassDamped as MassDamped

@@ -18,6 +18,8 @@ class AbstractSystem(eqx.Module):
     A system defines its time reversal. It maps coordinates to $\Pi q$, inputs to $\Pi_u u$, and velocities and momenta
     to $-\Pi v$ and $-\Pi p$, with an orthogonal involution $\Pi$, the *mirror*: by default the identity. A charge in a
     magnetic field, for example, runs back only along the mirror image of its path.
+
+    Example: see `SeparableHamiltonian`.
     """
 
     def __check_init__(self) -> None:

@@ -31,6 +31,8 @@ class Dissipative(AbstractSystem):
 
     Example:
         ```python
+        capacitance, incidence = jnp.ones(2), jnp.array([[1.0, 0.0], [-1.0, 1.0]])
+
         class Resistors(eg.Dissipative):
             conductance: Array
 
@@ -84,8 +86,9 @@ class LinearDamped(Dissipative):
 
     Example:
         ```python
-        network = eg.LinearDamped(mass, damping, stiffness)
-        sol = eg.solve(network, eg.InitialValue(q, v=v), forces, dt=0.05)  # gradient=eg.Reciprocal() by default
+        network = eg.LinearDamped(mass=jnp.eye(2), damping=0.3 * jnp.eye(2), stiffness=jnp.diag(jnp.array([1.0, 2.0])))
+        rest, forces = eg.InitialValue(jnp.zeros(2), v=jnp.zeros(2)), jnp.ones((40, 2))
+        sol = eg.solve(network, rest, forces, dt=0.05)  # gradient=eg.Reciprocal() by default
         ```
     """
 

@@ -17,14 +17,6 @@ class LegendreHamiltonian(Hamiltonian):
     r"""The Hamiltonian of a Lagrangian, $H(t, q, p, u) = p \cdot v - L(t, q, v, u)$ where $\partial L/\partial v = p$.
 
     Newton's method finds the velocity, in one iteration if $L$ is quadratic in it.
-
-    Source: H. Goldstein, *Classical Mechanics*, section 8.1.
-
-    Example:
-        ```python
-        system = eg.legendre(eg.systems.DoublePendulum())  # a LegendreHamiltonian
-        v = system.velocity(0.0, jnp.array([1.0, 1.5]), jnp.zeros(2), None)
-        ```
     """
 
     lagrangian: Lagrangian
@@ -48,14 +40,6 @@ class LegendreLagrangian(Lagrangian):
     r"""The Lagrangian of a Hamiltonian, $L(t, q, v, u) = p \cdot v - H(t, q, p, u)$ where $\partial H/\partial p = v$.
 
     Newton's method finds the momentum, in one iteration if $H$ is quadratic in it.
-
-    Source: H. Goldstein, *Classical Mechanics*, section 8.1.
-
-    Example:
-        ```python
-        system = eg.legendre(eg.systems.FPUTChain())  # a LegendreLagrangian
-        p = system.momentum(0.0, jnp.zeros(3), jnp.ones(3), None)
-        ```
     """
 
     hamiltonian: Hamiltonian

@@ -49,8 +49,8 @@ class MassDamped(SeparableHamiltonian):
 
     Example:
         ```python
-        damped = eg.MassDamped(Chain(jnp.ones(7)), rate=jnp.asarray(0.3))
-        sol = eg.solve(damped, eg.InitialValue(q, v=v), dt=0.01, steps=1000)  # an exact echo
+        damped = eg.MassDamped(system, rate=jnp.asarray(0.3))
+        sol = eg.solve(damped, eg.InitialValue(q, v=p), dt=0.01, steps=1000)  # an exact echo
         velocity_times_mass = jax.vmap(damped.mechanical)(sol.t, sol.p)
         ```
     """
@@ -106,7 +106,7 @@ class Envelope(SeparableHamiltonian):
 
     Example:
         ```python
-        envelope = eg.Envelope(Chain(jnp.ones(7)), rate=jnp.asarray(0.3))
+        envelope = eg.Envelope(system, rate=jnp.asarray(0.3))
         sol = eg.solve(envelope, eg.InitialValue(*envelope.enveloped(0.0, q, p)), dt=0.01, steps=1000)
         q, p = jax.vmap(envelope.physical)(sol.t, sol.q, sol.p)
         ```

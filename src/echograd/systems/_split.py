@@ -26,6 +26,18 @@ class AbstractPart(eqx.Module):
 
     `SplitHamiltonian.parts` creates the parts anew for every step, from parameters, time and input, which are constant
     during it. Write the flow in real arithmetic of coordinates and momenta, so that a complex nudge can pass through.
+
+    Example:
+        ```python
+        class Rotation(eg.systems.AbstractPart):  # oscillators of frequency 1
+            def __call__(self, q, p):
+                return 0.5 * jnp.sum(q**2 + p**2)
+
+            def flow(self, q, p, s):
+                return jnp.cos(s) * q + jnp.sin(s) * p, jnp.cos(s) * p - jnp.sin(s) * q
+
+        q, p = Rotation().flow(q, p, 0.1)
+        ```
     """
 
     @abc.abstractmethod
@@ -269,7 +281,8 @@ class SplitHamiltonian(Hamiltonian):
                 nonlinear = eg.systems.Intensities(lambda i: 0.5 * self.kerr * jnp.sum(i**2))
                 return nonlinear, eg.systems.Hopping(self.coupling * jnp.array([[0.0, 1.0], [1.0, 0.0]]))
 
-        sol = eg.solve(Dimer(jnp.asarray(1.0), jnp.asarray(0.5)), start, dt=0.05, steps=100)
+        dimer, start = Dimer(jnp.asarray(1.0), jnp.asarray(0.5)), eg.InitialValue(*eg.canonical(jnp.array([1.0, 0.0])))
+        sol = eg.solve(dimer, start, dt=0.05, steps=100)
         ```
     """
 

@@ -53,7 +53,8 @@ def wave(q: PyTree, p: PyTree) -> PyTree:
 
     Example:
         ```python
-        sol = eg.solve(lattice, start, dt=0.01, steps=100)
+        lattice = eg.systems.KerrLattice()
+        sol = eg.solve(lattice, eg.InitialValue(*lattice.start()), dt=0.01, steps=100)
         intensity = jnp.abs(eg.wave(sol.q, sol.p)) ** 2
         ```
     """

@@ -49,7 +49,7 @@ class TwoPointNewton(eqx.Module):
 
     Example:
         ```python
-        eg.solve(system, eg.FixedEnds(a, b), dt=0.01, steps=100, solver=eg.TwoPointNewton(continuation=4))
+        eg.solve(system, eg.FixedEnds(q, -q), dt=0.1, steps=20, solver=eg.TwoPointNewton(continuation=4))
         ```
     """
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._internal import _tree
-from ..boundary import omega
+from ..boundary._duality import omega
 from ..integrators import StepInputs
 from ..nudge import AbstractNudge, Infinitesimal
 from ._newton import TwoPointNewton, find_path

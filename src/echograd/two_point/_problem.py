@@ -85,13 +85,8 @@ def two_point(
 ) -> tuple[TwoPoint, Nodes]:
     """Return the problem in flat nodes, and a guess of its path in its units.
 
-    Args:
-        problem: the steps.
-        condition: the boundary condition, in the user's units.
-        like: a tree shaped like the coordinates.
-        start: a state; the guess is then the run from it.
-        path: all states; the guess itself. Without it and `start` the guess is a straight line between the smallest
-            ends that meet the condition.
+    The guess is `path`, all states, or the run from `start`, or a straight line between the smallest ends that meet the
+    condition.
     """
     one = jnp.ones((), condition.rows.dtype)
     posed = TwoPoint(problem, condition, Units(one, one), jax.flatten_util.ravel_pytree((like, like))[1])

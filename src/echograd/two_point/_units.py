@@ -35,10 +35,6 @@ def units_of_path(step: Step, x: Float[Array, "N+1 2n"]) -> Units:
     Momenta may be too small to carry the coordinates by their own size during the run. Their unit is then the momentum
     that would, or that of a vibration as large as the coordinates, whichever is larger. The unit of coordinates or
     momenta that are all zero is the change that the other part would cause in them.
-
-    Args:
-        step: `step(k, x)`, the map from node `k` to node `k + 1`.
-        x: the path.
     """
     steps, n = x.shape[0] - 1, x.shape[1] // 2
     probe = _tree.spread(x[0, :n])

@@ -21,7 +21,6 @@ from echograd import (
     solve,
     systems,
 )
-from echograd._internal._table import Table
 from echograd.gradients import AbstractGradient
 
 from ..data import Batches, Dataset, load
@@ -137,26 +136,20 @@ def _equivalence(tolerance: float, precision: str) -> int:
     """Compare GLEP under the dual of an initial value with Hamiltonian echo learning; return the exit code."""
     with jax.enable_x64(precision == "float64"):
         pendulums, duffing, charge = systems.PendulumChain(), systems.DuffingNetwork(), systems.ChargedParticle()
-        rows = equivalence(
+        report = equivalence(
             {
                 "pendulum chain": (pendulums, pendulums.start(n=4), 0.05),
                 "Duffing network": (duffing, duffing.start(), 0.1),
                 "charge in a magnetic field": (charge, charge.start(), 0.1),
             }
         )
-    kind = {"running": "running (RHEL)", "terminal": "terminal (HEB)"}
-    cells = [
-        (row.system, row.scheme, kind[row.cost], row.parameter, f"{row.difference:.1e}", f"{row.norm:.2e}")
-        for row in rows
-    ]
-    head = ("system", "discrete action", "cost", "parameter", "relative difference", "norm")
-    out, worst = console(), max(row.difference for row in rows)
+    out, worst = console(), report.worst
     out.print(
         "\nThe same gradient by two methods. GLEP solves the discrete Euler-Lagrange equations backward from the free "
         "end and reads ∂L/∂θ. Hamiltonian echo learning flips the momenta, runs the machine forward again and reads "
         "-∂H/∂θ.\n"
     )
-    out.print(rich_table(Table(head, cells)))
+    out.print(rich_table(report.cells()))
     good = worst <= tolerance
     out.print(f"Largest relative difference {worst:.1e}: {'the same' if good else 'THEY DIFFER'}.")
     return 0 if good else FAILED

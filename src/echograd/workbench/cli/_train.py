@@ -15,7 +15,9 @@ from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedCol
 from echograd import ArgumentError
 
 from ..data import DataError, load
-from ..training import Config, Progress, Run, fit, is_first, join
+from ..training import Config, Run, fit, join
+from ..training._processes import is_first
+from ..training._trainer import Progress
 from ._signals import exit_code, told
 from ._tables import confusion_table, console, for_shell, kind, metrics_table
 

@@ -148,9 +148,9 @@ class _Header:
         for row in rows:
             count = row.count(",") + 1 + more
             if count != wanted:
-                said = f"{count} values and labels" if more else f"a channel has {count} values"
+                has = f"{count} values and labels" if more else f"a channel has {count} values"
                 raise DataError(
-                    f"{where}: {said} for {wanted} attributes. Is the line truncated? Fill up shorter cases with '?'."
+                    f"{where}: {has} for {wanted} attributes. Is the line truncated? Fill up shorter cases with '?'."
                 )
         return rows, _unquoted(found[2])
 

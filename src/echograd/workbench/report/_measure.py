@@ -27,11 +27,11 @@ from echograd import (
 from echograd._internal import _checks, _tree
 from echograd.gradients import AbstractGradient
 from echograd.integrators import State
-from echograd.nn import HSSM, AbstractOscillators
+from echograd.nn import HSSM
 from echograd.plot import CostRow
 
 from ..data import Split
-from ..training import costs
+from ..training._learner import costs
 
 GRADIENTS: dict[str, AbstractGradient] = {"echo": Echo(), "backprop": Backprop()}
 
@@ -205,7 +205,7 @@ def _drive_and_force(
 
 
 @eqx.filter_jit
-def _free_nodes(system: AbstractOscillators, drive: Oscillations) -> State:
+def _free_nodes(system: Any, drive: Oscillations) -> State:
     """Return all nodes of the free run, which starts at rest."""
 
     def advance(z: State, u: Array) -> tuple[State, State]:
@@ -218,9 +218,7 @@ def _free_nodes(system: AbstractOscillators, drive: Oscillations) -> State:
 
 
 @eqx.filter_jit
-def _echo_nodes(
-    system: AbstractOscillators, drive: Oscillations, force: Oscillations, forward: State, beta: Float[Array, ""]
-) -> State:
+def _echo_nodes(system: Any, drive: Oscillations, force: Oscillations, forward: State, beta: Float[Array, ""]) -> State:
     """Return all nodes of an echo from the end of the free run, with momenta flipped back for comparison."""
 
     def advance(z: State, row: tuple[Array, Array]) -> tuple[State, State]:
@@ -235,9 +233,7 @@ def _echo_nodes(
 
 
 @eqx.filter_jit
-def _echo_and_response(
-    system: AbstractOscillators, drive: Oscillations, force: Oscillations, forward: State
-) -> tuple[State, State]:
+def _echo_and_response(system: Any, drive: Oscillations, force: Oscillations, forward: State) -> tuple[State, State]:
     """Return the un-nudged echo, and how it changes with the strength of the nudge."""
     zero, one = jnp.zeros((), drive.dtype), jnp.ones((), drive.dtype)
     return jax.jvp(lambda beta: _echo_nodes(system, drive, force, forward, beta), (zero,), (one,))

@@ -2,13 +2,12 @@
 
 from ._config import Config as Config, Network as Network, Optimiser as Optimiser, ecg_recipe as ecg_recipe
 from ._fit import fit as fit
-from ._learner import batch_loss as batch_loss, costs as costs, initial_model as initial_model
+from ._learner import batch_loss as batch_loss, initial_model as initial_model
 from ._metrics import (
     classification_metrics as classification_metrics,
     confusion_matrix as confusion_matrix,
     regression_metrics as regression_metrics,
-    scores_from_confusion as scores_from_confusion,
 )
-from ._processes import is_first as is_first, join as join
+from ._processes import join as join
 from ._run import Run as Run
-from ._trainer import Progress as Progress, TrainingDiverged as TrainingDiverged
+from ._trainer import TrainingDiverged as TrainingDiverged

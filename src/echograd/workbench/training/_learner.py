@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 from echograd import ArgumentError
 from echograd.nn import HSSM, HopfieldClassifier
 
-from ..data import Batch, Batches, Dataset, Split
+from ..data import Batches, Dataset, Split
+from ..data._batches import Batch
 from ._config import Config, Optimiser
 from ._memory import check_memory
 
