@@ -9,7 +9,7 @@ import echograd as eg
 from conftest import X64
 from echograd.boundary import dual_rows, omega
 
-pytestmark = pytest.mark.fast
+pytestmark = [pytest.mark.fast, pytest.mark.least_effort]
 
 TOLERANCE = 1e-10 if X64 else 2e-4
 

@@ -5,7 +5,7 @@ import pytest
 import echograd as eg
 from echograd.workbench.cli import main
 
-pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast, pytest.mark.least_effort]
 
 
 def test_the_equivalence_is_printed_and_judged(capsys):

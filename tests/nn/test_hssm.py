@@ -9,6 +9,8 @@ import pytest
 import echograd as eg
 from echograd.nn import _dropout, _layout, _sequence
 
+pytestmark = pytest.mark.least_effort
+
 
 def make(gradient=None, **options):
     options = {"hidden": 5, "units": 4, "blocks": 2, "dropout": 0.0} | options

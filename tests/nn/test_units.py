@@ -9,6 +9,8 @@ import pytest
 import echograd as eg
 from echograd.nn import _sequence
 
+pytestmark = pytest.mark.least_effort
+
 UNITS = {"linear": eg.nn.LinearHRU, "nonlinear": eg.nn.NonlinearHRU}
 
 
