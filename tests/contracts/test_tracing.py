@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 import echograd as eg
 
-pytestmark = pytest.mark.least_effort
+pytestmark = [pytest.mark.precision_free, pytest.mark.least_effort]
 
 COUNTS = {"kinetic": 0, "potential": 0, "cost": 0}
 
