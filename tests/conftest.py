@@ -61,6 +61,7 @@ def pytest_collection_finish():
     """Freeze what exists now, so that garbage collection looks only at objects that tests make."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # tracing makes many objects that live long
 
 
 @pytest.fixture(autouse=True, scope="module")

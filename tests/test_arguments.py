@@ -15,7 +15,7 @@ import pytest
 
 import echograd as eg
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.least_effort]
 
 NAN = float("nan")
 KEY = jax.random.key(0)

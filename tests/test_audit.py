@@ -23,19 +23,20 @@ def report():
     chain = eg.systems.FPUTChain(jnp.asarray([1.0, 2.0, 1.5]), four, alpha=0.25 * four, beta=0 * four)
     q, p = jnp.asarray([0.3, -0.2, 0.5]), jnp.asarray([0.1, 0.4, -0.3])
     start = eg.InitialValue(q, p)
-    rules = {
+    growing = {
+        "path": (start, eg.Backprop()),
         "echo": (start, eg.Echo()),
         "mended": (start, eg.SameBoundary(correct=True)),
-        "fixed": (eg.FixedEnds(q, -q), eg.Glep()),
     }
-    found = eg.audit(chain, rules, dt=0.2, steps=STEPS, growth=True, repeats=1)
-    naive = eg.audit(chain, {"naive": (start, eg.SameBoundary())}, dt=0.2, steps=STEPS, repeats=1)
-    return eg.AuditReport([found.rows[0], *naive.rows, *found.rows[1:]], found.setting)
+    others = {"naive": (start, eg.SameBoundary()), "fixed": (eg.FixedEnds(q, -q), eg.Glep())}
+    found = eg.audit(chain, growing, dt=0.2, steps=STEPS, growth=True, repeats=1)
+    rest = eg.audit(chain, others, dt=0.2, steps=STEPS, repeats=1)
+    return eg.AuditReport([*found.rows, *rest.rows], found.setting)
 
 
 @pytest.mark.float64_only
 def test_measured_numbers(report):
-    echo, naive, mended, fixed = report.rows
+    path, echo, mended, naive, fixed = report.rows
     assert (echo.error < 1e-12, naive.error > 0.1, mended.error < 1e-12, fixed.error < 1e-9) == (True,) * 4
     assert naive.cosine < 0.999
     assert (echo.defect, fixed.defect) == (pytest.approx(1), pytest.approx(0, abs=1e-9))
@@ -46,13 +47,13 @@ def test_measured_numbers(report):
     assert fixed.passes > 2
     # The working memory of an echo does not grow with the number of steps; that of a path does.
     assert echo.memory_by_steps < 0.1
-    assert fixed.memory_by_steps > 0.5
+    assert path.memory_by_steps > 0.5
 
 
 @pytest.mark.float64_only
 def test_derived_verdicts(report):
-    assert [row.forward_only for row in report.rows] == [True, True, False, False]
-    assert [row.local for row in report.rows] == [True, True, False, True]
+    assert [row.forward_only for row in report.rows] == [False, True, False, True, False]
+    assert [row.local for row in report.rows] == [False, True, False, True, True]
     # A spring's reading takes the coordinates of its two ends, of three.
     assert {row.touches for row in report.rows} == {(2, 3)}
     assert "echo" in report.table()
@@ -68,6 +69,7 @@ class Bare(eg.Hamiltonian):
         return self.inner(t, q, p, u)
 
 
+@pytest.mark.float64_only
 def test_a_charge_without_its_mirror_has_no_forward_run():
     charge, chain = eg.systems.ChargedParticle(), eg.systems.FPUTChain()
 
@@ -94,6 +96,7 @@ class Scaled(eg.gradients.AbstractGradient):
         raise AssertionError("these rules have initial values")
 
 
+@pytest.mark.float64_only
 def test_gradients_that_are_not_finite_do_not_agree():
     """A gradient of zero agrees with nothing but another zero."""
     chain, start = eg.systems.FPUTChain(), eg.InitialValue(jnp.asarray([0.3, -0.2]), jnp.asarray([0.1, 0.4]))
@@ -178,6 +181,7 @@ class Coupled(eg.SeparableHamiltonian):
         return self.energy(self.strength, q)
 
 
+@pytest.mark.float64_only
 @pytest.mark.parametrize(
     ("strength", "energy", "taken", "local"),
     [

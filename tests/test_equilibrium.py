@@ -7,7 +7,7 @@ import pytest
 
 import echograd as eg
 
-pytestmark = pytest.mark.fast
+pytestmark = [pytest.mark.fast, pytest.mark.least_effort]
 
 
 def energy(s, u):

@@ -9,6 +9,8 @@ from jaxtyping import Array
 
 import echograd as eg
 
+pytestmark = pytest.mark.least_effort
+
 X64 = jax.config.jax_enable_x64
 CLOSE = 1e-12 if X64 else 1e-5
 STEPS, DT = 10, 0.05

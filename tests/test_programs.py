@@ -13,6 +13,8 @@ from jaxtyping import Array
 
 import echograd as eg
 
+pytestmark = pytest.mark.least_effort
+
 START = eg.InitialValue(np.array([0.7, -0.4]), np.array([0.1, 0.3]))
 STIFFNESS = 1.0
 TABLE = np.array([1.0, 2.0])

@@ -8,6 +8,8 @@ from jaxtyping import Array
 
 import echograd as eg
 
+pytestmark = pytest.mark.least_effort
+
 
 class Oscillator(eg.SeparableHamiltonian):
     stiffness: Array

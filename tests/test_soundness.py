@@ -8,6 +8,8 @@ import pytest
 
 import echograd as eg
 
+pytestmark = pytest.mark.least_effort
+
 X64 = jax.config.jax_enable_x64
 
 

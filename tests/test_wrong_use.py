@@ -7,7 +7,7 @@ import pytest
 import echograd as eg
 from cases import Oscillator
 
-pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
+pytestmark = [pytest.mark.precision_free, pytest.mark.fast, pytest.mark.least_effort]
 
 Q = jnp.asarray([0.3, -0.2])
 START = eg.InitialValue(Q, Q)

@@ -17,7 +17,7 @@ import benchmarks as bench
 from benchmarks import Effort, __main__ as command, _results, _suite, _tables, _worker
 from benchmarks._contest import contest
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.least_effort]
 
 ROOT = Path(__file__).parents[2]
 STORED = ROOT / "benchmarks" / "results"

@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 import echograd as eg
 from conftest import X64
 
-pytestmark = pytest.mark.fast
+pytestmark = [pytest.mark.fast, pytest.mark.least_effort]
 
 TOLERANCE = 1e-10 if X64 else 2e-4
 

@@ -22,7 +22,7 @@ from echograd.workbench.training import Run
 from waves import numbers, waves
 
 # A run has its own precision: float64 around it or not, it is the same.
-pytestmark = [pytest.mark.slow, pytest.mark.precision_free]
+pytestmark = [pytest.mark.slow, pytest.mark.precision_free, pytest.mark.least_effort]
 
 SIZES = ["--hidden", "4", "--units", "3", "--blocks", "1", "--epochs", "2", "--batch-size", "8"]
 

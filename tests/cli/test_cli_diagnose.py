@@ -4,6 +4,8 @@ import pytest
 
 from echograd.workbench.cli import main
 
+pytestmark = pytest.mark.least_effort
+
 
 def test_the_findings_are_printed(capsys):
     assert main(["diagnose", "fput", "--steps", "20"]) == 0

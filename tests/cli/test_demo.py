@@ -12,7 +12,7 @@ from echograd.workbench.training import Run, ecg_recipe, fit
 from waves import SMALL, waves
 
 # A run has its own precision: float64 around it or not, it is the same.
-pytestmark = [pytest.mark.slow, pytest.mark.precision_free]
+pytestmark = [pytest.mark.slow, pytest.mark.precision_free, pytest.mark.least_effort]
 
 CONFIG = dataclasses.replace(SMALL, epochs=2)
 CODES = {"done": 0, "failed": 1, "interrupted": 130}

@@ -8,6 +8,8 @@ from jaxtyping import Array
 
 import echograd as eg
 
+pytestmark = [pytest.mark.precision_free, pytest.mark.least_effort]
+
 COUNTS = {"kinetic": 0, "potential": 0, "cost": 0}
 
 

@@ -10,6 +10,8 @@ import echograd as eg
 from cases import Chain, chain, mixed, worst
 from echograd.device import Hosted, Record, run
 
+pytestmark = pytest.mark.least_effort
+
 HIDDEN = np.asarray([1.1, 0.9, 1.3])
 CALLS = []
 

@@ -25,6 +25,8 @@ from echograd.device import (
     survey,
 )
 
+pytestmark = pytest.mark.least_effort
+
 KEY = jax.random.key(0)
 MAKE = {
     "mismatch": lambda s: Mismatch(s, KEY),

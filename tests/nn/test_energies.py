@@ -8,6 +8,8 @@ import pytest
 
 import echograd as eg
 
+pytestmark = pytest.mark.least_effort
+
 
 @pytest.mark.fast
 def test_units_of_a_hopfield_net_settle_to_their_inputs(new_key):

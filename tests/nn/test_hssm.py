@@ -9,6 +9,8 @@ import pytest
 import echograd as eg
 from echograd.nn import _dropout, _layout, _sequence
 
+pytestmark = pytest.mark.least_effort
+
 
 def make(gradient=None, **options):
     options = {"hidden": 5, "units": 4, "blocks": 2, "dropout": 0.0} | options
@@ -23,6 +25,9 @@ def batched(model, state, x, mask, keys):
 
         return jax.vmap(run, axis_name="batch", out_axes=(0, None))(x, mask, keys)
     return jax.vmap(lambda x, mask, key: model(x, mask=mask, key=key))(x, mask, keys), state
+
+
+run_batched = eqx.filter_jit(batched)
 
 
 @pytest.mark.float64_only
@@ -55,16 +60,27 @@ def test_streaming_equals_the_sequence_form(norm, new_key):
     model, state = make(norm=norm)
     x = jax.random.normal(new_key(), (8, 20, 3))
     if norm == "batch":  # update the statistics with one batch first
-        _, state = batched(model, state, x, jnp.ones((8, 20), bool), None)
+        _, state = run_batched(model, state, x, jnp.ones((8, 20), bool), None)
     model = eqx.nn.inference_mode(model)
-    _, streamed = jax.lax.scan(model.step, model.initial_state(state if norm == "batch" else None), x[0])
+    used = state if norm == "batch" else None
+
+    @eqx.filter_jit
+    def stream(model, x):
+        return jax.lax.scan(model.step, model.initial_state(used), x)[1]
+
+    @eqx.filter_jit
+    def sequence(model, x):
+        return model(x, used)[0] if norm == "batch" else model(x)
+
+    streamed = stream(model, x[0])
     for steps in (1, 7, 20):
-        whole = model(x[0, :steps], state)[0] if norm == "batch" else model(x[0, :steps])
+        whole = sequence(model, x[0, :steps])
         np.testing.assert_allclose(streamed[steps - 1], whole, rtol=1e-4, atol=1e-5)
 
+    if norm == "batch":
+        return
     model, _ = make(head="regression", every=5)
-    _, streamed = jax.lax.scan(model.step, model.initial_state(), x[0])
-    logits = model(x[0])
+    streamed, logits = stream(model, x[0]), sequence(model, x[0])
     assert logits.shape == (4, 2)
     np.testing.assert_allclose(streamed[4::5], logits, rtol=1e-4, atol=1e-5)
 
@@ -93,8 +109,7 @@ def test_a_batch_is_what_vmap_makes_of_it(norm, new_key):
 
 
 @pytest.mark.float64_only
-@pytest.mark.parametrize("norm", ["layer", "batch"])
-@pytest.mark.parametrize("head", ["classification", "regression"])
+@pytest.mark.parametrize(("head", "norm"), [("classification", "batch"), ("regression", "layer")])
 def test_a_batch_of_several_blocks_of_steps(head, norm, new_key, monkeypatch):
     """Check the store of all layers, statistics merged from blocks, and padding of the last block."""
     monkeypatch.setattr(_sequence, "limits", lambda: (4096, 32))  # 90 steps: three blocks, the last one padded
@@ -217,12 +232,12 @@ def test_masked_steps_make_no_difference(norm, new_key):
     x = jax.random.normal(new_key(), (3, 20, 3))
     mask = jnp.arange(20)[None] < jnp.asarray([20, 12, 5])[:, None]
     junk = jnp.where(mask[..., None], x, jnp.nan)
-    a, state_a = batched(model, state, x, mask, None)
-    b, state_b = batched(model, state, junk, mask, None)
+    a, state_a = run_batched(model, state, x, mask, None)
+    b, state_b = run_batched(model, state, junk, mask, None)
     np.testing.assert_array_equal(a, b)
     jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(state_a), jax.tree.leaves(state_b))
     # And a mask does make a difference where steps are valid.
-    c, _ = batched(model, state, x, jnp.ones_like(mask), None)
+    c, _ = run_batched(model, state, x, jnp.ones_like(mask), None)
     assert jnp.max(jnp.abs(a[1:] - c[1:])) > 1e-4
 
 

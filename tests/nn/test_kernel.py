@@ -8,6 +8,8 @@ import pytest
 import echograd as eg
 from echograd.nn import _kernel, _motion
 
+pytestmark = pytest.mark.least_effort
+
 
 def unit(gradient, kernel, **options):
     made = eg.nn.NonlinearHRU(3, 3, units=5, gradient=gradient, kernel=kernel, key=jax.random.key(0), **options)

@@ -137,10 +137,9 @@ def test_every_condition():
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize("name", ["robin", "final velocity"])
-def test_the_data_of_a_named_condition_can_be_trained(name):
+def test_the_data_of_a_named_condition_can_be_trained():
     setting = problem(BENCH)
-    (dual,) = compare(BENCH, conditions(*setting[3:])[name], setting, eg.Glep())
+    (dual,) = compare(BENCH, conditions(*setting[3:])["final velocity"], setting, eg.Glep())
     assert dual < 1e-9
 
 
@@ -178,9 +177,8 @@ def test_a_charge_that_is_not_reversible_runs_backward():
     system = Charge(jnp.asarray(0.8))
     setting = problem(system)
     u, h, _, start, _, _ = setting
-    for boundary in (eg.InitialValue(*start), conditions(*setting[3:])["robin"]):
-        (dual,) = compare(system, boundary, setting, eg.Glep())
-        assert dual < 1e-9
+    (dual,) = compare(system, conditions(*setting[3:])["robin"], setting, eg.Glep())
+    assert dual < 1e-9
 
     def of(system):
         return jnp.sum(eg.solve(system, eg.InitialValue(*start), u, dt=h, gradient=eg.Echo()).q)

@@ -25,7 +25,7 @@ SAVES = {
 }
 
 
-def loss(point, gradient, save="all", integrator=None, velocity=False, running=True):
+def loss(point, gradient, save="all", integrator=None, velocity=False):
     def cost(t, q, p):
         return point.cost(t, q, p) + jnp.sum(point.closed_over * jnp.cos(p["b"] * q["b"]))
 
@@ -39,7 +39,7 @@ def loss(point, gradient, save="all", integrator=None, velocity=False, running=T
         integrator=integrator,
         gradient=gradient,
         save=SAVES[save](point),
-        cost=cost if running else None,
+        cost=cost,
     )
     return mixed((sol.q, sol.p, sol.saved, sol.t)) + sol.cost**2
 
@@ -60,11 +60,10 @@ def compare(f, point, *gradients):
     ("save", "integrator", "velocity", "checkpoints"),
     [
         ("all", eg.Leapfrog(), False, True),
-        ("final", eg.VelocityVerlet(), False, True),
+        ("final", eg.VelocityVerlet(), False, False),
         ("every 4th of 13", eg.Yoshida(4), False, True),
-        ("function", eg.Leapfrog(), True, True),
+        ("function", eg.Leapfrog(), True, False),
         ("every 4th of 13", eg.Yoshida(6), False, False),
-        ("final", eg.Yoshida(8), False, False),
     ],
     ids=str,
 )
@@ -79,12 +78,7 @@ def test_every_leaf(save, integrator, velocity, checkpoints):
     assert max(found) < 1e-9
 
 
-def test_a_running_cost_alone_and_nodes_alone():
-    assert (
-        compare(lambda x, g: loss(x, g, running=False), machine()._replace(cost=None, closed_over=None), eg.Echo())[0]
-        < 1e-9
-    )
-
+def test_a_running_cost_alone():
     def of_cost(point, gradient):
         sol = eg.solve(
             point.system,
@@ -318,4 +312,4 @@ def test_one_program_differentiated_by_other_things_each_time_it_runs(run, rule,
 
     gradient = jax.grad(twice)
     x = jnp.asarray([0.3, -0.4])
-    np.testing.assert_allclose(gradient(x, rule), gradient(x, oracle), rtol=1e-9)
+    np.testing.assert_allclose(gradient(x, rule), jax.jit(gradient, static_argnums=1)(x, oracle), rtol=1e-9)

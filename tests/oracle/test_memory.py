@@ -6,6 +6,8 @@ import pytest
 
 import echograd as eg
 
+pytestmark = pytest.mark.least_effort
+
 N = 8
 
 

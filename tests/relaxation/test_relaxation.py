@@ -7,6 +7,8 @@ import pytest
 
 import echograd as eg
 
+pytestmark = pytest.mark.least_effort
+
 SOLVERS = [eg.Relaxation(), eg.Relaxation(0.2), eg.LayerwiseRelaxation(0.2), eg.Newton()]
 
 

@@ -24,6 +24,8 @@ from echograd.workbench.report._page import Page, check_ours
 from echograd.workbench.training import Run, fit
 from waves import SMALL, sums, waves
 
+pytestmark = pytest.mark.least_effort
+
 # A run has its own precision, so the other leg would show the same page; what is measured for it runs in both.
 one_page = pytest.mark.float64_only
 

@@ -17,7 +17,7 @@ from echograd.workbench.training import Config, Network, Optimiser, Run, Trainin
 from waves import SMALL, Killed, numbers, smaller, sums, waves
 
 # A run has its own precision: float64 around it or not, it is the same.
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.least_effort]
 DATA = waves()
 FILES = ("config.json", "metrics.jsonl", "last.eqx", "best.eqx", "results.json")
 

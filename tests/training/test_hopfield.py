@@ -15,7 +15,7 @@ from echograd.workbench.training import Config, Network, Optimiser, Run, batch_l
 from waves import numbers, sums, waves
 
 # A run has its own precision: float64 around it or not, it is the same.
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.least_effort]
 DATA = waves((60, 20, 20), rare=0.5, equal=True)
 HOPFIELD = Config(
     "waves",

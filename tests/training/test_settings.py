@@ -22,7 +22,7 @@ from echograd.workbench.training import (
 from echograd.workbench.training._metrics import scores_from_confusion
 from waves import SMALL, numbers, smaller, sums, waves
 
-pytestmark = pytest.mark.precision_free
+pytestmark = [pytest.mark.precision_free, pytest.mark.least_effort]
 
 NAN, INF = math.nan, math.inf
 DATA = waves()
