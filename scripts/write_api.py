@@ -96,8 +96,8 @@ GROUPS = (
     Group(
         "Sequence models and networks",
         "Equinox modules whose gradient is an echo.",
-        "nn.LinearHRU nn.NonlinearHRU nn.HSSM nn.HSSMBlock nn.LayerNorm nn.BatchNorm nn.LinearOscillators "
-        "nn.NonlinearOscillators nn.HopfieldNet nn.HopfieldClassifier nn.ResistiveNet nn.*",
+        "nn.LinearHRU nn.NonlinearHRU nn.DampedHRU nn.HSSM nn.HSSMBlock nn.LayerNorm nn.BatchNorm nn.LinearOscillators "
+        "nn.NonlinearOscillators nn.DampedOscillators nn.HopfieldNet nn.HopfieldClassifier nn.ResistiveNet nn.*",
     ),
     Group(
         "Devices",
