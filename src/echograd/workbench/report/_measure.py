@@ -20,6 +20,7 @@ from echograd import (
     FinalNode,
     GradientReport,
     InitialValue,
+    Reciprocal,
     SeparableHamiltonian,
     check_gradients,
     solve,
@@ -27,7 +28,7 @@ from echograd import (
 from echograd._internal import _checks, _tree
 from echograd.gradients import AbstractGradient
 from echograd.integrators import State
-from echograd.nn import HSSM, AbstractOscillators
+from echograd.nn import HSSM, AbstractOscillators, DampedHRU
 from echograd.plot import CostRow
 
 from ..data import Split
@@ -91,6 +92,16 @@ class Subject(eqx.Module):
         """Return the subject in float64; call it with float64 enabled."""
         return jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64) if eqx.is_inexact_array(x) else x, self)
 
+    @property
+    def rule(self) -> str:
+        """The name of the gradient of the model: "echo", or "reciprocal" for oscillators that lose energy."""
+        return "reciprocal" if isinstance(self.model.blocks[0].unit, DampedHRU) else "echo"
+
+    @property
+    def gradients(self) -> dict[str, AbstractGradient]:
+        """The exact gradient of the model, and backpropagation, by name."""
+        return {self.rule: Reciprocal() if self.rule == "reciprocal" else Echo(), "backprop": Backprop()}
+
     def loss(self, model: HSSM, gradient: AbstractGradient) -> Float[Array, ""]:
         """Return the mean loss of the cases; all units of the model use `gradient`."""
         model = eqx.tree_at(lambda m: [b.unit.gradient for b in m.blocks], model, [gradient] * len(model.blocks))
@@ -100,10 +111,10 @@ class Subject(eqx.Module):
 
 
 def check_model(subject: Subject) -> GradientReport:
-    """Compare echo and backprop on the model, in float64."""
+    """Compare the gradient of the model with backprop, in float64."""
     with jax.enable_x64(True):
         subject = subject.in_double_precision()
-        return check_gradients(subject.loss, subject.model)
+        return check_gradients(subject.loss, subject.model, {subject.rule: subject.gradients[subject.rule]})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -329,7 +340,7 @@ def model_costs(subject: Subject, steps: Sequence[int]) -> list[CostRow]:
         # A bound method of a module: the cases are arguments of the program, so the compiler cannot fold them.
         return subjects[n].loss
 
-    return measure(loss_of, subject.model, steps)
+    return measure(loss_of, subject.model, steps, subject.gradients)
 
 
 class _Steady(SeparableHamiltonian):
