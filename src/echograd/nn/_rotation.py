@@ -98,7 +98,8 @@ class Rotation(AbstractMotion):
         return jnp.ones_like(load)
 
     def respond(self, beta: Any, nudged: PyTree, path: Any, drive: Wide, push: Wide) -> tuple[PyTree, PyTree, Wide]:
-        nudged, last = nudged if self.lossy else (nudged, None)
+        oscillators = self.oscillators
+        nudged, last = nudged if self.lossy else (nudged, jnp.zeros(()))
         chunks = self._chunked(push)
         came = jnp.concatenate([_joined(product(chunks, _transposed(self.start_to_node)), nudged), nudged], -1)
         states = product(came, _transposed(self.between))
@@ -108,17 +109,17 @@ class Rotation(AbstractMotion):
         # `path` is (2 - a/2) times the position at the half steps, where the drive kicks, and `bar_drive` is d_β q. So
         # their product reads ∂H/∂a = q²/2.
         overlap = jnp.sum(jax.lax.optimization_barrier(path * bar_drive), (1, 2, 3))
-        if last is None:
-            bar_angle = -2 * jnp.tan(0.5 * self.oscillators.angle) * overlap
+        if isinstance(oscillators, LinearOscillators):
+            bar_angle = -2 * jnp.tan(0.5 * oscillators.angle) * overlap
             return states[..., :2], LinearOscillators(bar_angle), bar_drive
         # The reading of the damping is 2 Σ p d_β p: half the path times the change of d_β q from the half step to the
         # node. Differences first: a slow oscillator hardly changes.
         after = jnp.concatenate([bar_drive[..., 1:], last.reshape(*drive.shape[:-1], 1)], -1)
-        half_stiffness = (0.5 * self.oscillators.stiffness)[:, None, None, None]
+        half_stiffness = (0.5 * oscillators.stiffness)[:, None, None, None]
         change = bar_drive - after + 0.5 * push - half_stiffness * bar_drive
-        lost = jnp.sum(jax.lax.optimization_barrier(path * change), (1, 2, 3)) / self.oscillators.slack
+        lost = jnp.sum(jax.lax.optimization_barrier(path * change), (1, 2, 3)) / oscillators.slack
         nudged = states[..., :2], bar_drive[..., 0].reshape(last.shape)
-        return nudged, self.oscillators.readings(overlap, lost), bar_drive
+        return nudged, oscillators.readings(overlap, lost), bar_drive
 
     def check(self, x: Any, beta: Any, nudged: PyTree, load: Float[Array, ""], steps: int) -> Any:
         # The response is computed directly. Nothing is subtracted, so no digits are lost.
@@ -193,10 +194,10 @@ def _sines(
     # The fixed-point phase has no derivative in JAX. The echo does not need it; derivatives of an echo do.
     @sines.defjvp
     def sines_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
-        turned = _sines(*primals, steps, quarters + 1)
-        change = steps.astype(turned.dtype)[None] * _along(tangents[0], turned.ndim)
-        change = change if lead is None else change + _along(tangents[1], turned.ndim)
-        return sines(*primals), turned * change
+        (angle, lead), (change, led) = primals, tangents
+        turned = _sines(angle, lead, steps, quarters + 1)
+        change = steps.astype(turned.dtype)[None] * _along(change, turned.ndim)
+        return sines(angle, lead), turned * (change if lead is None else change + _along(led, turned.ndim))
 
     return sines(angle, lead)
 

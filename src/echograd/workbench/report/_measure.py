@@ -142,6 +142,13 @@ class Retrace:
     beta: float
 
 
+def undamped(model: HSSM) -> AbstractOscillators:
+    """Return the oscillators of the first block, which must have an echo."""
+    system = model.blocks[0].unit.system
+    assert isinstance(system, AbstractOscillators)
+    return system
+
+
 def retrace(subject: Subject, case: int = 0, shift: float = 0.6) -> Retrace:
     """Run the oscillators of the first block on one case, then a free echo and an echo nudged by the loss.
 
@@ -152,10 +159,10 @@ def retrace(subject: Subject, case: int = 0, shift: float = 0.6) -> Retrace:
     """
     model = subject.model
     valid = subject.inputs.shape[1] if subject.mask is None else int(subject.mask[case].sum())
-    unit = model.blocks[0].unit
+    unit, system = model.blocks[0].unit, undamped(model)
     drive, force = _drive_and_force(model, subject.state, subject.inputs[case, :valid], subject.targets[case])
-    forward = _free_nodes(unit.system, drive)
-    echo, response = _echo_and_response(unit.system, drive, force, forward)
+    forward = _free_nodes(system, drive)
+    echo, response = _echo_and_response(system, drive, force, forward)
 
     # Show an oscillator with a large relative displacement by the loss, a large weight in the output, and few swings.
     q = np.asarray(forward[0][:, 0])
@@ -166,7 +173,7 @@ def retrace(subject: Subject, case: int = 0, shift: float = 0.6) -> Retrace:
     eligible = (say >= np.median(say)) & (swings <= max(40, swings.min()))
     chosen = int(np.argmax(np.where(eligible if eligible.any() else True, moved, -1)))
     beta = shift / moved[chosen] if moved[chosen] > 0 else 0.0
-    nudged = _echo_nodes(unit.system, drive, force, forward, jnp.asarray(beta, drive.dtype))
+    nudged = _echo_nodes(system, drive, force, forward, jnp.asarray(beta, drive.dtype))
 
     def shown(z: State) -> np.ndarray:
         return np.stack([np.asarray(x[:, 0, chosen]) for x in z], 1)
@@ -359,7 +366,7 @@ class _Steady(SeparableHamiltonian):
 def oscillator_costs(subject: Subject, steps: Sequence[int]) -> list[CostRow]:
     """Measure gradients of the mean squared position of the oscillators of one block, without inputs."""
     unit = subject.model.blocks[0].unit
-    system = _Steady(unit.system, jnp.zeros(unit.read_in.shape[:2], unit.read_in.dtype))
+    system = _Steady(undamped(subject.model), jnp.zeros(unit.read_in.shape[:2], unit.read_in.dtype))
     q = _tree.spread(system.drive)
 
     def loss_of(n: int) -> Any:

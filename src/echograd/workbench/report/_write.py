@@ -87,7 +87,7 @@ def write(
         cases = len(subject.targets)
         if echoes:
             say("running an echo")
-            found = retrace(subject, cases // 2)
+        found = retrace(subject, cases // 2) if echoes else None
         say("measuring memory and time of gradients")
         every = model.every
         lengths = sorted({max(int(m * test.length) // every, 1) * every for m in _MULTIPLES})
@@ -100,7 +100,7 @@ def write(
     _sections.history(page, run)
     _examples.examples(page, run, outputs)
     _sections.agreement(page, gradients, few.rule, *few.inputs.shape[:2])
-    if echoes:
+    if found is not None:
         _sections.echo(page, found, run)
     _sections.costs(page, oscillators, whole, few.rule, cases, run)
     _sections.repeat(page, run, command)
