@@ -32,9 +32,10 @@ class Bench:
     Measured cases are kept, so an interrupted run resumes where it was.
 
     Attributes:
-        rows: simulation, sequence, unit, boundary, growth; by default all.
+        rows: simulation, sequence, damped, unit, boundary, growth; by default all.
         quick: tiny sizes, as a test of the suite; results and page go into runs/bench-quick.
-        peer: clones of published code: github.com/guillaumepourcel/rhel, github.com/tk-rusch/linoss.
+        peer: clones of published code: github.com/guillaumepourcel/rhel, github.com/tk-rusch/linoss,
+            github.com/jaredbmit/damped-linoss.
         out: folder of the JSON files; by default benchmarks/results.
         docs: folder of benchmarks.md, with plots in images/; by default docs.
         only: measure only cases whose name contains this.
@@ -47,7 +48,7 @@ class Bench:
     """
 
     rows: Annotated[
-        tuple[Literal["simulation", "sequence", "unit", "boundary", "growth"], ...],
+        tuple[Literal["simulation", "sequence", "damped", "unit", "boundary", "growth"], ...],
         tyro.conf.Positional,
         tyro.conf.arg(metavar="ROWS"),
     ] = ()

@@ -105,7 +105,7 @@ def bars(
     """Draw one figure of the contenders of a case as bars with their values."""
     names = list(by_name(case))[::-1]
     values = [of(by_name(case)[name]) for name in names]
-    echoes = [colours.echo if name == "echo" else colours.free for name in names]
+    echoes = [colours.echo if name in ("echo", "damped") else colours.free for name in names]
     axes.barh(range(len(names)), [value or 0.0 for value in values], color=echoes, height=0.6)
     for i, value in enumerate(values):
         axes.annotate(form(value), (value or 0.0, i), (4, 0), textcoords="offset points", va="center", fontsize=7.5)
@@ -193,6 +193,7 @@ def growth(cases: list[Stored], colours: plot.Theme) -> Figure | None:
 FIGURES: dict[str, Callable[[list[Stored], plot.Theme], Figure | None]] = {
     "simulation": simulation,
     "sequence": sequence,
+    "damped": sequence,
     "unit": unit,
     "boundary": boundary,
     "growth": growth,

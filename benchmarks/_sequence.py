@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from echograd import ArgumentError
-from echograd.gradients import Backprop, Echo
+from echograd.gradients import Backprop, Echo, Reciprocal
 from echograd.nn import HSSM
 
 from ._case import Case, Program, Row, compiled, complaint
@@ -31,13 +31,21 @@ SHAPES: dict[str, dict[str, int]] = {
     "ppg": {"batch": 4, "length": 49920, "inputs": 6, "hidden": 64, "units": 16, "blocks": 6, "every": 128},
     "small": {"batch": 2, "length": 64, "inputs": 3, "hidden": 8, "units": 8, "blocks": 2, "every": 0},
 }
-OURS = ("echo", "backprop")
+# Units and gradients of our contenders, of this row and of the row of damped units.
+OURS = {
+    "echo": ("linear", Echo()),
+    "backprop": ("linear", Backprop()),
+    "linear": ("linear", Echo()),
+    "damped": ("damped", Reciprocal()),
+    "damped, backprop": ("damped", Backprop()),
+}
 # A file that identifies a clone, and the contenders of this clone.
 PEERS = {
     "rhel": ("models/LinHRU.py", ("published RHEL", "published BPTT")),
     "linoss": ("models/LinOSS.py", ("published LinOSS",)),
+    "damped-linoss": ("src/damped_linoss/models/LinOSS.py", ("published D-LinOSS",)),
 }
-EXACT = {"echo": "backprop", "published RHEL": "published BPTT"}
+EXACT = {"echo": "backprop", "damped": "damped, backprop", "published RHEL": "published BPTT"}
 SMALLER = {"batch": 2, "blocks": 2}
 
 
@@ -59,11 +67,16 @@ def find_peers(folders: list[Path]) -> dict[str, str]:
 
 def cases(quick: bool, peers: dict[str, str]) -> list[Case]:
     """Return all published shapes."""
-    contenders = OURS + tuple(name for peer in peers for name in PEERS[peer][1])
+    contenders = ("echo", "backprop", *published_of(peers, "rhel", "linoss"))
     return [
         Case(shape, SHAPES[shape], contenders, base="echo", dtype="float32", peers=peers)
         for shape in (("small",) if quick else ("scp1", "worms", "ppg"))
     ]
+
+
+def published_of(peers: dict[str, str], *names: str) -> list[str]:
+    """Return the contenders of the named clones that are there."""
+    return [contender for name in names if name in peers for contender in PEERS[name][1]]
 
 
 def build(case: Case, contender: str) -> Program:
@@ -141,17 +154,19 @@ def problem(contender: str, size: dict[str, int], peers: dict[str, str]) -> tupl
 def ours(name: str, size: dict[str, int]) -> tuple[Any, Any, Callable[..., Any]]:
     """Return our model, its state and its loss."""
     optax: Any = importlib.import_module("optax")
+    unit, gradient = OURS[name]
     model, state = eqx.nn.make_with_state(HSSM)(
         size["inputs"],
         1 if size["every"] else 2,
         hidden=size["hidden"],
         units=size["units"],
         blocks=size["blocks"],
+        unit=unit,
         norm="batch",
         dropout=0.05,
         head="regression" if size["every"] else "classification",
         every=size["every"] or 1,
-        gradient=Echo() if name == "echo" else Backprop(),
+        gradient=gradient,
         key=jax.random.key(2),
     )
 
@@ -166,30 +181,37 @@ def ours(name: str, size: dict[str, int]) -> tuple[Any, Any, Callable[..., Any]]
 
 def published(peer: str, contender: str, size: dict[str, int], folder: str) -> tuple[Any, Any, Callable[..., Any]]:
     """Return a published model, its state and its loss."""
-    name = Path(PEERS[peer][0]).stem
-    # Both repositories call their package `models`.
-    sys.path.insert(0, folder)
+    *above, package, file = Path(PEERS[peer][0]).with_suffix("").parts
+    root, name = (
+        (str(Path(folder, above[0])), f"{above[1]}.{package}.{file}") if above else (folder, f"{package}.{file}")
+    )
+    # Two of the repositories call their package `models`.
+    sys.path.insert(0, root)
     for loaded in [key for key in sys.modules if key == "models" or key.startswith("models.")]:
         del sys.modules[loaded]
     try:
-        module = importlib.import_module(f"models.{name}")
+        module = importlib.import_module(name)
     finally:
-        sys.path.remove(folder)
+        sys.path.remove(root)
     options: dict[str, Any] = {
         "num_blocks": size["blocks"],
-        "N": size["inputs"],
-        "ssm_size": size["units"],
-        "H": size["hidden"],
         "output_dim": 1 if size["every"] else 2,
         "classification": not size["every"],
         "output_step": size["every"] or 1,
     }
+    if peer == "damped-linoss":
+        options |= {"layer_name": "DampedIMEX1", "input_dim": size["inputs"], "state_dim": size["units"]}
+        options |= {"hidden_dim": size["hidden"], "tanh_output": False, "drop_rate": 0.05, "initialization": "uniform"}
+        options |= {"r_min": 0.9, "r_max": 1.0, "theta_min": 0.0, "theta_max": 3.14, "dt_std": 0.5}
+        options |= {"A_min": 0.0, "A_max": 1.0, "G_min": 0.0, "G_max": 1.0}
+    else:
+        options |= {"N": size["inputs"], "ssm_size": size["units"], "H": size["hidden"]}
     if peer == "rhel":
         options |= {"learning_algorithm": contender.split()[1], "epsilon": 0.1, "complex_ssm": True}
         options |= {"train_steps": True, "nbr_dt": 1}
-    else:
+    elif peer == "linoss":
         options |= {"discretization": "IMEX"}
-    model, state = eqx.nn.make_with_state(getattr(module, name))(**options, key=jax.random.key(2))
+    model, state = eqx.nn.make_with_state(getattr(module, file))(**options, key=jax.random.key(2))
 
     def loss(model: Any, state: Any, x: Any, y: Any, key: Any) -> Any:
         batched = jax.vmap(model, axis_name="batch", in_axes=(0, None, None), out_axes=(0, None))

@@ -101,15 +101,24 @@ def simulation(cases: list[Stored]) -> list[str]:
 
 def sequence(cases: list[Stored]) -> list[str]:
     """Return the advantage of an echo over published code, and all figures."""
+    return _advantage(cases, "echo", "an echo")
+
+
+def damped(cases: list[Stored]) -> list[str]:
+    """Return the times of others relative to damped units, and all figures."""
+    return _advantage(cases, "damped", "damped")
+
+
+def _advantage(cases: list[Stored], base: str, said: str) -> list[str]:
     body = []
     for case in cases:
-        echo = by_name(case).get("echo")
+        least = by_name(case).get(base)
         for name, other in by_name(case).items():
-            if name != "echo":
+            if name != base:
                 keys = ("run_s", "resident_mb", "temporary_mb", "compile_s")
-                body.append([case["name"], name, *(times(over(other, echo, key)) for key in keys)])
-    head = ["shape", "takes, against an echo", "time", "resident", "temporary", "compilation"]
-    return [*table(head, body, left=2), *details(cases, "of an echo")]
+                body.append([case["name"], name, *(times(over(other, least, key)) for key in keys)])
+    head = ["shape", f"takes, against {said}", "time", "resident", "temporary", "compilation"]
+    return [*table(head, body, left=2), *details(cases, f"of {said}")]
 
 
 def unit(cases: list[Stored]) -> list[str]:
@@ -234,6 +243,7 @@ def _sizes(case: Stored) -> str:
 TABLES: dict[str, Callable[[list[Stored]], list[str]]] = {
     "simulation": simulation,
     "sequence": sequence,
+    "damped": damped,
     "unit": unit,
     "boundary": boundary,
     "growth": growth,

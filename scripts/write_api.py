@@ -69,6 +69,11 @@ GROUPS = (
         "systems.Kinetic systems.Potential systems.Intensities systems.Hopping systems.Dispersion systems.Drive",
     ),
     Group(
+        "Friction",
+        "What takes energy out of a system: `Damped(system, friction)`, whose gradient is `Rewind()`.",
+        "Damped friction.FrictionMatrix friction.Drag friction.Langevin friction.NoseHoover friction.AbstractFriction",
+    ),
+    Group(
         "Boundary conditions",
         "Conditions on the two ends of a trajectory.",
         "InitialValue FinalValue FixedEnds FreeEnds MixedEnds Periodic Robin LinearBoundary dual defect",
@@ -86,7 +91,7 @@ GROUPS = (
     Group(
         "Gradients",
         "How a trajectory is differentiated: `solve(..., gradient=...)`.",
-        "Echo Glep Backprop SameBoundary Reciprocal",
+        "Echo Glep Backprop SameBoundary Reciprocal Rewind",
     ),
     Group(
         "Nudges",
@@ -113,7 +118,7 @@ GROUPS = (
     Group(
         "Sequence models and networks",
         "Equinox modules whose gradient is an echo.",
-        "nn.LinearHRU nn.NonlinearHRU nn.HSSM nn.LayerNorm nn.BatchNorm "
+        "nn.LinearHRU nn.NonlinearHRU nn.DampedHRU nn.HSSM nn.LayerNorm nn.BatchNorm "
         "nn.HopfieldNet nn.HopfieldClassifier nn.ResistiveNet nn.*",
     ),
     Group(

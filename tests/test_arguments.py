@@ -112,6 +112,7 @@ WRONG = {
     "positive parameter": ("x", object(), None, NAN, 1j, 0.0, -1, jnp.asarray([1.0, -1.0]), jnp.inf, ["a"], True),
     "inputs": ("x", object(), 5, 0.1, [0.1, 0.2], np.array([object()] * 3), jnp.zeros((0, 2))),
     "sequence of ints": ("x", 5, None, [3], [3, 2.5, 2], [3, 0], [3, True]),
+    "rates": ("x", 1.0, (1.0,), (2.0, 1.0), (0.0, 1.0), (0.1, float("inf")), (NAN, 1.0), ("a", "b"), (None, 1.0)),
     "angles": ("x", 1.0, (1.0,), (2.0, 1.0), (0.0, 1.0), (0.1, 4.0), (NAN, 1.0), ("a", "b"), (None, 1.0)),
     "bounds": ("x", 1.0, (None, 1.0), (1.0, 0.0), (NAN, 1.0), (1.0, 1.0), (0.0,), ("a", "b")),
     "choice": ("x", 5, None, ["open"], True),
@@ -406,12 +407,18 @@ TABLE = {
         {"inputs": "count", "outputs": "count", "units": "count", "complex": "flag", "angles": "angles"}
         | {"gradient": "class", "kernel": "flag", "key": "key"},
     ),
+    "nn.DampedHRU": (
+        eg.nn.DampedHRU,
+        {"inputs": 2, "outputs": 3, "units": 4, "key": KEY},
+        {"inputs": "count", "outputs": "count", "units": "count", "complex": "flag", "angles": "angles"}
+        | {"decays": "rates", "gradient": "class", "key": "key"},
+    ),
     "nn.HSSM": (
         eg.nn.HSSM,
         {"inputs": 2, "outputs": 3, "key": KEY},
         dict.fromkeys(("inputs", "outputs", "hidden", "units", "blocks", "every"), "count")
         | {"unit": "choice", "norm": "choice", "head": "choice", "complex": "flag", "dropout": "share"}
-        | {"angles": "angles", "gradient": "class", "kernel": "flag", "key": "key"},
+        | {"angles": "angles", "decays": "rates", "gradient": "class", "kernel": "flag", "key": "key"},
     ),
     "nn.HSSM, called": (
         HSSM,

@@ -220,6 +220,7 @@ def as_in_a_worker():
 ENOUGH = {
     "simulation": ("echo", "diffrax RecursiveCheckpointAdjoint"),
     "sequence": ("echo",),
+    "damped": ("damped",),
     "unit": ("copy", "echo"),
     "boundary": ("Glep()", "scipy solve_bvp"),
     "growth": ("echo",),

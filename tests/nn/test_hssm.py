@@ -31,7 +31,7 @@ run_batched = eqx.filter_jit(batched)
 
 
 @pytest.mark.float64_only
-@pytest.mark.parametrize(("unit", "norm"), [("linear", "batch"), ("nonlinear", "layer")])
+@pytest.mark.parametrize(("unit", "norm"), [("linear", "batch"), ("nonlinear", "layer"), ("damped", "batch")])
 def test_the_echo_equals_backprop_for_every_leaf(unit, norm, new_key):
     x = jax.random.normal(new_key(), (4, 30, 3))
     mask = jnp.arange(30)[None] < jnp.asarray([30, 20, 11, 30])[:, None]
@@ -47,7 +47,7 @@ def test_the_echo_equals_backprop_for_every_leaf(unit, norm, new_key):
         return eqx.filter_grad(loss)((model, x))
 
     options = {"unit": unit, "norm": norm}
-    echo, exact = gradient(*make(eg.Echo(), **options)), gradient(*make(eg.Backprop(), **options))
+    echo, exact = gradient(*make(None, **options)), gradient(*make(eg.Backprop(), **options))
     errors = {
         jax.tree_util.keystr(path): float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
         for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(echo), jax.tree.leaves(exact), strict=True)
@@ -55,9 +55,9 @@ def test_the_echo_equals_backprop_for_every_leaf(unit, norm, new_key):
     assert max(errors.values()) < 1e-9, errors
 
 
-@pytest.mark.parametrize("norm", ["layer", "batch"])
-def test_streaming_equals_the_sequence_form(norm, new_key):
-    model, state = make(norm=norm)
+@pytest.mark.parametrize(("norm", "unit"), [("layer", "damped"), ("batch", "linear")])
+def test_streaming_equals_the_sequence_form(norm, unit, new_key):
+    model, state = make(norm=norm, unit=unit)
     x = jax.random.normal(new_key(), (8, 20, 3))
     if norm == "batch":  # update the statistics with one batch first
         _, state = run_batched(model, state, x, jnp.ones((8, 20), bool), None)
@@ -109,8 +109,10 @@ def test_a_batch_is_what_vmap_makes_of_it(norm, new_key):
 
 
 @pytest.mark.float64_only
-@pytest.mark.parametrize(("head", "norm"), [("classification", "batch"), ("regression", "layer")])
-def test_a_batch_of_several_blocks_of_steps(head, norm, new_key, monkeypatch):
+@pytest.mark.parametrize(
+    ("head", "unit", "norm"), [("classification", "linear", "batch"), ("regression", "damped", "layer")]
+)
+def test_a_batch_of_several_blocks_of_steps(head, unit, norm, new_key, monkeypatch):
     """Check the store of all layers, statistics merged from blocks, and padding of the last block."""
     monkeypatch.setattr(_sequence, "limits", lambda: (4096, 32))  # 90 steps: three blocks, the last one padded
     x = 1 + jnp.linspace(0, 2, 90)[None, :, None] * jax.random.normal(new_key(), (3, 90, 3))
@@ -125,8 +127,8 @@ def test_a_batch_of_several_blocks_of_steps(head, norm, new_key, monkeypatch):
 
         return eqx.filter_grad(loss, has_aux=True)((model, x))
 
-    options = {"norm": norm, "head": head, "every": 7, "dropout": 0.2, "blocks": 3}
-    echo, exact = (gradient(*make(g, **options)) for g in (eg.Echo(), eg.Backprop()))
+    options = {"norm": norm, "head": head, "unit": unit, "every": 7, "dropout": 0.2, "blocks": 3}
+    echo, exact = (gradient(*make(g, **options)) for g in (None, eg.Backprop()))
     for a, b in zip(jax.tree.leaves(echo), jax.tree.leaves(exact), strict=True):
         assert jnp.linalg.norm(a - b) <= 1e-9 * jnp.linalg.norm(b)
 
@@ -226,9 +228,9 @@ def test_coins_are_fair_and_independent(new_key):
 
 
 @pytest.mark.fast
-@pytest.mark.parametrize("norm", ["layer", "batch"])
-def test_masked_steps_make_no_difference(norm, new_key):
-    model, state = make(norm=norm)
+@pytest.mark.parametrize(("norm", "unit"), [("layer", "linear"), ("batch", "damped")])
+def test_masked_steps_make_no_difference(norm, unit, new_key):
+    model, state = make(norm=norm, unit=unit)
     x = jax.random.normal(new_key(), (3, 20, 3))
     mask = jnp.arange(20)[None] < jnp.asarray([20, 12, 5])[:, None]
     junk = jnp.where(mask[..., None], x, jnp.nan)
@@ -273,14 +275,15 @@ def test_dropout_needs_a_key_and_differs_between_examples(new_key):
     assert eqx.nn.inference_mode(model)(x).shape == (2,)
 
 
-def test_a_model_survives_serialisation_and_repr(tmp_path):
-    model, state = make(norm="batch")
+@pytest.mark.parametrize(("unit", "name"), [("linear", "LinearHRU"), ("damped", "DampedHRU")])
+def test_a_model_survives_serialisation_and_repr(unit, name, tmp_path):
+    model, state = make(norm="batch", unit=unit)
     eqx.tree_serialise_leaves(tmp_path / "model.eqx", (model, state))
-    other = make(norm="batch")
+    other = make(norm="batch", unit=unit)
     loaded = eqx.tree_deserialise_leaves(tmp_path / "model.eqx", other)
     for a, b in zip(jax.tree.leaves((model, state)), jax.tree.leaves(loaded), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert "LinearHRU" in repr(model)
+    assert name in repr(model)
 
 
 def test_the_strength_of_a_nudge_is_not_a_parameter():

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 import echograd as eg
-from echograd.nn import _kernel, _motion
+from echograd.nn import _kernel, _layer
 
 pytestmark = pytest.mark.least_effort
 
@@ -86,7 +86,7 @@ def test_a_gpu_gets_one_kernel_a_block(new_key):
     x = jax.random.normal(new_key(), (2, 40, 3))
     fused, device = unit(eg.Echo(), True), jax.sharding.AbstractDevice("NVIDIA H100 80GB HBM3", 132, "gpu")
     mesh = jax.sharding.AbstractMesh((1,), ("x",), abstract_device=device)
-    motion = _motion.motion(fused.system, eg.Infinitesimal(), 40)
+    motion = _layer.motion(fused.system, eg.Echo(), 40)
     drive = fused.projections.drive(jnp.moveaxis(x, -1, 0))
     z = (drive[..., 0], drive[..., 1])
 

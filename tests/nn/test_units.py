@@ -12,7 +12,9 @@ from echograd.nn._oscillators import log_cosh
 
 pytestmark = pytest.mark.least_effort
 
-UNITS = {"linear": eg.nn.LinearHRU, "nonlinear": eg.nn.NonlinearHRU}
+UNITS = {"linear": eg.nn.LinearHRU, "nonlinear": eg.nn.NonlinearHRU, "damped": eg.nn.DampedHRU}
+RULES = {"linear": eg.Echo(), "nonlinear": eg.Echo(), "damped": eg.Reciprocal()}
+LEAVES = {"linear": 5, "nonlinear": 7, "damped": 6}
 
 
 def relative_errors(a, b):
@@ -45,21 +47,22 @@ def test_the_echo_equals_backprop(kind, complex, new_key, monkeypatch):
     target = jax.random.normal(new_key(), (4, 150, 4))
     key = new_key()
     exact = gradients(make(kind, key, eg.Backprop(), complex=complex), x, target)
-    for gradient in (eg.Echo(), eg.Backprop(checkpoints=2)):
+    for gradient in (RULES[kind], eg.Backprop(checkpoints=2)):
         got = gradients(make(kind, key, gradient, complex=complex), x, target)
         errors = relative_errors(got, exact)
         assert max(errors.values()) < 1e-10, errors
     # Every leaf is trained: parameters, steps, angles, read-in, read-out, and the inputs.
-    assert len(errors) == (7 if kind == "nonlinear" else 5)
+    assert len(errors) == LEAVES[kind]
     assert all(jnp.linalg.norm(g) > 0 for g in jax.tree.leaves(exact))
 
 
 @pytest.mark.float64_only
+@pytest.mark.parametrize("kind", ["linear", "damped"])
 @pytest.mark.parametrize("angle", [1e-4, 3.1415])
-def test_the_echo_is_exact_at_the_ends_of_the_range_of_angles(angle, new_key):
+def test_the_gradient_is_exact_at_the_ends_of_the_range_of_angles(angle, kind, new_key):
     x, target, key = jax.random.normal(new_key(), (40, 3)), jax.random.normal(new_key(), (40, 4)), new_key()
     exact, echo = (
-        gradients(make("linear", key, g, angles=(angle, angle)), x, target) for g in (eg.Backprop(), eg.Echo())
+        gradients(make(kind, key, g, angles=(angle, angle)), x, target) for g in (eg.Backprop(), RULES[kind])
     )
     errors = relative_errors(echo, exact)
     assert max(errors.values()) < 1e-9, errors
@@ -201,12 +204,13 @@ ONE = pytest.param(
 
 
 @pytest.mark.float64_only
-@pytest.mark.parametrize(("kind", "batch"), [("linear", (2,)), ONE], ids=["linear-two", "nonlinear-one"])
-def test_the_memory_of_an_echo_does_not_grow_with_the_sequence(kind, batch, new_key):
+@pytest.mark.parametrize(("kind", "batch"), [("linear", (2,)), ("damped", (2,)), ONE], ids=["linear", "damped", "one"])
+def test_the_memory_of_a_gradient_does_not_grow_with_the_sequence(kind, batch, new_key):
     """Except for inputs, outputs and their cotangents, which are arguments and results here."""
     key = new_key()
     short, long = (*batch, 16_000), (*batch, 160_000)
-    assert _temporary(kind, eg.Echo(), long, key) < 1.2 * _temporary(kind, eg.Echo(), short, key)
+    # Damped units keep a state for every block of some thousand numbers, too.
+    assert _temporary(kind, RULES[kind], long, key) < 1.2 * _temporary(kind, RULES[kind], short, key)
     assert _temporary(kind, eg.Backprop(), long, key) > 5 * _temporary(kind, eg.Backprop(), short, key)
 
 
@@ -249,7 +253,8 @@ def test_what_is_not_a_number_does_not_pass(kind, new_key):
     np.testing.assert_array_equal(batch[0], run(jnp.ones((2, 40, 3)))[0])  # the other sequence does not change
     assert jnp.isnan(batch[1, 7:]).all()
     gradient = eqx.filter_jit(eqx.filter_grad(lambda unit, x: jnp.sum(unit(x)[:5])))
-    with pytest.raises(Exception, match="did not come back to rest"):
+    message = "gradient of a unit is not finite" if kind == "damped" else "did not come back to rest"
+    with pytest.raises(Exception, match=message):
         jax.block_until_ready(gradient(unit, x))
 
 
@@ -274,7 +279,7 @@ def test_wrong_use_is_refused(new_key):
 @pytest.mark.parametrize("kind", UNITS)
 def test_what_moves_oscillators_is_multiplied_with_all_digits(kind, new_key):
     """Otherwise a GPU rounds factors to ten bits, and echoes fail. The read-out has the user's precision."""
-    unit = make(kind, new_key(), eg.Echo())
+    unit = make(kind, new_key(), RULES[kind])
 
     def loss(unit, x):
         return jnp.sum(unit(x) ** 2)

@@ -69,6 +69,7 @@ def _quick():
         patch.setattr(_write, "_OSCILLATOR_STEPS", (50,))
         patch.setattr(_write, "_MULTIPLES", (2,))
         patch.setattr(_write, "_CHECKED_STEPS", 12)
+        patch.setattr(_measure, "_SECONDS", 0.1)
         patch.setattr("echograd.plot.png.__kwdefaults__", {"dpi": 40})
         yield
 
@@ -250,6 +251,18 @@ def test_the_baseline_of_a_curve_has_its_name(constant, label, monkeypatch):
     _sections.history(page, run)
     assert not drawn
     assert "metrics.jsonl" in page.html()
+
+
+@one_page
+def test_a_run_of_damped_oscillators(tmp_path):
+    """They have no echo to show; gradients are by reversed errors."""
+    run = fit(dataclasses.replace(SMALL, model="damped", epochs=1), waves(), out=tmp_path / "damped")
+    page = Document(report.write(run).read_text(encoding="utf-8"))
+    for words in ("learned by reversed errors", "Reversed errors against backpropagation", "memory, reciprocal"):
+        assert words in page.text
+    assert "blocks[0].unit.log_decay" in page.text
+    assert "That is rounding." in page.text
+    assert "An echo" not in page.text
 
 
 def subject(run, cases=4):

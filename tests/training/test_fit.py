@@ -428,6 +428,20 @@ def test_a_nan_stops_training_and_leaves_the_last_checkpoint(tmp_path):
 
 
 @pytest.mark.float64_only  # a run has its own precision, so the other leg would show the same
+def test_damped_oscillators_train_alike(tmp_path):
+    """By reversed errors and by backprop; the best model is loaded again; a whole case is remembered at first."""
+    losses = {}
+    for gradient in ("echo", "backprop"):
+        run = fit(smaller(model="damped", gradient=gradient, precision="float64"), DATA, out=tmp_path / gradient)
+        losses[gradient] = [record["train"]["loss"] for record in run.history()]
+    np.testing.assert_allclose(losses["echo"], losses["backprop"], rtol=1e-9)
+    unit = Run.open(tmp_path / "echo").model.blocks[0].unit
+    assert isinstance(unit, eg.nn.DampedHRU)
+    assert isinstance(unit.gradient, eg.Reciprocal)
+    assert np.all((unit.system.decay > 0.5 / DATA.length) & (unit.system.decay < 0.2))
+
+
+@pytest.mark.float64_only  # a run has its own precision, so the other leg would show the same
 def test_echo_and_backprop_train_alike(tmp_path):
     """Whole runs by either gradient agree to rounding, and do not with a finite nudge."""
     losses = {}

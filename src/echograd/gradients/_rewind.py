@@ -20,8 +20,9 @@ from ..problem import Outcome, Problem
 from ..problem._run import index, marked_run
 from ..problem._soundness import finite, finite_cotangents
 from ..systems import SeparableHamiltonian
-from ..two_point import Convergence, TwoPoint, TwoPointNewton
-from ..two_point._problem import Nodes
+from ..two_point import TwoPointNewton
+from ..two_point._newton import Convergence
+from ..two_point._problem import Nodes, TwoPoint
 from ._base import AbstractGradient, guarded
 from ._nudged import share_of
 

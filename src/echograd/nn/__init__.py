@@ -1,5 +1,6 @@
 """Hamiltonian sequence models: recurrent units whose gradient is an echo, and stacks of them."""
 
+from ._damped import DampedHRU as DampedHRU
 from ._hopfield import HopfieldClassifier as HopfieldClassifier, HopfieldNet as HopfieldNet
 from ._hssm import HSSM as HSSM
 from ._norm import BatchNorm as BatchNorm, LayerNorm as LayerNorm

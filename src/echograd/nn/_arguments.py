@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
-from ..gradients import AbstractGradient, Echo
+from ..gradients import AbstractGradient, Backprop, Echo, Reciprocal
 
 
 def check_sizes(owner: str, **sizes: Any) -> None:
@@ -26,11 +26,43 @@ def checked_angles(owner: str, angles: Any) -> tuple[float, float]:
     )
 
 
-def checked_gradient(owner: str, gradient: Any) -> AbstractGradient:
-    """Return the gradient of a unit, an echo by default."""
-    gradient = Echo() if gradient is None else gradient
-    what = "a gradient object. Pass Echo() or Backprop(), with its parentheses"
-    return _checks.instance(owner, "gradient", gradient, AbstractGradient, what)
+def checked_decays(owner: str, decays: Any) -> tuple[float, float]:
+    """Return the bounds of the decay rates per step."""
+    return _checks.interval(owner, "decays", decays, "decay rates per step are positive", lambda x: 0 < x < math.inf)
+
+
+def checked_gradient(owner: str, gradient: Any, *, lossy: bool = False) -> AbstractGradient:
+    """Return the gradient of a unit, or raise if it does not apply.
+
+    Args:
+        owner: name of the unit or model, for messages.
+        gradient: the gradient; `None` for the default, an echo without damping and `Reciprocal()` with it.
+        lossy: whether the oscillators are damped.
+    """
+    if gradient is None:
+        return Reciprocal() if lossy else Echo()
+    choices = "Reciprocal() or Backprop()" if lossy else "Echo() or Backprop()"
+    what = f"a gradient object. Pass {choices}, with its parentheses"
+    gradient = _checks.instance(owner, "gradient", gradient, AbstractGradient, what)
+    if isinstance(gradient, Backprop) or (isinstance(gradient, Echo) and not lossy):
+        return gradient
+    name = type(gradient).__name__
+    if not lossy:
+        why = "a rule of echograd.solve that sequence models do not have"
+        if isinstance(gradient, Reciprocal):
+            why = 'for damped oscillators: DampedHRU, or HSSM(unit="damped")'
+        raise ArgumentTypeError(f"{owner}: gradient={name}(...) is {why}. Undamped units take {choices}.")
+    if not isinstance(gradient, Reciprocal):
+        raise ArgumentTypeError(
+            f"{owner}: gradient={name}(...) cannot be used with damped oscillators. They lose energy, so the machine "
+            f"run back from its final state does not retrace its path. Pass {choices}; both are exact."
+        )
+    if gradient.nudge is not None:
+        raise ArgumentTypeError(
+            f"{owner}: gradient=Reciprocal({type(gradient.nudge).__name__}(...)) is not available in sequence models. "
+            "Pass Reciprocal() without a nudge: it overlaps two records, which is exact at any amplitude."
+        )
+    return gradient
 
 
 def checked_input(owner: str, x: Any, dtype: Any, features: int, *axes: str, nan: bool = False) -> Array:

@@ -101,7 +101,7 @@ def _merge(a: Any, b: Any) -> Any:
 # Compiled as one function: the primal function and its forward rule both call it, and it is traced once.
 @eqx.filter_jit
 def _run(arguments: Any, valid: Valid, pool: bool) -> tuple[Any, Any]:
-    """Return outputs and running statistics, and the residuals of the echo: the store, final states and moments."""
+    """Return outputs and running statistics, and the residuals of the echo: the store, states and moments."""
     encoder, rows, x = arguments
     arrays, static = eqx.partition(rows, eqx.is_array)
     layers = jax.tree.leaves(arrays)[0].shape[0]
@@ -145,8 +145,8 @@ def _run(arguments: Any, valid: Valid, pool: bool) -> tuple[Any, Any]:
         )
         (oscillators, layer), running = cell.fit(passed.moments, running)
         start = ForwardCarry(passed.store, *nothing(cell))
-        final, after = run_layer(oscillators, layer, cell.echo.nudge, blocks, start)
-        return after, (running, (final, passed.moments))
+        record, after = run_layer(oscillators, layer, cell.fixed_gradient, blocks, start)
+        return after, (running, (record, passed.moments))
 
     first, _ = eqx.combine(_tree.take(arrays, 0), static)
     store = jnp.zeros((slots, encoder.out_features, batch, steps), x.dtype)
@@ -191,7 +191,7 @@ def _chain_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid: 
         return found
 
     def body(after: BackwardCarry, row: Any) -> tuple[BackwardCarry, Any]:
-        index, arrays, (final, moments) = row
+        index, arrays, (record, moments) = row
         # The inputs of the first layer have no slot. Their cotangents overwrite those of its outputs.
         slot = jnp.maximum(index - 1, 0)
         numbers, others = eqx.partition(arrays, eqx.is_inexact_array)
@@ -215,10 +215,10 @@ def _chain_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid: 
         read, after, check = echo_layer(
             oscillators,
             layer,
-            cell.echo,
+            cell.fixed_gradient,
             blocks,
             lambda after, rows, block: bars(after, index + 1, rows, block),
-            final,
+            record,
             after,
         )
         read, zero = check((read, jnp.zeros((), x.dtype)))

@@ -9,9 +9,10 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError
-from ..gradients import AbstractGradient, Echo
-from ._arguments import check_sizes, checked_angles, checked_gradient, checked_input, checked_mask
+from ..gradients import AbstractGradient, Backprop
+from ._arguments import check_sizes, checked_angles, checked_decays, checked_gradient, checked_input, checked_mask
 from ._chain import pooled, run_chain
+from ._damped import DampedHRU
 from ._dropout import dropout_seeds
 from ._hssm_block import HSSMBlock
 from ._layer import stream
@@ -21,7 +22,7 @@ from ._scannable import scannable
 from ._sequence import block_length
 from ._units import LinearHRU, NonlinearHRU
 
-_UNITS = {"linear": LinearHRU, "nonlinear": NonlinearHRU}
+_UNITS = {"linear": LinearHRU, "nonlinear": NonlinearHRU, "damped": DampedHRU}
 _NORMS = {"layer": LayerNorm, "batch": BatchNorm}
 
 
@@ -62,8 +63,8 @@ class HSSM(eqx.Module):
     r"""Hamiltonian state-space model: encoder, blocks of recurrent units, read-out.
 
     Call it with one sequence, or with a batch on a leading axis. Differentiate it with `jax.grad` like any Equinox
-    module. The gradient of every unit is an echo: exact, from two passes through the unit, for any length and number of
-    parameters.
+    module. The gradient of every unit is an echo, or `Reciprocal()` with damping: exact, from two passes through the
+    unit, for any length and number of parameters.
 
     Args:
         inputs: number of input channels.
@@ -71,7 +72,7 @@ class HSSM(eqx.Module):
         hidden: width of the residual stream.
         units: oscillators in a block.
         blocks: number of blocks.
-        unit: `"linear"` or `"nonlinear"` oscillators.
+        unit: `"linear"`, `"nonlinear"` or `"damped"` oscillators; see `LinearHRU`, `NonlinearHRU` and `DampedHRU`.
         complex: complex read-in and read-out of the units.
         norm: `"layer"` or `"batch"`. A batch norm needs `equinox.nn.make_with_state`, and in training a batch: on a
             leading axis, or as a `vmap` axis named `"batch"`.
@@ -80,7 +81,10 @@ class HSSM(eqx.Module):
         every: number of steps between two outputs of the regression head.
         angles: bounds of the initial rotation angles of the oscillators per step (angular frequency × sampling
             interval, in radians); by default those of the unit.
-        gradient: `eg.Echo(...)` (default) or `eg.Backprop(...)` for every unit.
+        decays: for damped units, bounds of the initial decay rates of the oscillators per step; by default those of
+            `DampedHRU`.
+        gradient: `eg.Echo(...)` (default) or `eg.Backprop(...)` for every unit; of damped units, `eg.Reciprocal()`
+            (default) or `eg.Backprop(...)`.
         kernel: for nonlinear units, run each loop over time as one GPU kernel; see `NonlinearHRU`.
         key: random key.
 
@@ -112,13 +116,14 @@ class HSSM(eqx.Module):
         hidden: int = 64,
         units: int = 64,
         blocks: int = 2,
-        unit: Literal["linear", "nonlinear"] = "linear",
+        unit: Literal["linear", "nonlinear", "damped"] = "linear",
         complex: bool = True,
         norm: Literal["layer", "batch"] = "layer",
         dropout: float = 0.05,
         head: Literal["classification", "regression"] = "classification",
         every: int = 1,
         angles: tuple[float, float] | None = None,
+        decays: tuple[float, float] | None = None,
         gradient: AbstractGradient | None = None,
         kernel: bool = False,
         key: PRNGKeyArray,
@@ -131,9 +136,15 @@ class HSSM(eqx.Module):
         make_norm = _NORMS[_checks.choice("HSSM", "norm", norm, _NORMS)]
         _checks.flag("HSSM", "complex", complex)
         _checks.key("HSSM", key)
-        gradient = checked_gradient("HSSM", gradient)
+        gradient = checked_gradient("HSSM", gradient, lossy=unit == "damped")
 
         chosen: dict[str, Any] = {} if angles is None else {"angles": checked_angles("HSSM", angles)}
+        if decays is not None:
+            if unit != "damped":
+                raise ArgumentError(
+                    f'HSSM(decays={decays!r}): only damped units have decay rates. Drop decays, or pass unit="damped".'
+                )
+            chosen["decays"] = checked_decays("HSSM", decays)
         if _checks.flag("HSSM", "kernel", kernel):
             if unit != "nonlinear":
                 raise ArgumentError(
@@ -250,7 +261,7 @@ class HSSM(eqx.Module):
             numbers, others = zip(*(eqx.partition(row, eqx.is_inexact_array) for row in arrays), strict=True)
             stacked = eqx.combine(_stack(numbers), jax.tree.map(lambda *a: jnp.stack(a), *others))
             cells = jax.vmap(cell_of)(stacked, seeds)
-            echo = isinstance(self.blocks[0].unit.gradient, Echo)
+            echo = not isinstance(self.blocks[0].unit.gradient, Backprop)
             if echo and not (isinstance(norm := self.blocks[0].norm, BatchNorm) and norm.shared):
                 x, found = run_chain(self.encoder, eqx.combine(cells, static[0]), x, valid, pool=pool)
                 pool = False

@@ -9,12 +9,12 @@ from jaxtyping import Array, UInt32
 
 from .._internal import _tree
 from .._internal._errors import RunError
-from ..gradients import AbstractGradient, Echo
+from ..gradients import AbstractGradient
 from ._dropout import make_dropout
 from ._layer import AbstractLayer, transduce
 from ._layout import Rows, Valid, apply_linear, halves
 from ._norm import BatchNorm, LayerNorm, Moments, Standardised
-from ._oscillators import AbstractOscillators, Wide
+from ._oscillators import AbstractBank, Wide
 from ._units import AbstractHRU, Projections
 
 
@@ -49,7 +49,7 @@ class HSSMBlock(eqx.Module):
         """Return the running statistics of the norm from an Equinox state; `None` for a norm without any."""
         return state.get(self.norm.running) if isinstance(self.norm, BatchNorm) else None
 
-    def around(self, running: Any) -> tuple[AbstractOscillators, "GatedLayer"]:
+    def around(self, running: Any) -> tuple[AbstractBank, "GatedLayer"]:
         """Return the oscillators and the layer around them, in inference mode."""
         return self.cell(None).fit(None, running)[0]
 
@@ -75,7 +75,7 @@ class Cell(eqx.Module):
     """A block with parameters derived from the trained ones, once for all steps."""
 
     norm: LayerNorm | BatchNorm
-    oscillators: AbstractOscillators
+    oscillators: AbstractBank
     projections: Projections
     gates: eqx.nn.Linear  # value and gate, concatenated
     seed: UInt32[Array, "2"] | None
@@ -87,16 +87,15 @@ class Cell(eqx.Module):
         return transduce(oscillators, layer, x, self.gradient), running
 
     @property
-    def echo(self) -> Echo:
-        """The gradient, which must be an echo."""
-        assert isinstance(self.gradient, Echo)
+    def fixed_gradient(self) -> AbstractGradient:
+        """The gradient, whose own arrays are not differentiated."""
         return _tree.fixed(self.gradient)
 
     def moments(self, x: Rows, valid: Valid) -> Moments | None:
         """Return the statistics that `fit` needs; those of several blocks of rows are added."""
         return self.norm.moments(x, valid)
 
-    def fit(self, moments: Any, running: Any) -> tuple[tuple[AbstractOscillators, "GatedLayer"], Any]:
+    def fit(self, moments: Any, running: Any) -> tuple[tuple[AbstractBank, "GatedLayer"], Any]:
         """Return the oscillators and the layer around them, fitted to the rows, and the updated running statistics."""
         norm, running = self.norm.fit(moments, running)
         layer = GatedLayer(norm, self.projections, self.gates, self.seed, self.dropout)

@@ -10,15 +10,24 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .._internal import _tree
-from .._internal._errors import ArgumentTypeError, refuse_if
+from .._internal._errors import refuse_if
 from ..gradients import AbstractGradient, Backprop, Echo
 from ..gradients._backprop import checkpointed_scan
 from ..gradients._retrace import tolerance_for
 from ..integrators import State
-from ..nudge import AbstractNudge, Infinitesimal
+from ..nudge import AbstractFiniteNudge, Infinitesimal
+from ._arguments import checked_gradient
 from ._layout import Rows
-from ._motion import Rotation, motion
-from ._oscillators import AbstractOscillators, Wide
+from ._motion import AbstractMotion, StepByStep
+from ._oscillators import (
+    AbstractBank,
+    AbstractOscillators,
+    DampedOscillators,
+    LinearOscillators,
+    NonlinearOscillators,
+    Wide,
+)
+from ._rotation import Rotation
 from ._sequence import Blocks, Outer, Sequence, block_length, pad
 
 
@@ -46,26 +55,39 @@ class AbstractLayer(eqx.Module):
         """Return the output rows; `block` is the number of the block of steps, for random numbers."""
 
 
-def transduce(oscillators: AbstractOscillators, layer: AbstractLayer, x: Outer, gradient: AbstractGradient) -> Outer:
+def motion(oscillators: AbstractBank, gradient: AbstractGradient, length: int) -> AbstractMotion:
+    """Return the fastest motion of these oscillators for this gradient, in blocks of `length` steps."""
+    gradient = checked_gradient("A recurrent unit", gradient, lossy=isinstance(oscillators, DampedOscillators))
+    if isinstance(oscillators, DampedOscillators):
+        return Rotation(oscillators, length)
+    assert isinstance(gradient, Echo)
+    assert isinstance(oscillators, AbstractOscillators)
+    exact_if_linear = isinstance(gradient.nudge, Infinitesimal | AbstractFiniteNudge)
+    if isinstance(oscillators, LinearOscillators) and exact_if_linear:
+        return Rotation(oscillators, length)
+    kernel = isinstance(oscillators, NonlinearOscillators) and oscillators.kernel
+    return StepByStep(oscillators, gradient.nudge, kernel)
+
+
+def transduce(oscillators: AbstractBank, layer: AbstractLayer, x: Outer, gradient: AbstractGradient) -> Outer:
     r"""Return the outputs of a layer for whole sequences, with the oscillators starting at rest.
 
     The sequence is processed block by block. Wide arrays (drives, positions, activations) live for one block only, in
-    both passes: with an `Echo`, the backward pass stores the input `x` and the final state, and gets the positions from
-    the echo itself. Padding comes after the end, so it changes nothing before it.
+    both passes. With an `Echo`, the backward pass keeps the input `x` and the final state, and gets the positions from
+    the echo itself. With `Reciprocal` it keeps the states between the blocks. Padding comes after the end, so it
+    changes nothing before it.
     """
     gradient = _tree.fixed(gradient)
     batch, steps = x.shape[layer.axis - 1 : layer.axis + 1]
     length = block_length(steps, batch)
-    if isinstance(gradient, Echo):
-        return _echoed((oscillators, layer, x), length, gradient)
     if isinstance(gradient, Backprop):
         y = _backpropagated(oscillators, layer, pad(x, layer.axis, length), length, gradient.checkpoints)
         return jax.lax.slice_in_dim(y, 0, steps, axis=layer.axis)
-    raise ArgumentTypeError(f"A recurrent unit takes gradient=Echo(...) or Backprop(...), not {gradient!r}.")
+    return _echoed((oscillators, layer, x), length, gradient)
 
 
 def stream(
-    oscillators: AbstractOscillators, layer: AbstractLayer, z: State, x: Float[Array, " features"]
+    oscillators: AbstractBank, layer: AbstractLayer, z: State, x: Float[Array, " features"]
 ) -> tuple[State, Float[Array, " outputs"]]:
     """Advance by one input row and return the new state and the output: the streaming form of `transduce`."""
     single = layer.axis - 1, layer.axis
@@ -76,7 +98,7 @@ def stream(
 
 
 def _backpropagated(
-    oscillators: AbstractOscillators, layer: AbstractLayer, x: Outer, length: int, checkpoints: int | None
+    oscillators: AbstractBank, layer: AbstractLayer, x: Outer, length: int, checkpoints: int | None
 ) -> Outer:
     """Run the sequence step by step and let JAX differentiate it: the oracle, which shares no code with the echo."""
 
@@ -96,47 +118,56 @@ def _backpropagated(
 
 
 def run_layer(
-    oscillators: AbstractOscillators, layer: AbstractLayer, nudge: AbstractNudge, blocks: Blocks, store: Any
+    oscillators: AbstractBank, layer: AbstractLayer, gradient: AbstractGradient, blocks: Blocks, store: Any
 ) -> tuple[Any, Any]:
-    """Return the final state, starting from rest, and the store with the outputs in it."""
-    moved = motion(oscillators, nudge, blocks.length)
+    """Return what the backward pass needs of the run from rest, and the store with the outputs in it.
+
+    This is the final state; of lossy oscillators, the states before all blocks.
+    """
+    moved = motion(oscillators, gradient, blocks.length)
 
     def body(block: Int[Array, ""], carry: Any) -> Any:
-        z, store = carry
+        z, kept, store = carry
         rows = blocks.take(store, block)
         prepared = layer.prepare(rows)
+        kept = _tree.put(kept, block, z) if moved.lossy else None
         z, q = moved.run(z, layer.drive(prepared))
-        return z, blocks.put(store, layer.output(rows, prepared, q, block), block)
+        return z, kept, blocks.put(store, layer.output(rows, prepared, q, block), block)
 
     start = moved.rest((*layer.sizes[:2], blocks.batch))
-    return jax.lax.fori_loop(0, blocks.number, body, (start, store))
+    kept = jax.tree.map(lambda x: jnp.zeros((blocks.number, *x.shape), x.dtype), start) if moved.lossy else None
+    final, kept, store = jax.lax.fori_loop(0, blocks.number, body, (start, kept, store))
+    return kept if moved.lossy else final, store
 
 
 def echo_layer(
-    oscillators: AbstractOscillators,
+    oscillators: AbstractBank,
     layer: AbstractLayer,
-    echo: Echo,
+    gradient: AbstractGradient,
     blocks: Blocks,
     bars: Callable[[Any, Outer, Int[Array, ""]], Outer],
-    final: Any,
+    record: Any,
     store: Any,
 ) -> tuple[tuple[Any, Any], Any, Callable[[Any], Any]]:
     """Run the echo of a layer: retrace every block, differentiate the layer there, nudge the oscillators, and read.
 
+    A lossy layer has no echo. Every block is run again from the state before it, and the same machine, from rest, is
+    driven by the reversed errors.
+
     Args:
         oscillators: the oscillators.
         layer: the layer around them.
-        echo: the gradient.
+        gradient: an echo, or `Reciprocal` for lossy oscillators.
         blocks: how to read rows from the store, and to write their cotangents into it.
         bars: `(store, outputs, block) -> cotangents` of the outputs of a block.
-        final: the final state of the free run.
+        record: what `run_layer` returned of the free run.
         store: arrays of rows, of the caller's choice.
 
     Returns:
         The cotangents of oscillators and layer, the store, and a check: a function that returns its argument, or raises
         at run time. Pass all results through it.
     """
-    moved = motion(oscillators, echo.nudge, blocks.length)
+    moved = motion(oscillators, gradient, blocks.length)
     params, static = eqx.partition(layer, eqx.is_inexact_array)
 
     def pulled(method: str, *rows: Any, **fixed: Any) -> Any:
@@ -148,11 +179,12 @@ def echo_layer(
         return jax.vjp(function, params, *rows)
 
     def retrace(store: Any, block: Any, z: Any) -> Any:
-        """Run back through a block without nudges.
+        """Run through a block once more without nudges.
 
         Returns the state, the unit nudges, and a function that runs the nudged oscillators through the same block.
         """
         rows = blocks.take(store, block)
+        z = _tree.take(record, block) if moved.lossy else z
         prepared, pull_prepared = pulled("prepare", rows)
         drive, pull_drive = pulled("drive", prepared)
         z, q, path = moved.retrace(z, drive)
@@ -181,44 +213,60 @@ def echo_layer(
         z, push, _ = retrace(store, blocks.number - 1 - i, z)
         return z, load + jnp.sum(jnp.sqrt(jnp.sum(push**2, (0, 1, 2))))
 
-    start, steps = moved.turn(final), blocks.number * blocks.length
+    start, steps = moved.turn(_tree.take(record, 0) if moved.lossy else record), blocks.number * blocks.length
     load = _tree.zeros_like(_tree.max_abs(start))
-    if not isinstance(moved, Rotation) and not isinstance(echo.nudge, Infinitesimal):
+    if isinstance(moved, StepByStep) and not isinstance(moved.nudge, Infinitesimal):
         # The strength is chosen before the first nudge, from the size of all nudges.
         _, load = jax.lax.fori_loop(0, blocks.number, weigh, (start, load))
     beta = moved.strength(start, load, steps)
     read = _tree.zeros_like((eqx.filter(oscillators, eqx.is_inexact_array), params))
     carry = start, moved.start(start), read, store
     ended, nudged, read, store = jax.lax.fori_loop(0, blocks.number, body, carry)
-    # Undamped oscillators are as large at the end as before, so the final state tells their size.
-    size, tolerance = _tree.max_abs(start), tolerance_for(echo, start)
-    error = _tree.max_abs(ended) / jnp.where(size > 0, size, 1)
 
     def check(x: Any) -> Any:
-        x = refuse_if(
-            x,
-            ~(error <= tolerance),
-            "Echo: the oscillators of a unit did not come back to rest, so the echo left the path of the forward run. "
-            f"They are off by {{}} of the final state, more than retrace_tolerance={tolerance:g}. Likely causes: (a) a "
-            "NaN or an infinity in inputs or parameters; (b) chaotic motion, which amplifies rounding errors: use "
-            "smaller angles, fewer steps or float64.",
-            error,
-        )
+        x = _check_retrace(x, gradient, start, ended) if isinstance(gradient, Echo) else _check_finite(x, read)
         return moved.check(x, beta, nudged, load, steps)
 
     return read, store, check
 
 
+def _check_retrace(x: Any, echo: Echo, start: Any, ended: Any) -> Any:
+    """Return `x`, or raise at run time if the oscillators did not come back to rest."""
+    # Undamped oscillators are as large at the end as before, so the final state tells their size.
+    size, tolerance = _tree.max_abs(start), tolerance_for(echo, start)
+    error = _tree.max_abs(ended) / jnp.where(size > 0, size, 1)
+    return refuse_if(
+        x,
+        ~(error <= tolerance),
+        "Echo: the oscillators of a unit did not come back to rest, so the echo left the path of the forward run. "
+        f"They are off by {{}} of the final state, more than retrace_tolerance={tolerance:g}. Likely causes: (a) a "
+        "NaN or an infinity in inputs or parameters; (b) chaotic motion, which amplifies rounding errors: use "
+        "smaller angles, fewer steps or float64.",
+        error,
+    )
+
+
+def _check_finite(x: Any, read: Any) -> Any:
+    """Return `x`, or raise at run time if the gradient is not finite."""
+    return refuse_if(
+        x,
+        ~_tree.all_finite(read),
+        "Reciprocal: the gradient of a unit is not finite; its largest entry is {}. Likely causes: a NaN or an "
+        "infinity in the inputs, in the parameters, or in the cost.",
+        _tree.max_abs(read),
+    )
+
+
 # Compiled as one function: the primal function and its forward rule both call it, and it is traced once.
 @eqx.filter_jit
-def _run(arguments: Any, length: int, nudge: AbstractNudge) -> tuple[Any, Outer]:
-    """Return the final state, from which the echo starts, and the outputs."""
+def _run(arguments: Any, length: int, gradient: AbstractGradient) -> tuple[Any, Outer]:
+    """Return what the backward pass needs of the run, and the outputs."""
     oscillators, layer, x = arguments
     blocks = _blocks(x, length, layer.axis)
     batch, steps, outputs = blocks.batch, x.shape[layer.axis], layer.sizes[2]
     y = jnp.zeros((batch, steps, outputs) if layer.axis == 1 else (outputs, batch, steps), x.dtype)
-    final, y = run_layer(oscillators, layer, nudge, blocks, Sequence.of(y, length, layer.axis))
-    return final, y.whole()
+    record, y = run_layer(oscillators, layer, gradient, blocks, Sequence.of(y, length, layer.axis))
+    return record, y.whole()
 
 
 def _blocks(x: Outer, length: int, axis: int) -> Blocks:
@@ -234,19 +282,21 @@ def _blocks(x: Outer, length: int, axis: int) -> Blocks:
 
 
 @eqx.filter_custom_vjp
-def _echoed(arguments: Any, length: int, echo: Echo) -> Outer:
-    return _run(arguments, length, echo.nudge)[1]
+def _echoed(arguments: Any, length: int, gradient: AbstractGradient) -> Outer:
+    return _run(arguments, length, gradient)[1]
 
 
 @_echoed.def_fwd
-def _echoed_forward(perturbed: Any, arguments: Any, length: int, echo: Echo) -> tuple[Outer, Any]:
+def _echoed_forward(perturbed: Any, arguments: Any, length: int, gradient: AbstractGradient) -> tuple[Outer, Any]:
     del perturbed
-    final, y = _run(arguments, length, echo.nudge)
-    return y, final
+    record, y = _run(arguments, length, gradient)
+    return y, record
 
 
 @_echoed.def_bwd
-def _echoed_backward(final: Any, bar: Outer, perturbed: Any, arguments: Any, length: int, echo: Echo) -> Any:
+def _echoed_backward(
+    record: Any, bar: Outer, perturbed: Any, arguments: Any, length: int, gradient: AbstractGradient
+) -> Any:
     del perturbed
     oscillators, layer, x = arguments
     axis = layer.axis
@@ -254,10 +304,10 @@ def _echoed_backward(final: Any, bar: Outer, perturbed: Any, arguments: Any, len
     bars, bar_x, check = echo_layer(
         oscillators,
         layer,
-        echo,
+        gradient,
         _blocks(x, length, axis),
         lambda store, outputs, block: bar_y.take(block),
-        final,
+        record,
         Sequence.of(jnp.zeros_like(x), length, axis),
     )
     return _tree.check_heads(check, (*bars, bar_x.whole()))

@@ -15,7 +15,7 @@ from ..integrators import State
 from ._arguments import check_sizes, checked_angles, checked_gradient, checked_input
 from ._layer import AbstractLayer, stream, transduce
 from ._layout import Rows, product, reshaped
-from ._oscillators import AbstractOscillators, LinearOscillators, NonlinearOscillators, Wide
+from ._oscillators import AbstractBank, LinearOscillators, NonlinearOscillators, Wide
 from ._scannable import scannable
 from ._sequence import Outer
 
@@ -73,7 +73,7 @@ class AbstractHRU(eqx.Module):
     The feedthrough $D$ is diagonal; it exists only if a unit has as many outputs as inputs.
 
     Every oscillator has a trainable time step and a trainable rotation angle $w \in (0, \pi)$ per step. They determine
-    the stiffness, $h^2 A = 4 \sin^2(w/2) < 4$, so the unit is stable by construction.
+    the stiffness, $h^2 A = 4 \sin^2(w/2) < 4$ without damping, so the unit is stable by construction.
     """
 
     read_in: eqx.AbstractVar[Float[Array, "channels units inputs"]]
@@ -83,8 +83,8 @@ class AbstractHRU(eqx.Module):
 
     @property
     @abc.abstractmethod
-    def system(self) -> AbstractOscillators:
-        """The Hamiltonian of the oscillators, in units of their time steps."""
+    def system(self) -> AbstractBank:
+        """The oscillators in units of their time steps: a Hamiltonian, or a bank with friction."""
 
     @property
     @abc.abstractmethod
@@ -104,7 +104,7 @@ class AbstractHRU(eqx.Module):
         """Return the outputs for whole input sequences, with the oscillators starting at rest.
 
         A NaN in a sequence makes outputs of that sequence NaN: in a linear unit earlier ones too, as it works on blocks
-        of steps. Other sequences of the batch are not affected. The echo then raises at run time.
+        of steps. Other sequences of the batch are not affected. The gradient then raises at run time.
         """
         x = checked_input(type(self).__name__, x, self.read_in.dtype, self.read_in.shape[-1], "batch", "steps")
         if x.ndim == 2:
@@ -131,22 +131,29 @@ class AbstractHRU(eqx.Module):
         return stream(self.system, self.projections, state, u)
 
 
-def _check(owner: str, complex: Any, gradient: Any, key: Any, **sizes: Any) -> AbstractGradient:
+def checked_unit(
+    owner: str, complex: Any, gradient: Any, key: Any, *, lossy: bool = False, **sizes: Any
+) -> AbstractGradient:
     """Check the arguments of a unit, and return its gradient."""
     check_sizes(owner, **sizes)
     _checks.flag(owner, "complex", complex)
     _checks.key(owner, key)
-    return checked_gradient(owner, gradient)
+    return checked_gradient(owner, gradient, lossy=lossy)
 
 
-def _initial_angles(units: int, angles: tuple[float, float], key: PRNGKeyArray) -> Float[Array, " units"]:
+def log_uniform(units: int, bounds: tuple[float, float], key: PRNGKeyArray) -> Float[Array, " units"]:
+    """Return random numbers that are log-uniform between two bounds."""
+    low, high = bounds
+    return jnp.exp(jax.random.uniform(key, (units,), minval=math.log(low), maxval=math.log(high)))
+
+
+def initial_angles(units: int, angles: tuple[float, float], key: PRNGKeyArray) -> Float[Array, " units"]:
     """Return logits of rotation angles that are log-uniform between two bounds."""
-    low, high = angles
-    w = jnp.exp(jax.random.uniform(key, (units,), minval=math.log(low), maxval=math.log(high)))
+    w = log_uniform(units, angles, key)
     return jnp.log(w / (math.pi - w))
 
 
-def _projections(
+def initial_projections(
     inputs: int, outputs: int, units: int, channels: int, key: PRNGKeyArray
 ) -> tuple[Float[Array, "channels units inputs"], Float[Array, "outputs channels units"], Array | None]:
     """Return random read-in, read-out and feedthrough that keep the variance."""
@@ -156,14 +163,14 @@ def _projections(
     return read_in, read_out, jax.random.normal(d, (outputs,)) if inputs == outputs else None
 
 
-def _rotation(angle: Float[Array, " units"]) -> Float[Array, " units"]:
+def rotation(angle: Float[Array, " units"]) -> Float[Array, " units"]:
     r"""Return the angle $w$ by which an oscillator turns in a step, from the logit of $w/\pi$."""
     return math.pi * jax.nn.sigmoid(angle)
 
 
 def half_chord(angle: Float[Array, " units"]) -> Float[Array, " units"]:
     r"""Return $2\sin(w/2)$, the stable values of $h\sqrt{A}$, from the logit of $w/\pi$."""
-    return 2 * jnp.sin(0.5 * _rotation(angle))
+    return 2 * jnp.sin(0.5 * rotation(angle))
 
 
 class LinearHRU(AbstractHRU):
@@ -212,13 +219,13 @@ class LinearHRU(AbstractHRU):
         gradient: AbstractGradient | None = None,
         key: PRNGKeyArray,
     ) -> None:
-        self.gradient = _check("LinearHRU", complex, gradient, key, inputs=inputs, outputs=outputs, units=units)
+        self.gradient = checked_unit("LinearHRU", complex, gradient, key, inputs=inputs, outputs=outputs, units=units)
         angles = checked_angles("LinearHRU", angles)
         angle_key, key = jax.random.split(key)
-        self.angle = _initial_angles(units, angles, angle_key)
+        self.angle = initial_angles(units, angles, angle_key)
         # The initial stiffness is 1, so the response to a drive is of order w per step.
         self.log_step = jnp.log(half_chord(self.angle))
-        self.read_in, self.read_out, self.feedthrough = _projections(inputs, outputs, units, 1 + complex, key)
+        self.read_in, self.read_out, self.feedthrough = initial_projections(inputs, outputs, units, 1 + complex, key)
 
     @property
     def time_step(self) -> Float[Array, " units"]:
@@ -232,7 +239,7 @@ class LinearHRU(AbstractHRU):
 
     @property
     def system(self) -> LinearOscillators:
-        return LinearOscillators(_rotation(self.angle))
+        return LinearOscillators(rotation(self.angle))
 
     @property
     def drive_scale(self) -> Float[Array, " units"]:
@@ -295,14 +302,16 @@ class NonlinearHRU(AbstractHRU):
         kernel: bool = False,
         key: PRNGKeyArray,
     ) -> None:
-        self.gradient = _check("NonlinearHRU", complex, gradient, key, inputs=inputs, outputs=outputs, units=units)
+        self.gradient = checked_unit(
+            "NonlinearHRU", complex, gradient, key, inputs=inputs, outputs=outputs, units=units
+        )
         angles = checked_angles("NonlinearHRU", angles)
         angle_key, balance_key, key = jax.random.split(key, 3)
-        self.angle = _initial_angles(units, angles, angle_key)
+        self.angle = initial_angles(units, angles, angle_key)
         self.log_step = jnp.log(half_chord(self.angle))
         self.balance = jax.random.uniform(balance_key, (units,), minval=-1, maxval=1)
         self.bias = jnp.zeros((1 + complex, units))
-        self.read_in, self.read_out, self.feedthrough = _projections(inputs, outputs, units, 1 + complex, key)
+        self.read_in, self.read_out, self.feedthrough = initial_projections(inputs, outputs, units, 1 + complex, key)
         self.kernel = _checks.flag("NonlinearHRU", "kernel", kernel)
 
     @property

@@ -57,7 +57,7 @@ class Check:
     """
 
     dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[DATASET]")] = "ecg-rhythm-envelope"
-    model: Literal["linear", "nonlinear"] = "linear"
+    model: Literal["linear", "nonlinear", "damped"] = "linear"
     nudge: Literal["infinitesimal", "symmetric", "one-sided"] = "infinitesimal"
     beta: float | None = None
     precision: Literal["float32", "float64"] = "float64"
@@ -116,9 +116,14 @@ def main(argv: Sequence[str]) -> int:
             precision=command.precision,
             seed=command.seed,
         )
-        for check in (lambda: _chain(command, config), lambda: check_model(command, config, dataset)):
+        echo = f"the {command.nudge} echo"
+        rule = "the reversed errors on the same machine" if command.model == "damped" else echo
+        for name, check in (
+            (echo, lambda: _chain(command, config)),
+            (rule, lambda: check_model(command, config, dataset)),
+        ):
             title, report = check()
-            out.print(f"\n{title}: the {command.nudge} echo against backprop, {command.precision}", markup=False)
+            out.print(f"\n{title}: {name} against backprop, {command.precision}", markup=False)
             out.print(rich_table(report.cells()))
             exact = command.nudge == "infinitesimal"
             good = report.ok(tolerance)
@@ -176,7 +181,8 @@ def _chain(command: Check, config: Config) -> tuple[str, GradientReport]:
         return jnp.mean((trajectory.q - 0.1) ** 2)
 
     title = f"A chain of {masses} masses, {command.steps} steps"
-    return title, check_gradients(loss, params, {command.nudge: config.gradient_object()}, taylor=command.taylor)
+    echo = dataclasses.replace(config, model="linear").gradient_object()  # the chain is not damped
+    return title, check_gradients(loss, params, {command.nudge: echo}, taylor=command.taylor)
 
 
 def check_model(command: Check, config: Config, dataset: Dataset) -> tuple[str, GradientReport]:
@@ -194,5 +200,6 @@ def check_model(command: Check, config: Config, dataset: Dataset) -> tuple[str, 
     nudged = config.gradient_object()
     exact = dataclasses.replace(config, nudge="infinitesimal", beta=None).gradient_object()
     model = eqx.tree_at(lambda m: [b.unit.gradient for b in m.blocks], model, [exact] * config.network.blocks)
+    name = "reciprocal" if config.model == "damped" else command.nudge
     title = f"HSSM of {config.network.blocks} {config.model} blocks on {command.cases} cases of {config.dataset}"
-    return title, check_gradients(loss, model, {command.nudge: nudged}, taylor=command.taylor)
+    return title, check_gradients(loss, model, {name: nudged}, taylor=command.taylor)

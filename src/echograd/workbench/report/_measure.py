@@ -20,6 +20,7 @@ from echograd import (
     FinalNode,
     GradientReport,
     InitialValue,
+    Reciprocal,
     SeparableHamiltonian,
     check_gradients,
     solve,
@@ -27,7 +28,7 @@ from echograd import (
 from echograd._internal import _checks, _tree
 from echograd.gradients import AbstractGradient
 from echograd.integrators import State
-from echograd.nn import HSSM
+from echograd.nn import HSSM, DampedHRU
 from echograd.plot import CostRow
 
 from ..data import Split
@@ -91,6 +92,16 @@ class Subject(eqx.Module):
         """Return the subject in float64; call it with float64 enabled."""
         return jax.tree.map(lambda x: jnp.asarray(np.asarray(x), jnp.float64) if eqx.is_inexact_array(x) else x, self)
 
+    @property
+    def rule(self) -> str:
+        """The name of the gradient of the model: "echo", or "reciprocal" for oscillators that lose energy."""
+        return "reciprocal" if isinstance(self.model.blocks[0].unit, DampedHRU) else "echo"
+
+    @property
+    def gradients(self) -> dict[str, AbstractGradient]:
+        """The exact gradient of the model, and backpropagation, by name."""
+        return {self.rule: Reciprocal() if self.rule == "reciprocal" else Echo(), "backprop": Backprop()}
+
     def loss(self, model: HSSM, gradient: AbstractGradient) -> Float[Array, ""]:
         """Return the mean loss of the cases; all units of the model use `gradient`."""
         model = eqx.tree_at(lambda m: [b.unit.gradient for b in m.blocks], model, [gradient] * len(model.blocks))
@@ -100,10 +111,10 @@ class Subject(eqx.Module):
 
 
 def check_model(subject: Subject) -> GradientReport:
-    """Compare echo and backprop on the model, in float64."""
+    """Compare the gradient of the model with backprop, in float64."""
     with jax.enable_x64(True):
         subject = subject.in_double_precision()
-        return check_gradients(subject.loss, subject.model)
+        return check_gradients(subject.loss, subject.model, {subject.rule: subject.gradients[subject.rule]})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +142,13 @@ class Retrace:
     beta: float
 
 
+def undamped(model: HSSM) -> SeparableHamiltonian:
+    """Return the oscillators of the first block, which must have an echo."""
+    system = model.blocks[0].unit.system
+    assert isinstance(system, SeparableHamiltonian)
+    return system
+
+
 def retrace(subject: Subject, case: int = 0, shift: float = 0.6) -> Retrace:
     """Run the oscillators of the first block on one case, then a free echo and an echo nudged by the loss.
 
@@ -141,10 +159,10 @@ def retrace(subject: Subject, case: int = 0, shift: float = 0.6) -> Retrace:
     """
     model = subject.model
     valid = subject.inputs.shape[1] if subject.mask is None else int(subject.mask[case].sum())
-    unit = model.blocks[0].unit
+    unit, system = model.blocks[0].unit, undamped(model)
     drive, force = _drive_and_force(model, subject.state, subject.inputs[case, :valid], subject.targets[case])
-    forward = _free_nodes(unit.system, drive)
-    echo, response = _echo_and_response(unit.system, drive, force, forward)
+    forward = _free_nodes(system, drive)
+    echo, response = _echo_and_response(system, drive, force, forward)
 
     # Show an oscillator with a large relative displacement by the loss, a large weight in the output, and few swings.
     q = np.asarray(forward[0][:, 0])
@@ -155,7 +173,7 @@ def retrace(subject: Subject, case: int = 0, shift: float = 0.6) -> Retrace:
     eligible = (say >= np.median(say)) & (swings <= max(40, swings.min()))
     chosen = int(np.argmax(np.where(eligible if eligible.any() else True, moved, -1)))
     beta = shift / moved[chosen] if moved[chosen] > 0 else 0.0
-    nudged = _echo_nodes(unit.system, drive, force, forward, jnp.asarray(beta, drive.dtype))
+    nudged = _echo_nodes(system, drive, force, forward, jnp.asarray(beta, drive.dtype))
 
     def shown(z: State) -> np.ndarray:
         return np.stack([np.asarray(x[:, 0, chosen]) for x in z], 1)
@@ -325,7 +343,7 @@ def model_costs(subject: Subject, steps: Sequence[int]) -> list[CostRow]:
         # A bound method of a module: the cases are arguments of the program, so the compiler cannot fold them.
         return subjects[n].loss
 
-    return measure(loss_of, subject.model, steps)
+    return measure(loss_of, subject.model, steps, subject.gradients)
 
 
 class _Steady(SeparableHamiltonian):
@@ -344,7 +362,7 @@ class _Steady(SeparableHamiltonian):
 def oscillator_costs(subject: Subject, steps: Sequence[int]) -> list[CostRow]:
     """Measure gradients of the mean squared position of the oscillators of one block, without inputs."""
     unit = subject.model.blocks[0].unit
-    system = _Steady(unit.system, jnp.zeros(unit.read_in.shape[:2], unit.read_in.dtype))
+    system = _Steady(undamped(subject.model), jnp.zeros(unit.read_in.shape[:2], unit.read_in.dtype))
     q = _tree.spread(system.drive)
 
     def loss_of(n: int) -> Any:

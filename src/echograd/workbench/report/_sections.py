@@ -22,6 +22,13 @@ from ._page import Page, draw
 _TOLERANCE = 1e-9
 
 
+def learned_by(run: Run) -> str:
+    """Return how the gradients of a run were found, in words."""
+    if run.config.gradient == "backprop":
+        return "backpropagation"
+    return "reversed errors" if run.config.model == "damped" else "echoes"
+
+
 def learned(page: Page, run: Run, gradients: GradientReport) -> None:
     """Write the summary: model, training and the main scores."""
     results, dataset, test = run.results, run.dataset, run.results["test"]
@@ -29,7 +36,7 @@ def learned(page: Page, run: Run, gradients: GradientReport) -> None:
         f"{count(run.config.network.blocks, 'block')} of {run.config.network.units} {run.config.model} oscillators, "
         f"{count(results['parameters'], 'parameter')}"
     )
-    by = "echoes" if run.config.gradient == "echo" else "backpropagation"
+    by = learned_by(run)
     cases = join(count(len(dataset.test), "case"), _people(dataset))
     if dataset.task == "classification":
         level = results["majority"]["balanced_accuracy"]
@@ -154,12 +161,18 @@ def history(page: Page, run: Run) -> None:
     page.figures(*drawings)
 
 
-def agreement(page: Page, report: GradientReport, cases: int, steps: int) -> None:
-    """Compare echo and backprop, parameter by parameter."""
+def agreement(page: Page, report: GradientReport, rule: str, cases: int, steps: int) -> None:
+    """Compare the gradient of the model with backprop, parameter by parameter."""
     worst = max(report.rows, key=lambda row: np.nan_to_num(row["relative_error"], nan=np.inf))
-    page.heading("Echo against backpropagation")
+    reciprocal = rule == "reciprocal"
+    what = "Reversed errors" if reciprocal else "Echo"
+    page.heading(f"{what} against backpropagation")
     page.text(
-        "An echo measures a gradient by running the machine again. Here it is compared with backpropagation through "
+        "Damped oscillators cannot be run back. But the same lossy machine, started at rest and driven by the reversed "
+        "errors, measures the gradient. "
+        if reciprocal
+        else "An echo measures a gradient by running the machine again. ",
+        "Here it is compared with backpropagation through "
         f"the same steps, in float64, on {count(cases, 'test case')} of {steps:,} steps. The relative error of a "
         "parameter array is the norm of the difference over the norm of the gradient. The largest error is ",
         tag("strong", power(worst["relative_error"])),
@@ -175,8 +188,8 @@ def agreement(page: Page, report: GradientReport, cases: int, steps: int) -> Non
         draw(
             "gradients",
             lambda axes: plot.gradient_agreement(axes, report.rows, tolerance=_TOLERANCE),
-            caption="Relative error of the echo. Hollow points: less than a tenth of the rounding unit, or 0.",
-            alt="Relative error of the gradient by echo, for every parameter",
+            caption="Relative error of the gradient. Hollow points: less than a tenth of the rounding unit, or 0.",
+            alt=f"Relative error of the gradient by {what.lower()}, for every parameter",
             height=0.7 + 0.155 * names,
         )
     )
@@ -246,8 +259,10 @@ def echo(page: Page, found: Retrace, run: Run) -> None:
     )
 
 
-def costs(page: Page, oscillators: Sequence[CostRow], whole: Sequence[CostRow], cases: int, run: Run) -> None:
-    """Compare memory and time of echo and backprop."""
+def costs(
+    page: Page, oscillators: Sequence[CostRow], whole: Sequence[CostRow], rule: str, cases: int, run: Run
+) -> None:
+    """Compare memory and time of the gradient of the model and of backprop."""
     page.heading("What it costs")
     page.text(
         "Memory is what a compiled gradient allocates besides its arguments and its result. Time is the median of "
@@ -259,16 +274,7 @@ def costs(page: Page, oscillators: Sequence[CostRow], whole: Sequence[CostRow], 
         return lambda axes: (plot.costs(axes[0], rows, "bytes"), plot.costs(axes[1], rows, "seconds"))
 
     units = run.config.network.units * (1 + run.config.network.complex)
-    page.figures(
-        draw(
-            "costs-oscillators",
-            paint(oscillators),
-            caption=f"The {units} oscillators of one block alone, with a running cost. The echo stores the final state "
-            "only.",
-            alt="Memory and time of a gradient through the oscillators over the number of steps",
-            height=4.6,
-            rows=2,
-        ),
+    drawings = [
         draw(
             "costs-model",
             paint(whole),
@@ -277,12 +283,24 @@ def costs(page: Page, oscillators: Sequence[CostRow], whole: Sequence[CostRow], 
             alt="Memory and time of a gradient of the whole model over the number of steps",
             height=4.6,
             rows=2,
-        ),
-    )
+        )
+    ]
+    if oscillators:
+        alone = draw(
+            "costs-oscillators",
+            paint(oscillators),
+            caption=f"The {units} oscillators of one block alone, with a running cost. The echo stores the final state "
+            "only.",
+            alt="Memory and time of a gradient through the oscillators over the number of steps",
+            height=4.6,
+            rows=2,
+        )
+        drawings.insert(0, alone)
+    page.figures(*drawings)
     table = []
     for name, rows in (("oscillators", oscillators), ("whole model", whole)):
         for n in sorted({row["steps"] for row in rows}):
-            a, b = ({row["gradient"]: row for row in rows if row["steps"] == n}[key] for key in ("echo", "backprop"))
+            a, b = ({row["gradient"]: row for row in rows if row["steps"] == n}[key] for key in (rule, "backprop"))
             table.append(
                 [
                     name,
@@ -293,7 +311,7 @@ def costs(page: Page, oscillators: Sequence[CostRow], whole: Sequence[CostRow], 
                     duration(b["seconds"]),
                 ]
             )
-    head = ["gradient of", "steps", "memory, echo", "backprop", "time, echo", "backprop"]
+    head = ["gradient of", "steps", f"memory, {rule}", "backprop", f"time, {rule}", "backprop"]
     page.table(head, table)
 
 

@@ -35,7 +35,7 @@ def write(
     """Write a report of a finished run: one self-contained HTML file, and its figures as PNG files.
 
     Scores and the model are read from the folder of the run. Gradients, an echo, memory and time are measured again on
-    this machine, which takes about a minute.
+    this machine, which takes about a minute. Damped oscillators have no echo: they cannot retrace their path.
 
     Args:
         run: a run, or its folder.
@@ -72,33 +72,37 @@ def write(
     make_folder(path.parent, REMEDY)
     check_ours(path)
     say = say or (lambda _: None)
-    page = Page(title or f"{name}, learned by {'echoes' if run.config.gradient == 'echo' else 'backpropagation'}")
+    page = Page(title or f"{name}, learned by {_sections.learned_by(run)}")
     test = run.prepared.test
 
     # Compute in the precision of the run.
     with jax.enable_x64(run.config.precision == "float64"):
-        say("comparing gradients by echo and by backpropagation")
         few = Subject.of(model, run.state, test, _CHECKED_CASES, _CHECKED_STEPS)
+        echoes = few.rule == "echo"
+        say("comparing gradients by echo and by backpropagation" if echoes else "comparing gradients")
         gradients = check_model(few)
         say("running the model on the test cases")
         outputs = run.predict("test")
-        say("running an echo")
         subject = Subject.of(model, run.state, test, _TIMED_CASES)
         cases = len(subject.targets)
-        found = retrace(subject, cases // 2)
-        say("measuring memory and time of echo and backpropagation")
+        if echoes:
+            say("running an echo")
+        found = retrace(subject, cases // 2) if echoes else None
+        say("measuring memory and time of gradients")
         every = model.every
         lengths = sorted({max(int(m * test.length) // every, 1) * every for m in _MULTIPLES})
-        oscillators, whole = oscillator_costs(subject, _OSCILLATOR_STEPS), model_costs(subject, lengths)
+        oscillators = oscillator_costs(subject, _OSCILLATOR_STEPS) if echoes else []
+        whole = model_costs(subject, lengths)
 
     say("drawing")
     _sections.learned(page, run, gradients)
     _sections.scores(page, run, outputs)
     _sections.history(page, run)
     _examples.examples(page, run, outputs)
-    _sections.agreement(page, gradients, *few.inputs.shape[:2])
-    _sections.echo(page, found, run)
-    _sections.costs(page, oscillators, whole, cases, run)
+    _sections.agreement(page, gradients, few.rule, *few.inputs.shape[:2])
+    if found is not None:
+        _sections.echo(page, found, run)
+    _sections.costs(page, oscillators, whole, few.rule, cases, run)
     _sections.repeat(page, run, command)
     page.write(path)
     return path

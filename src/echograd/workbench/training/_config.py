@@ -10,7 +10,18 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from echograd import EP, ArgumentError, ArgumentTypeError, Backprop, Echo, Implicit, Infinitesimal, OneSided, Symmetric
+from echograd import (
+    EP,
+    ArgumentError,
+    ArgumentTypeError,
+    Backprop,
+    Echo,
+    Implicit,
+    Infinitesimal,
+    OneSided,
+    Reciprocal,
+    Symmetric,
+)
 from echograd._internal import _checks
 from echograd._internal._checks import shown
 from echograd.gradients import AbstractGradient
@@ -81,6 +92,8 @@ class Network:
         dropout: probability of dropping a feature in training.
         angles: bounds of the initial rotation angles per step, in radians between 0 and pi; None uses the default of
             the unit.
+        decays: bounds of the initial decay rates of damped oscillators per step; None takes memories from ten steps to
+            the length of a case, log-uniform.
 
     Raises:
         ArgumentError: a value is out of its range.
@@ -94,12 +107,15 @@ class Network:
     norm: Literal["layer", "batch"] = "layer"
     dropout: float = 0.1
     angles: tuple[float, float] | None = None
+    decays: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         _convert(self)
         _require(0 <= self.dropout < 1, self, "dropout", "a probability is at least 0 and below 1")
         low, high = self.angles or (0.1, 0.2)
         _require(0 < low < high < math.pi, self, "angles", "pass two angles between 0 and pi, the smaller one first")
+        low, high = self.decays or (0.1, 0.2)
+        _require(0 < low < high, self, "decays", "pass two positive rates, the smaller one first")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +156,8 @@ class Config:
         dataset: name of the data set.
         model: kind of the oscillators of an `HSSM`; or "hopfield", a classifier that relaxes to an equilibrium and
             takes every case as one flat vector.
-        gradient: gradient method of the oscillators. "echo" of a Hopfield network is equilibrium propagation.
+        gradient: gradient method of the oscillators. "echo" of damped oscillators is `Reciprocal()`: the same machine,
+            driven by the reversed errors. "echo" of a Hopfield network is equilibrium propagation.
         nudge: kind of the nudge of an echo; only "infinitesimal" is exact.
         beta: strength of a finite nudge. `None` scales it to the cotangents; for a Hopfield network it is 0.4 per case.
         network: sizes and kinds of the layers.
@@ -162,7 +179,7 @@ class Config:
     """
 
     dataset: str
-    model: Literal["linear", "nonlinear", "hopfield"] = "linear"
+    model: Literal["linear", "nonlinear", "damped", "hopfield"] = "linear"
     gradient: Literal["echo", "backprop"] = "echo"
     nudge: Literal["infinitesimal", "symmetric", "one-sided"] = "infinitesimal"
     beta: float | None = None
@@ -193,6 +210,18 @@ class Config:
             "clipped units at a bound do not respond to an infinitesimal nudge, so a Hopfield network hardly learns "
             "from it; choose 'symmetric' (--nudge symmetric)",
         )
+        _require(
+            self.model != "damped" or not finite,
+            self,
+            "nudge",
+            "damped oscillators are driven by the errors themselves, without a nudge; leave nudge out",
+        )
+        _require(
+            self.model == "damped" or self.network.decays is None,
+            self,
+            "model",
+            "only damped oscillators have decay rates; leave network.decays out, or choose 'damped' (--model damped)",
+        )
 
     def static_gradient_object(self) -> AbstractStaticGradient:
         """Return the gradient of a Hopfield network."""
@@ -206,6 +235,8 @@ class Config:
         """Return the gradient of the oscillators of an `HSSM`."""
         if self.gradient == "backprop":
             return Backprop()
+        if self.model == "damped":
+            return Reciprocal()
         beta = "auto" if self.beta is None else self.beta
         nudges: dict[str, AbstractNudge] = {
             "infinitesimal": Infinitesimal(),

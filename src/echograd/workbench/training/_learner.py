@@ -26,6 +26,8 @@ except ModuleNotFoundError as error:
 
 # Weight decay acts on matrices only. Constants of oscillators are logits and logarithms, for which 0 is not special.
 _DECAYED = ("weight", "read_in", "read_out")
+# The fastest initial decay of damped oscillators, per step.
+_FASTEST = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +102,17 @@ def make_model(config: Config, shapes: Shapes) -> tuple[Model, eqx.nn.State]:
         head="regression" if shapes.every else "classification",  # the latter pools over the steps
         every=max(shapes.every, 1),
         angles=network.angles,
+        decays=_decay_bounds(config, shapes),
         gradient=config.gradient_object(),
         key=_key(config, "weights"),
     )
+
+
+def _decay_bounds(config: Config, shapes: Shapes) -> tuple[float, float] | None:
+    """Return the bounds of the initial decay rates: by default memories from ten steps to a whole case."""
+    if config.model != "damped" or config.network.decays is not None:
+        return config.network.decays
+    return min(1 / max(shapes.length, 1), _FASTEST / 2), _FASTEST
 
 
 def whole_set(config: Config, cases: int, share: int = 1) -> Config:
