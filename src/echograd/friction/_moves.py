@@ -67,7 +67,9 @@ Move = Shear | Scaling | Decrease
 class AbstractFriction(eqx.Module):
     """What friction does to the momenta. Its arrays are trainable parameters of the system.
 
-    Write a subclass with `over_one_step`, whose result lists the moves of a step; see `Langevin`.
+    Write a subclass with `over_one_step`, whose result lists the moves of a step in fixed point.
+
+    Example: see `friction.Langevin`.
     """
 
     def extended(self, system: SeparableHamiltonian) -> SeparableHamiltonian:

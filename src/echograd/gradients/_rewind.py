@@ -64,10 +64,12 @@ class Rewind(AbstractGradient):
 
     Example:
         ```python
+        chain = eg.systems.FPUTChain()
+        start = eg.InitialValue(*chain.start(n=32))
         damped = eg.Damped(chain, friction=jnp.linspace(0.0, 0.4, 32))
 
         def loss(damped):
-            sol = eg.solve(damped, start, dt=0.05, steps=10_000, save=eg.FinalNode(), gradient=eg.Rewind())
+            sol = eg.solve(damped, start, dt=0.05, steps=1000, save=eg.FinalNode(), gradient=eg.Rewind())
             return jnp.sum(sol.q**2)
 
         gradient = eqx.filter_grad(loss)(damped)
