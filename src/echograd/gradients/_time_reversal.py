@@ -154,7 +154,7 @@ def mixed_input(given: StepInputs, steps: int) -> PyTree:
 def check_time_reversal(given: StepInputs, steps: int, z0: State, *, what: str, or_else: str) -> State:
     """Return `z0`, or raise at run time if the system has no time reversal; `what` and `or_else` complete the text."""
     found, limit = oddness(given, steps, z0), limit_of_oddness(z0)
-    if isinstance(found, float):
+    if isinstance(found, float | int):
         return z0
     return refuse_if(
         z0,
