@@ -69,7 +69,8 @@ def _programs(request):
     """Free compiled programs after each module. Otherwise they fill hundreds of megabytes.
 
     Modules marked `least_effort` are compiled without LLVM's optimisations in the float64 leg. That changes the speed
-    of a program and the last bits of its results, not the algorithm or its memory. The float32 leg optimises all.
+    of a program and the last bits of its results, not the algorithm or its memory. Mark every module whose claims
+    are not about bits or speed. The float32 leg optimises all.
     """
     jax.config.update("jax_disable_most_optimizations", X64 and bool(request.node.get_closest_marker("least_effort")))
     yield

@@ -60,16 +60,14 @@ CASES = {
 }
 
 
+@eqx.filter_jit
+def gradients_of_all(system, start, dt, steps):
+    return [eqx.filter_grad(last)(system, start, kind, dt, steps) for kind in (eg.Backprop(), eg.Echo(), eg.Glep())]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_parameter_odd_in_the_momentum_where_no_probe_looks(name):
-    system, start, dt, steps = CASES[name]
-
-    @eqx.filter_jit
-    def gradients(system):
-        kinds = eg.Backprop(), eg.Echo(), eg.Glep()
-        return [eqx.filter_grad(last)(system, start, kind, dt, steps) for kind in kinds]
-
-    expected, *found = gradients(system)
+    expected, *found = gradients_of_all(*CASES[name])
     for gradient in found:
         for x, y in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-9)
@@ -191,13 +189,13 @@ def test_a_reciprocal_machine_is_linear_or_refused():
 
         return eqx.filter_grad(loss)(system)
 
-    for size in (1.0, 1e-4, 1e-30):
+    for size in map(jnp.asarray, (1.0, 1e-4, 1e-30)):
         expected, found = (
             jax.tree.leaves(gradients(Hooke(*fields), size, g)) for g in (eg.Backprop(), eg.Reciprocal())
         )
         for x, y in zip(expected, found, strict=True):
             np.testing.assert_allclose(y, x, rtol=1e-9)
-    for size in (1e-2, 1e-4):
+    for size in map(jnp.asarray, (1e-2, 1e-4)):
         with pytest.raises(eqx.EquinoxRuntimeError, match=r"nonlinear \(relative deviation \d"):
             gradients(Bent(*fields), size, eg.Reciprocal())
 
