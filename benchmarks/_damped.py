@@ -16,9 +16,10 @@ ABOUT = """
 Damped oscillators, `HSSM(unit="damped")`, with gradients by `Reciprocal()`: one training step at the shapes of the
 sequence models, beside the same model of undamped oscillators (`linear`, gradients by echoes), and beside
 backpropagation through the damped model. Published code comes from clones given by `--peer`: LinOSS (IMEX, BPTT) of
-github.com/tk-rusch/linoss, and D-LinOSS (DampedIMEX1, BPTT) of github.com/jaredbmit/damped-linoss. Rows *unit alone*
-are the gradient of a `DampedHRU` and of a `LinearHRU` in parameters and inputs. Errors are measured in float64 at the
-full length, with two examples and two blocks, relative to backpropagation through the same model.
+github.com/tk-rusch/linoss, and D-LinOSS (DampedIMEX1, BPTT) of github.com/jaredbmit/damped-linoss; the figures below
+are of a copy of its file with this layer only. Cases *unit alone* are the gradient of a `DampedHRU` and of a
+`LinearHRU` in parameters and inputs. Errors are measured in float64 at the full length, with two examples and two
+blocks, relative to backpropagation through the same model.
 """
 
 
