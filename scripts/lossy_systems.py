@@ -93,8 +93,8 @@ class Law(eqx.Module):
 
 def _solved(system: Any, x: Params, gradient: Any, *, columns: bool = False, throw: bool = True) -> tuple[Array, Any]:
     """Return the mean squared error of the path of the three masses, and the path."""
-    drive = jnp.sin(0.7 * DT * jnp.arange(STEPS))
-    target = jnp.cos(0.5 * DT * jnp.arange(STEPS + 1))[:, None] * jnp.array([0.4, -0.3, 0.2])
+    drive = jnp.sin(0.7 * DT * jnp.arange(float(STEPS)))
+    target = jnp.cos(0.5 * DT * jnp.arange(STEPS + 1.0))[:, None] * jnp.array([0.4, -0.3, 0.2])
     start = eg.InitialValue(x["q"], x["p"])
     drive = drive[:, None] if columns else drive
     sol = eg.solve(system, start, drive, dt=DT, gradient=gradient, throw=throw)
@@ -171,7 +171,7 @@ def _echo_with_gain(x: Params, weight: Array) -> Params:
 
             return (half + 0.5 * DT * after / x["mass"], after), jax.grad(reading)(x)
 
-        readings = jax.lax.scan(back, (q[-1], -p[-1]), (drive, bars[1:], jnp.arange(STEPS)), reverse=True)[1]
+        readings = jax.lax.scan(back, (q[-1], -p[-1]), (drive, bars[1:], jnp.arange(float(STEPS))), reverse=True)[1]
         return {name: jnp.sum(readings[name], 0) for name in ("mass", "spring", "hardening")}
 
     return jax.jvp(nudged, (jnp.zeros(()),), (jnp.ones(()),))[1]
@@ -295,7 +295,7 @@ def _unequal() -> tuple[None, float, float]:
 
 def _nonlinear_drag() -> tuple[None, float, float]:
     x = _params(**SPRINGS, rate=[0.1, 0.3, 0.8], quadratic=0.5)
-    start, rewound = jax.jit(functools.partial(_rewound_in_floats, steps=1500))(x)
+    start, rewound = jax.jit(functools.partial(_rewound_in_floats, steps=1200))(x)
     strayed = float(jnp.max(jnp.abs(rewound - start)) / jnp.max(jnp.abs(start)))
     return None, _exact(_drag, eg.Rewind, x), strayed
 
@@ -347,7 +347,7 @@ ROWS = (
         "Nonlinear forces, nonlinear drag",
         "none",
         "`Drag`, `Rewind()`",
-        "rewound in floats without a record, linear drag, 1,500 steps: error of the start",
+        "rewound in floats without a record, linear drag, 1,200 steps: error of the start",
         _nonlinear_drag,
     ),
 )

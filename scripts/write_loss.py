@@ -97,7 +97,7 @@ def draw(measured: list[tuple[float | None, float, float]], taken: Any, sizes: A
         left.annotate(
             "tests require", (1e-9, 0.35), (3, 0), textcoords="offset points", color=colours.muted, fontsize=7
         )
-        left.set_yticks([-k for k in range(len(ROWS))], [re.sub(r"(.{18}\S*) ", r"\1\n", x.name) for x in ROWS])
+        left.set_yticks([-k for k in range(len(ROWS))], [re.sub(r"(.{15}\S*) ", r"\1\n", x.name) for x in ROWS])
         left.set_ylim(-len(ROWS) + 0.5, 0.6)
         left.set_xlim(1e-16, 1e2)
         left.set_xlabel("relative error of the gradient")
