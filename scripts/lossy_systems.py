@@ -94,7 +94,7 @@ class Law(eqx.Module):
 def _solved(system: Any, x: Params, gradient: Any, *, columns: bool = False, throw: bool = True) -> tuple[Array, Any]:
     """Return the mean squared error of the path of the three masses, and the path."""
     drive = jnp.sin(0.7 * DT * jnp.arange(float(STEPS)))
-    target = jnp.cos(0.5 * DT * jnp.arange(STEPS + 1.0))[:, None] * jnp.array([0.4, -0.3, 0.2])
+    target = jnp.outer(jnp.cos(0.5 * DT * jnp.arange(STEPS + 1.0)), jnp.array([0.4, -0.3, 0.2]))
     start = eg.InitialValue(x["q"], x["p"])
     drive = drive[:, None] if columns else drive
     sol = eg.solve(system, start, drive, dt=DT, gradient=gradient, throw=throw)
@@ -118,7 +118,9 @@ def _drag(x: Params, gradient: Any) -> Any:
 
 
 def _matrices(x: Params, gradient: Any) -> Any:
-    return _solved(eg.Damped(Springs(x["mass"], x["stiffness"]), FrictionMatrix(x["damping"] / x["mass"])), x, gradient)
+    return _solved(
+        eg.Damped(Springs(x["mass"], x["stiffness"]), FrictionMatrix(x["damping"] / x["mass"][None])), x, gradient
+    )
 
 
 def _one_way(x: Params, gradient: Any) -> Any:
