@@ -57,6 +57,11 @@ GROUPS = (
         "MassDamped Envelope Dissipative LinearDamped MovingParameters canonical wave",
     ),
     Group(
+        "Friction",
+        "A system with any friction, whose exact gradient is `Rewind()`.",
+        "Damped friction.FrictionMatrix friction.Drag friction.Langevin friction.NoseHoover",
+    ),
+    Group(
         "Ready-made systems",
         "Each has trainable parameters and a `start()` that returns a representative initial state.",
         "systems.OscillatorNetwork systems.DuffingNetwork systems.FPUTChain systems.PendulumChain systems.SineGordon "
@@ -156,6 +161,7 @@ GROUPS = (
         "systems.AbstractSystem systems.AbstractPart boundary.AbstractBoundary integrators.AbstractIntegrator "
         "integrators.AbstractSplitting nudge.AbstractNudge nudge.AbstractFiniteNudge gradients.AbstractGradient "
         "gradients.AbstractNudgedGradient statics.AbstractStaticGradient statics.AbstractRelaxation systems.* "
+        "friction.AbstractFriction friction.AbstractAction friction.* "
         "boundary.* integrators.* nudge.* problem.* two_point.* gradients.* statics.*",
     ),
 )

@@ -30,6 +30,7 @@ LAYERS = (
     ("two_point", "statics"),
     ("problem",),
     ("boundary", "integrators", "nudge"),
+    ("friction",),
     ("systems",),
     ("_loops",),
     ("_internal",),
