@@ -74,11 +74,6 @@ GROUPS = (
         "systems.Kinetic systems.Potential systems.Intensities systems.Hopping systems.Dispersion systems.Drive",
     ),
     Group(
-        "Friction",
-        "What takes energy out of a system: `Damped(system, friction)`, whose gradient is `Rewind()`.",
-        "Damped friction.FrictionMatrix friction.Drag friction.Langevin friction.NoseHoover friction.AbstractFriction",
-    ),
-    Group(
         "Boundary conditions",
         "Conditions on the two ends of a trajectory.",
         "InitialValue FinalValue FixedEnds FreeEnds MixedEnds Periodic Robin LinearBoundary dual defect",

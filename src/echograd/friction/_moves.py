@@ -22,6 +22,8 @@ class Instant(NamedTuple):
         u: the input.
         exact: a rounding of terms `(x, i) -> x` to the grid of momentum array `i`, so that their sum is exact and does
             not depend on its order; the identity in floats.
+
+    Example: see `friction.AbstractFriction`.
     """
 
     k: Int[Array, ""]
@@ -37,6 +39,8 @@ class Shear(NamedTuple):
 
     `push(p)` returns $a$ in the tree of the momenta, with `None` for those that stay. It must not depend on momenta
     that it changes: `push(p + push(p)) == push(p)`.
+
+    Example: see `friction.AbstractFriction`.
     """
 
     push: Callable[[PyTree], PyTree]
@@ -47,6 +51,8 @@ class Scaling(NamedTuple):
 
     `lost(p)` returns $\varepsilon < 1$ in the tree of the momenta, with `None` for those that stay. It must not depend
     on momenta that it changes.
+
+    Example: see `friction.AbstractFriction`.
     """
 
     lost: Callable[[PyTree], PyTree]
@@ -56,6 +62,8 @@ class Decrease(NamedTuple):
     r"""The move $p \leftarrow p - \ell(p)$, number by number.
 
     `loss(p)` returns $\ell$ in the tree of the momenta; $p - \ell(p)$ must increase with $p$.
+
+    Example: see `friction.AbstractFriction`.
     """
 
     loss: Callable[[PyTree], PyTree]
@@ -67,9 +75,26 @@ Move = Shear | Scaling | Decrease
 class AbstractFriction(eqx.Module):
     """What friction does to the momenta. Its arrays are trainable parameters of the system.
 
-    Write a subclass with `over_one_step`, whose result lists the moves of a step in fixed point.
+    Write a subclass with `over_one_step`, whose result lists the moves of a step.
 
-    Example: see `friction.Langevin`.
+    Example:
+        ```python
+        class Brake(eg.friction.AbstractAction):  # one step: p <- p - lost * p
+            lost: Array
+
+            def moves(self, now):
+                return (eg.friction.Scaling(lambda p: self.lost * jnp.cos(now.t) ** 2),)
+
+        class PulsedBrake(eg.friction.AbstractFriction):
+            rate: Array
+
+            def over_one_step(self, system, h, p):
+                return Brake(-jnp.expm1(-self.rate * h) * jnp.ones_like(p))
+
+        chain = eg.systems.FPUTChain()
+        damped = eg.Damped(chain, PulsedBrake(jnp.asarray(0.3)))
+        sol = eg.solve(damped, eg.InitialValue(*chain.start(n=8)), dt=0.1, steps=20)
+        ```
     """
 
     def extended(self, system: SeparableHamiltonian) -> SeparableHamiltonian:
@@ -85,7 +110,10 @@ class AbstractFriction(eqx.Module):
 
 
 class AbstractAction(eqx.Module):
-    """What friction does in one step."""
+    """What friction does in one step.
+
+    Example: see `friction.AbstractFriction`.
+    """
 
     @abc.abstractmethod
     def moves(self, now: Instant) -> tuple[Move, ...]:
