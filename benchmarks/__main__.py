@@ -32,7 +32,7 @@ class Bench:
     Measured cases are kept, so an interrupted run resumes where it was.
 
     Attributes:
-        rows: simulation, sequence, damped, unit, boundary, growth; by default all.
+        rows: simulation, sequence, damped, unit, boundary, growth, friction; by default all.
         quick: tiny sizes, as a test of the suite; results and page go into runs/bench-quick.
         peer: clones of published code: github.com/guillaumepourcel/rhel, github.com/tk-rusch/linoss,
             github.com/jaredbmit/damped-linoss.
@@ -48,7 +48,7 @@ class Bench:
     """
 
     rows: Annotated[
-        tuple[Literal["simulation", "sequence", "damped", "unit", "boundary", "growth"], ...],
+        tuple[Literal["simulation", "sequence", "damped", "unit", "boundary", "growth", "friction"], ...],
         tyro.conf.Positional,
         tyro.conf.arg(metavar="ROWS"),
     ] = ()

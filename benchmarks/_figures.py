@@ -190,6 +190,23 @@ def growth(cases: list[Stored], colours: plot.Theme) -> Figure | None:
     return fig
 
 
+def friction(cases: list[Stored], colours: plot.Theme) -> Figure | None:
+    """Draw time and memory over the steps, for both chains."""
+    groups: dict[int, list[Stored]] = {}
+    for case in cases:
+        if case["sizes"]["problem"] == "gradient":
+            groups.setdefault(case["sizes"]["every"], []).append(case)
+    if not groups or max(map(len, groups.values())) < 2:
+        return None
+    fig, panels = plot.figure(11.0, 4.2, columns=2 * len(groups))
+    for i, (every, group) in enumerate(groups.items()):
+        label = "steps, all damped" if every == 1 else "steps, a tenth damped"
+        lines(panels[2 * i], collect(group, "steps", "run_s"), colours, "Time of a gradient", label, seconds)
+        lines(panels[2 * i + 1], collect(group, "steps", "temporary_mb"), colours, "Temporary memory", label, memory)
+    _legend(fig, panels[0])
+    return fig
+
+
 FIGURES: dict[str, Callable[[list[Stored], plot.Theme], Figure | None]] = {
     "simulation": simulation,
     "sequence": sequence,
@@ -197,4 +214,5 @@ FIGURES: dict[str, Callable[[list[Stored], plot.Theme], Figure | None]] = {
     "unit": unit,
     "boundary": boundary,
     "growth": growth,
+    "friction": friction,
 }

@@ -7,13 +7,22 @@ from echograd import ArgumentError
 from echograd._internal._files import make_folder
 from echograd._internal._format import seconds
 
-from . import _boundary, _damped, _growth, _results, _sequence, _simulation, _unit
+from . import _boundary, _damped, _friction, _growth, _results, _sequence, _simulation, _unit
 from ._case import Case, Row
 from ._contest import Effort, Figures, Say, contest, measure_untimed
 from ._sequence import find_peers
 
 ROWS: dict[str, Row] = {
-    row.name: row for row in (_simulation.ROW, _sequence.ROW, _damped.ROW, _unit.ROW, _boundary.ROW, _growth.ROW)
+    row.name: row
+    for row in (
+        _simulation.ROW,
+        _sequence.ROW,
+        _damped.ROW,
+        _unit.ROW,
+        _boundary.ROW,
+        _growth.ROW,
+        _friction.ROW,
+    )
 }
 
 

@@ -240,6 +240,88 @@ def _sizes(case: Stored) -> str:
     return ", ".join([*sizes, case["dtype"]])
 
 
+def friction(cases: list[Stored]) -> list[str]:
+    """Return Rewind next to the leanest rival with checkpoints, the runs ahead and back, and all figures."""
+    gradients = [case for case in cases if case["sizes"]["problem"] == "gradient"]
+    longest_run = max((case["sizes"]["steps"] for case in gradients), default=0)
+    body, goals = [], []
+    for case in gradients:
+        found = by_name(case)
+        rivals = [r for name, r in found.items() if _is_rival(name) and r.get("run_s")]
+        rival = min(rivals, key=lambda r: r["temporary_mb"]) if rivals else None
+        lean = found.get("diffrax RecursiveCheckpointAdjoint, lean")
+        for name in (name for name in found if name.startswith("Rewind")):
+            r = found[name]
+            leaner, slower = over(rival, r, "temporary_mb"), over(r, rival, "run_s")
+            grows = name == "Rewind(bits)" and case["sizes"]["steps"] == longest_run  # elsewhere the record is small
+            crossing = case["sizes"]["steps"] * leaner**2 if grows and leaner and leaner > 1 else None
+            body.append(
+                [
+                    case["name"], name, seconds(r.get("run_s")), number(r.get("ratio"), ".2f"),
+                    memory(r.get("temporary_mb")), number(r.get("bits"), ".4f"),
+                    number(r.get("predicted_bits"), ".4f"), times(leaner),
+                    number(slower, ".2f"), number(over(r, lean, "run_s"), ".2f"),
+                    "–" if crossing is None else f"{crossing:.0e}",
+                ]
+            )  # fmt: skip
+        goals += _goals(case, found, rival)
+    head = [
+        "case", "method", "time", "over the echo", "memory", "bits", "predicted", "leaner than the leanest rival",
+        "time over its", "time over diffrax, lean", "crossing, steps",
+    ]  # fmt: skip
+    lines = table(head, body, left=2)
+    lines += [
+        "",
+        "The leanest rival is the one with the least memory among those with about √N checkpoints or the default of "
+        "diffrax. The crossing is the number of steps at which `Rewind(bits)` would need as much memory: its record "
+        "grows with N, and checkpoints with √N (extrapolated from the case). Goals:",
+        "",
+        *goals,
+    ]
+    retraced = []
+    for case in cases:
+        for name, r in by_name(case).items() if case["sizes"]["problem"] != "gradient" else ():
+            distance = r.get("distance", 0.0 if name == "ahead" else None)
+            found = "–" if name == "ahead" else "not finite" if distance is None else f"{distance:.1e}"
+            found = "0 (all bits equal)" if name.startswith("ahead and back, Rewind") and distance == 0 else found
+            found = f"*{r['failed']}*" if "failed" in r else found
+            cells = (
+                number(r.get(key), form)
+                for key, form in (("bits", ".4f"), ("energy_left", ".1e"), ("growth_rate", ".2f"))
+            )
+            retraced.append([case["name"], name, seconds(r.get("run_s")), memory(r.get("temporary_mb")), found, *cells])
+    if retraced:
+        head = [
+            "case", "run", "time", "memory", "distance from the start", "bits", "energy left without drive",
+            "growth rate of a deviation",
+        ]  # fmt: skip
+        lines += ["", *table(head, retraced, left=2)]
+    return [*lines, *details(cases, "of the base", [("bits", lambda r: number(r.get("bits"), ".4f"))])]
+
+
+def _is_rival(name: str) -> bool:
+    return "heckpoint" in name and "Rewind" not in name and not name.endswith("lean")
+
+
+def _goals(case: Stored, found: dict[str, Figures], rival: Figures | None) -> list[str]:
+    """Return which goals the case reaches, one line each."""
+    goal, lines = (50 if case["sizes"]["every"] > 1 else 8), []
+    for name in ("Rewind(bits)", "Rewind(bits, checkpoints=4)"):
+        r = found.get(name)
+        leaner, part, ratio = over(rival, r, "temporary_mb"), over(r, rival, "run_s"), (r or {}).get("ratio")
+        if leaner is None or part is None or ratio is None:
+            lines.append(f"- {case['name']}, `{name}`: not measured")
+            continue
+        judged = (
+            (f"{goal} × leaner ({number(leaner)} ×)", leaner >= goal),
+            (f"half the time of that rival ({part:.2f})", part <= 0.5),
+            (f"1.6 × the echo ({ratio:.2f} ×)", ratio <= 1.6),
+        )
+        said = "; ".join(f"{what}: {'hit' if good else 'missed'}" for what, good in judged)
+        lines.append(f"- {case['name']}, `{name}`: {said}")
+    return lines
+
+
 TABLES: dict[str, Callable[[list[Stored]], list[str]]] = {
     "simulation": simulation,
     "sequence": sequence,
@@ -247,4 +329,5 @@ TABLES: dict[str, Callable[[list[Stored]], list[str]]] = {
     "unit": unit,
     "boundary": boundary,
     "growth": growth,
+    "friction": friction,
 }

@@ -224,6 +224,7 @@ ENOUGH = {
     "unit": ("copy", "echo"),
     "boundary": ("Glep()", "scipy solve_bvp"),
     "growth": ("echo",),
+    "friction": ("Rewind(bits)",),
 }
 
 

@@ -46,6 +46,15 @@ def fixed(a: PyTree) -> PyTree:
     return eqx.combine(jax.lax.stop_gradient(arrays), static)
 
 
+def isolated(function: Callable[..., PyTree], *x: PyTree) -> PyTree:
+    """Return `function(*x)`, compiled by itself.
+
+    Between the barriers XLA compiles the same program wherever the function is used. Otherwise the rounding of a number
+    depends on what it is fused with, by fused multiplications and additions.
+    """
+    return jax.lax.optimization_barrier(function(*jax.lax.optimization_barrier(x)))
+
+
 def check_heads(check: Callable[[PyTree], PyTree], a: PyTree) -> PyTree:
     """Return `a` after a check that may raise at run time, which sees only the first number of every array.
 

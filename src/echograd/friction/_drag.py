@@ -65,6 +65,9 @@ class DragOverStep(AbstractAction):
             return found
 
         def loss(p: PyTree) -> PyTree:
+            return _tree.isolated(over_step, p)
+
+        def over_step(p: PyTree) -> PyTree:
             middle = _tree.subtract(p, _tree.scale(0.5 * now.h, drag(p)))
             return _tree.scale(now.h, drag(middle))
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from .._internal import _checks
+from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError
 from ..systems import SeparableHamiltonian
 from ._moves import AbstractAction, AbstractFriction, Instant, Move, Scaling, Shear
@@ -55,11 +55,12 @@ class Loss(AbstractAction):
     def _kick(self, now: Instant) -> PyTree:
         leaves, structure = jax.tree.flatten(self.noise)
         keys = jax.random.split(jax.random.fold_in(self.key, now.k), len(leaves))
-        # Between barriers, both runs compile the same program of these numbers and find the same bits.
-        keys = jax.lax.optimization_barrier(jax.random.key_data(keys))
-        keys = jax.random.wrap_key_data(keys, impl=jax.random.key_impl(self.key))
-        draws = [jax.random.normal(key, x.shape, x.dtype) for key, x in zip(keys, leaves, strict=True)]
-        draws = jax.lax.optimization_barrier(draws)
+
+        def draw(data: Array) -> list[Array]:
+            keys = jax.random.wrap_key_data(data, impl=jax.random.key_impl(self.key))
+            return [jax.random.normal(key, x.shape, x.dtype) for key, x in zip(keys, leaves, strict=True)]
+
+        draws = _tree.isolated(draw, jax.random.key_data(keys))
         return jax.tree.unflatten(structure, [x * draw for x, draw in zip(leaves, draws, strict=True)])
 
 
@@ -69,7 +70,10 @@ class VaryingLoss(AbstractAction):
     rates: Callable[[Any, PyTree, Any], PyTree]
 
     def moves(self, now: Instant) -> tuple[Move, ...]:
-        return (Scaling(lambda p: lost(self.rates(now.t, now.q, now.u), now.h, p)),)
+        def found(p: PyTree) -> PyTree:
+            return _tree.isolated(lambda t, q, u: lost(self.rates(t, q, u), now.h, p), now.t, now.q, now.u)
+
+        return (Scaling(found),)
 
 
 def lost(rate: PyTree, h: Float[Array, ""], p: PyTree) -> PyTree:

@@ -168,4 +168,5 @@ class Thermostat(AbstractAction):
             momenta, own = p
             return jax.tree.map(lambda x: lost(own / self.inertia, now.h, x), momenta), None
 
-        return Shear(push), Scaling(scaled), Shear(push)
+        kick, friction = (lambda p, f=f: _tree.isolated(f, p) for f in (push, scaled))
+        return Shear(kick), Scaling(friction), Shear(kick)

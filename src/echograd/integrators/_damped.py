@@ -30,18 +30,15 @@ def ahead(
 ) -> tuple[State, Record | None]:
     """Return the state after step `k`, and the record with what friction destroyed, unless it is `None`."""
     q, p = z
-    now = k.astype(given.h.dtype)
     grid_q, grid_p = (None, None) if given.grid is None else given.grid
     for s in parts_of(substeps, given.system):
         if s is None:
             for move in given.system.moves(_now(given, k, q), p):
                 p, record = _done(move, p, grid_p, record)
         elif s.kind == "drift":
-            change = slope(lambda p, s=s: drift_action(given, now, p, s.length, s.clock), p)
-            q = _tree.subtract(q, rounded(change, grid_q))
+            q = _tree.subtract(q, _increment(drift_action, given, k, p, s, grid_q))
         else:
-            change = slope(lambda q, s=s: kick_action(given, now, q, s.length, s.clock), q)
-            p = _tree.add(p, rounded(change, grid_p))
+            p = _tree.add(p, _increment(kick_action, given, k, q, s, grid_p))
     return within((q, p), given.grid), record
 
 
@@ -80,13 +77,12 @@ def back(
     reading, pending = zero_reading(wanted, z), None
 
     def curved(action: Any, s: Substep, x: PyTree) -> Any:
-        """Return the slope of an action, and its derivative in a direction as a linear map."""
+        """Return the derivative of the slopes of an action in a direction, as a linear map."""
 
         def slopes(x: PyTree) -> tuple[StepInputs, PyTree]:
             return derivatives(lambda w, x: action(eqx.combine(w, rest), now, x, s.length, s.clock), wanted, x)
 
-        (_, change), along = jax.linearize(slopes, x)
-        return change, along
+        return jax.linearize(slopes, x)[1]
 
     def pulled(reading: StepInputs, q_bar: PyTree, pending: Any) -> tuple[StepInputs, PyTree]:
         """Return the cotangents after those of the kicks at this position, taken together."""
@@ -111,19 +107,26 @@ def back(
         elif s.kind == "drift":
             reading, q_bar = pulled(reading, q_bar, pending)
             pending = None
-            change, along = curved(drift_action, s, p)
-            q = _tree.add(q, rounded(change, grid_q))
-            more, turned = along(_tree.negate(q_bar))
+            q = _tree.add(q, _increment(drift_action, given, k, p, s, grid_q))
+            more, turned = curved(drift_action, s, p)(_tree.negate(q_bar))
             reading, p_bar = _tree.add(reading, more), _tree.add(p_bar, turned)
         else:
             if pending is None:
-                change, along = curved(kick_action, s, q)
-                pending, push = (along, p_bar), rounded(change, grid_p)
+                pending, push = (curved(kick_action, s, q), p_bar), _increment(kick_action, given, k, q, s, grid_p)
             else:
                 pending = pending[0], _tree.add(pending[1], p_bar)
             p = _tree.subtract(p, push)  # pyright: ignore[reportPossiblyUnboundVariable]
     reading, q_bar = pulled(reading, q_bar, pending)
     return (q, p), (q_bar, p_bar), reading, record
+
+
+def _increment(action: Any, given: StepInputs, k: Any, x: PyTree, s: Substep, grid: PyTree) -> PyTree:
+    """Return the slope of an action, rounded to the grid. Both directions find the same bits."""
+
+    def change(k: Array, x: PyTree) -> PyTree:
+        return slope(lambda x: action(given, k.astype(given.h.dtype), x, s.length, s.clock), x)
+
+    return change(k, x) if grid is None else rounded(_tree.isolated(change, k, x), grid)
 
 
 def _now(given: StepInputs, k: Array, q: PyTree) -> Instant:
