@@ -202,6 +202,24 @@ TABLE = {
     "Glep": (eg.Glep, {}, {"nudge": "class", "retrace_tolerance": "tolerance"}),
     "SameBoundary": (eg.SameBoundary, {}, {"nudge": "class", "correct": "flag"}),
     "Reciprocal": (eg.Reciprocal, {}, {"nudge": "class", "tolerance": "tolerance"}),
+    "Rewind": (
+        eg.Rewind,
+        {},
+        {"bits": "positive, or none", "checkpoints": "count, or none", "report": "function, or none"},
+    ),
+    "Damped": (eg.Damped, {"system": S, "friction": 0.1}, {"system": "object, always", "friction": "parameter"}),
+    "friction.FrictionMatrix": (eg.friction.FrictionMatrix, {"matrix": jnp.eye(2)}, {"matrix": "matrix"}),
+    "friction.Drag": (eg.friction.Drag, {"law": lambda t, q, p, u: p}, {"law": "function"}),
+    "friction.Langevin": (
+        eg.friction.Langevin,
+        {"rate": 0.1, "temperature": 1.0, "key": KEY},
+        {"rate": "parameter", "temperature": "not negative", "key": "key"},
+    ),
+    "friction.NoseHoover": (
+        eg.friction.NoseHoover,
+        {"temperature": 1.0, "inertia": 1.0},
+        {"temperature": "positive", "inertia": "positive", "freedoms": "positive, or none"},
+    ),
     "EP": (eg.EP, {}, {"nudge": "class"}),
     "Implicit": (eg.Implicit, {}, {}),
     "TwoPointNewton": (
@@ -210,7 +228,7 @@ TABLE = {
         {"iterations": "count", "continuation": "count", "tolerance": "tolerance"},
     ),
     "Leapfrog": (eg.Leapfrog, {"exact": True}, {"exact": "flag", "bits": "integer, or none"}),
-    "VelocityVerlet": (eg.VelocityVerlet, {}, {}),
+    "VelocityVerlet": (eg.VelocityVerlet, {"exact": True}, {"exact": "flag", "bits": "integer, or none"}),
     "ImplicitMidpoint": (eg.ImplicitMidpoint, {}, {}),
     "Yoshida": (eg.Yoshida, {}, {"order": "count"}),
     "SplitStep": (eg.SplitStep, {}, {"order": "count"}),
@@ -536,6 +554,8 @@ WRONG |= {
     "velocity": (*NUMBERS, 1.0, -2.0),
     "count, or none": [x for x in WRONG["count"] if x is not None],
     "integer, or none": [x for x in WRONG["integer"] if x is not None],
+    "positive, or none": [x for x in WRONG["positive"] if x is not None],
+    "function, or none": [x for x in WRONG["function"] if x is not None],
     "audit guess": ("x", 5, (Q,), (Q, jnp.ones(3)), (Q, "x"), (NAN * Q, Q)),
     "friction": (*NUMBERS, 0, -1.0),
     "psi": ("x", None, object(), NAN, "1"),
@@ -603,7 +623,7 @@ def cases():
             yield pytest.param(function, arguments, argument, WRONG[kind], id=f"{name}: {argument}")
 
 
-OWNERS = {re.split(r"[,.]", re.sub(r"^(systems|nn|device)\.", "", name))[0] for name in TABLE} | {"where"}
+OWNERS = {re.split(r"[,.]", re.sub(r"^(systems|nn|device|friction)\.", "", name))[0] for name in TABLE} | {"where"}
 
 
 def complaint(call):
@@ -666,12 +686,19 @@ EXEMPT = {
 } | {
     *("NudgeSweep", "Trajectory", "Dissipative", "Hamiltonian", "Lagrangian", "SeparableHamiltonian"),
     *("SplitHamiltonian", "device.RunId", "device.Order", "device.Record", "device.Survey"),
+    *("friction.Instant", "friction.Shear", "friction.Scaling", "friction.Decrease"),
 }
 
 
 def test_the_table_has_every_public_callable():
     here = {re.split(r"[,]", name)[0] for name in TABLE}
-    for prefix, module in (("", eg), ("systems.", eg.systems), ("nn.", eg.nn), ("device.", eg.device)):
+    for prefix, module in (
+        ("", eg),
+        ("systems.", eg.systems),
+        ("friction.", eg.friction),
+        ("nn.", eg.nn),
+        ("device.", eg.device),
+    ):
         for name, found in vars(module).items():
             if not callable(found) or inspect.ismodule(found) or name.startswith(("_", "Abstract")):
                 continue

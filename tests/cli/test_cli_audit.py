@@ -12,8 +12,13 @@ def test_the_equivalence_is_printed_and_judged(capsys, monkeypatch):
     """One measurement, judged by two tolerances."""
     from echograd.workbench.cli import _check
 
-    rows = []
-    monkeypatch.setattr(_check, "equivalence", lambda *a, **k: rows or rows.extend(eg.equivalence(*a, **k)) or rows)
+    measured = []
+
+    def once(*arguments, **options):
+        measured[:] = measured or [eg.equivalence(*arguments, **options)]
+        return measured[0]
+
+    monkeypatch.setattr(_check, "equivalence", once)
     assert main(["check", "--equivalence"]) == 0
     shown = capsys.readouterr().out
     assert "running (RHEL)" in shown

@@ -11,7 +11,7 @@ from .._internal._errors import ArgumentTypeError
 from ..systems import SeparableHamiltonian
 from ..systems._base import AbstractSystem, Scalar
 from ._moves import AbstractAction, AbstractFriction, Instant, Move
-from ._rates import ConstantRates, VaryingRates
+from ._rates import ConstantRates, VaryingRates, rates_of
 
 Friction = AbstractFriction | Callable[[Any, PyTree, Any], PyTree] | PyTree
 
@@ -99,5 +99,4 @@ def _friction(friction: Any) -> AbstractFriction:
         )
     if callable(friction):
         return VaryingRates(friction)
-    rates = _checks.array("Damped", "friction", friction)
-    return ConstantRates(rates)
+    return ConstantRates(rates_of("Damped", "friction", friction))

@@ -76,6 +76,14 @@ class VaryingLoss(AbstractAction):
         return (Scaling(found),)
 
 
+def rates_of(owner: str, name: str, rate: PyTree) -> PyTree:
+    """Return rates as arrays, with `None` for momenta without friction."""
+    rate = _checks.array(owner, name, rate)
+    if not jax.tree.leaves(rate):
+        raise ArgumentError(f"{owner}: {name}={_checks.shown(rate)} holds no rate. Pass a number, for example.")
+    return rate
+
+
 def lost(rate: PyTree, h: Float[Array, ""], p: PyTree) -> PyTree:
     r"""Return $1 - e^{-\gamma h}$ for every momentum, with `None` for those without friction."""
 

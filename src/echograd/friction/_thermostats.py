@@ -11,7 +11,7 @@ from .._internal._errors import refuse_if
 from ..systems import SeparableHamiltonian
 from ..systems._base import Scalar
 from ._moves import AbstractAction, AbstractFriction, Instant, Move, Scaling, Shear
-from ._rates import Loss, lost, per_momentum
+from ._rates import Loss, lost, per_momentum, rates_of
 
 
 class Langevin(AbstractFriction):
@@ -46,7 +46,7 @@ class Langevin(AbstractFriction):
     key: PRNGKeyArray
 
     def __init__(self, rate: PyTree, temperature: float | Float[Array, ""], key: PRNGKeyArray) -> None:
-        self.rate = _checks.array("Langevin", "rate", rate)
+        self.rate = rates_of("Langevin", "rate", rate)
         why = "the temperature is an energy, of at least 0"
         self.temperature = _checks.number("Langevin", "temperature", temperature, _checks.not_negative, why)
         self.key = _checks.key("Langevin", key)
@@ -119,10 +119,11 @@ class NoseHoover(AbstractFriction):
         inertia: float | Float[Array, ""],
         freedoms: float | None = None,
     ) -> None:
-        for name, x in (("temperature", temperature), ("inertia", inertia), ("freedoms", freedoms)):
-            why = "it must be positive and finite"
-            x = x if x is None else _checks.number("NoseHoover", name, x, _checks.positive, why)
-            setattr(self, name, x)
+        def positive(name: str, x: Any) -> Any:
+            return _checks.number("NoseHoover", name, x, _checks.positive, "it must be positive and finite")
+
+        self.temperature, self.inertia = positive("temperature", temperature), positive("inertia", inertia)
+        self.freedoms = None if freedoms is None else positive("freedoms", freedoms)
 
     def extended(self, system: SeparableHamiltonian) -> SeparableHamiltonian:
         return Thermostatted(system, self)
