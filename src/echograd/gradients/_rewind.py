@@ -326,8 +326,9 @@ def _sound(
             x,
             strayed != 0,
             "Rewind: the run back did not arrive at the bits of the initial state (it is off by {}), so its gradient "
-            "belongs to another path: the two compiled programs round a force or a rate differently on this machine. "
-            "Use Backprop(), and please report this.",
+            "belongs to another path. Likely causes: (a) friction that varies takes most of a momentum in one step, or "
+            "what a drag leaves of a momentum does not increase with it: shorten dt; (b) the two compiled programs "
+            "round a force or a rate differently on this machine. Backprop() always applies.",
             strayed,
         )
 
