@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from .._internal import _tree
+
 # Bytes. XLA parallelises an operation if its result is at least this large.
 _LARGE = 1 << 20
 
@@ -27,4 +29,4 @@ def on_all_cores(first: Any, end: Any, body: Callable[[Int[Array, ""], Any], Any
     # These stay zero, but the compiler does not know it.
     carry, zeros = jax.lax.fori_loop(first, end, beside_a_product, (carry, jnp.zeros((8, 8), jnp.float32)))
     used = zeros[0, 0] == 0
-    return jax.tree.map(lambda x: jnp.where(used, x, jnp.zeros_like(x)), carry)
+    return _tree.check_heads(lambda heads: jax.tree.map(lambda x: jnp.where(used, x, jnp.zeros_like(x)), heads), carry)

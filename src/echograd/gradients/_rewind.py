@@ -208,14 +208,25 @@ def _recorded(
         return (z, record, saved), cost
 
     def block(i: Any, carry: Any) -> Any:
-        carry, total = carry
+        (z, record, saved), total = carry
         begin, count = STEPS * i, _block(i, steps)
-        (z, record, saved), cost = summed(lambda j, c: advance(first + begin + j, c), count, carry)
-        return (z, None if record is None else put_away(record), saved), total + cost
+        start = z, _in_use(record), saved
+        (z, used, saved), cost = summed(lambda j, c: advance(first + begin + j, c), count, start)
+        return (z, None if record is None else put_away(_with_words(record, used)), saved), total + cost
 
     start = (z, record, saved), jnp.zeros((), problem.given.h.dtype)
     (z, record, saved), total = jax.lax.fori_loop(0, math.ceil(steps / STEPS), block, start)
     return z, record, saved, total
+
+
+def _in_use(record: Record | None) -> Record | None:
+    """Return the record without its rows, which only blocks of steps touch."""
+    return None if record is None else eqx.tree_at(lambda r: (r.rows, r.ends), record, ([], jnp.zeros(0, jnp.int32)))
+
+
+def _with_words(record: Any, used: Any) -> Any:
+    """Return the record with the words that a block of steps has left."""
+    return None if record is None else eqx.tree_at(lambda r: r.words, record, used.words)
 
 
 def _block(i: Any, steps: int) -> Any:
@@ -255,8 +266,9 @@ def _rewound(rule: Rewind, wanted: Problem, rest: Problem, kept: Any, bar: Outco
             (z, bars, record, du), total = carry
             record = None if record is None else taken_back(record)
             last, count = first + STEPS * (blocks - 1 - i), _block(blocks - 1 - i, steps)
-            carry, more = summed(lambda j, c: retreat(last + count - 1 - j, c), count, (z, bars, record, du))
-            return carry, _tree.add(total, more)
+            start = z, bars, _in_use(record), du
+            (z, bars, used, du), more = summed(lambda j, c: retreat(last + count - 1 - j, c), count, start)
+            return (z, bars, _with_words(record, used), du), _tree.add(total, more)
 
         return jax.lax.fori_loop(0, blocks, block, carry)
 
