@@ -370,7 +370,7 @@ def _if_tangents_return_jvp(primals: Any, tangents: Any) -> Any:
     full = [jax.tree.map(lambda z, d: z if d is None else d, zeros, d, is_leaf=_is_none) for d in (dz, dstart)]
     scale = jnp.maximum(size(dstart), size(dfinal))
     missed = size(_tree.subtract(*full)) / jnp.where(scale > 0, scale, 1)
-    limit = 1e-6 if _tree.rounding(zeros) < 1e-12 else 1e-2
+    limit = 1e-9 if _tree.rounding(zeros) < 1e-12 else 1e-2
     message = (
         "Rewind: a second derivative is lost. The tangent of the state misses that of the initial state by a relative "
         f"{{}} on the way back, more than {limit:g}, because friction amplifies its rounding errors there. Take fewer "

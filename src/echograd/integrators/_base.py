@@ -113,8 +113,8 @@ class AbstractIntegrator(eqx.Module):
         """
 
     def recorded(self, given: StepInputs, k: Int[Array, ""], z: State, record: Any) -> tuple[State, Any]:
-        """Take step `k` forward, and record what friction destroys; only in fixed point."""
-        raise NotImplementedError
+        """Take step `k` forward, and record what friction destroys; only schemes in fixed point do."""
+        raise NotImplementedError(f"{type(self).__name__} has no fixed point, so it keeps no record.")
 
     def rewound(
         self, wanted: StepInputs, rest: StepInputs, k: Int[Array, ""], z: State, bars: State, record: Any
@@ -124,7 +124,7 @@ class AbstractIntegrator(eqx.Module):
         Returns:
             The state before the step, its cotangents, those of `wanted`, and the record without this step.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no fixed point, so its steps are not undone.")
 
     def step(self, given: StepInputs, k: Int[Array, ""], z: State, direction: Direction = "forward") -> State:
         """Take step `k` in a direction without reading anything."""
