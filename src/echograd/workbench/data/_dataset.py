@@ -142,8 +142,7 @@ class Dataset:
             ArgumentError: targets are class indices and cannot be scaled.
         """
         targets = _checks.flag("standardised", "targets", targets)
-        valid = self.train.inputs[self.train.mask]
-        mean, std = _mean_and_std(valid)
+        mean, std = self.input_scale()
         shift, scale = self.target_scale() if targets else (0.0, 1.0)
 
         def scaled(split: Split) -> Split:
@@ -153,6 +152,13 @@ class Dataset:
             return dataclasses.replace(split, inputs=inputs, targets=new)
 
         return self._with(**{side: scaled(split) for side, split in self.splits.items()})
+
+    def input_scale(self) -> tuple[Float[np.ndarray, " channels"], Float[np.ndarray, " channels"]]:
+        """Return mean and standard deviation of every channel, float32, over the valid steps of the training cases.
+
+        The standard deviation of a constant channel is 1.
+        """
+        return _mean_and_std(self.train.inputs[self.train.mask])
 
     def target_scale(self) -> tuple[float, float]:
         """Return mean and standard deviation of the training targets (regression only)."""
