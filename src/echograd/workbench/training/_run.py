@@ -17,7 +17,7 @@ from echograd import ArgumentError
 from echograd._internal import _checks
 
 from .._paths import as_path
-from ..data import DataError, Dataset, Split, load
+from ..data import DataError, Dataset, Split, load, read_dataset
 from ._config import Config
 from ._files import load_checkpoint, load_header, read_json, read_lines, unseal
 from ._learner import Model, Shapes, make_model, predict, whole_set
@@ -130,9 +130,27 @@ class Run:
         """
         dataset = self._given
         if dataset is None:
-            dataset = load(self.config.dataset)
+            dataset = self._read() if self.origin else load(self.config.dataset)
             check_dataset(dataset, self._data, self.folder)
         return with_validation(dataset, self.config)
+
+    @property
+    def origin(self) -> dict[str, Any] | None:
+        """The arguments of `read_dataset` for a data set from own files; None for a data set with a name."""
+        return self._data.get("origin")
+
+    def _read(self) -> Dataset:
+        """Read the data set from the user's files again."""
+        origin = self.origin
+        assert origin is not None
+        try:
+            return read_dataset(**origin)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{self.folder} was trained on {origin['path']}, a path from the folder where training was started: "
+                f"{error} Go to that folder, pass the file's new place (--data FILE), or open the run with "
+                "Run.open(folder, read_dataset(...)). Predictions for new cases do not need it."
+            ) from error
 
     @functools.cached_property
     def prepared(self) -> Dataset:

@@ -135,6 +135,7 @@ class Trainer:
                 "fingerprint": fingerprint(self.dataset),
                 "classes": list(self.dataset.class_names),
                 "channels": list(self.dataset.channel_names),
+                "origin": self.dataset.origin and dict(self.dataset.origin),
                 "scale": dataclasses.asdict(Scale.of(self.split_up, self.config)),
                 **dataclasses.asdict(self.shapes),
             },
