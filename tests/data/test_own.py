@@ -1,5 +1,6 @@
 """Own files: every supported form gives the same cases, and every kind of dirt gives a clear sentence."""
 
+import dataclasses
 import io
 import wave
 import zipfile
@@ -64,6 +65,8 @@ def assert_all_there(cases):
         (wide().replace("label", "kind"), {"label": "Kind"}, "column 'kind'"),
         (wide().replace("\n", ",,\n"), {}, "6 columns are the steps"),
         ("# a comment\n\n" + wide(), {}, "6 columns are the steps"),
+        (wide().replace("t", "").replace("label", "kind"), {"label": "kind"}, "column 'kind'"),
+        (wide().replace("t", "").replace("label", "kind"), {"label": "kind"}, "6 columns are the steps"),
         (wide(header=False), {}, "The file has no header."),
         (wide("\t", header=False), {}, "column number 1 is the label"),
         (wide(header=False), {"label": "1"}, "column number 1 is the label"),
@@ -93,6 +96,12 @@ def test_the_label_in_the_last_column(write):
         read_cases(write(text))
 
 
+def test_a_header_of_numbers_is_no_case(write):
+    text = "\n".join(line.partition(",")[2] for line in wide().replace("t", "").splitlines())
+    cases = read_cases(write(text), labelled=False)
+    assert_all_there(dataclasses.replace(cases, labels=tuple(NAMES)))
+
+
 def test_missing_values(write):
     text = wide() + "a,1,,3,n/a,5,NaN\nb,1,2,3,,,\n"
     cases = read_cases(write(text))
@@ -117,6 +126,8 @@ def test_missing_values(write):
         (wide().replace("t3", "t2"), "columns 4 and 5 have the same name 't2'"),
         (wide().replace("t3", ""), "column 5 has no name"),
         (wide().replace("label", "kind"), "Is it 'kind', the only column that holds text"),
+        (wide().replace("t", "").replace("label", "kind"), "no column is named label.* Is it 'kind'"),
+        (wide().replace("t", "0.").replace("label", "kind"), "line 1: the label 'kind' occurs nowhere else"),
         (wide().replace("t0", "class"), "'label' and 'class' could both be the label"),
         (wide() + "a,1,x,3,4,5,6\n", "line 22: column 't1' holds 'x'"),
         (wide() + "a,1,1_5,3,4,5,6\n", "line 22: column 't1' holds '1_5'"),

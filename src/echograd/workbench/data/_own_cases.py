@@ -81,6 +81,14 @@ class Collected:
                 f"Missing values are interpolated linearly in time: {self._gaps}, in {self._with_gaps} of "
                 f"{len(self.series)} cases (--missing error rejects them)."
             )
+        if headless and self.labels.count(self.labels[0]) == 1 and len(set(self.labels)) <= len(self.labels) / 2 + 1:
+            try:
+                float(self.labels[0])
+            except ValueError:
+                raise DataError(
+                    f"{self.wheres[0]}: the label {self.labels[0][:40]!r} occurs nowhere else. If the line is a "
+                    "header, pass the name of the label's column (--label); otherwise leave this case out."
+                ) from None
         names, targets = None, None
         if self.labels and self._task(headless) == "regression":
             for text, where in zip(self.labels, self.wheres, strict=True):
@@ -222,7 +230,7 @@ def _long(table: Table, how: Reading, ident: int, time: int | None) -> Cases:
         if time is not None:
             stamps = [stamp(table, line, cells[time], time) for line, cells in steps]
             steps = [steps[i] for i in clock.order(stamps, [line for line, _ in steps], where)]
-        series = np.stack([table.numbers(line, [cells[i] for i in values], values) for line, cells in steps])
+        series = table.block(steps, values)
         found.add(series, where, *(None if i is None else steps[0][1][i] for i in (label, group)))
     taken = "no labels" if label is None else f"{table.name(label)} is the label"
     times = "the order of the rows is the time" if time is None else f"{table.name(time)} the time"

@@ -3,8 +3,6 @@
 import os
 import pathlib
 
-import numpy as np
-
 from ._errors import DataError
 from ._npz import collect_one
 from ._own_cases import TIMES, Clock, Collected, Reading, stamp
@@ -94,8 +92,7 @@ def _case(path: pathlib.Path, how: Reading, clock: Clock) -> tuple[Collected, fl
     if times:
         stamps = [stamp(table, line, cells[times[0]], times[0]) for line, cells in steps]
         steps = [steps[i] for i in clock.order(stamps, [line for line, _ in steps], str(path))]
-    values = [table.numbers(line, [cells[i] for i in columns], columns) for line, cells in steps]
-    found.add(np.stack(values), str(path), None)
+    found.add(table.block(steps, columns), str(path), None)
     found.channel_names = tuple(table.header[i] for i in columns) if table.header else ()
     return found, None
 

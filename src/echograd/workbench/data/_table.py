@@ -89,6 +89,14 @@ class Table:
                 ) from None
         return found
 
+    def block(self, rows: list[tuple[int, list[str]]], columns: list[int]) -> np.ndarray:
+        """Return columns of some rows as float64 of shape (rows, columns), as `numbers` does."""
+        try:
+            flat = numbers_of([cells[i] for _, cells in rows for i in columns], "")
+        except DataError:
+            return np.stack([self.numbers(line, [cells[i] for i in columns], columns) for line, cells in rows])
+        return flat.reshape(len(rows), len(columns))
+
     def text_columns(self) -> list[int]:
         """Return the columns that hold anything but numbers and missing values."""
         return [i for i in range(self.width) if not all(_is_number(cells[i]) for _, cells in self.rows)]
@@ -217,7 +225,13 @@ def _header(rows: list[tuple[int, list[str]]], known: tuple[str, ...]) -> tuple[
     below = rows[1][1] if len(rows) > 1 else ["0"] * len(first)
     names = any(cell.casefold() in known for cell in first)
     differ = any(not _is_number(a) and _is_number(b) for a, b in zip(first, below, strict=False))
-    return tuple(first) if names or differ else ()
+    return tuple(first) if names or differ or (_counts(first) and not _counts(below)) else ()
+
+
+def _counts(cells: list[str]) -> bool:
+    """Return whether the numbers in a row are 0, 1, 2, ... or 1, 2, 3, ..., as names of columns."""
+    numbers = [cell for cell in cells if _is_number(cell)]
+    return len(numbers) > 2 and numbers in ([str(i + start) for i in range(len(numbers))] for start in (0, 1))
 
 
 def _even(table: Table) -> None:
