@@ -377,6 +377,18 @@ def test_files_of_the_archives(write):
         read_cases(write(text, "Toy.ts"), task="regression")
 
 
+def test_missing_values_of_archives_are_counted(write):
+    text = "@problemName Toy\n@univariate true\n@classLabel true 1 2\n@data\n0.5,?,?,1.5:1\n2.5,3.5,?,4:2\n"
+    assert "in time: 3 (--missing error" in " ".join(read_cases(write(text, "Toy.ts")).notes)
+    with pytest.raises(DataError, match="2 missing values"):
+        read_cases(write(text, "Toy.ts"), missing="error")
+
+
+def test_classes_that_differ_little_are_told(write):
+    said = read_dataset(write(wide().replace("\nb,", "\n A ,", 3))).description
+    assert "'A' and 'a' are different classes" in said
+
+
 def test_no_such_file(tmp_path, write):
     with pytest.raises(FileNotFoundError, match="is missing"):
         read_dataset(tmp_path / "none.csv")

@@ -4,6 +4,8 @@ import dataclasses
 import pathlib
 import re
 
+import numpy as np
+
 from .._paths import as_path
 from ._cases import (
     Cases,
@@ -55,7 +57,7 @@ def read_arff(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
     path, missing = as_path("read_arff", "path", path), check_missing("read_arff", missing)
     header = _Header()
     in_data = False
-    series, labels = [], []
+    series, labels, gaps = [], [], 0
     for number, line in lines_of(path, comments=("%",)):
         where = f"{path}, line {number}"
         line = _without_comment(line)
@@ -66,11 +68,12 @@ def read_arff(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
             raise DataError(f"{where}: a sparse row (in braces) is not supported. Write every value, with commas.")
         rows, label = header.fields(line, where)
         case = trim(stack([numbers_of(row.split(","), where) for row in rows], where), where)
+        gaps += int(np.isnan(case).sum())
         series.append(fill(case, missing, where))
         labels.append(label_of(label, where, header.declared, header.regression))
     if not in_data:
         raise DataError(f"{path}: no @data line; this is not an .arff file, or it is truncated.")
-    return cases_of(path, series, labels, header.class_names, header.regression)
+    return cases_of(path, series, labels, header.class_names, header.regression, gaps)
 
 
 @dataclasses.dataclass

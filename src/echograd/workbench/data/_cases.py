@@ -234,14 +234,21 @@ def fill(case: np.ndarray, missing: Missing, where: str, but: str = "") -> np.nd
     return case.astype(np.float32)
 
 
+def interpolated(gaps: int, where: str = "") -> str:
+    """Return a sentence about interpolated values."""
+    return f"Missing values are interpolated linearly in time: {gaps}{where} (--missing error rejects them)."
+
+
 def cases_of(
     path: pathlib.Path,
     series: list[np.ndarray],
     labels: list[str],
     class_names: tuple[str, ...],
     regression: bool,
+    gaps: int = 0,
 ) -> Cases:
-    """Return the cases of a file, with canonical class names."""
+    """Return the cases of a file, with canonical class names; `gaps` missing values were interpolated."""
+    notes = (interpolated(gaps),) if gaps else ()
     if not series:
         raise DataError(f"{path}: no cases; the file is empty or truncated.")
     channels = {case.shape[1] for case in series}
@@ -249,14 +256,14 @@ def cases_of(
         raise DataError(f"{path}: cases with {sorted(channels)} channels in one file. Is the file truncated?")
     if regression:
         targets = np.array([[float(label)] for label in labels], np.float32)
-        return Cases(tuple(series), None, targets, ())
+        return Cases(tuple(series), None, targets, (), notes=notes)
     class_names = tuple(canonical(name) for name in class_names)
     if len(set(class_names)) != len(class_names):
         raise DataError(
             f"{path}: the header declares a class twice: {', '.join(sorted(class_names))[:60]}. Correct it."
         )
     names = tuple(canonical(label) for label in labels)
-    return Cases(tuple(series), names, None, class_names)
+    return Cases(tuple(series), names, None, class_names, notes=notes)
 
 
 def canonical(label: str) -> str:

@@ -52,7 +52,7 @@ def read_ts(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
     path, missing = as_path("read_ts", "path", path), check_missing("read_ts", missing)
     header = _TsHeader(path)
     in_data = False
-    series, labels = [], []
+    series, labels, gaps = [], [], 0
     for number, line in lines_of(path, comments=("#", "%")):
         where = f"{path}, line {number}"
         if not in_data:
@@ -71,11 +71,12 @@ def read_ts(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
             raise DataError(f"{where}: no ':' between series and label; the file may be truncated.")
         case = stack([numbers_of(channel.split(","), where) for channel in channels], where)
         header.check(case, where)
+        gaps += int(np.isnan(case).sum())
         series.append(fill(case, missing, where, header.but("@missing")))
         labels.append(label_of(label.strip(), where, header.declared, header.regression))
     if not in_data:
         raise DataError(f"{path}: no @data line; this is not a .ts file, or it is truncated.")
-    return cases_of(path, series, labels, header.class_names, header.regression)
+    return cases_of(path, series, labels, header.class_names, header.regression, gaps)
 
 
 def read_tsv(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
@@ -98,7 +99,7 @@ def read_tsv(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
         DataError: the file has another format, or values are missing. The message has the line number.
     """
     path, missing = as_path("read_tsv", "path", path), check_missing("read_tsv", missing)
-    series, labels, width = [], [], None
+    series, labels, width, gaps = [], [], None, 0
     for number, line in lines_of(path, around=" \r\n"):
         where = f"{path}, line {number}"
         # Two tabs or commas in a row enclose an empty (missing) value; two blanks are a single separator.
@@ -110,9 +111,10 @@ def read_tsv(path: str | pathlib.Path, *, missing: Missing = "error") -> Cases:
         if len(values) != width:
             raise DataError(f"{where}: {len(values)} values, but the first line has {width}. Is the line truncated?")
         case = trim(numbers_of(values, where)[:, None], where)
+        gaps += int(np.isnan(case).sum())
         series.append(fill(case, missing, where))
         labels.append(label_of(label.strip(), where, {}))
-    return cases_of(path, series, labels, (), regression=False)
+    return cases_of(path, series, labels, (), regression=False, gaps=gaps)
 
 
 _NO_TIME_STAMPS = "series with time stamps are not supported"

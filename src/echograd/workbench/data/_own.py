@@ -204,7 +204,8 @@ def _declared(path: pathlib.Path, read: Any, how: Reading) -> Cases:
     asked = [f"--{name}" for name in ("label", "id", "time", "group") if getattr(how, name) is not None]
     if asked:
         raise DataError(f"{path}: its header declares the columns. Leave {asked[0]} out.")
-    return dataclasses.replace(cases, notes=(f"{len(cases.series)} cases of {path.name}; its header says {task}.",))
+    note = f"{len(cases.series)} cases of {path.name}; its header says {task}."
+    return dataclasses.replace(cases, notes=(note, *cases.notes))
 
 
 def _check_classes(path: pathlib.Path, cases: Cases, notes: list[str]) -> None:
@@ -219,6 +220,11 @@ def _check_classes(path: pathlib.Path, cases: Cases, notes: list[str]) -> None:
         raise DataError(
             f"{path}: all {len(cases.labels)} cases have the label {names[0]!r}. A classifier needs two classes."
         )
+    folded: dict[str, str] = {}
+    for name in names:
+        twin = folded.setdefault("".join(name.split()).casefold(), name)
+        if twin != name:
+            notes.append(f"Warning: {twin!r} and {name!r} are different classes. Is one of them mistyped?")
     single = [name for name, count in zip(names, counts, strict=True) if count == 1]
     if len(single) == len(names) or len(names) > len(cases.labels) / 2:
         raise DataError(

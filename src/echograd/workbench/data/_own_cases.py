@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._cases import Cases, Missing, canonical, fill, label_of, number_of, trim
+from ._cases import Cases, Missing, canonical, fill, interpolated, label_of, number_of, trim
 from ._dataset import Task
 from ._errors import DataError
 from ._table import Table, is_missing, read_table
@@ -77,10 +77,8 @@ class Collected:
                 f"{self.path}: cases with {channels[0]} to {channels[-1]} channels; all must have the same."
             )
         if self._gaps:
-            self.notes.append(
-                f"Missing values are interpolated linearly in time: {self._gaps}, in {self._with_gaps} of "
-                f"{len(self.series)} cases (--missing error rejects them)."
-            )
+            where = f", in {self._with_gaps} of {len(self.series)} cases"
+            self.notes.append(interpolated(self._gaps, where))
         if headless and self.labels.count(self.labels[0]) == 1 and len(set(self.labels)) <= len(self.labels) / 2 + 1:
             try:
                 float(self.labels[0])

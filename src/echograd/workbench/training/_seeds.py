@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from echograd import ArgumentError
 from echograd._internal import _checks
-from echograd._internal._files import make_folder, write_json
+from echograd._internal._files import write_json
 
 from .._paths import as_path
 from ..data import Dataset, load
@@ -18,6 +17,7 @@ from ._config import Config
 from ._fit import fit
 from ._predictions import Predictions, mean_of
 from ._predictor import Predictor
+from ._processes import is_first
 from ._run import CONFIG, Run, check_is_dataset, score
 from ._trainer import Progress
 
@@ -107,7 +107,6 @@ def fit_seeds(
         one, place = dataclasses.replace(config, seed=seed), folder / f"seed{seed}"
         if begin is not None:
             begin(one)
-        make_folder(folder, "Choose another out= (--out), or remove the obstacle.")
         runs.append(
             fit(
                 one,
@@ -120,7 +119,8 @@ def fit_seeds(
             )
         )
     summary = summarise(tuple(runs))
-    write_json(pathlib.Path(folder) / SUMMARY, summary)
+    if is_first():
+        write_json(folder / SUMMARY, summary)
     return Seeds(tuple(runs), summary)
 
 
