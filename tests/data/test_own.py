@@ -154,6 +154,8 @@ def test_dirty_tables(write, text, match):
         ("y,0\n" + "\n".join(f"w{i},{i}" for i in range(9)), {}, "9 different labels for 9 cases"),
         ("y,0\n" + "1.5,1\n" * 9, {}, "all targets are 1.5"),
         ("y,0\n" + "a,1\nb,1\n" * 9, {}, "all values of the training cases are equal"),
+        (wide(), {"group": "label"}, "column 'label' cannot be the label and the case, time or group"),
+        (wide(), {"group": "label", "label": "label"}, "column 'label' cannot be the label and the case"),
         ("y,who,0\n" + "a,p,1\nb,q,2\n" * 9, {"group": "who"}, "no test cases can be held out.*2 groups"),
     ],
 )

@@ -54,7 +54,7 @@ class OwnData:
             name = origin["path"]
         if origin is not None and name == origin["path"]:
             return read_dataset(**{**origin, **given, "path": name})
-        if is_path(name):
+        if is_path(name) or (given and pathlib.Path(name).is_dir()):
             return read_dataset(name, **given)
         if given:
             option = next(iter(given)).replace("_", "-").replace("seed", "split-seed")

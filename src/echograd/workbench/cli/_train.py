@@ -168,7 +168,7 @@ def _train(command: Train, dataset: Dataset) -> int:
     out, folder = console(), command.folder()
     if not command.quiet:
         told(out, dataset)
-    show = Show(out, command)
+    show, config = Show(out, command), dataclasses.replace(command.plain(), dataset=dataset.name)
     options: dict[str, Any] = {
         "out": folder,
         "resume": command.resume,
@@ -179,9 +179,9 @@ def _train(command: Train, dataset: Dataset) -> int:
     try:
         with show:
             if command.seeds is None:
-                found = fit(command.plain(), dataset, **options)
+                found = fit(config, dataset, **options)
             else:
-                found = fit_seeds(command.plain(), dataset, seeds=command.seeds, begin=show.begin, **options)
+                found = fit_seeds(config, dataset, seeds=command.seeds, begin=show.begin, **options)
     except KeyboardInterrupt as stop:
         begun = any(folder.glob("seed*/config.json")) or (folder / "config.json").is_file()
         seeds = "" if command.seeds is None else f" --seeds {command.seeds}"

@@ -27,7 +27,7 @@ _TASKS = ("classification", "regression")
 def is_path(name: str) -> bool:
     """Return whether a name of a data set is that of an own file or folder."""
     known = pathlib.PurePath(name).suffix.casefold() in ENDINGS
-    return known or os.sep in name or "/" in name or os.path.isfile(name)
+    return known or os.sep in name or "/" in name or name in (".", "..") or os.path.isfile(name)
 
 
 def read_cases(

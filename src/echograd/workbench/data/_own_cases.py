@@ -157,10 +157,21 @@ def _column(table: Table, name: str | None, option: str, usual: tuple[str, ...])
 def _label_column(table: Table, how: Reading, others: set[int]) -> int | None:
     """Return the column of the labels; None if there is none and none is needed."""
     if how.label is not None and (how.labelled or table.among((how.label.casefold(),)) or not table.header):
-        return table.find(how.label, "--label")
+        label = table.find(how.label, "--label")
+        if label in others:
+            raise DataError(
+                f"{table.path}: column {table.name(label)} cannot be the label and the case, time or group."
+            )
+        return label
     if not table.header:
         return 0 if how.labelled else None
     found = [i for i in table.among(LABELS) if i not in others]
+    taken = [i for i in table.among(LABELS) if i in others]
+    if not found and taken and how.labelled:
+        raise DataError(
+            f"{table.path}: column {table.name(taken[0])} cannot be the label and the case, time or group at once. "
+            "Name the label's column (--label)."
+        )
     if len(found) == 1 or not how.labelled:
         return found[0] if found else None
     if found:
