@@ -144,7 +144,7 @@ def test_an_echo_that_does_not_come_back_stops_whatever_is_trained(trained, new_
     def gradient(part):
         return jnp.sum(eqx.tree_at(trained, model, part)(x) ** 2)
 
-    with pytest.raises(eqx.EquinoxRuntimeError, match="did not come back to rest"):
+    with pytest.raises(eqx.EquinoxRuntimeError, match="did not come back to their initial state"):
         gradient(trained(model))
 
 

@@ -15,11 +15,11 @@ from ._chain import pooled, run_chain
 from ._damped import DampedHRU
 from ._dropout import dropout_seeds
 from ._hssm_block import HSSMBlock
-from ._layer import stream
 from ._layout import Rows, Valid, encode
 from ._norm import BatchNorm, LayerNorm
 from ._scannable import scannable
 from ._sequence import block_length
+from ._transduce import stream
 from ._units import LinearHRU, NonlinearHRU
 
 _UNITS = {"linear": LinearHRU, "nonlinear": NonlinearHRU, "damped": DampedHRU}

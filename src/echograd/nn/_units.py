@@ -2,7 +2,7 @@
 
 import abc
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import equinox as eqx
 import jax
@@ -12,12 +12,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._internal import _checks
 from ..gradients import AbstractGradient
 from ..integrators import State
-from ._arguments import check_sizes, checked_angles, checked_gradient, checked_input
-from ._layer import AbstractLayer, stream, transduce
+from ._arguments import check_sizes, checked_angles, checked_gradient, checked_input, checked_state
+from ._layer import AbstractLayer
 from ._layout import Rows, product, reshaped
 from ._oscillators import AbstractBank, LinearOscillators, NonlinearOscillators, Wide
 from ._scannable import scannable
 from ._sequence import Outer
+from ._transduce import stream, transduce
 
 
 class Projections(AbstractLayer):
@@ -100,20 +101,56 @@ class AbstractHRU(eqx.Module):
         read_in = read_in.reshape(units * channels, inputs)
         return Projections(read_in, read_out.reshape(-1, units * channels), self.feedthrough, channels)
 
-    def __call__(self, x: Float[Array, "*batch steps inputs"]) -> Float[Array, "*batch steps outputs"]:
-        """Return the outputs for whole input sequences, with the oscillators starting at rest.
+    @overload
+    def __call__(
+        self, x: Float[Array, "*batch steps inputs"], state: None = None
+    ) -> Float[Array, "*batch steps outputs"]: ...
+    @overload
+    def __call__(
+        self, x: Float[Array, "*batch steps inputs"], state: State
+    ) -> tuple[Float[Array, "*batch steps outputs"], State]: ...
+    def __call__(self, x: Float[Array, "*batch steps inputs"], state: State | None = None) -> Any:
+        """Return the outputs for whole input sequences; with a `state`, return `(outputs, state)`.
+
+        With states a long sequence can be run in chunks, each from the final state of the one before. The gradient is
+        exact with respect to both states, too.
 
         A NaN in a sequence makes outputs of that sequence NaN: in a linear unit earlier ones too, as it works on blocks
         of steps. Other sequences of the batch are not affected. The gradient then raises at run time.
-        """
-        x = checked_input(type(self).__name__, x, self.read_in.dtype, self.read_in.shape[-1], "batch", "steps")
-        if x.ndim == 2:
-            return self(x[None])[0]
-        return transduce(self.system, FeaturesLast(self.projections), x, self.gradient)
 
-    def initial_state(self) -> State:
-        """Return oscillators at rest, the first state of a stream."""
-        zero = jnp.zeros(self.read_in.shape[:2], self.read_in.dtype)
+        Args:
+            x: one sequence, shape (steps, inputs), or a batch, shape (batch, steps, inputs).
+            state: positions and momenta before the first step, each of shape (*batch, channels, units), as
+                `initial_state` and `step` return them; by default the oscillators start at rest.
+
+        Returns:
+            The outputs, shape (*batch, steps, outputs); with a `state`, also the state after the last step.
+
+        Raises:
+            ArgumentError: for a wrong shape.
+            ArgumentTypeError: for a dtype other than the parameters', or if the state is not a pair of arrays.
+
+        Example:
+            ```python
+            y, state = unit(jnp.ones((100, 3)), unit.initial_state())
+            more, state = unit(jnp.ones((50, 3)), jax.lax.stop_gradient(state))  # truncated backpropagation
+            ```
+        """
+        owner = type(self).__name__
+        x = checked_input(owner, x, self.read_in.dtype, self.read_in.shape[-1], "batch", "steps")
+        if state is not None:
+            state = checked_state(owner, state, self.initial_state(), x.shape[:-2])
+        if x.ndim == 2:
+            return jax.tree.map(lambda x: x[0], self(*jax.tree.map(lambda x: x[None], (x, state))))
+        wide = None if state is None else (state[0].T, state[1].T)
+        y, final = transduce(self.system, FeaturesLast(self.projections), x, self.gradient, wide)
+        return y if final is None else (y, (final[0].T, final[1].T))
+
+    def initial_state(self, batch: int | None = None) -> State:
+        """Return oscillators at rest, the first state of a stream, or of a `batch` of sequences."""
+        if batch is not None:
+            check_sizes(type(self).__name__, batch=batch)
+        zero = jnp.zeros((*(() if batch is None else (batch,)), *self.read_in.shape[:2]), self.read_in.dtype)
         return zero, zero
 
     @scannable
@@ -126,8 +163,7 @@ class AbstractHRU(eqx.Module):
             ```
         """
         u = checked_input(type(self).__name__, u, self.read_in.dtype, self.read_in.shape[-1])
-        start = self.initial_state()
-        _checks.same_shapes(type(self).__name__, "the state of initial_state()", start, "the given one", state)
+        state = checked_state(type(self).__name__, state, self.initial_state())
         return stream(self.system, self.projections, state, u)
 
 
