@@ -12,7 +12,6 @@ from .._internal._errors import ArgumentError
 from ..gradients import AbstractGradient, Backprop
 from ._arguments import check_sizes, checked_angles, checked_decays, checked_gradient, checked_input, checked_mask
 from ._chain import pooled, run_chain
-from ._damped import DampedHRU
 from ._dropout import dropout_seeds
 from ._hssm_block import HSSMBlock
 from ._layout import Rows, Valid, encode
@@ -20,7 +19,7 @@ from ._norm import BatchNorm, LayerNorm
 from ._scannable import scannable
 from ._sequence import block_length
 from ._transduce import stream
-from ._units import LinearHRU, NonlinearHRU
+from ._units import DampedHRU, LinearHRU, NonlinearHRU
 
 _UNITS = {"linear": LinearHRU, "nonlinear": NonlinearHRU, "damped": DampedHRU}
 _NORMS = {"layer": LayerNorm, "batch": BatchNorm}

@@ -11,12 +11,12 @@ from .._internal import _tree
 from .._internal._errors import RunError
 from ..gradients import AbstractGradient
 from ._dropout import make_dropout
+from ._hru import AbstractHRU, Projections
 from ._layer import AbstractLayer
 from ._layout import Rows, Valid, apply_linear, halves
 from ._norm import BatchNorm, LayerNorm, Moments, Standardised
 from ._oscillators import AbstractBank, Wide
 from ._transduce import transduce
-from ._units import AbstractHRU, Projections
 
 
 class HSSMBlock(eqx.Module):

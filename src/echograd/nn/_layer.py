@@ -113,7 +113,7 @@ def echo_layer(
     bars: Callable[[Any, Outer, Int[Array, ""]], Outer],
     record: Any,
     store: Any,
-    ends: tuple[State, State | None, State] | None = None,
+    ends: tuple[State, State, State] | None = None,
 ) -> tuple[tuple[Any, Any, State | None], Any, Callable[[Any], Any]]:
     """Run the echo of a layer: retrace every block, differentiate the layer there, nudge the oscillators, and read.
 
