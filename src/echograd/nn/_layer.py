@@ -182,7 +182,7 @@ def echo_layer(
         z, push, _ = retrace(store, blocks.number - 1 - i, z)
         return z, load + jnp.sum(jnp.sqrt(jnp.sum(push**2, (0, 1, 2))))
 
-    first, last, bar_last = (None, None, None) if ends is None else ends
+    bar_last = None if ends is None else ends[2]
     start, steps = moved.turn(_tree.take(record, 0) if moved.lossy else record), blocks.number * blocks.length
     load = _tree.zeros_like(_tree.max_abs(start))
     if isinstance(moved, StepByStep) and not isinstance(moved.nudge, Infinitesimal):
@@ -195,6 +195,7 @@ def echo_layer(
     ended, nudged, read, store = jax.lax.fori_loop(0, blocks.number, body, carry)
     bar_first = given = None
     if ends is not None:
+        first, last, bar_last = ends
         bar_first, given = moved.finish(beta, nudged, first), moved.turn(moved.enter(first))
         if isinstance(oscillators, DampedOscillators):
             more = oscillators.end_readings(first, bar_first, last, bar_last)

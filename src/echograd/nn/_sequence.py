@@ -52,8 +52,8 @@ def block_length(steps: int, batch: int) -> int:
 def cuts(steps: int, batch: int) -> list[tuple[int, int]]:
     """Return pieces that need no padding, in their order: the steps of each, and of its blocks."""
     length = block_length(steps, batch)
-    rest = steps % length
-    pieces = (steps - rest, length), (rest - rest % _UNIT,) * 2, (rest % _UNIT,) * 2
+    rest, tail = steps % length, steps % _UNIT
+    pieces = (steps - rest, length), (rest - tail, rest - tail), (tail, tail)
     return [piece for piece in pieces if piece[0]]
 
 

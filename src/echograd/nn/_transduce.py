@@ -89,9 +89,10 @@ def _backpropagated(
     before, after = x.shape[: layer.axis], x.shape[layer.axis + 1 :]
     rows = jnp.moveaxis(x.reshape(*before, steps // length, length, *after), layer.axis, 0)
     blocks = jnp.arange(steps // length, dtype=jnp.int32)
-    state, y = checkpointed_scan(body, state_or_rest(state, oscillators, layer, batch), (blocks, rows), checkpoints)
+    start = state_or_rest(state, oscillators, layer, batch)
+    final, y = checkpointed_scan(body, start, (blocks, rows), checkpoints)
     y = jnp.moveaxis(y, 0, layer.axis)
-    return y.reshape(*y.shape[: layer.axis], steps, *y.shape[layer.axis + 2 :]), state
+    return y.reshape(*y.shape[: layer.axis], steps, *y.shape[layer.axis + 2 :]), final
 
 
 # Compiled as one function: the primal function and its forward rule both call it, and it is traced once.
