@@ -444,6 +444,11 @@ TABLE = {
         {"x": "rows", "state": "trajectory, if any", "mask": "mask"},
     ),
     "nn.HSSM.step": (HSSM.step, {"state": HSSM.initial_state(), "u": jnp.ones(2)}, {"state": "trajectory", "u": "row"}),
+    "nn.HSSM.chunk": (
+        HSSM.chunk,
+        {"state": HSSM.initial_state(), "x": jnp.ones((5, 2))},
+        {"state": "trajectory", "x": "rows"},
+    ),
     "nn.LinearHRU, called": (
         UNIT,
         {"x": jnp.ones((5, 2)), "state": UNIT.initial_state()},

@@ -18,7 +18,7 @@ from ._layout import Rows, Valid, encode
 from ._norm import BatchNorm, LayerNorm
 from ._scannable import scannable
 from ._sequence import block_length
-from ._transduce import stream
+from ._transduce import stream, transduce
 from ._units import DampedHRU, LinearHRU, NonlinearHRU
 
 _UNITS = {"linear": LinearHRU, "nonlinear": NonlinearHRU, "damped": DampedHRU}
@@ -322,3 +322,45 @@ class HSSM(eqx.Module):
             units.append(unit_state)
         stream_ = Stream(tuple(units), state.pooled + x, state.count + 1, state.norms)
         return stream_, model.decoder(stream_.pooled / stream_.count if self.head == "classification" else x)
+
+    @scannable
+    def chunk(self, state: Stream, x: Float[Array, "steps inputs"]) -> tuple[Stream, Float[Array, "steps outputs"]]:
+        """Advance by several inputs at once: the result of `jax.lax.scan(model.step, state, x)`, faster.
+
+        The layers work on blocks of steps, as they do on whole sequences. Chunks of any lengths and single steps can
+        follow each other. Memory grows with the length of a chunk, not with the number of chunks.
+
+        Args:
+            state: the state of the stream. Begin with `initial_state()`.
+            x: the next inputs, shape (steps, inputs).
+
+        Returns:
+            The new state, and the logits after every step, shape (steps, outputs), as from `step`. For a sequence from
+            the beginning, a call of the model returns the last row of them for classification, and every `every`-th
+            row for regression.
+
+        Raises:
+            ArgumentError: for a wrong shape.
+            ArgumentTypeError: if the state is not a `Stream`, or for a dtype other than the parameters'.
+
+        Example:
+            ```python
+            model = eg.nn.HSSM(2, 3, hidden=16, units=8, key=jax.random.key(0))
+            stream, logits = model.chunk(model.initial_state(), jnp.ones((100, 2)))
+            stream, logits = model.chunk(stream, jnp.ones((50, 2)))  # logits[-1]: of all 150 steps
+            ```
+        """
+        x = checked_input("HSSM", x, self.encoder.weight.dtype, self.encoder.weight.shape[1], "steps")
+        _checks.instance("HSSM", "state", state, Stream, "a streaming state. Begin with model.initial_state()")
+        model = eqx.nn.inference_mode(self)
+        rows, units = encode(model.encoder, x.T[:, None]), []
+        for block, unit_state in zip(model.blocks, state.units, strict=True):
+            system, layer = block.around(block.statistics(state.norms))
+            wide = unit_state[0].T[..., None], unit_state[1].T[..., None]
+            rows, wide = transduce(system, layer, rows, block.unit.gradient, wide)
+            units.append(jax.tree.map(lambda z: z[..., 0].T, wide))
+        rows = rows[:, 0].T
+        pooled = state.pooled[None] + jnp.cumsum(rows, 0)
+        count = state.count + jnp.arange(1, 1 + len(x)).astype(state.count.dtype)
+        logits = _affine(model.decoder, pooled / count[:, None] if self.head == "classification" else rows)
+        return Stream(tuple(units), pooled[-1], count[-1], state.norms), logits
