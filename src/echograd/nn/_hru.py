@@ -69,9 +69,10 @@ class FeaturesLast(AbstractLayer):
 
 
 class AbstractHRU(eqx.Module):
-    r"""A Hamiltonian recurrent unit: $u_k = B x_k$ drives oscillators from rest, $y_k = C q_{k+1} + D x_k$.
+    r"""A Hamiltonian recurrent unit: $u_k = B x_k$ drives oscillators, $y_k = C q_{k+1} + D x_k$.
 
-    The feedthrough $D$ is diagonal; it exists only if a unit has as many outputs as inputs.
+    The oscillators start at rest, or from a given state. The feedthrough $D$ is diagonal; it exists only if a unit has
+    as many outputs as inputs.
 
     Every oscillator has a trainable time step and a trainable rotation angle $w \in (0, \pi)$ per step. They determine
     the stiffness, $h^2 A = 4 \sin^2(w/2) < 4$ without damping, so the unit is stable by construction.

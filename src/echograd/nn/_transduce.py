@@ -27,7 +27,8 @@ def transduce(
 
     Without a state the oscillators start at rest, and the last block is padded. Padding comes after the end, so it
     changes nothing before it, but it would move the final state on. With a state the sequence is cut into pieces of
-    whole blocks instead, and every piece hands its final state to the next.
+    whole blocks instead, and every piece hands its final state to the next. Blocks are numbered within a piece, so a
+    layer with dropout would use its random numbers twice.
 
     Args:
         oscillators: the oscillators.
