@@ -137,8 +137,14 @@ GROUPS = (
     Group(
         "Training",
         "Needs the extra `workbench`. `eg.training` is short for `eg.workbench.training`.",
-        "workbench.training.fit workbench.training.Config workbench.training.Network workbench.training.Optimiser "
-        "workbench.training.ecg_recipe workbench.training.Run workbench.training.*",
+        "workbench.training.fit workbench.training.recipe workbench.training.Config workbench.training.Network "
+        "workbench.training.Optimiser workbench.training.ecg_recipe workbench.training.Run workbench.training.*",
+    ),
+    Group(
+        "Estimators",
+        "In the manner of scikit-learn, for sequences. They need the extra `workbench`; `eg.SequenceClassifier` and "
+        "`eg.SequenceRegressor` are short names.",
+        "workbench.estimators.SequenceClassifier workbench.estimators.SequenceRegressor workbench.estimators.*",
     ),
     Group(
         "Plots",

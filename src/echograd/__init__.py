@@ -1,8 +1,7 @@
 """Gradients of whole trajectories, measured like a physicist, exact like backprop."""
 
 import importlib as _importlib
-from types import ModuleType as _ModuleType
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import TYPE_CHECKING as _TYPE_CHECKING, Any as _Any
 
 from ._internal._guard import check_jaxlib as _check_jaxlib
 
@@ -96,17 +95,21 @@ from .two_point import TwoPointNewton as TwoPointNewton
 
 if _TYPE_CHECKING:
     from . import plot as plot, workbench as workbench
-    from .workbench import data as data, training as training
+    from .workbench import data as data, estimators as estimators, training as training
+    from .workbench.estimators import SequenceClassifier as SequenceClassifier, SequenceRegressor as SequenceRegressor
 
 # Imported on first use: they need extras, and say which where one is missing.
-_LAZY = {"data": ".data", "plot": ".plot", "training": ".training", "workbench": ".workbench"}
+_LAZY = {name: f".{name}" for name in ("data", "estimators", "plot", "training", "workbench")}
+_ESTIMATORS = ("SequenceClassifier", "SequenceRegressor")
 
 
-def __getattr__(name: str) -> _ModuleType:
+def __getattr__(name: str) -> _Any:
     if name in _LAZY:
         return _importlib.import_module(_LAZY[name], __name__)
+    if name in _ESTIMATORS:
+        return getattr(_importlib.import_module(".workbench.estimators", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_ESTIMATORS})

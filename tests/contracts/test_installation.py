@@ -78,6 +78,7 @@ def test_a_faulty_jax_cannot_be_installed_beside_echograd(python, version):
 LAZY = """
 assert callable(eg.data.load)
 places = (eg.workbench, "training", "workbench"), (eg.workbench, "report", "plot"), (eg, "plot", "plot")
+places = *places, (eg, "SequenceClassifier", "workbench"), (eg, "estimators", "workbench")
 for holder, part, extra in places:
     try:
         getattr(holder, part)

@@ -20,7 +20,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encodi
 
 # From the top down. A part is a package, or a module at the top of the package.
 LAYERS = (
-    ("data", "training"),
+    ("data", "estimators", "training"),
     ("workbench",),
     ("plot",),
     ("measure", "device", "_solutions", "_learning", "_observables"),

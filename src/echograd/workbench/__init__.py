@@ -1,4 +1,4 @@
-"""The workbench, an application of echograd: data sets, training, reports and the command line.
+"""The workbench, an application of echograd: data sets, training, estimators, reports and the command line.
 
 It uses the library through its public names only. It needs the extra `workbench`:
 `pip install "echograd[workbench]"`.
@@ -9,9 +9,9 @@ from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _TYPE_CHECKING:
-    from . import data as data, report as report, training as training
+    from . import data as data, estimators as estimators, report as report, training as training
 
-_LAZY = frozenset({"data", "report", "training"})
+_LAZY = frozenset({"data", "estimators", "report", "training"})
 
 
 def __getattr__(name: str) -> _ModuleType:

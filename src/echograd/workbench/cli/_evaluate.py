@@ -10,7 +10,7 @@ import tyro
 
 from echograd._internal._files import finite
 
-from ..training import Run
+from ._own import open_run
 from ._tables import confusion_table, console, kind, metrics_table
 
 
@@ -21,18 +21,20 @@ class Evaluate:
     Attributes:
         run: folder of the run.
         split: the cases to score it on.
+        data: new place of the own file or folder that the run was trained on, if it was moved.
         json: print JSON instead of tables.
     """
 
     run: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     split: Literal["test", "validation", "train"] = "test"
+    data: pathlib.Path | None = None
     json: bool = False
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command."""
     command = tyro.cli(Evaluate, args=argv, prog="echograd evaluate")
-    run = Run.open(command.run)
+    run = open_run(command.run, command.data)
     metrics = run.evaluate(command.split)
     if command.json:
         print(json.dumps(finite({command.split: metrics}), allow_nan=False))

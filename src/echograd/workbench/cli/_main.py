@@ -14,7 +14,8 @@ from ._signals import exit_code, stoppable, told
 
 # A command is a private module of this package with a function `main(argv) -> exit code`. It is imported on use.
 COMMANDS = {
-    "train": ("_train", "train a model on a data set, or resume a run"),
+    "train": ("_train", "train a model on a data set or on your own files, or resume a run"),
+    "predict": ("_predict", "predict the cases of a file with the best model of a run"),
     "evaluate": ("_evaluate", "score the best model of a run"),
     "datasets": ("_datasets", "list the known data sets and the folder of their files"),
     "check": ("_check", "compare echo gradients with backprop, parameter by parameter"),

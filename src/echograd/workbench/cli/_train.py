@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -14,27 +15,34 @@ from rich.progress import BarColumn, Progress as Bar, TextColumn, TimeElapsedCol
 
 from echograd import ArgumentError
 
-from ..data import DataError, load
-from ..training import Config, Run, fit, join
+from ..data import DataError, Dataset
+from ..data._own import name_of
+from ..training import Config, Run, Seeds, fit, fit_seeds, join, recipe
 from ..training._processes import is_first
 from ..training._trainer import Progress
-from ._signals import exit_code, told
-from ._tables import confusion_table, console, for_shell, kind, metrics_table
+from ._own import OwnData, told
+from ._signals import exit_code, told as told_stop
+from ._tables import TITLES, confusion_table, console, for_shell, kind, metrics_table, number
 
 
 @dataclasses.dataclass(frozen=True)
-class Train(Config):
+class Train(OwnData, Config):
     """Train a state-space model of oscillators, or a Hopfield network, on a data set: by echoes or by backprop.
 
     The folder of the run holds its settings, metrics with one line an epoch, checkpoints, and the results of the best
     model on the test cases. After Ctrl-C, a crash or a full disk, the same command with --resume continues the run and
     gives the same numbers as an uninterrupted run.
 
+    The data set may be your own file or folder; `echograd datasets formats` shows what can be read. Settings that you
+    do not give are those of a recipe for the data set.
+
     Attributes:
-        dataset: name of the data set; `echograd datasets` lists them.
+        dataset: name of the data set (`echograd datasets` lists them), or a path to your own file or folder.
         out: folder of the run; by default runs/DATASET-MODEL-GRADIENT-seedSEED.
         resume: continue the run in the folder, with its settings.
         config: JSON file with settings, such as the config.json of a run. Options on the command line override it.
+        seeds: train this many models, with seeds SEED, SEED+1 and so on, into OUT/seed0 and so on; print mean and
+            standard deviation of their scores, and the scores of their ensemble.
         checkpoint_minutes: write a checkpoint at least this often within an epoch.
         devices: number of local devices, of every process, that share every batch.
         coordinator: train in several processes, on one or many machines; start each with this command and the same
@@ -49,6 +57,7 @@ class Train(Config):
     out: pathlib.Path | None = None
     resume: bool = False
     config: pathlib.Path | None = None
+    seeds: int | None = None
     checkpoint_minutes: float = 5.0
     devices: int = 1
     coordinator: str | None = None
@@ -58,12 +67,22 @@ class Train(Config):
 
     def plain(self) -> Config:
         """Return the settings of the run, without those of the command."""
-        return Config(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Config)})
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Config)}
+        return Config(**{**values, "dataset": name_of(self.dataset)})
 
     def folder(self) -> pathlib.Path:
-        """Return the folder of the run."""
-        name = f"{self.dataset}-{self.model}-{self.gradient}-seed{self.seed}"
+        """Return the folder of the run, or of the runs with several seeds."""
+        seed = f"seed{self.seed}" if self.seeds is None else f"{self.seeds}seeds"
+        name = f"{name_of(self.dataset)}-{self.model}-{self.gradient}-{seed}"
         return pathlib.Path("runs") / name if self.out is None else self.out
+
+
+class _Unchecked(Train):
+    # The command before the recipe is known, so settings cannot yet be compared with those that are not given.
+    __doc__ = Train.__doc__
+
+    def __post_init__(self) -> None:
+        """Check nothing."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,33 +96,54 @@ def main(argv: Sequence[str]) -> int:
     except argparse.ArgumentError:  # the full parser reports it
         _parse(argv, None)
         raise
+    origin = None
     if known.resume and known.out is not None:
-        command = _parse(argv, _run_config(known.out))
+        command, origin = _resumed(argv, known.out)
+    elif known.config is not None:
+        config, origin = _file_config(known.config)
+        command = _parse(argv, config)
     else:
-        command = _parse(argv, None if known.config is None else _file_config(known.config))
-        if command.resume:
-            command = _parse(argv, _run_config(command.folder()))
-    return _train(command)
+        begun = _parse(argv, None, _Unchecked)
+        _connect(begun)
+        dataset = begun.read(begun.dataset)
+        command = _parse(argv, recipe(dataset))
+        if not command.resume:
+            return _train(command, dataset)
+    if command.resume and known.out is None:
+        command, origin = _resumed(argv, command.folder())
+    _connect(command)
+    return _train(command, command.read(command.dataset, origin))
 
 
-def _parse(argv: Sequence[str], default: Config | None) -> Train:
+def _parse(argv: Sequence[str], default: Config | None, kind: type[Train] = Train) -> Train:
     options: dict[str, Any] = {"args": argv, "prog": "echograd train", "config": (tyro.conf.OmitArgPrefixes,)}
     if default is not None:
         fields = {field.name: getattr(default, field.name) for field in dataclasses.fields(Config)}
-        options["default"] = Train(**fields)
-    return tyro.cli(Train, **options)
+        options["default"] = kind(**fields)
+    return tyro.cli(kind, **options)
 
 
-def _run_config(folder: pathlib.Path) -> Config:
+def _resumed(argv: Sequence[str], folder: pathlib.Path) -> tuple[Train, dict[str, Any] | None]:
+    """Return the command with the settings of the run in a folder, and how its own files were read."""
+    seeds = sorted(folder.glob("seed*/config.json"), key=lambda path: int(re.sub(r"\D", "", path.parent.name) or 0))
     try:
-        return Run.open(folder).config
+        run = Run.open(seeds[0].parent if seeds else folder)
     except FileNotFoundError:
         raise FileNotFoundError(f"{folder} holds no training run to resume. Leave out --resume to begin one.") from None
+    command = _parse(argv, run.config)
+    if seeds and command.seeds is None:
+        raise ArgumentError(
+            f"{folder} holds runs with {len(seeds)} seeds. Pass their number (--seeds N) to resume them."
+        )
+    return command, run.origin
 
 
-def _file_config(path: pathlib.Path) -> Config:
+def _file_config(path: pathlib.Path) -> tuple[Config, dict[str, Any] | None]:
     try:
-        return Config.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        config = Config.from_dict(values)
+        data = values.get("data")
+        return config, data.get("origin") if isinstance(data, dict) else None
     except OSError as error:
         raise OSError(error.errno, f"{path} cannot be read ({error.strerror}). Pass a file of settings.") from error
     except RecursionError:
@@ -114,36 +154,57 @@ def _file_config(path: pathlib.Path) -> Config:
         raise DataError(f"{path}: {error}") from error
 
 
-def _train(command: Train) -> int:
+def _connect(command: Train) -> None:
+    """Join the other processes, before any computation."""
     if command.coordinator is not None:
         join(command.coordinator, command.processes, command.process)
     elif command.processes is not None or command.process is not None:
         raise ArgumentError("--processes and --process need --coordinator, the address of process 0: host:port.")
+
+
+def _train(command: Train, dataset: Dataset) -> int:
     if not is_first():
         command = dataclasses.replace(command, quiet=True)
     out, folder = console(), command.folder()
-    dataset = load(command.dataset)
+    if not command.quiet:
+        told(out, dataset)
     show = Show(out, command)
+    options: dict[str, Any] = {
+        "out": folder,
+        "resume": command.resume,
+        "progress": show,
+        "checkpoint_minutes": command.checkpoint_minutes,
+        "devices": command.devices,
+    }
     try:
         with show:
-            run = fit(
-                command.plain(),
-                dataset,
-                out=folder,
-                resume=command.resume,
-                progress=show,
-                checkpoint_minutes=command.checkpoint_minutes,
-                devices=command.devices,
-            )
+            if command.seeds is None:
+                found = fit(command.plain(), dataset, **options)
+            else:
+                found = fit_seeds(command.plain(), dataset, seeds=command.seeds, begin=show.begin, **options)
     except KeyboardInterrupt as stop:
-        begun = (folder / "config.json").is_file()
-        resume = f"Resume with: echograd train --resume --out {for_shell(folder)}"
+        begun = any(folder.glob("seed*/config.json")) or (folder / "config.json").is_file()
+        seeds = "" if command.seeds is None else f" --seeds {command.seeds}"
+        resume = f"Resume with: echograd train --resume --out {for_shell(folder)}{seeds}"
         remedy = resume if begun else "Training had not begun."
-        print(f"{told(stop)}. {remedy}", file=sys.stderr)
+        print(f"{told_stop(stop)}. {remedy}", file=sys.stderr)
         return exit_code(stop)
-    if is_first():
-        results(out, run)
+    if is_first() and isinstance(found, Run):
+        results(out, found)
+    elif is_first() and isinstance(found, Seeds):
+        several(out, found, folder)
     return 0
+
+
+def several(out: Console, found: Seeds, folder: pathlib.Path) -> None:
+    """Print the scores of runs with several seeds."""
+    rows = {f"seed {run.config.seed}": run.results["test"] for run in found.runs}
+    rows["ensemble"] = found.summary["ensemble"]
+    out.print(f"\nOn the {len(found.runs[0].dataset.test)} test cases:")
+    out.print(metrics_table(rows))
+    for name, spread in found.summary["test"].items():
+        out.print(f"{TITLES.get(name, name)}: {number(spread['mean'])} ± {number(spread['sd'])}", markup=False)
+    out.print(f"(mean ± standard deviation over seeds) The runs are in {folder}", markup=False, soft_wrap=True)
 
 
 def results(out: Console, run: Run) -> None:
@@ -174,8 +235,18 @@ class Show:
             c = self.command
             what = f"{kind(c.model)}, {c.gradient} gradients, {c.precision}, seed {c.seed}"
             self.out.print(f"{c.dataset}: {what} → {c.folder()}", markup=False, soft_wrap=True)
+            n, rate = c.network, c.optimiser.learning_rate
+            sizes = f"{n.blocks} blocks of {n.units} units" + ("" if c.model == "hopfield" else f", hidden {n.hidden}")
+            epochs = f"at most {c.epochs} epochs, batches of {c.batch_size}, learning rate {rate:g}"
+            self.out.print(f"Settings: {sizes}; {epochs}.", markup=False, soft_wrap=True)
         self.bar.start()
         return self
+
+    def begin(self, config: Config) -> None:
+        """Announce the next of several runs."""
+        self.headed = False
+        if not self.command.quiet:
+            self.out.print(f"\nseed {config.seed}", markup=False)
 
     def __exit__(self, *_: Any) -> None:
         self.bar.stop()

@@ -9,6 +9,7 @@ from ._errors import DataError as DataError
 from ._files import read_ts as read_ts, read_tsv as read_tsv
 from ._idx import read_idx as read_idx, read_mnist as read_mnist
 from ._load import available as available, load as load
+from ._own import read_cases as read_cases, read_dataset as read_dataset
 from ._ppg import read_ppg_dalia as read_ppg_dalia
 from ._split import Split as Split
 from ._store import data_folder as data_folder

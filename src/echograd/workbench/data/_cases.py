@@ -28,12 +28,20 @@ class Cases:
         labels: the class of every case as written in the file; None for regression.
         targets: the regression target of every case, float32 of shape (cases, 1); None for classification.
         class_names: the classes in the order of their declaration in the file; empty if it declares none.
+        groups: the source of every case, such as a patient; None if unknown.
+        channel_names: one name for each channel; empty if the file has none.
+        sample_rate: steps per second in Hz, or None if unknown.
+        notes: sentences about how the file was read.
     """
 
     series: tuple[Float[np.ndarray, "_ channels"], ...]
     labels: tuple[str, ...] | None
     targets: Float[np.ndarray, "cases 1"] | None
     class_names: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
+    channel_names: tuple[str, ...] = ()
+    sample_rate: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def dataset_from_cases(
@@ -75,6 +83,14 @@ def dataset_from_cases(
         raise DataError(
             f"{name}: the files have cases with {sorted(channels)} channels; all must have the same number."
         )
+    if train.channel_names and test.channel_names and train.channel_names != test.channel_names:
+        raise DataError(
+            f"{name}: the training cases have the channels {', '.join(train.channel_names)[:100]}, the test cases "
+            f"{', '.join(test.channel_names)[:100]}. Give both files the same columns in the same order."
+        )
+    for side, part in (("training", train), ("test", test)):
+        if part.labels is None and part.targets is None:
+            raise DataError(f"{name}: the {side} cases have no labels.")
     if (train.labels is None) != (test.labels is None):
         raise DataError(f"{name}: one file has class labels, the other has real targets.")
     class_names = _ordered(train.class_names or train.labels or ())
@@ -82,14 +98,15 @@ def dataset_from_cases(
     length = max(len(case) for part in (train, test) for case in part.series)
 
     def split(part: Cases) -> Split:
+        groups = None if part.groups is None else np.array(part.groups)
         if part.labels is None:
             assert part.targets is not None
-            return Split.from_series(part.series, part.targets, length=length)
+            return Split.from_series(part.series, part.targets, groups, length=length)
         unknown = sorted(set(part.labels) - set(index))
         if unknown:
             raise DataError(f"{name}: classes {unknown} are in the test file but not among {list(class_names)}.")
         targets = np.array([index[label] for label in part.labels], dtype=np.int32)
-        return Split.from_series(part.series, targets, length=length)
+        return Split.from_series(part.series, targets, groups, length=length)
 
     return Dataset(
         name=name,
@@ -98,8 +115,8 @@ def dataset_from_cases(
         test=split(test),
         task="regression" if train.labels is None else "classification",
         class_names=class_names,
-        channel_names=tuple(f"channel {i}" for i in range(channels.pop())),
-        sample_rate=sample_rate,
+        channel_names=train.channel_names or tuple(f"channel {i}" for i in range(channels.pop())),
+        sample_rate=sample_rate or train.sample_rate,
         description=description,
         source=source,
         licence=licence,
@@ -134,7 +151,7 @@ def check_missing(owner: str, missing: Any) -> Missing:
 
 def declared_of(class_names: tuple[str, ...]) -> dict[str, str]:
     """Return the declared classes by their canonical names."""
-    return {_canonical(name): name for name in class_names}
+    return {canonical(name): name for name in class_names}
 
 
 def label_of(text: str, where: str, declared: Mapping[str, str], regression: bool = False) -> str:
@@ -143,7 +160,7 @@ def label_of(text: str, where: str, declared: Mapping[str, str], regression: boo
         raise DataError(f"{where}: the case has no label, but {text!r}. Is the line truncated? Leave the case out.")
     if regression and not abs(number_of(text, where)) <= float(np.finfo(np.float32).max):
         raise DataError(f"{where}: the target {text[:60]!r} is not finite in float32. Scale the targets.")
-    if declared and _canonical(text) not in declared:
+    if declared and canonical(text) not in declared:
         raise DataError(
             f"{where}: the case has the class {text[:60]!r}, which the header does not declare: it has "
             f"{', '.join(declared.values())[:60]}. Is the line truncated? If the case is right, add its class to the "
@@ -233,16 +250,16 @@ def cases_of(
     if regression:
         targets = np.array([[float(label)] for label in labels], np.float32)
         return Cases(tuple(series), None, targets, ())
-    class_names = tuple(_canonical(name) for name in class_names)
+    class_names = tuple(canonical(name) for name in class_names)
     if len(set(class_names)) != len(class_names):
         raise DataError(
             f"{path}: the header declares a class twice: {', '.join(sorted(class_names))[:60]}. Correct it."
         )
-    names = tuple(_canonical(label) for label in labels)
+    names = tuple(canonical(label) for label in labels)
     return Cases(tuple(series), names, None, class_names)
 
 
-def _canonical(label: str) -> str:
+def canonical(label: str) -> str:
     """Return the canonical form of a label: ``1.0`` and ``1`` are the same class."""
     try:
         number = float(label)

@@ -1,7 +1,8 @@
 """A data set: training, validation and test split, which are never mixed."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -31,6 +32,7 @@ class Dataset:
         description: what the cases are and how they were split.
         source: origin of the data, and what to cite.
         licence: licence of the data, as stated by the source.
+        origin: arguments of `read_dataset` that read the cases again, or None.
 
     Raises:
         ArgumentTypeError: a split is not a `Split`, or names are not a tuple of strings.
@@ -48,6 +50,7 @@ class Dataset:
     description: str = dataclasses.field(repr=False)
     source: str = dataclasses.field(repr=False)
     licence: str = dataclasses.field(repr=False)
+    origin: Mapping[str, Any] | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for side, split in (("train", self.train), ("test", self.test), ("validation", self.validation)):
@@ -142,8 +145,7 @@ class Dataset:
             ArgumentError: targets are class indices and cannot be scaled.
         """
         targets = _checks.flag("standardised", "targets", targets)
-        valid = self.train.inputs[self.train.mask]
-        mean, std = _mean_and_std(valid)
+        mean, std = self.input_scale()
         shift, scale = self.target_scale() if targets else (0.0, 1.0)
 
         def scaled(split: Split) -> Split:
@@ -153,6 +155,13 @@ class Dataset:
             return dataclasses.replace(split, inputs=inputs, targets=new)
 
         return self._with(**{side: scaled(split) for side, split in self.splits.items()})
+
+    def input_scale(self) -> tuple[Float[np.ndarray, " channels"], Float[np.ndarray, " channels"]]:
+        """Return mean and standard deviation of every channel, float32, over the valid steps of the training cases.
+
+        The standard deviation of a constant channel is 1.
+        """
+        return _mean_and_std(self.train.inputs[self.train.mask])
 
     def target_scale(self) -> tuple[float, float]:
         """Return mean and standard deviation of the training targets (regression only)."""
@@ -184,13 +193,8 @@ class Dataset:
             "with_validation", "fraction", fraction, lambda x: 0 < x < 1, "it must be between 0 and 1"
         )
         seed = _checks.integer("with_validation", "seed", seed, 0, 2**63 - 1)
-        # Regression targets are drawn like a single class.
-        labels = self.train.targets if self.task == "classification" else np.zeros(len(self.train), np.int32)
-        rng = np.random.default_rng(seed)
-        if self.train.groups is None:
-            chosen = _draw_stratified(labels, fraction, rng)
-        else:
-            chosen = _draw_groups(labels, self.train.groups, fraction, rng)
+        labels = self.train.targets if self.task == "classification" else None
+        chosen = drawn(len(self.train), labels, self.train.groups, fraction, seed)
         if chosen is None:
             raise ArgumentError(
                 f"{self.name}: no validation split of {fraction:g} of the cases leaves every class in training. Choose "
@@ -210,6 +214,23 @@ def _mean_and_std(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # float32 is too small to divide by.
     constant = std <= np.maximum(1e-6 * np.abs(mean), np.finfo(np.float32).tiny)
     return mean.astype(np.float32), np.where(constant, 1.0, std).astype(np.float32)
+
+
+def drawn(
+    cases: int, labels: np.ndarray | None, groups: np.ndarray | None, fraction: float, seed: int
+) -> np.ndarray | None:
+    """Choose a fraction of the cases: of every class, or whole groups. Return booleans, or None if none can be chosen.
+
+    Args:
+        cases: number of cases.
+        labels: class indices; None draws all cases like a single class.
+        groups: the source of every case, or None.
+        fraction: share of the cases.
+        seed: seed of the draw.
+    """
+    labels = np.zeros(cases, np.int32) if labels is None else labels
+    rng = np.random.default_rng(seed)
+    return _draw_stratified(labels, fraction, rng) if groups is None else _draw_groups(labels, groups, fraction, rng)
 
 
 def _draw_stratified(labels: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray | None:

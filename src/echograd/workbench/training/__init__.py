@@ -8,6 +8,10 @@ from ._metrics import (
     confusion_matrix as confusion_matrix,
     regression_metrics as regression_metrics,
 )
+from ._predictions import Predictions as Predictions
+from ._predictor import Predictor as Predictor
 from ._processes import join as join
+from ._recipe import recipe as recipe
 from ._run import Run as Run
+from ._seeds import Seeds as Seeds, fit_seeds as fit_seeds
 from ._trainer import TrainingDiverged as TrainingDiverged

@@ -62,7 +62,7 @@ def _converted(owner: str, name: str, value: Any, hint: Any) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return _checks.choice(owner, name, value, arguments)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
         return None if value is None else _converted(owner, name, value, arguments[0])
     if origin is tuple:
         if not isinstance(value, list | tuple) or len(value) != len(arguments):

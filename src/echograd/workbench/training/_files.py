@@ -20,6 +20,11 @@ _T = TypeVar("_T")
 
 FORMAT = 3
 _CHECKSUM = "checksum"
+_OF_RUN = "a checkpoint of this run"
+_AGAIN = (
+    "Restore the file; or delete it together with last.eqx, and resume the run, which then trains from its beginning "
+    "to the same numbers."
+)
 
 
 @contextlib.contextmanager
@@ -107,28 +112,32 @@ def save_checkpoint(path: pathlib.Path, run: str, header: dict[str, Any], tree: 
     write_atomically(path, write)
 
 
-def load_header(path: pathlib.Path, run: str) -> dict[str, Any]:
-    """Read the first line of a checkpoint, without its arrays.
+def load_header(path: pathlib.Path, run: str | None, what: str = _OF_RUN, remedy: str = _AGAIN) -> dict[str, Any]:
+    """Read the first line of a checkpoint, without its arrays; arguments as for `load_checkpoint`.
 
     Raises:
         DataError: the file is not a checkpoint of this run, or damaged.
     """
-    with _explained(path), path.open("rb") as file:
+    with explained(path, what, remedy), path.open("rb") as file:
         return _header(file, run)
 
 
-def load_checkpoint(path: pathlib.Path, run: str, like: _T) -> tuple[dict[str, Any], _T]:
+def load_checkpoint(
+    path: pathlib.Path, run: str | None, like: _T, what: str = _OF_RUN, remedy: str = _AGAIN
+) -> tuple[dict[str, Any], _T]:
     """Read the header and the tree of a checkpoint.
 
     Args:
         path: the file.
-        run: identity of the run.
+        run: identity of the run; None accepts any.
         like: a tree of the same structure, with arrays of the same shapes and dtypes.
+        what: what the file should be, for the message.
+        remedy: the last sentence of the message.
 
     Raises:
         DataError: the file is not a checkpoint of this run and model, or damaged.
     """
-    with _explained(path), path.open("rb") as file:
+    with explained(path, what, remedy), path.open("rb") as file:
         header = _header(file, run)
         arrays, wanted = file.read(), len(_serialised(like))
         found, written = zlib.crc32(arrays), header.pop("arrays")
@@ -139,7 +148,7 @@ def load_checkpoint(path: pathlib.Path, run: str, like: _T) -> tuple[dict[str, A
         return header, eqx.tree_deserialise_leaves(io.BytesIO(arrays), like)
 
 
-def _header(file: BinaryIO, run: str) -> dict[str, Any]:
+def _header(file: BinaryIO, run: str | None) -> dict[str, Any]:
     header = unseal(parse(file.readline()), run)
     form = header.pop("format")
     if form != FORMAT:
@@ -148,16 +157,13 @@ def _header(file: BinaryIO, run: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _explained(path: pathlib.Path) -> Iterator[None]:
+def explained(path: pathlib.Path, what: str = _OF_RUN, remedy: str = _AGAIN) -> Iterator[None]:
     """Raise `DataError` with the name of the file and the remedy if a checkpoint cannot be read."""
     try:
         yield
     except (ValueError, KeyError, TypeError, RuntimeError, EOFError, MemoryError) as error:
         why = str(error) if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: {error}"
-        raise DataError(
-            f"{path} is not a checkpoint of this run: {why}. Restore the file; or delete it together with last.eqx, "
-            "and resume the run, which then trains from its beginning to the same numbers."
-        ) from error
+        raise DataError(f"{path} is not {what}: {why}. {remedy}") from error
 
 
 def _serialised(tree: Any) -> bytes:

@@ -319,11 +319,12 @@ def predict(
     batch_size: int,
     place: jax.sharding.Sharding | None = None,
     everywhere: jax.sharding.Sharding | None = None,
+    multiple: int = 1,
 ) -> Float[np.ndarray, "cases ..."]:
-    """Return the outputs for every case of a split; compute them batch by batch."""
+    """Return the outputs for every case of a split; compute them batch by batch, see `Batches` for `multiple`."""
     found = []
-    devices = 1 if place is None else len(place.device_set)
-    for batch in Batches(split, batch_size, shuffle=False, multiple=devices).epoch(0):
+    multiple = multiple if place is None else len(place.device_set)
+    for batch in Batches(split, batch_size, shuffle=False, multiple=multiple).epoch(0):
         outputs = np.asarray(_outputs(model, state, on_device(batch, place), everywhere))
         found.append(outputs[batch.weights > 0])
     return np.concatenate(found)

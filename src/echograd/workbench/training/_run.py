@@ -1,15 +1,15 @@
 """A finished or interrupted run, read from its folder."""
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import os
 import pathlib
+import typing
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
-import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -17,11 +17,13 @@ from echograd import ArgumentError
 from echograd._internal import _checks
 
 from .._paths import as_path
-from ..data import DataError, Dataset, Split, load
+from ..data import DataError, Dataset, Split, load, read_dataset
 from ._config import Config
 from ._files import load_checkpoint, load_header, read_json, read_lines, unseal
 from ._learner import Model, Shapes, make_model, predict, whole_set
 from ._metrics import classification_metrics, regression_metrics
+from ._predictions import Predictions
+from ._predictor import Predictor, Scale, Trained, precision
 
 CONFIG, METRICS, RESULTS = "config.json", "metrics.jsonl", "results.json"
 LAST, BEST = "last.eqx", "best.eqx"
@@ -41,6 +43,7 @@ class Run:
         run = Run.open("runs/ecg")
         run.results["test"]["balanced_accuracy"]
         logits = run.predict("test")  # (cases, classes)
+        run.predict(X).labels  # new cases X of shape (cases, channels, steps)
         ```
     """
 
@@ -127,9 +130,27 @@ class Run:
         """
         dataset = self._given
         if dataset is None:
-            dataset = load(self.config.dataset)
+            dataset = self._read() if self.origin else load(self.config.dataset)
             check_dataset(dataset, self._data, self.folder)
         return with_validation(dataset, self.config)
+
+    @property
+    def origin(self) -> dict[str, Any] | None:
+        """The arguments of `read_dataset` for a data set from own files; None for a data set with a name."""
+        return self._data.get("origin")
+
+    def _read(self) -> Dataset:
+        """Read the data set from the user's files again."""
+        origin = self.origin
+        assert origin is not None
+        try:
+            return read_dataset(**origin)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"{self.folder} was trained on {origin['path']}, a path from the folder where training was started: "
+                f"{error} Go to that folder, pass the file's new place (--data FILE), or open the run with "
+                "Run.open(folder, read_dataset(...)). Predictions for new cases do not need it."
+            ) from error
 
     @functools.cached_property
     def prepared(self) -> Dataset:
@@ -166,20 +187,48 @@ class Run:
             )
         return eqx.nn.inference_mode(model), state
 
-    def predict(self, split: str = "test") -> Float[np.ndarray, "cases ..."]:
-        """Return the best model's outputs for every case of a split.
-
-        Args:
-            split: "train", "validation" or "test".
-
-        Returns:
-            Logits of shape (cases, classes), or predictions in the shape and the units of the targets.
+    @functools.cached_property
+    def predictor(self) -> Predictor:
+        """The best model with its scales and names, for new cases; it does not need the data set of the run.
 
         Raises:
-            ArgumentError: there is no such split.
             DataError: the checkpoint is damaged.
         """
-        return self._outputs(self._split(split))
+        if "scale" in self._data:
+            scale, channels = Scale.from_dict(self._data["scale"]), self._data["channels"]
+        else:  # a run of version 0.1.0
+            scale, channels = Scale.of(self.dataset, self.config), self.dataset.channel_names
+        return Predictor(
+            [Trained(self.config, self.shapes, scale, self.model, self.state)], self._data["classes"], channels
+        )
+
+    @typing.overload
+    def predict(self, cases: str = "test") -> Float[np.ndarray, "cases ..."]: ...
+    @typing.overload
+    def predict(self, cases: np.ndarray | Sequence[np.ndarray]) -> Predictions: ...
+
+    def predict(self, cases: Any = "test") -> Any:
+        """Return the best model's outputs for every case of a split, or its predictions for new cases.
+
+        Args:
+            cases: "train", "validation" or "test"; or new cases in the units of the training data: an array of shape
+                (cases, channels, steps), or (cases, steps) for one channel, or a list of arrays of shape
+                (channels, steps) with any numbers of steps. The run has the scales and names that new cases need, so
+                they do not need the data set.
+
+        Returns:
+            For a split logits of shape (cases, classes), or predictions in the shape and the units of the targets.
+            For new cases `Predictions`, with labels and probabilities.
+
+        Raises:
+            ArgumentTypeError: the cases are not real numbers.
+            ArgumentError: there is no such split; the cases have another shape or number of channels, or a value is
+                missing.
+            DataError: the checkpoint is damaged.
+        """
+        if isinstance(cases, str):
+            return self._outputs(self._split(cases))
+        return self.predictor.predict(cases)
 
     def evaluate(self, split: str = "test") -> dict[str, Any]:
         """Return the best model's metrics on a split, as in `results`.
@@ -213,11 +262,6 @@ def check_is_dataset(owner: str, dataset: Any) -> None:
     """Raise unless `dataset` is a `Dataset` or None."""
     if dataset is not None:
         _checks.instance(owner, "dataset", dataset, Dataset, "a Dataset; pass None to load it by its name")
-
-
-def precision(config: Config) -> contextlib.AbstractContextManager:
-    """Return the context in which JAX computes in the precision of the run."""
-    return jax.enable_x64(config.precision == "float64")
 
 
 def with_validation(dataset: Dataset, config: Config) -> Dataset:

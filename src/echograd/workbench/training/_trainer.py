@@ -23,6 +23,7 @@ from ._files import append_line, save_checkpoint, seal
 from ._learner import Learner, Shapes, make_learner, on_device, predict, step_key, train_step, whole_set
 from ._memory import check_memory
 from ._metrics import confusion_matrix, scores_from_confusion
+from ._predictor import Scale
 from ._processes import barrier, is_first, shardings
 from ._run import (
     BEST,
@@ -133,6 +134,9 @@ class Trainer:
                 "name": self.dataset.name,
                 "fingerprint": fingerprint(self.dataset),
                 "classes": list(self.dataset.class_names),
+                "channels": list(self.dataset.channel_names),
+                "origin": self.dataset.origin and dict(self.dataset.origin),
+                "scale": dataclasses.asdict(Scale.of(self.split_up, self.config)),
                 **dataclasses.asdict(self.shapes),
             },
         }
