@@ -24,7 +24,7 @@ from waves import numbers, waves
 # A run has its own precision: float64 around it or not, it is the same.
 pytestmark = [pytest.mark.slow, pytest.mark.precision_free, pytest.mark.least_effort]
 
-SIZES = ["--hidden", "4", "--units", "3", "--blocks", "1", "--epochs", "2", "--batch-size", "8"]
+SIZES = ["--recipe", "plain", "--hidden", "4", "--units", "3", "--blocks", "1", "--epochs", "2", "--batch-size", "8"]
 
 
 def write_ts(path, split):
@@ -103,7 +103,7 @@ def test_a_run_is_not_overwritten(run, capsys):
 def test_resuming_takes_the_settings_of_the_run(run, capsys):
     before = Run.open(run).results
     assert main(["train", "--resume", "--out", str(run)]) == 0
-    assert main(["train", "Waves", "--resume"]) == 0
+    assert main(["train", "Waves", "--resume", "--recipe", "plain"]) == 0
     assert Run.open(run).results == before
     capsys.readouterr()
     assert main(["train", "--resume", "--out", str(run), "--epochs", "3"]) == 1

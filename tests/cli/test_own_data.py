@@ -14,7 +14,7 @@ from echograd.workbench.training import Run
 pytestmark = [pytest.mark.precision_free, pytest.mark.least_effort]
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own_data.md").read_text(encoding="utf-8")
-SIZES = ["--hidden", "8", "--units", "8", "--blocks", "1", "--epochs", "5"]  # those of the page
+SIZES = ["--recipe", "plain", "--hidden", "8", "--units", "8", "--blocks", "1", "--epochs", "5"]
 
 
 def spoken(capsys, *arguments, code=0):

@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -34,12 +34,14 @@ class Train(OwnData, Config):
     gives the same numbers as an uninterrupted run.
 
     The data set may be your own file or folder; `echograd datasets formats` shows what can be read. Settings that you
-    do not give are those of a recipe for the data set.
+    do not give are those of a recipe for the data set (--recipe); the defaults listed here are those of "plain".
 
     Attributes:
         dataset: name of the data set (`echograd datasets` lists them), or a path to your own file or folder.
         out: folder of the run; by default runs/DATASET-MODEL-GRADIENT-seedSEED.
         resume: continue the run in the folder, with its settings.
+        recipe: settings that you do not give: "auto" chooses them for the data set, "plain" takes the defaults listed
+            here.
         config: JSON file with settings, such as the config.json of a run. Options on the command line override it.
         seeds: train this many models, with seeds SEED, SEED+1 and so on, into OUT/seed0 and so on; print mean and
             standard deviation of their scores, and the scores of their ensemble.
@@ -56,6 +58,7 @@ class Train(OwnData, Config):
     dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
     out: pathlib.Path | None = None
     resume: bool = False
+    recipe: Literal["auto", "plain"] = "auto"
     config: pathlib.Path | None = None
     seeds: int | None = None
     checkpoint_minutes: float = 5.0
@@ -106,8 +109,14 @@ def main(argv: Sequence[str]) -> int:
         begun = _parse(argv, None, _Unchecked)
         _connect(begun)
         dataset = begun.read(begun.dataset)
-        command = _parse(argv, recipe(dataset))
+        chosen = {"model": begun.model} if any(word.partition("=")[0] == "--model" for word in argv) else {}
+        command = _parse(argv, Config(dataset.name) if begun.recipe == "plain" else recipe(dataset, **chosen))
         if not command.resume:
+            if not command.quiet and is_first():
+                name = "for this data set" if command.recipe == "auto" else "of plain defaults"
+                console().print(
+                    f"Settings that are not given: recipe {name} (--recipe {command.recipe}).", markup=False
+                )
             return _train(command, dataset)
     if command.resume and known.out is None:
         command, origin = _resumed(argv, command.folder())
@@ -260,12 +269,12 @@ class Show:
 
     def line(self, now: Progress, record: dict[str, Any]) -> None:
         validation = record["validation"]
-        names = ("loss", "balanced_accuracy", "f1") if "f1" in validation else ("loss", "mae", "r2")
+        names = ("loss", "balanced_accuracy", "f1") if "f1" in record["train"] else ("loss", "mae", "r2")
         if not self.headed:
             titles = {"loss": "loss", "balanced_accuracy": "bal. acc.", "f1": "F1", "mae": "MAE", "r2": "R²"}
             heads = "".join(titles[name].rjust(11) for name in names)
             self.out.print(f"{'':8}{'training':>11}  validation\n{'epoch':>8}{'loss':>11}{heads}{'seconds':>11}")
             self.headed = True
-        numbers = "".join(f"{validation[name]:11.3f}" for name in names)
-        mark = "  best" if now.best else ""
+        numbers = "".join(f"{validation[name]:11.3f}" if validation else f"{'-':>11}" for name in names)
+        mark = "  best" if now.best and validation else ""
         self.out.print(f"{now.epoch:8}{record['train']['loss']:11.3f}{numbers}{record['seconds']:11.1f}{mark}")

@@ -23,8 +23,8 @@ from ._parameters import Parameters, config_of
 class AbstractSequenceEstimator(Parameters, abc.ABC):
     """The base of `SequenceClassifier`, `SequenceRegressor` and other estimators of sequences.
 
-    A subclass writes `fit`: it checks its arguments, makes a `Dataset` (`_with_validation` splits cases off) and calls
-    `_train`. It predicts with `_predictions`. `_about` and `_restore` save and load its own attributes.
+    A subclass writes `fit`: it checks its arguments, makes a `Dataset` and calls `_train`, which splits validation
+    cases off. It predicts with `_predictions`. `_about` and `_restore` save and load its own attributes.
 
     Parameters that are None have the value of `echograd.workbench.training.recipe` for the data set.
 
@@ -35,7 +35,7 @@ class AbstractSequenceEstimator(Parameters, abc.ABC):
         batch_size: number of cases in a batch.
         patience: stop after this many epochs without a better validation score.
         validation_fraction: share of the cases that choose the best epoch and stop training; 0 trains on all cases and
-            chooses the epoch by their own score.
+            keeps the last epoch. With `patience`, None is 0.2.
         hidden: width of the residual stream.
         units: number of oscillators in a block.
         blocks: number of blocks.
@@ -65,7 +65,7 @@ class AbstractSequenceEstimator(Parameters, abc.ABC):
         epochs: int | None = None,
         batch_size: int | None = None,
         patience: int | None = None,
-        validation_fraction: float = 0.2,
+        validation_fraction: float | None = None,
         hidden: int | None = None,
         units: int | None = None,
         blocks: int | None = None,
@@ -162,21 +162,13 @@ class AbstractSequenceEstimator(Parameters, abc.ABC):
         """Set the attributes of a fitted subclass from the values of `_about`."""
 
     def _with_validation(self, dataset: Dataset) -> Dataset:
-        """Return the data set with validation cases split off; they also stand in for the test cases."""
-        fraction = _checks.constant(
-            type(self).__name__,
-            "validation_fraction",
-            self.validation_fraction,
-            lambda x: 0 <= x < 1,
-            "it must be at least 0 and below 1",
-        )
-        if fraction:
+        """Return the data set with validation cases, if there are to be any; they also stand in for the test cases."""
+        if dataset.validation is None and (fraction := config_of(self.get_params(), dataset).validation_fraction):
             dataset = dataset.with_validation(fraction, self.seed)
-        held = dataset.validation or dataset.train
-        return dataset._with(validation=held, test=held)
+        return dataset._with(test=dataset.validation or dataset.train)
 
     def _train(self, dataset: Dataset) -> None:
-        """Train the models on a data set with validation cases, and set the attributes of all fitted estimators."""
+        """Train the models on a data set, and set the attributes of all fitted estimators."""
         owner = type(self).__name__
         ensemble = _checks.integer(owner, "ensemble", self.ensemble, 1, 1000)
         _checks.integer(owner, "seed", self.seed, 0)
@@ -184,7 +176,7 @@ class AbstractSequenceEstimator(Parameters, abc.ABC):
             progress = print_epoch if self.progress else None
         else:
             progress = _checks.function(owner, "progress", self.progress, "(Progress) -> None, nor True or False")
-        config = config_of(self.get_params(), dataset)
+        config, dataset = config_of(self.get_params(), dataset), self._with_validation(dataset)
         with tempfile.TemporaryDirectory(prefix="echograd-") as folder:
             found = fit_seeds(
                 config, dataset, seeds=ensemble, out=pathlib.Path(folder) / "runs", progress=progress,
@@ -251,13 +243,12 @@ def dataset_of(name: str, split: Split, class_names: tuple[str, ...]) -> Dataset
 def print_epoch(now: Progress) -> None:
     """Print a line at the end of an epoch."""
     if now.record is not None:
-        validation = now.record["validation"]
-        metric = next(name for name in ("balanced_accuracy", "mae", "loss") if name in validation)
-        mark = ", best so far" if now.best else ""
-        print(
-            f"epoch {now.epoch}/{now.epochs}: training loss {now.loss:.4f}, validation loss {validation['loss']:.4f}, "
-            f"{metric.replace('_', ' ')} {validation[metric]:.4f}{mark}"
-        )
+        train, validation = now.record["train"], now.record["validation"]
+        metric = "balanced_accuracy" if "balanced_accuracy" in train else "mae"
+        text = f"epoch {now.epoch}/{now.epochs}: training loss {train['loss']:.4f}"
+        if validation:
+            text += f", validation loss {validation['loss']:.4f}, {metric.replace('_', ' ')} {validation[metric]:.4f}"
+        print(text + (", best so far" if validation and now.best else ""))
 
 
 def _plain(name: str, value: Any) -> Any:

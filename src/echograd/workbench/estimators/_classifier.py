@@ -59,7 +59,7 @@ class SequenceClassifier(AbstractSequenceEstimator):
                 f"SequenceClassifier.fit: y has one class only, {shown(classes[0].item())}. Pass at least 2 classes."
             )
         split = split_of("SequenceClassifier.fit", series, targets, groups)
-        self._train(self._with_validation(dataset_of("arrays", split, tuple(map(str, classes)))))
+        self._train(dataset_of("arrays", split, tuple(map(str, classes))))
         self.classes_ = classes
         return self
 

@@ -11,7 +11,17 @@ from echograd._internal._checks import shown
 from ..training import Config, recipe
 
 # Parameters that are fields of `Config`, and of its parts `network` and `optimiser`.
-SETTINGS = ("model", "gradient", "epochs", "batch_size", "patience", "class_weights", "standardise", "precision")
+SETTINGS = (
+    "model",
+    "gradient",
+    "epochs",
+    "batch_size",
+    "patience",
+    "validation_fraction",
+    "class_weights",
+    "standardise",
+    "precision",
+)
 NETWORK = ("hidden", "units", "blocks", "dropout")
 OPTIMISER = ("learning_rate", "weight_decay")
 
@@ -66,7 +76,10 @@ def config_of(params: Mapping[str, Any], dataset: Any) -> Config:
     def given(names: tuple[str, ...]) -> dict[str, Any]:
         return {name: params[name] for name in names if params[name] is not None}
 
-    values = recipe(dataset, seed=params["seed"], **given(SETTINGS)).to_dict()
+    changes = given(SETTINGS)
+    if params["patience"] is not None:
+        changes = {"validation_fraction": 0.2, **changes}
+    values = recipe(dataset, seed=params["seed"], **changes).to_dict()
     values["network"] |= given(NETWORK)
     values["optimiser"] |= given(OPTIMISER)
     settings = params["settings"] or {}

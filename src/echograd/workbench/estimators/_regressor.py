@@ -55,7 +55,7 @@ class SequenceRegressor(AbstractSequenceEstimator):
         scale = np.where(scale > 1e-12 * np.abs(shift), scale, 1.0)
         scaled = ((columns - shift) / scale).astype(np.float32)
         split = split_of("SequenceRegressor.fit", series, scaled, groups)
-        self._train(self._with_validation(dataset_of("arrays", split, ())))
+        self._train(dataset_of("arrays", split, ()))
         self._flat, self._shift, self._scale = flat, shift, scale
         return self
 
