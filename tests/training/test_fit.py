@@ -57,7 +57,15 @@ def test_what_a_run_leaves(unbroken):
     assert np.sum(results["test"]["confusion"]) == 10
     assert results["majority"]["balanced_accuracy"] == 0.5
     assert results["majority"].keys() == results["test"].keys()
-    best = max(history, key=lambda record: (record["validation"]["balanced_accuracy"], -record["epoch"]))
+    # Of equal scores the lower loss decides, and then the earlier epoch.
+    best = max(
+        history,
+        key=lambda record: (
+            record["validation"]["balanced_accuracy"],
+            -record["validation"]["loss"],
+            -record["epoch"],
+        ),
+    )
     assert results["best_epoch"] == best["epoch"]
     for key, value in best["validation"].items():
         assert results["validation"][key] == value

@@ -53,7 +53,11 @@ SETTINGS = [
     (lambda: Config("x", optimiser={"clip": 1}), "is not Optimiser(...)"),
     (lambda: Config("x", class_weights="no"), "class_weights='no' must be True or False"),
     (lambda: Config("x", validation_fraction=NAN), "a finite number"),
-    (lambda: Config("x", validation_fraction=1.0), "between 0 and 1"),
+    (lambda: Config("x", validation_fraction=1.0), "at least 0 and below 1"),
+    (lambda: Config("x", validation_fraction=0, patience=3), "cannot stop early without validation cases"),
+    (lambda: Config("x", crop=0.0), "a share of the steps, above 0 and at most 1"),
+    (lambda: Config("x", smoothing=1.0), "smoothing=1.0; it is a share"),
+    (lambda: Optimiser(oscillator_rate=-1.0), "oscillator_rate=-1.0; it must be at least 0"),
     (lambda: Config("x", nudge="symmetric", beta=10**400), "beta=10000"),
     (lambda: Config("x", nudge="symmetric", beta=0.0), "strength 0"),
     (

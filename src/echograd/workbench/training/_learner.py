@@ -233,12 +233,13 @@ def _apply(
 def cropped(batch: Batch, share: float, key: PRNGKeyArray) -> Batch:
     """Return a batch with a random window of every case; a window has this share of the valid steps of its case."""
     length = batch.inputs.shape[1]
-    valid = jnp.sum(batch.mask, 1)
-    kept = jnp.ceil(share * valid).astype(valid.dtype)
-    chance = jax.random.uniform(key, valid.shape)
+    valid = jnp.sum(batch.mask, 1, dtype=jnp.int32)
+    kept = jnp.ceil(share * valid.astype(jnp.float32)).astype(jnp.int32)
+    chance = jax.random.uniform(key, valid.shape, jnp.float32)
     # The chance is below 1, but its product may be rounded up.
-    start = jnp.minimum((chance * (valid - kept + 1)).astype(valid.dtype), valid - kept)
-    at = jnp.arange(math.ceil(share * length), dtype=valid.dtype)[None]
+    start = (chance * (valid - kept + 1).astype(jnp.float32)).astype(jnp.int32)
+    start = jnp.minimum(start, valid - kept)
+    at = jnp.arange(math.ceil(share * length), dtype=jnp.int32)[None]
     index = jnp.minimum(start[:, None] + at, length - 1)
     inputs = jnp.take_along_axis(batch.inputs, index[..., None], 1)
     return batch._replace(inputs=inputs, mask=at < kept[:, None])
