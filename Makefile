@@ -14,10 +14,12 @@ OLDEST_TESTS := tests/oracle/test_boundaries.py::test_every_condition \
 	tests/oracle/test_boundaries.py::test_a_lagrangian_that_does_not_separate \
 	tests/oracle/test_boundaries.py::test_a_batch_of_boundary_problems tests/oracle/test_exact.py::test_every_leaf \
 	tests/oracle/test_exact.py::test_inside_control_flow tests/oracle/test_second_order.py tests/physics/test_two_point.py \
-	tests/nn/test_units.py tests/nn/test_hssm.py::test_the_echo_equals_backprop_for_every_leaf tests/boundary
+	tests/nn/test_units.py::test_the_echo_equals_backprop \
+	tests/nn/test_units.py::test_the_memory_of_a_gradient_does_not_grow_with_the_sequence \
+	tests/nn/test_hssm.py::test_the_echo_equals_backprop_for_every_leaf tests/boundary
 export PYTHON
 
-.PHONY: help install test test-fast test-oldest lint demo bench constraints clean
+.PHONY: help install test test-all test-fast test-oldest lint demo bench constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,6 +29,9 @@ install: ## make .venv or update it
 
 test: lint ## lint, then all tests in float64 and in float32, on all cores
 	@sh scripts/test.sh $(PYTEST_ARGS)
+
+test-all: lint ## the tests of `make test` and the combinations that it leaves out
+	@sh scripts/test.sh --exhaustive $(PYTEST_ARGS)
 
 test-fast: install ## some tests of every package, in float64; about two minutes
 	@sh scripts/test.sh --fast $(PYTEST_ARGS)

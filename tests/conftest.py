@@ -1,6 +1,7 @@
 """Strict settings for every test: no promotion of dtypes and ranks, warnings as errors, fixed seeds.
 
-`ECHOGRAD_TEST_X64=0` runs everything in float32, except tests marked `float64_only` or `precision_free`.
+`ECHOGRAD_TEST_X64=0` runs everything in float32, except tests marked `float64_only` or `precision_free`. `--exhaustive`
+also runs tests marked `exhaustive`.
 """
 
 import gc
@@ -27,6 +28,10 @@ hypothesis.settings.register_profile("echograd", derandomize=True, deadline=None
 hypothesis.settings.load_profile("echograd")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--exhaustive", action="store_true", help="also run tests marked `exhaustive`")
+
+
 def pytest_report_header():
     return f"jax {jax.__version__}, {'float64' if X64 else 'float32'}"
 
@@ -38,14 +43,14 @@ def _once(item):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Start with slow modules. In the float32 leg, skip tests that belong to the float64 leg alone."""
+    """Start with slow modules. Deselect what is `exhaustive`, and in the float32 leg what belongs to float64 alone."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
-    if X64:
-        return
-    dropped = [item for item in items if _once(item)]
+    every = config.getoption("exhaustive")
+    dropped = {item for item in items if item.get_closest_marker("exhaustive") and not every}
+    dropped |= {item for item in items if not X64 and _once(item)}
     if dropped:
-        config.hook.pytest_deselected(items=dropped)
+        config.hook.pytest_deselected(items=list(dropped))
         items[:] = [item for item in items if item not in dropped]
 
 

@@ -208,8 +208,8 @@ def lopsided(*what):
     return Case(system, draw(3), draw(3), draw(11, 3), *numbers(0.3, 0.0), draw(3))
 
 
-def loss(case, gradient, *, save=None, cost=True, momenta=True, throw=True):
-    """A smooth scalar of everything that a solution holds."""
+def loss(case, gradient, *, save=None, cost=True, momenta=True, throw=None):
+    """A smooth scalar of everything that a solution holds. By default the oracle runs without checks at run time."""
 
     def running(t, q, p):
         flat = jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves((q, p))])
@@ -224,6 +224,6 @@ def loss(case, gradient, *, save=None, cost=True, momenta=True, throw=True):
         gradient=gradient,
         save=save,
         cost=running if cost else None,
-        throw=throw,
+        throw=not isinstance(gradient, eg.Backprop) if throw is None else throw,
     )
     return mixed((sol.q, sol.p if momenta else None, sol.saved, sol.t)) + 0.1 * sol.cost**2

@@ -11,6 +11,7 @@ import pytest
 from jaxtyping import Array
 
 import echograd as eg
+from cases import solve
 from echograd.gradients import AbstractGradient
 
 pytestmark = pytest.mark.least_effort
@@ -49,7 +50,7 @@ def system():
 
 def loss(system, gradient):
     start = eg.InitialValue(jnp.asarray([0.3, 1.0, -2.0]), jnp.asarray([0.5, 0.1, 0.4]))
-    sol = eg.solve(system, start, dt=0.1, steps=12, gradient=gradient, save=eg.FinalNode())
+    sol = solve(system, start, dt=0.1, steps=12, gradient=gradient, save=eg.FinalNode())
     return jnp.sum(sol.q**2) + jnp.sum(sol.p)
 
 
@@ -172,6 +173,7 @@ def test_complex_parameters():
     assert row["taylor_slope"] == pytest.approx(2, abs=0.1)
 
 
+@pytest.mark.float64_only
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from cases import chain, machine, mixed, worst
+from cases import chain, machine, mixed, solve, worst
 from damped import circuit, cubic, gyroscope, hatano_nelson, lopsided, loss, network, normal_form, waveguides
 
 pytestmark = pytest.mark.least_effort
@@ -128,7 +128,7 @@ def test_a_linear_gyroscopic_system_that_no_twist_makes_reciprocal_has_an_energy
     ("make", "twist"),
     [
         (hatano_nelson, np.eye(5)[::-1]),
-        (gyroscope, np.diag([1.0, -1.0])),
+        pytest.param(gyroscope, np.diag([1.0, -1.0]), marks=pytest.mark.exhaustive),
         (waveguides, np.diag([1.0] * 4 + [-1.0] * 4)),
     ],
     ids=["Hatano-Nelson", "gyroscope", "lossy waveguides"],
@@ -227,8 +227,11 @@ def test_a_missing_mirror_is_found_and_works(make):
     assert isinstance(again.gradient, eg.Echo)
     assert again.mirror is None
 
+    if make is kerr:  # tests/systems/test_mirrors.py measures the gradients of such a lattice
+        return
+
     def loss(system, gradient):
-        sol = eg.solve(system, start, inputs, **timing, gradient=gradient)
+        sol = solve(system, start, inputs, **timing, gradient=gradient, throw=False)
         return mixed((sol.q, sol.p))
 
     @eqx.filter_jit

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from cases import chain
+from cases import chain, solve
 from echograd.systems import KerrLattice
 
 pytestmark = pytest.mark.least_effort
@@ -110,7 +110,7 @@ def test_it_equals_the_echo_with_the_slopes_of_its_forms():
     def gradients(theta):
         def loss(theta, gradient):
             start = eg.InitialValue((evaluation[0], theta), (evaluation[1], jax.tree.map(jnp.zeros_like, theta)))
-            sol = eg.solve(moving, start, dt=0.1, steps=20, gradient=gradient, save=eg.FinalNode())
+            sol = solve(moving, start, dt=0.1, steps=20, gradient=gradient, save=eg.FinalNode())
             return cost(sol.q[0], sol.p[0], target)
 
         return [jax.grad(loss)(theta, gradient) for gradient in (eg.Backprop(), eg.Echo())]
@@ -211,7 +211,7 @@ def test_a_pulse_must_be_the_same_on_the_way_back():
         teacher = eg.SelfLearningMachine(moving, cost, dt=0.1, steps=20, eta=1e-5)
 
         def loss(system):
-            sol = eg.solve(system, eg.InitialValue(*evaluation), dt=0.1, steps=20, gradient=eg.Backprop())
+            sol = solve(system, eg.InitialValue(*evaluation), dt=0.1, steps=20, gradient=eg.Backprop())
             return cost(sol.q[-1], sol.p[-1], 0.5)
 
         return teacher.gradient(teacher.rest(moving.parameters()), evaluation, 0.5), jax.grad(loss)(moving.system)

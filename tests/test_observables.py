@@ -8,6 +8,7 @@ import pytest
 from jaxtyping import Array
 
 import echograd as eg
+from cases import solve
 
 pytestmark = pytest.mark.least_effort
 
@@ -97,7 +98,7 @@ def test_states_are_trees_and_waves_have_energies():
 @pytest.mark.float64_only
 def test_they_are_differentiated_through_the_trajectory():
     def loss(system, drive, gradient):
-        sol = eg.solve(system, START, drive, dt=DT, gradient=gradient)
+        sol = solve(system, START, drive, dt=DT, gradient=gradient)
         return jnp.sum(eg.energy(system, sol, drive) ** 2) + jnp.sum(eg.velocity(system, sol, drive) ** 2)
 
     glep, backprop = (jax.grad(loss, (0, 1))(PENDULUM, DRIVE, g) for g in (eg.Glep(), eg.Backprop()))
@@ -105,6 +106,7 @@ def test_they_are_differentiated_through_the_trajectory():
         assert jnp.max(jnp.abs(a - b)) < 1e-9 * jnp.max(jnp.abs(b))
 
 
+@pytest.mark.float64_only
 def test_a_batch_is_mapped_over(sol):
     lengths = jnp.asarray([1.5, 2.0])
     systems = jax.vmap(Pendulum)(lengths)
@@ -116,6 +118,7 @@ def test_a_batch_is_mapped_over(sol):
         eg.energy(PENDULUM, sols, DRIVE)
 
 
+@pytest.mark.float64_only
 @pytest.mark.parametrize("read", [eg.energy, eg.velocity])
 def test_wrong_use_is_told(sol, read):
     damped = eg.LinearDamped(jnp.ones(1), jnp.ones(1), jnp.ones(1))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
+from cases import solve
 
 pytestmark = pytest.mark.least_effort
 
@@ -27,7 +28,7 @@ class Pendula(eg.SeparableHamiltonian):
 
 def loss(system, gradient):
     start = eg.InitialValue(jnp.asarray([0.9, -0.4, 0.2]), jnp.asarray([0.3, 0.5, -0.8]))
-    sol = eg.solve(system, start, dt=0.1, steps=30, gradient=gradient, save=eg.FinalNode())
+    sol = solve(system, start, dt=0.1, steps=30, gradient=gradient, save=eg.FinalNode())
     return jnp.sum(jnp.sin(sol.q) * jnp.asarray([1.0, -0.5, 2.0]))
 
 
@@ -86,7 +87,7 @@ def test_an_estimate_is_of_the_nudge_alone():
         gravity, state = x
         for _ in range(2):
             start, system = eg.InitialValue(*state), Pendula(1 + gravity.real * gravity.imag)
-            sol = eg.solve(system, start, dt=0.1, steps=15, gradient=gradient, save=eg.FinalNode())
+            sol = solve(system, start, dt=0.1, steps=15, gradient=gradient, save=eg.FinalNode())
             state = sol.q, sol.p
         return jnp.sum(jnp.sin(state[0])) + 3 * jnp.sum(jnp.abs(gravity) ** 2)
 
@@ -135,7 +136,7 @@ def test_a_noisy_reading_is_of_the_right_size_and_repeats_with_its_key():
         def final(q):
             echo = eg.Echo(eg.Noisy(eg.Symmetric(0.5), 1e-2, key))
             start = eg.InitialValue(q, jnp.zeros_like(q))
-            return jnp.sum(eg.solve(Free(), start, dt=0.1, steps=1, gradient=echo, save=eg.FinalNode()).q)
+            return jnp.sum(solve(Free(), start, dt=0.1, steps=1, gradient=echo, save=eg.FinalNode()).q)
 
         return jax.grad(final)(jnp.ones(2000))
 
@@ -146,6 +147,7 @@ def test_a_noisy_reading_is_of_the_right_size_and_repeats_with_its_key():
     assert np.any(found != gradient(jax.random.key(4)))
 
 
+@pytest.mark.float64_only
 @pytest.mark.parametrize(
     ("options", "error", "complaint"),
     [
@@ -164,6 +166,7 @@ def test_misuse_is_refused(options, error, complaint):
         eg.nudge_sweep(**{"loss": loss, "params": SYSTEM, **options})
 
 
+@pytest.mark.float64_only
 def test_a_zero_exact_gradient_is_refused():
     with pytest.raises(ValueError, match="norm 0"):
         eg.nudge_sweep(lambda system, gradient: 0.0 * loss(system, gradient), SYSTEM, [0.1])

@@ -100,6 +100,7 @@ def test_initial_and_final_values_are_dual():
     assert eg.dual(ends) is ends
 
 
+@pytest.mark.float64_only
 def test_the_paper_s_example_that_is_not_its_own_dual():
     identity, zero = jnp.eye(1), jnp.zeros((1, 1))
     rows = jnp.block([[identity, zero, -identity, zero], [zero, identity, zero, -2 * identity]])
@@ -110,6 +111,7 @@ def test_the_paper_s_example_that_is_not_its_own_dual():
     np.testing.assert_allclose(projector(eg.dual(boundary).B), projector(expected), atol=1e-6)
 
 
+@pytest.mark.float64_only
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -22,6 +22,7 @@ def test_the_exit_code_tells_that_only_backprop_is_exact(capsys):
     assert "Exact gradient: Backprop. Backprop():" in shown
 
 
+@pytest.mark.float64_only
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

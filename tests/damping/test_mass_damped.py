@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from cases import chain, errors, machine, mixed, worst
+from cases import chain, errors, machine, mixed, solve, worst
 
 pytestmark = [pytest.mark.slow, pytest.mark.least_effort]
 
@@ -16,7 +16,7 @@ RATE = 0.6
 
 def damped_loss(point, gradient, velocity=False):
     start = eg.InitialValue(point.q, v=point.p) if velocity else eg.InitialValue(point.q, point.p)
-    sol = eg.solve(point.system, start, point.inputs, dt=point.dt, t0=point.t0, gradient=gradient, cost=point.cost)
+    sol = solve(point.system, start, point.inputs, dt=point.dt, t0=point.t0, gradient=gradient, cost=point.cost)
     return mixed((sol.q, sol.p, sol.t)) + sol.cost**2
 
 
@@ -154,7 +154,7 @@ def contest():
 
     def squared_error(system, gradient):
         damped = eg.MassDamped(system, RATE)
-        sol = eg.solve(damped, start, point.inputs, dt=point.dt, gradient=gradient)
+        sol = solve(damped, start, point.inputs, dt=point.dt, gradient=gradient)
         return 0.5 * jnp.sum((sol.q - target) ** 2), sol.q - target
 
     @eqx.filter_jit
@@ -202,13 +202,13 @@ def test_the_envelope_is_the_same_motion():
         def direct(params, gradient):
             machine = eg.MassDamped(*params)
             start = eg.InitialValue(point.q, jnp.exp(0.3 * machine.rate) * point.p)
-            sol = eg.solve(machine, start, jnp.ones(n), gradient=gradient, **timing)
+            sol = solve(machine, start, jnp.ones(n), gradient=gradient, **timing)
             return mixed((sol.q, machine.mechanical(sol.t, sol.p)))
 
         def enveloped(params, gradient):
             machine = eg.Envelope(*params)
             start = eg.InitialValue(*machine.enveloped(0.3, point.q, point.p))
-            sol = eg.solve(machine, start, jnp.ones(n), gradient=gradient, **timing)
+            sol = solve(machine, start, jnp.ones(n), gradient=gradient, **timing)
             return mixed(machine.physical(sol.t, sol.q, sol.p))
 
         return [eqx.filter_grad(f)(params, g) for f in (direct, enveloped) for g in (eg.Backprop(), eg.Echo())]
@@ -237,7 +237,7 @@ def test_a_machine_that_has_forgotten_is_held_to_its_path():
     def f(system, gradient):
         start = eg.InitialValue(point.q, point.p)
         damped = eg.MassDamped(system, 2.0)
-        sol = eg.solve(damped, start, jnp.ones(steps), dt=0.2, gradient=gradient, save=eg.FinalNode())
+        sol = solve(damped, start, jnp.ones(steps), dt=0.2, gradient=gradient, save=eg.FinalNode())
         return jnp.sum(sol.q**2)
 
     @eqx.filter_jit

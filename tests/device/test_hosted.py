@@ -86,6 +86,7 @@ def test_the_gradient_is_that_of_the_machine_whatever_its_owner_believes(calls):
     assert worst(found, ideal) > 0.05
 
 
+@pytest.mark.float64_only
 def test_only_some_nodes_are_kept_and_kicked(calls):
     """Of 13 steps, every fifth and the last: the machine still gets the kicks of all nodes, and returns all of them."""
 
@@ -104,6 +105,7 @@ def test_only_some_nodes_are_kept_and_kicked(calls):
     assert worst(found, of(eg.solve, real, gradient=eg.Backprop())) < tolerance()
 
 
+@pytest.mark.float64_only
 def test_examples_of_a_batch_take_turns(calls):
     starts = jnp.stack([Q, -Q, 0.5 * Q])
     found = jax.vmap(lambda i, q: hosted_gradient((SYSTEM, q, P, INPUTS), i))(jnp.arange(3), starts)
@@ -112,6 +114,7 @@ def test_examples_of_a_batch_take_turns(calls):
     assert worst(jax.tree.map(lambda x: x[2], found), single) < tolerance()
 
 
+@pytest.mark.float64_only
 def test_experiments_in_a_loop_follow_each_other(calls):
     jax.lax.scan(lambda _, i: (None, hosted_gradient(ARGUMENTS, i)), None, jnp.arange(2))
     assert calls == [(i, j) for i in range(2) for j in range(3)]
@@ -122,6 +125,7 @@ ANSWERS = [None]
 BROKEN = Hosted(lambda order: ANSWERS[0](order))  # one machine, so that it is compiled once
 
 
+@pytest.mark.float64_only
 @pytest.mark.parametrize(
     ("function", "complaint"),
     [

@@ -257,6 +257,7 @@ def surveyed(loss=loss, **options):
     return survey(loss, SYSTEM, START, dt=0.1, steps=3, nudge=eg.Symmetric(0.1), **options)
 
 
+@pytest.mark.float64_only
 @pytest.mark.parametrize(
     ("use", "error", "complaint"),
     [

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
+from cases import solve
 from echograd.friction import Drag, FrictionMatrix, Langevin, NoseHoover
 
 pytestmark = [pytest.mark.least_effort, pytest.mark.float64_only]
@@ -63,7 +64,7 @@ def test_a_damped_oscillator_is_met_to_second_order(integrator):
 
     def error(steps):
         start = eg.InitialValue(jnp.ones(1), jnp.zeros(1))
-        sol = eg.solve(
+        sol = solve(
             eg.Damped(Oscillator(), rate),
             start,
             dt=time / steps,
@@ -93,7 +94,7 @@ def test_a_bath_keeps_its_temperature_and_a_key_its_path():
     def run(seed):
         system = eg.Damped(Oscillator(), Langevin(1.0, 0.7, jax.random.key(seed)))
         start = eg.InitialValue(jnp.zeros(200), jnp.ones(200))
-        return eg.solve(system, start, dt=0.2, steps=400, gradient=eg.Backprop())
+        return solve(system, start, dt=0.2, steps=400, gradient=eg.Backprop())
 
     sol = run(0)
     # The coordinates of BAOAB sample exactly in a harmonic potential; the momenta to second order.
@@ -119,7 +120,7 @@ def test_a_thermostat_keeps_its_invariant_and_reaches_its_temperature():
     q, p = jnp.sin(jnp.arange(n, dtype=float)), 2 * jnp.cos(jnp.arange(n, dtype=float))
     system = eg.Damped(chain, NoseHoover(temperature=0.5, inertia=4.0))
     start = eg.InitialValue((q, jnp.zeros(())), (p, jnp.zeros(())))
-    sol = eg.solve(system, start, dt=0.02, steps=20_000, gradient=eg.Backprop(), save=eg.EveryNode(20))
+    sol = solve(system, start, dt=0.02, steps=20_000, gradient=eg.Backprop(), save=eg.EveryNode(20))
     kept = eg.energy(system, sol)
     assert jnp.max(jnp.abs(kept / kept[0] - 1)) < 1e-3
     np.testing.assert_allclose(jnp.mean(sol.p[0] ** 2), 0.5, rtol=0.1)

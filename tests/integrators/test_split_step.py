@@ -10,7 +10,7 @@ import pytest
 from jaxtyping import Array
 
 import echograd as eg
-from cases import chain, errors, mixed, worst
+from cases import chain, errors, mixed, solve, worst
 from echograd.systems import Drive, Hopping, Intensities, KerrLattice, Kinetic, NonlinearSchroedinger, Potential
 from echograd.systems._split import parts_of
 
@@ -66,17 +66,17 @@ def cases():
 CASES = cases()
 
 
-def solve(system, psi, inputs, order, dt=0.17, t0=0.4, **options):
+def run(system, psi, inputs, order, dt=0.17, t0=0.4, **options):
     start = eg.InitialValue(*eg.canonical(psi))
-    return eg.solve(system, start, inputs, dt=dt, t0=t0, steps=STEPS, integrator=eg.SplitStep(order), **options)
+    return solve(system, start, inputs, dt=dt, t0=t0, steps=STEPS, integrator=eg.SplitStep(order), **options)
 
 
-def gradients(case, *which):
+def gradients(case, *which, throw=None):
     *point, order = case
 
     def loss(point, gradient):
         system, psi, inputs, dt, t0 = point
-        sol = solve(system, psi, inputs, order, dt, t0, gradient=gradient)
+        sol = run(system, psi, inputs, order, dt, t0, gradient=gradient, throw=throw)
         return mixed((sol.q, sol.p))
 
     @eqx.filter_jit
@@ -97,7 +97,7 @@ def oracle(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_leaf(name):
-    (found,) = gradients(CASES[name], eg.Echo())
+    (found,) = gradients(CASES[name], eg.Echo(), throw=name in ("PT lattice", "plane, open", "modulated"))
     assert worst(found, oracle(name)) < 1e-9
 
 
@@ -106,14 +106,14 @@ def test_finite_nudges_have_the_right_slope():
 
     @jax.vmap
     def found(beta):
-        return gradients(CASES["degenerate ring"], *(eg.Echo(nudge(beta)) for nudge in nudges))
+        return gradients(CASES["degenerate ring"], *(eg.Echo(nudge(beta)) for nudge in nudges), throw=False)
 
     for of_nudge, slope in zip(jax.device_get(found(betas)), (2, 1), strict=True):
         coarse, fine = (worst(jax.tree.map(lambda x, i=i: x[i], of_nudge), oracle("degenerate ring")) for i in range(2))
         assert np.log2(coarse / fine) == pytest.approx(slope, abs=0.15)
 
 
-@pytest.mark.parametrize("name", ["degenerate ring", "plane, open"])
+@pytest.mark.parametrize("name", [pytest.param("degenerate ring", marks=pytest.mark.exhaustive), "plane, open"])
 def test_a_complex_nudge_passes_through(name):
     (found,) = gradients(CASES[name], eg.Echo(eg.Holomorphic(1e-20, points=2)))
     assert worst(found, oracle(name)) < 1e-9
@@ -163,7 +163,7 @@ def test_the_step_is_symplectic():
 
     def step(x):
         q, p = (y.reshape(3, 4) for y in jnp.split(x, 2))
-        sol = eg.solve(system, eg.InitialValue(q, p), dt=0.2, steps=1, save=eg.FinalNode(), gradient=eg.Backprop())
+        sol = solve(system, eg.InitialValue(q, p), dt=0.2, steps=1, save=eg.FinalNode(), gradient=eg.Backprop())
         return jnp.concatenate([sol.q.ravel(), sol.p.ravel()])
 
     m = jax.jacrev(step)(flat)
@@ -267,7 +267,7 @@ def test_readings_of_a_mirrored_system_belong_to_the_site_they_were_taken_at(int
     def both(system):
         def loss(system, gradient):
             start = eg.InitialValue(*eg.canonical(psi))
-            sol = eg.solve(system, start, dt=0.1, steps=5, integrator=integrator, gradient=gradient)
+            sol = solve(system, start, dt=0.1, steps=5, integrator=integrator, gradient=gradient, throw=False)
             return mixed((sol.q, sol.p))
 
         return [eqx.filter_grad(loss)(system, gradient) for gradient in (eg.Backprop(), eg.Echo())]

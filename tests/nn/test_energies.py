@@ -89,6 +89,7 @@ def test_a_circuit_obeys_kirchhoff():
     np.testing.assert_allclose(2.0 * (1 - v), 0.5 * v + 1e-2 * np.expm1(v / 0.1), rtol=1e-4)
 
 
+@pytest.mark.float64_only
 def test_a_diode_beyond_its_knee_is_a_resistor():
     net = eg.nn.ResistiveNet(2, 1, [(0, 1)], [(1, 0)], saturation=1.0, thermal_voltage=0.1, knee=3.0)
 
@@ -103,6 +104,7 @@ def test_a_diode_beyond_its_knee_is_a_resistor():
     np.testing.assert_allclose(jax.vmap(current)(v), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.float64_only
 def test_leading_axes_add_up(new_key):
     hopfield = eg.nn.HopfieldNet([3, 5, 2], key=new_key())
     circuit = eg.nn.ResistiveNet(4, 2, [(0, 2), (2, 3), (3, 1)], [(2, 1)])
@@ -111,6 +113,7 @@ def test_leading_axes_add_up(new_key):
         np.testing.assert_allclose(net(s, u), jnp.sum(jax.vmap(net)(s, u)), rtol=1e-5)
 
 
+@pytest.mark.float64_only
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
@@ -133,6 +136,7 @@ def test_misuse(make, complaint):
         make()
 
 
+@pytest.mark.float64_only
 def test_conductances_are_positive():
     with pytest.raises(ValueError, match=r"conductance=-1.0 must be positive"):
         eg.nn.ResistiveNet(2, 1, [(0, 1)], conductance=-1.0)

@@ -18,8 +18,9 @@ LEAVES = {"linear": 5, "nonlinear": 7, "damped": 6}
 
 
 def relative_errors(a, b):
+    a, b = jax.device_get((a, b))
     return {
-        jax.tree_util.keystr(path): float(jnp.linalg.norm(x - y) / jnp.linalg.norm(y))
+        jax.tree_util.keystr(path): float(np.linalg.norm(x - y) / np.linalg.norm(y))
         for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True)
     }
 
@@ -47,7 +48,7 @@ def test_the_echo_equals_backprop(kind, complex, new_key, monkeypatch):
     target = jax.random.normal(new_key(), (4, 150, 4))
     key = new_key()
     exact = gradients(make(kind, key, eg.Backprop(), complex=complex), x, target)
-    for gradient in (RULES[kind], eg.Backprop(checkpoints=2)):
+    for gradient in (RULES[kind], eg.Backprop(checkpoints=2)) if complex == (kind == "linear") else (RULES[kind],):
         got = gradients(make(kind, key, gradient, complex=complex), x, target)
         errors = relative_errors(got, exact)
         assert max(errors.values()) < 1e-10, errors
@@ -211,7 +212,8 @@ def test_the_memory_of_a_gradient_does_not_grow_with_the_sequence(kind, batch, n
     short, long = (*batch, 16_000), (*batch, 160_000)
     # Damped units keep a state for every block of some thousand numbers, too.
     assert _temporary(kind, RULES[kind], long, key) < 1.2 * _temporary(kind, RULES[kind], short, key)
-    assert _temporary(kind, eg.Backprop(), long, key) > 5 * _temporary(kind, eg.Backprop(), short, key)
+    if kind == "linear":  # the control
+        assert _temporary(kind, eg.Backprop(), long, key) > 5 * _temporary(kind, eg.Backprop(), short, key)
 
 
 def test_a_linear_unit_alone_keeps_its_inputs_outputs_and_cotangents(new_key):

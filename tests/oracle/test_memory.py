@@ -36,12 +36,14 @@ def temporary(use, gradient, steps):
     return program.compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.float64_only
 @pytest.mark.parametrize("use", ["a running cost", "inputs", "cotangents of all nodes"])
 def test_the_memory_of_an_echo_is_flat_in_the_number_of_steps(use):
     node = 4 * N * jnp.zeros(()).dtype.itemsize  # coordinates and momenta, and their tangents
     growth = temporary(use, eg.Echo(), 5_000) - temporary(use, eg.Echo(), 1_000)
     assert growth < 100 * node
-    assert temporary(use, eg.Backprop(), 5_000) - temporary(use, eg.Backprop(), 1_000) > 1_000 * node
+    if use == "inputs":  # the control
+        assert temporary(use, eg.Backprop(), 5_000) - temporary(use, eg.Backprop(), 1_000) > 1_000 * node
 
 
 def test_a_check_hangs_on_the_gradient_by_inputs_alone():

@@ -9,6 +9,7 @@ import pytest
 from jaxtyping import Array
 
 import echograd as eg
+from cases import solve
 
 pytestmark = [pytest.mark.float64_only, pytest.mark.least_effort]
 
@@ -38,7 +39,7 @@ def loss(arguments, rule):
     spring, data = arguments
     boundary = (eg.InitialValue if len(data) == 2 else eg.Robin)(*data)
     cost = lambda t, q, p: jnp.sum(q**2 * p**2)  # noqa: E731
-    sol = eg.solve(Duet(spring), boundary, dt=0.1, steps=STEPS, gradient=rule, cost=cost)
+    sol = solve(Duet(spring), boundary, dt=0.1, steps=STEPS, gradient=rule, cost=cost)
     return jnp.sum(sol.q**2) + sol.cost**2
 
 
@@ -70,7 +71,7 @@ def test_a_hessian_of_a_lagrangian_by_the_step_too():
     def slope(dt, rule):
         def loss(dt):
             start = eg.InitialValue(*system.start())
-            sol = eg.solve(system, start, dt=dt, steps=3, gradient=rule, save=eg.FinalNode())
+            sol = solve(system, start, dt=dt, steps=3, gradient=rule, save=eg.FinalNode())
             return jnp.sum(jnp.sin(sol.q)) + jnp.sum(sol.p**2)
 
         return jax.grad(loss)(dt)

@@ -13,10 +13,12 @@ from energies import CASES, coupled, hopfield
 pytestmark = [pytest.mark.float64_only, pytest.mark.least_effort]
 
 
-def loss(wanted, case, gradient, solver=None):
+def loss(wanted, case, gradient, solver=None, throw=None):
     energy, inputs = wanted
     solver = case.solver if solver is None else solver
-    found = eg.equilibrium(energy, case.x0, inputs, gradient=gradient, solver=solver, bounds=case.bounds)
+    throw = not isinstance(gradient, eg.Backprop) if throw is None else throw
+    options = {"solver": solver, "bounds": case.bounds, "throw": throw}
+    found = eg.equilibrium(energy, case.x0, inputs, gradient=gradient, **options)
     return mixed(found.state) + found.energy**2
 
 
@@ -33,9 +35,11 @@ def test_every_leaf_and_the_power_of_the_error(name):
     @eqx.filter_jit
     def nudged(beta):
         finite = eg.EP(eg.Symmetric(beta)), eg.EP(eg.OneSided(beta))
-        return [eqx.filter_grad(loss)((case.energy, case.inputs), case, ep, eg.Newton()) for ep in finite]
+        return [eqx.filter_grad(loss)((case.energy, case.inputs), case, ep, eg.Newton(), False) for ep in finite]
 
-    implicit, *found = gradients(case, (eg.Implicit(), eg.Newton()), (eg.Backprop(),), (eg.Implicit(),), (eg.EP(),))
+    implicit, *found = gradients(
+        case, (eg.Implicit(), eg.Newton(), False), (eg.Backprop(),), (eg.Implicit(),), (eg.EP(),)
+    )
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(implicit))
     assert max(worst(implicit, x) for x in found) < 1e-9
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from cases import Chain, worst
+from cases import Chain, solve, worst
 from echograd.gradients import AbstractNudgedGradient
 
 pytestmark = [pytest.mark.float64_only, pytest.mark.least_effort]
@@ -50,7 +50,7 @@ NOISE = jax.random.normal(jax.random.key(0), (STEPS, 3)) / DT**0.5
 def cost(params, gradient):
     system, amplitude = params
     start = eg.InitialValue(jnp.asarray([0.5, -0.8, 0.2]), jnp.asarray([0.0, 0.4, -0.1]))
-    sol = eg.solve(system, start, amplitude * NOISE, dt=DT, gradient=gradient, save=eg.FinalNode())
+    sol = solve(system, start, amplitude * NOISE, dt=DT, gradient=gradient, save=eg.FinalNode())
     return jnp.cos(sol.q[0] - 2 * sol.q[2])
 
 

@@ -130,6 +130,7 @@ def test_a_condition_that_no_path_meets_is_an_error():
     assert not sol.convergence.converged
 
 
+@pytest.mark.float64_only
 @pytest.mark.fast
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
@@ -150,6 +151,7 @@ def test_wrong_use_is_refused(arguments, error, message):
         eg.solve(Oscillator(jnp.ones(1)), dt=0.1, **arguments)
 
 
+@pytest.mark.float64_only
 def test_newton_wants_counts_and_a_tolerance():
     with pytest.raises(ValueError, match="continuation"):
         eg.TwoPointNewton(continuation=0)

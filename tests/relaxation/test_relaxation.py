@@ -65,6 +65,7 @@ def tilted(s, u):
     return jnp.sum(jnp.cosh(s)) - jnp.sum(u * s)
 
 
+@pytest.mark.float64_only
 @pytest.mark.parametrize(
     ("energy", "solver"),
     [
@@ -107,6 +108,7 @@ def test_a_flat_direction_has_no_response():
         jax.grad(of)(jnp.asarray(0.0), eg.Newton())
 
 
+@pytest.mark.float64_only
 @pytest.mark.fast
 @pytest.mark.parametrize(
     ("make", "complaint"),

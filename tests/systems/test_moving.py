@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from cases import chain, mixed, worst
+from cases import chain, mixed, solve, worst
 from echograd.systems import KerrLattice
 
 pytestmark = pytest.mark.least_effort
@@ -31,7 +31,7 @@ def test_every_leaf():
     def both(arguments):
         def loss(arguments, gradient):
             system, q, p, dt = arguments
-            sol = eg.solve(system, eg.InitialValue(q, p), dt=dt, steps=6, gradient=gradient, save=eg.FinalNode())
+            sol = solve(system, eg.InitialValue(q, p), dt=dt, steps=6, gradient=gradient, save=eg.FinalNode())
             return mixed((sol.q, sol.p))
 
         return [eqx.filter_grad(loss)(arguments, gradient) for gradient in (eg.Backprop(), eg.Echo())]

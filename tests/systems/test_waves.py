@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from cases import worst
+from cases import solve, worst
 from echograd.systems import Hopping, KerrLattice, NonlinearSchroedinger
 
 pytestmark = pytest.mark.least_effort
@@ -124,6 +124,7 @@ def test_the_propagator_where_eigenvalues_coincide():
     assert np.isnan(both(x, 20 * s)[1][0])
 
 
+@pytest.mark.float64_only
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
@@ -154,7 +155,7 @@ def test_finite_nudges_read_complex_hoppings_and_drives():
         def loss(arguments):
             hopping, drive = arguments
             lattice = KerrLattice(hopping, kerr=0.3, reflection=[1, 0, 3, 2])
-            sol = eg.solve(lattice, start(), drive, dt=0.05, gradient=rule, save=eg.FinalNode())
+            sol = solve(lattice, start(), drive, dt=0.05, gradient=rule, save=eg.FinalNode())
             return jnp.sum(jnp.abs(eg.wave(sol.q, sol.p)) ** 4)
 
         return eqx.filter_grad(loss)((hopping, drive))

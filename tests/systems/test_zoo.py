@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import echograd as eg
-from cases import mixed, worst
+from cases import mixed, solve, worst
 
 pytestmark = pytest.mark.least_effort
 
@@ -90,7 +90,7 @@ def test_energy_reversal_and_gradient(specimen):
 
     def loss(arguments, dt, gradient):
         system, inputs = arguments
-        sol = eg.solve(system, boundary(system, start), inputs, dt=dt, steps=STEPS, gradient=gradient)
+        sol = solve(system, boundary(system, start), inputs, dt=dt, steps=STEPS, gradient=gradient)
         energies = jax.vmap(lambda t, q, p: energy(t, q, p, u))(sol.t, sol.q, sol.p)
         return mixed((sol.q[STEPS // 2], sol.q[-1], sol.p[-1])), energies
 
@@ -240,6 +240,7 @@ def test_what_is_known_of_them():
     np.testing.assert_allclose(slopes, [-force, 0.5 * q**3 - force], atol=1e-12)
 
 
+@pytest.mark.float64_only
 def test_inputs_that_are_no_force_are_refused(specimen):
     """They would be broadcast, or ignored."""
     q, p = specimen.start(specimen.system)
@@ -261,6 +262,7 @@ ONE_FOR_EACH = {
 }
 
 
+@pytest.mark.float64_only
 @pytest.mark.parametrize("name", ONE_FOR_EACH)
 def test_parameters_that_do_not_fit_the_state_are_refused(name):
     """A column of numbers and a row of coordinates would be broadcast to a matrix."""
@@ -284,6 +286,7 @@ def test_parameters_that_do_not_fit_the_state_are_refused(name):
     assert eqx.filter_eval_shape(jax.vmap(energy), batch).shape == (2,)
 
 
+@pytest.mark.float64_only
 def test_tables_that_do_not_fit_the_state_are_refused():
     network, pond = eg.systems.DuffingNetwork(coupling=jnp.ones((1, 1))), eg.systems.WaveField(jnp.ones((1, 4)))
     q, wide = jnp.ones(3), jnp.ones((3, 4))
@@ -292,6 +295,7 @@ def test_tables_that_do_not_fit_the_state_are_refused():
             eqx.filter_eval_shape(system, jnp.zeros(()), state, state, None)
 
 
+@pytest.mark.float64_only
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -83,8 +83,12 @@ class Bench:
         integrator: AbstractIntegrator | None = None,
         times: int = 1,
         of: Any = None,
+        throw: bool = True,
     ) -> Program:
-        """Compile the gradient over `times` as many steps, with respect to the leaves that `of` marks."""
+        """Compile the gradient over `times` as many steps, with respect to the leaves that `of` marks.
+
+        Checks at run time change no number, but take long to compile: only the program that is judged has them.
+        """
         inputs = jax.tree.map(lambda u: jnp.tile(u, (times,) + (1,) * (jnp.ndim(u) - 1)), self.inputs)
         # A guess of N nodes does not fit a longer path, which is compiled only for its memory.
         unfit = isinstance(boundary, InitialValue) or (times > 1 and isinstance(self.guess, Trajectory))
@@ -103,6 +107,7 @@ class Bench:
                 gradient=gradient,
                 save=FinalNode(),
                 cost=self.cost,
+                throw=throw,
                 **options,
             ).cost
 
@@ -113,13 +118,14 @@ class Bench:
     def reference(self, boundary: AbstractBoundary) -> np.ndarray:
         """Return the gradient by backpropagation under this boundary condition, computed once."""
         if id(boundary) not in self.references:
-            self.references[id(boundary)] = boundary, flatten(self.program(boundary, Backprop())())
+            self.references[id(boundary)] = boundary, flatten(self.program(boundary, Backprop(), throw=False)())
         return self.references[id(boundary)][1]
 
     def passes(self, boundary: AbstractBoundary, gradient: AbstractGradient, times: int = 1, of: Any = None) -> float:
         """Return the number of steps taken for a gradient, divided by the number of steps of the trajectory."""
         tally = Tally()
-        self.program(boundary, gradient, integrator=Counted(self.integrator, tally), times=times, of=of)()
+        counted = Counted(self.integrator, tally)
+        self.program(boundary, gradient, integrator=counted, times=times, of=of, throw=False)()
         jax.effects_barrier()
         return tally.count / (times * self.steps)
 

@@ -105,8 +105,8 @@ def equivalence(systems: Mapping[str, tuple[Hamiltonian, State, float]], steps: 
 
     Example:
         ```python
-        chain = eg.systems.PendulumChain()
-        report = eg.equivalence({"chain": (chain, chain.start(n=3), 0.05)})
+        charge = eg.systems.ChargedParticle()
+        report = eg.equivalence({"charge": (charge, charge.start(), 0.05)})
         print(report)
         report.worst  # 1e-14 in float64
         ```
