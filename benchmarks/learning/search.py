@@ -8,6 +8,7 @@ of epochs. The loop is short on purpose: what proves useful becomes a setting of
 """
 
 import argparse
+import dataclasses
 import functools
 import json
 import pathlib
@@ -47,6 +48,7 @@ DEFAULT: dict[str, Any] = {
     "jitter": 0.0,
     "scaling": 0.0,
     "average": 0.0,
+    "differences": 0,  # order of differences that become further channels
     "folds": 2,
     "seeds": 1,
     "seed": 0,
@@ -74,6 +76,22 @@ def build(dataset: Dataset, o: dict[str, Any], seed: int) -> Any:
         decays=(1 / o["memory"][1], 1 / o["memory"][0]) if lossy else None,
         key=jax.random.key(seed),
     )
+
+
+def with_differences(dataset: Dataset, order: int) -> Dataset:
+    """Return a data set of equal lengths with differences of its channels as further channels, standardised."""
+    channels = dataset.inputs_dim
+
+    def longer(x: np.ndarray) -> np.ndarray:
+        rows = [x]
+        for _ in range(order):
+            rows.append(np.diff(rows[-1], axis=1, prepend=rows[-1][:, :1]))
+        return np.concatenate(rows, 2)
+
+    names = tuple(f"{name} {i}" for i in range(order + 1) for name in dataset.channel_names)
+    assert len(names) == channels * (order + 1)
+    train, test = (dataclasses.replace(split, inputs=longer(split.inputs)) for split in (dataset.train, dataset.test))
+    return dataclasses.replace(dataset, train=train, test=test, channel_names=names).standardised()
 
 
 def is_oscillator(path: Any) -> bool:
@@ -212,7 +230,7 @@ def main() -> None:
     assert changes.keys() <= DEFAULT.keys(), changes.keys() - DEFAULT.keys()
     o = DEFAULT | changes
     for name in options.sets:
-        dataset = load(name, download=False).standardised()
+        dataset = with_differences(load(name, download=False), o["differences"])
         line = {"set": name, "changes": changes, **validated(dataset, o)}
         print(json.dumps(line), flush=True)
         with LOG.open("a", encoding="utf-8") as file:
