@@ -444,7 +444,17 @@ TABLE = {
         {"x": "rows", "state": "trajectory, if any", "mask": "mask"},
     ),
     "nn.HSSM.step": (HSSM.step, {"state": HSSM.initial_state(), "u": jnp.ones(2)}, {"state": "trajectory", "u": "row"}),
-    "nn.LinearHRU, called": (UNIT, {"x": jnp.ones((5, 2))}, {"x": "rows"}),
+    "nn.HSSM.chunk": (
+        HSSM.chunk,
+        {"state": HSSM.initial_state(), "x": jnp.ones((5, 2))},
+        {"state": "trajectory", "x": "rows"},
+    ),
+    "nn.LinearHRU, called": (
+        UNIT,
+        {"x": jnp.ones((5, 2)), "state": UNIT.initial_state()},
+        {"x": "rows", "state": "pair, if any"},
+    ),
+    "nn.LinearHRU.initial_state": (UNIT.initial_state, {"batch": 2}, {"batch": "count, if any"}),
     "nn.LinearHRU.step": (UNIT.step, {"state": UNIT.initial_state(), "u": jnp.ones(2)}, {"state": "pair", "u": "row"}),
     "nn.LayerNorm": (eg.nn.LayerNorm, {}, {"features": "count"}),
     "nn.LayerNorm, called": (eg.nn.LayerNorm(2), {"x": jnp.ones((5, 2))}, {"x": "rows"}),
@@ -567,6 +577,8 @@ WRONG |= {
     "source": ("x", object(), NAN, NAN * MATRIX),
     "mask": ("x", 5, jnp.ones(5), jnp.ones(4, bool), object()),
     "trajectory, if any": ("x", 5, (Q, Q)),
+    "pair, if any": [x for x in WRONG["pair"] if x is not None],
+    "count, if any": [x for x in WRONG["count"] if x is not None],
 }
 
 # Systems, functions and shapes that do not fit together: calls that the table has no column for.

@@ -66,13 +66,25 @@ def test_streaming_equals_the_sequence_form(norm, unit, new_key):
 
     @eqx.filter_jit
     def stream(model, x):
-        return jax.lax.scan(model.step, model.initial_state(used), x)[1]
+        """Return logits and state from single steps, and from steps with a chunk in the middle."""
+        start = model.initial_state(used)
+        mixed, first = jax.lax.scan(model.step, start, x[:4])
+        mixed, chunk = model.chunk(mixed, x[4:17])
+        mixed, last = jax.lax.scan(model.step, mixed, x[17:])
+        state, logits = jax.lax.scan(model.step, start, x)
+        return (logits, state), (jnp.concatenate([first, chunk, last]), mixed)
 
     @eqx.filter_jit
     def sequence(model, x):
         return model(x, used)[0] if norm == "batch" else model(x)
 
-    streamed = stream(model, x[0])
+    def streamed_logits(model, x):
+        single, mixed = stream(model, x)
+        for a, b in zip(jax.tree.leaves(mixed), jax.tree.leaves(single), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        return single[0]
+
+    streamed = streamed_logits(model, x[0])
     for steps in (1, 7, 20):
         whole = sequence(model, x[0, :steps])
         np.testing.assert_allclose(streamed[steps - 1], whole, rtol=1e-4, atol=1e-5)
@@ -80,7 +92,7 @@ def test_streaming_equals_the_sequence_form(norm, unit, new_key):
     if norm == "batch":
         return
     model, _ = make(head="regression", every=5)
-    streamed, logits = stream(model, x[0]), sequence(model, x[0])
+    streamed, logits = streamed_logits(model, x[0]), sequence(model, x[0])
     assert logits.shape == (4, 2)
     np.testing.assert_allclose(streamed[4::5], logits, rtol=1e-4, atol=1e-5)
 
@@ -144,7 +156,7 @@ def test_an_echo_that_does_not_come_back_stops_whatever_is_trained(trained, new_
     def gradient(part):
         return jnp.sum(eqx.tree_at(trained, model, part)(x) ** 2)
 
-    with pytest.raises(eqx.EquinoxRuntimeError, match="did not come back to rest"):
+    with pytest.raises(eqx.EquinoxRuntimeError, match="did not come back to their initial state"):
         gradient(trained(model))
 
 

@@ -93,7 +93,7 @@ def test_a_gpu_gets_one_kernel_a_block(new_key):
     def both(z, drive):
         after, q = motion.run(z, drive)
         beta = jnp.zeros((), x.dtype)
-        return motion.respond(beta, motion.start(motion.turn(after)), None, drive, q)
+        return motion.respond(beta, motion.start(motion.turn(after), beta, z), None, drive, q)
 
     with jax.sharding.use_abstract_mesh(mesh):
         program = jax.jit(both).trace(z, drive).lower(lowering_platforms=("cuda",)).as_text()

@@ -253,7 +253,7 @@ def test_what_is_not_a_number_does_not_pass(kind, new_key):
     np.testing.assert_array_equal(batch[0], run(jnp.ones((2, 40, 3)))[0])  # the other sequence does not change
     assert jnp.isnan(batch[1, 7:]).all()
     gradient = eqx.filter_jit(eqx.filter_grad(lambda unit, x: jnp.sum(unit(x)[:5])))
-    message = "gradient of a unit is not finite" if kind == "damped" else "did not come back to rest"
+    message = "gradient of a unit is not finite" if kind == "damped" else "did not come back to their initial state"
     with pytest.raises(Exception, match=message):
         jax.block_until_ready(gradient(unit, x))
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 from .._internal import _checks, _tree
 from .._internal._errors import ArgumentError, ArgumentTypeError
 from ..gradients import AbstractGradient, Backprop, Echo, Reciprocal
+from ..integrators import State
 
 
 def check_sizes(owner: str, **sizes: Any) -> None:
@@ -92,6 +93,36 @@ def checked_input(owner: str, x: Any, dtype: Any, features: int, *axes: str, nan
     _tree.check_digits(owner, "the input", x)
     _tree.check_usable(owner, "the input", x)
     return x if nan else _checks.finite(owner, "the input", x)
+
+
+def checked_state(owner: str, state: Any, rest: State, batch: tuple[int, ...] = ()) -> State:
+    """Return the state of a unit, or raise.
+
+    Args:
+        owner: name of the unit, for messages.
+        state: the state.
+        rest: the state at rest, a pair of arrays of shape (channels, units).
+        batch: leading axes that the arrays of the state need.
+    """
+    remedy = f"Begin with unit.initial_state({', '.join(map(str, batch))})."
+    if not isinstance(state, tuple) or len(state) != 2:
+        raise ArgumentTypeError(
+            f"{owner}: state={_checks.shown(state)} is not a pair (q, p) of positions and momenta. {remedy}"
+        )
+    for i, (x, zero) in enumerate(zip(_checks.numbers(owner, "state", state), rest, strict=True)):
+        if not isinstance(x, jax.Array):
+            raise ArgumentTypeError(
+                f"{owner}: state[{i}] must be one array of numbers, and is {_checks.shown(x)}. {remedy}"
+            )
+        if x.shape != (shape := (*batch, *zero.shape)):
+            axes = ", ".join((*["batch"] * len(batch), "channels", "units"))
+            raise ArgumentError(f"{owner}: state[{i}] has shape {x.shape}, and {shape}, ({axes}), is needed. {remedy}")
+        if x.dtype != zero.dtype:
+            raise ArgumentTypeError(
+                f"{owner}: state[{i}] is {x.dtype}, and the parameters are {zero.dtype}. Convert one of them."
+            )
+    _tree.check_usable(owner, "state", state)
+    return _checks.finite(owner, "state", state)
 
 
 def checked_mask(owner: str, mask: Any, x: Float[Array, "*batch steps inputs"]) -> Bool[Array, "*batch steps"]:

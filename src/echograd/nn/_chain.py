@@ -145,7 +145,7 @@ def _run(arguments: Any, valid: Valid, pool: bool) -> tuple[Any, Any]:
         )
         (oscillators, layer), running = cell.fit(passed.moments, running)
         start = ForwardCarry(passed.store, *nothing(cell))
-        record, after = run_layer(oscillators, layer, cell.fixed_gradient, blocks, start)
+        record, _, after = run_layer(oscillators, layer, cell.fixed_gradient, blocks, start)
         return after, (running, (record, passed.moments))
 
     first, _ = eqx.combine(_tree.take(arrays, 0), static)
@@ -221,7 +221,7 @@ def _chain_backward(kept: Any, bar: Any, perturbed: Any, arguments: Any, valid: 
             record,
             after,
         )
-        read, zero = check((read, jnp.zeros((), x.dtype)))
+        read, zero = check((read[:2], jnp.zeros((), x.dtype)))
         bar_row, bar_moments = pull(read)
         # All cotangents depend on the check, also those in the store.
         store = after.store.at[slot, 0, 0, 0].add(zero)

@@ -11,11 +11,12 @@ from .._internal import _tree
 from .._internal._errors import RunError
 from ..gradients import AbstractGradient
 from ._dropout import make_dropout
-from ._layer import AbstractLayer, transduce
+from ._hru import AbstractHRU, Projections
+from ._layer import AbstractLayer
 from ._layout import Rows, Valid, apply_linear, halves
 from ._norm import BatchNorm, LayerNorm, Moments, Standardised
 from ._oscillators import AbstractBank, Wide
-from ._units import AbstractHRU, Projections
+from ._transduce import transduce
 
 
 class HSSMBlock(eqx.Module):
@@ -84,7 +85,7 @@ class Cell(eqx.Module):
 
     def __call__(self, x: Rows, running: Any, valid: Valid) -> tuple[Rows, Any]:
         (oscillators, layer), running = self.fit(self.moments(x, valid), running)
-        return transduce(oscillators, layer, x, self.gradient), running
+        return transduce(oscillators, layer, x, self.gradient)[0], running
 
     @property
     def fixed_gradient(self) -> AbstractGradient:

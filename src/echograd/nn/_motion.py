@@ -27,8 +27,12 @@ class AbstractMotion(eqx.Module):
         """Whether the oscillators lose energy. Then the forward pass keeps the state before every block."""
 
     @abc.abstractmethod
-    def rest(self, oscillations: tuple[int, ...]) -> PyTree:
-        """Return oscillators at rest; `oscillations` is the shape (units, channels, batch)."""
+    def enter(self, state: State) -> PyTree:
+        """Return a state of this motion from positions and momenta of shape (units, channels, batch)."""
+
+    @abc.abstractmethod
+    def leave(self, z: PyTree, like: State) -> State:
+        """Return the positions and momenta of a state, shaped as in `like`."""
 
     @abc.abstractmethod
     def run(self, z: State, drive: Wide) -> tuple[State, Wide]:
@@ -47,16 +51,20 @@ class AbstractMotion(eqx.Module):
         """
 
     @abc.abstractmethod
-    def start(self, z: State) -> PyTree:
-        """Return the nudged oscillators before any nudge, at the state `z`."""
-
-    @abc.abstractmethod
     def strength(self, z: State, load: Float[Array, ""], steps: int) -> Any:
         """Return the strength β of nudges of total size `load`."""
 
     @abc.abstractmethod
+    def start(self, z: State, beta: Any, bar: State | None) -> PyTree:
+        """Return the nudged oscillators at the state `z`, kicked by β times the cotangent of the final state."""
+
+    @abc.abstractmethod
     def respond(self, beta: Any, nudged: PyTree, path: Any, drive: Wide, push: Wide) -> tuple[PyTree, PyTree, Wide]:
         """Run back nudged by β `push`; return the oscillators, and d/dβ of the readings of parameters and drive."""
+
+    @abc.abstractmethod
+    def finish(self, beta: Any, nudged: PyTree, first: State) -> State:
+        """Return the cotangent of the initial state `first` from the nudged oscillators at the end of their run."""
 
     @abc.abstractmethod
     def check(self, x: Any, beta: Any, nudged: PyTree, load: Float[Array, ""], steps: int) -> Any:
@@ -74,9 +82,11 @@ class StepByStep(AbstractMotion):
     def lossy(self) -> bool:
         return False
 
-    def rest(self, oscillations: tuple[int, ...]) -> PyTree:
-        zero = jnp.zeros(oscillations, jax.tree.leaves(self.oscillators)[0].dtype)
-        return zero, zero
+    def enter(self, state: State) -> PyTree:
+        return state
+
+    def leave(self, z: PyTree, like: State) -> State:
+        return z
 
     def run(self, z: State, drive: Wide) -> tuple[State, Wide]:
         return self._through(z, drive, None, lambda before, after: after[0], reverse=False)
@@ -88,11 +98,20 @@ class StepByStep(AbstractMotion):
         z, q = self._through(z, drive, None, lambda before, after: before[0], reverse=True)
         return z, q, None
 
-    def start(self, z: State) -> PyTree:
-        return self.nudge.start(z)
-
     def strength(self, z: State, load: Float[Array, ""], steps: int) -> Any:
         return self.nudge.strength(z, relative_load(load, z), steps)
+
+    def start(self, z: State, beta: Any, bar: State | None) -> PyTree:
+        nudged = self.nudge.start(z)
+        if bar is None:
+            return nudged
+        # On the way back the response of the position is the cotangent of the momentum, and the other way round.
+        kick = bar[1], bar[0]
+
+        def kicked(beta: Any, z: State) -> tuple[State, PyTree]:
+            return jax.tree.map(lambda x, kick: x + beta * kick, z, kick), ()
+
+        return self.nudge.advance(beta, kicked, nudged)[0]
 
     def respond(self, beta: Any, nudged: PyTree, path: Any, drive: Wide, push: Wide) -> tuple[PyTree, PyTree, Wide]:
         params, static = eqx.partition(self.oscillators, eqx.is_inexact_array)
@@ -108,6 +127,10 @@ class StepByStep(AbstractMotion):
 
         nudged, (bar_self, bar_drive) = self.nudge.advance(beta, pushed, nudged)
         return nudged, bar_self, bar_drive
+
+    def finish(self, beta: Any, nudged: PyTree, first: State) -> State:
+        bar_p, bar_q = self.nudge.response(beta, nudged)
+        return bar_q, bar_p
 
     def check(self, x: Any, beta: Any, nudged: PyTree, load: Float[Array, ""], steps: int) -> Any:
         return self.nudge.check(x, beta, nudged, load, steps)

@@ -106,6 +106,11 @@ class LinearOscillators(AbstractOscillators):
         """The angle by which a kick has turned at the end of its step."""
         return 0.5 * self.angle
 
+    @property
+    def frame(self) -> tuple[Float[Array, " units"], Float[Array, " units"]]:
+        r"""The numbers in $\hat p = m q + n p$, which are $m = 0$ and $n = \cos(w/2)$."""
+        return jnp.zeros_like(self.angle), jnp.cos(0.5 * self.angle)
+
     def potential(self, t: Any, q: Oscillation, u: Oscillation) -> Float[Array, ""]:
         return jnp.sum(0.5 * self.stiffness * jnp.sum(q**2, 0) - jnp.sum(q * u, 0))
 
@@ -173,6 +178,12 @@ class DampedOscillators(AbstractBank):
         cosine = jnp.cos(0.5 * self.angle)
         return jnp.arctan2(2 * jnp.sin(0.5 * self.angle) * cosine, 2 * cosine**2 + jnp.expm1(-self.decay))
 
+    @property
+    def frame(self) -> tuple[Float[Array, " units"], Float[Array, " units"]]:
+        r"""The numbers in $\hat p = m q + n p$, which a step rotates into $\hat q = q / g$."""
+        scale, slack = jnp.sqrt(1 + self.factor**2), jnp.sqrt(self.slack)
+        return 2 * jnp.cos(self.angle) * jnp.tanh(self.decay) / (scale * slack), slack / scale
+
     def readings(self, overlap: Float[Array, " units"], lost: Float[Array, " units"]) -> "DampedOscillators":
         r"""Return the cotangents of the constants, from sums along a path.
 
@@ -186,6 +197,25 @@ class DampedOscillators(AbstractBank):
         bar_angle = 2 * sech * jnp.sin(self.angle) * bar_stiffness
         bar_decay = 2 * sech * jnp.tanh(self.decay) * jnp.cos(self.angle) * bar_stiffness
         return DampedOscillators(bar_angle, bar_decay - 4 * kept**2 / (1 + kept**2) * lost)
+
+    def end_readings(self, first: State, bar_first: State, last: State, bar_last: State) -> "DampedOscillators":
+        r"""Return what `readings` omits if a path does not begin and end at rest, from the states at its ends.
+
+        The damping acts twice at every state of a path, but once at its ends. With $\lambda$ for the cotangent of $p$,
+        these terms of $dC/d\sigma$ are $\tfrac{4}{1 + f^2} \lambda_0 (f q_0 - \tfrac14 (1 - f^2) p_0)$ at the first
+        state, where they include the end of a summation by parts, and $-\lambda_N p_N$ at the last one.
+
+        Args:
+            first: the initial state, arrays of shape (units, channels, batch).
+            bar_first: the cotangent of the initial state.
+            last: the final state.
+            bar_last: the cotangent of the final state.
+        """
+        kept = self.factor
+        at_first = [jnp.sum(bar_first[1] * x, (1, 2)) for x in first]
+        loss = 4 * kept * at_first[0] + jnp.expm1(-2 * self.decay) * at_first[1]
+        bar_decay = loss / (1 + kept**2) - jnp.sum(bar_last[1] * last[1], (1, 2))
+        return DampedOscillators(jnp.zeros_like(self.angle), bar_decay)
 
     def step(self, z: State, u: Oscillation) -> State:
         (q, p), loss, stiffness = z, jnp.expm1(-self.decay)[None], self.stiffness[None]

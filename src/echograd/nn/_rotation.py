@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
+from ..integrators import State
 from ._layout import product, reshaped
 from ._motion import AbstractMotion
 from ._oscillators import DampedOscillators, LinearOscillators, Wide
@@ -46,7 +47,7 @@ class Rotation(AbstractMotion):
         self.oscillators = oscillators
         # With the barrier the backward pass makes the matrices by the same code, which is compiled once.
         turns = _Turns(jax.lax.optimization_barrier(oscillators))
-        n = math.gcd(length, _CHUNK)
+        n = min(length, _CHUNK)
         step, start = np.arange(n), np.arange(length // n + 1)
         gain = oscillators.gain[:, None, None]
         # To turn by θ is z₁ ← z₁ cos θ + z₂ sin θ, z₂ ← z₂ cos θ - z₁ sin θ.
@@ -63,9 +64,19 @@ class Rotation(AbstractMotion):
     def lossy(self) -> bool:
         return isinstance(self.oscillators, DampedOscillators)
 
-    def rest(self, oscillations: tuple[int, ...]) -> PyTree:
-        units, channels, batch = oscillations
-        return jnp.zeros((units, channels * batch, 2), self.between.dtype)
+    def enter(self, state: State) -> PyTree:
+        q, p = (x.reshape(x.shape[0], -1) for x in state)
+        gain, shear, weight = self._frame
+        return jnp.stack([q / gain, shear * q + weight * p], -1)
+
+    def leave(self, z: PyTree, like: State) -> State:
+        gain, shear, weight = self._frame
+        q = gain * z[..., 0]
+        return q.reshape(like[0].shape), ((z[..., 1] - shear * q) / weight).reshape(like[1].shape)
+
+    @property
+    def _frame(self) -> list[Float[Array, "units 1"]]:
+        return [x[:, None] for x in (self.oscillators.gain, *self.oscillators.frame)]
 
     def run(self, z: PyTree, drive: Wide) -> tuple[PyTree, Wide]:
         chunks = self._chunked(drive)
@@ -90,12 +101,15 @@ class Rotation(AbstractMotion):
         before = jnp.concatenate([first.reshape(*q.shape[:-1], 1), q[..., :-1]], -1)
         return z, q, before + q - 0.5 * drive
 
-    def start(self, z: PyTree) -> PyTree:
-        # With damping, also the position of the nudged machine, which `respond` needs at the next block.
-        return (jnp.zeros_like(z), jnp.zeros_like(z[..., 0])) if self.lossy else jnp.zeros_like(z)
-
     def strength(self, z: PyTree, load: Float[Array, ""], steps: int) -> Any:
         return jnp.ones_like(load)
+
+    def start(self, z: PyTree, beta: Any, bar: State | None) -> PyTree:
+        nudged, last = jnp.zeros_like(z), jnp.zeros_like(z[..., 0])
+        if bar is not None:
+            nudged, last = jax.vjp(lambda z: self.leave(z, bar), z)[1](bar)[0], -0.5 * bar[0].reshape(last.shape)
+        # With damping, also the position of the nudged machine, which `respond` needs at the next block.
+        return (nudged, last) if self.lossy else nudged
 
     def respond(self, beta: Any, nudged: PyTree, path: Any, drive: Wide, push: Wide) -> tuple[PyTree, PyTree, Wide]:
         oscillators = self.oscillators
@@ -120,6 +134,9 @@ class Rotation(AbstractMotion):
         lost = jnp.sum(jax.lax.optimization_barrier(path * change), (1, 2, 3)) / oscillators.slack
         nudged = states[..., :2], bar_drive[..., 0].reshape(last.shape)
         return nudged, oscillators.readings(overlap, lost), bar_drive
+
+    def finish(self, beta: Any, nudged: PyTree, first: State) -> State:
+        return jax.vjp(self.enter, first)[1](nudged[0] if self.lossy else nudged)[0]
 
     def check(self, x: Any, beta: Any, nudged: PyTree, load: Float[Array, ""], steps: int) -> Any:
         # The response is computed directly. Nothing is subtracted, so no digits are lost.

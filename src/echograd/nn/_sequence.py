@@ -49,6 +49,14 @@ def block_length(steps: int, batch: int) -> int:
     return min(range(longest, longest // 2, -_UNIT), key=cost)
 
 
+def cuts(steps: int, batch: int) -> list[tuple[int, int]]:
+    """Return pieces that need no padding, in their order: the steps of each, and of its blocks."""
+    length = block_length(steps, batch)
+    rest, tail = steps % length, steps % _UNIT
+    pieces = (steps - rest, length), (rest - tail, rest - tail), (tail, tail)
+    return [piece for piece in pieces if piece[0]]
+
+
 def pad(x: Outer, axis: int, length: int) -> Outer:
     """Return a sequence padded with zeros to whole blocks."""
     over = -x.shape[axis] % length

@@ -1,8 +1,4 @@
-"""Hamiltonian recurrent units: banks of oscillators between a read-in and a read-out."""
-
-import abc
-import math
-from typing import Any, ClassVar
+"""Recurrent units of linear, nonlinear and damped oscillators."""
 
 import equinox as eqx
 import jax
@@ -11,169 +7,21 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._internal import _checks
 from ..gradients import AbstractGradient
-from ..integrators import State
-from ._arguments import check_sizes, checked_angles, checked_gradient, checked_input
-from ._layer import AbstractLayer, stream, transduce
-from ._layout import Rows, product, reshaped
-from ._oscillators import AbstractBank, LinearOscillators, NonlinearOscillators, Wide
-from ._scannable import scannable
-from ._sequence import Outer
+from ._arguments import checked_angles, checked_decays
+from ._hru import (
+    AbstractHarmonicHRU,
+    AbstractHRU,
+    checked_unit,
+    half_chord,
+    initial_angles,
+    initial_projections,
+    log_uniform,
+    rotation,
+)
+from ._oscillators import DampedOscillators, LinearOscillators, NonlinearOscillators
 
 
-class Projections(AbstractLayer):
-    """The linear maps of a unit: read-in, read-out and feedthrough."""
-
-    axis: ClassVar[int] = 2
-    read_in: Float[Array, "oscillators inputs"]
-    read_out: Float[Array, "outputs oscillators"]
-    feedthrough: Float[Array, " outputs"] | None
-    channels: int = eqx.field(static=True)
-
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        outputs, oscillators = self.read_out.shape
-        return oscillators // self.channels, self.channels, outputs
-
-    def prepare(self, x: Rows) -> Rows:
-        return x
-
-    def drive(self, prepared: Rows) -> Wide:
-        u = product(self.read_in, reshaped(prepared, prepared.shape[0], -1))
-        return reshaped(u, -1, self.channels, *prepared.shape[1:])
-
-    def output(self, x: Rows, prepared: Rows, q: Wide, block: Any = None) -> Rows:
-        del x, block
-        y = reshaped(self.read_out @ reshaped(q, self.read_out.shape[1], -1), -1, *prepared.shape[1:])
-        return y if self.feedthrough is None else y + self.feedthrough[:, None, None] * prepared
-
-
-class FeaturesLast(AbstractLayer):
-    """The same maps for sequences with the features last, transposed block by block."""
-
-    axis: ClassVar[int] = 1
-    inner: Projections
-
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        return self.inner.sizes
-
-    def prepare(self, x: Outer) -> Rows:
-        return jnp.moveaxis(x, -1, 0)
-
-    def drive(self, prepared: Rows) -> Wide:
-        return self.inner.drive(prepared)
-
-    def output(self, x: Outer, prepared: Rows, q: Wide, block: Any = None) -> Outer:
-        return jnp.moveaxis(self.inner.output(x, prepared, q, block), 0, -1)
-
-
-class AbstractHRU(eqx.Module):
-    r"""A Hamiltonian recurrent unit: $u_k = B x_k$ drives oscillators from rest, $y_k = C q_{k+1} + D x_k$.
-
-    The feedthrough $D$ is diagonal; it exists only if a unit has as many outputs as inputs.
-
-    Every oscillator has a trainable time step and a trainable rotation angle $w \in (0, \pi)$ per step. They determine
-    the stiffness, $h^2 A = 4 \sin^2(w/2) < 4$ without damping, so the unit is stable by construction.
-    """
-
-    read_in: eqx.AbstractVar[Float[Array, "channels units inputs"]]
-    read_out: eqx.AbstractVar[Float[Array, "outputs channels units"]]
-    feedthrough: eqx.AbstractVar[Float[Array, " outputs"] | None]
-    gradient: eqx.AbstractVar[AbstractGradient]
-
-    @property
-    @abc.abstractmethod
-    def system(self) -> AbstractBank:
-        """The oscillators in units of their time steps: a Hamiltonian, or a bank with friction."""
-
-    @property
-    @abc.abstractmethod
-    def drive_scale(self) -> Float[Array, " units"]:
-        """The factor from inputs to drives, in the same units."""
-
-    @property
-    def projections(self) -> Projections:
-        """The linear maps of the unit, in the same units."""
-        read_in = jnp.moveaxis(self.drive_scale[None, :, None] * self.read_in, 0, 1)
-        read_out = jnp.swapaxes(self.read_out, 1, 2)
-        channels, units, inputs = self.read_in.shape
-        read_in = read_in.reshape(units * channels, inputs)
-        return Projections(read_in, read_out.reshape(-1, units * channels), self.feedthrough, channels)
-
-    def __call__(self, x: Float[Array, "*batch steps inputs"]) -> Float[Array, "*batch steps outputs"]:
-        """Return the outputs for whole input sequences, with the oscillators starting at rest.
-
-        A NaN in a sequence makes outputs of that sequence NaN: in a linear unit earlier ones too, as it works on blocks
-        of steps. Other sequences of the batch are not affected. The gradient then raises at run time.
-        """
-        x = checked_input(type(self).__name__, x, self.read_in.dtype, self.read_in.shape[-1], "batch", "steps")
-        if x.ndim == 2:
-            return self(x[None])[0]
-        return transduce(self.system, FeaturesLast(self.projections), x, self.gradient)
-
-    def initial_state(self) -> State:
-        """Return oscillators at rest, the first state of a stream."""
-        zero = jnp.zeros(self.read_in.shape[:2], self.read_in.dtype)
-        return zero, zero
-
-    @scannable
-    def step(self, state: State, u: Float[Array, " inputs"]) -> tuple[State, Float[Array, " outputs"]]:
-        """Advance by one input and return the new state and the output: the streaming form of the call.
-
-        Example:
-            ```python
-            state, y = jax.lax.scan(unit.step, unit.initial_state(), x)  # unit(x), streamed
-            ```
-        """
-        u = checked_input(type(self).__name__, u, self.read_in.dtype, self.read_in.shape[-1])
-        start = self.initial_state()
-        _checks.same_shapes(type(self).__name__, "the state of initial_state()", start, "the given one", state)
-        return stream(self.system, self.projections, state, u)
-
-
-def checked_unit(
-    owner: str, complex: Any, gradient: Any, key: Any, *, lossy: bool = False, **sizes: Any
-) -> AbstractGradient:
-    """Check the arguments of a unit, and return its gradient."""
-    check_sizes(owner, **sizes)
-    _checks.flag(owner, "complex", complex)
-    _checks.key(owner, key)
-    return checked_gradient(owner, gradient, lossy=lossy)
-
-
-def log_uniform(units: int, bounds: tuple[float, float], key: PRNGKeyArray) -> Float[Array, " units"]:
-    """Return random numbers that are log-uniform between two bounds."""
-    low, high = bounds
-    return jnp.exp(jax.random.uniform(key, (units,), minval=math.log(low), maxval=math.log(high)))
-
-
-def initial_angles(units: int, angles: tuple[float, float], key: PRNGKeyArray) -> Float[Array, " units"]:
-    """Return logits of rotation angles that are log-uniform between two bounds."""
-    w = log_uniform(units, angles, key)
-    return jnp.log(w / (math.pi - w))
-
-
-def initial_projections(
-    inputs: int, outputs: int, units: int, channels: int, key: PRNGKeyArray
-) -> tuple[Float[Array, "channels units inputs"], Float[Array, "outputs channels units"], Array | None]:
-    """Return random read-in, read-out and feedthrough that keep the variance."""
-    b, c, d = jax.random.split(key, 3)
-    read_in = jax.random.normal(b, (channels, units, inputs)) / math.sqrt(inputs)
-    read_out = jax.random.normal(c, (outputs, channels, units)) / math.sqrt(channels * units)
-    return read_in, read_out, jax.random.normal(d, (outputs,)) if inputs == outputs else None
-
-
-def rotation(angle: Float[Array, " units"]) -> Float[Array, " units"]:
-    r"""Return the angle $w$ by which an oscillator turns in a step, from the logit of $w/\pi$."""
-    return math.pi * jax.nn.sigmoid(angle)
-
-
-def half_chord(angle: Float[Array, " units"]) -> Float[Array, " units"]:
-    r"""Return $2\sin(w/2)$, the stable values of $h\sqrt{A}$, from the logit of $w/\pi$."""
-    return 2 * jnp.sin(0.5 * rotation(angle))
-
-
-class LinearHRU(AbstractHRU):
+class LinearHRU(AbstractHarmonicHRU):
     r"""Linear Hamiltonian recurrent unit: driven harmonic oscillators.
 
     $$H = \tfrac12 |p|^2 + \tfrac12 q^{\sf T} A q - q^{\sf T} B x, \qquad A = (2\sin(w/2)/h)^2 \ge 0 \text{ diagonal}$$
@@ -228,22 +76,8 @@ class LinearHRU(AbstractHRU):
         self.read_in, self.read_out, self.feedthrough = initial_projections(inputs, outputs, units, 1 + complex, key)
 
     @property
-    def time_step(self) -> Float[Array, " units"]:
-        """The time step $h$ of every oscillator."""
-        return jnp.exp(self.log_step)
-
-    @property
-    def stiffness(self) -> Float[Array, " units"]:
-        """The stiffness $A$ of every oscillator."""
-        return self.system.stiffness / self.time_step**2
-
-    @property
     def system(self) -> LinearOscillators:
         return LinearOscillators(rotation(self.angle))
-
-    @property
-    def drive_scale(self) -> Float[Array, " units"]:
-        return self.time_step**2
 
 
 class NonlinearHRU(AbstractHRU):
@@ -315,11 +149,6 @@ class NonlinearHRU(AbstractHRU):
         self.kernel = _checks.flag("NonlinearHRU", "kernel", kernel)
 
     @property
-    def time_step(self) -> Float[Array, " units"]:
-        """The time step $h$ of every oscillator."""
-        return jnp.exp(self.log_step)
-
-    @property
     def system(self) -> NonlinearOscillators:
         strength = self.time_step**2
         total = half_chord(self.angle) ** 2
@@ -329,3 +158,86 @@ class NonlinearHRU(AbstractHRU):
     @property
     def drive_scale(self) -> Float[Array, " units"]:
         return jnp.ones_like(self.log_step)
+
+
+class DampedHRU(AbstractHarmonicHRU):
+    r"""Damped recurrent unit: driven harmonic oscillators with a trainable friction each.
+
+    $$\ddot q + \gamma \dot q + A q = B x, \qquad \gamma = 2\sigma/h \ge 0, \qquad h^2 A = 2 - 2 \cos w / \cosh\sigma$$
+
+    A step is half of the damping, a leapfrog step, and half of the damping. An oscillator rotates by the angle $w$ per
+    step and its amplitude falls by the factor $e^{-\sigma}$. Both are trained. The stiffness follows from them, so any
+    values are stable, $0 < h^2 A < 4$, and underdamped: an overdamped oscillator would be two real decays without a
+    frequency. Without damping, $\sigma \to 0$, the unit is a `LinearHRU`.
+
+    The default gradient `Reciprocal()` is exact. The machine loses energy, so it cannot be run back. But it is linear
+    and reciprocal: driven from rest by the reversed errors, the same lossy machine gives the adjoint, without any gain.
+    The backward pass keeps the states between blocks of steps and runs every block again.
+
+    Args:
+        inputs: number of input features.
+        outputs: number of output features. With as many outputs as inputs the unit has a diagonal feedthrough $D$.
+        units: number of oscillators.
+        complex: complex read-in and read-out: every oscillator has a real and an imaginary part.
+        angles: bounds of the initial rotation angles per step, log-uniform: angular frequency × sampling interval, in
+            radians.
+        decays: bounds of the initial decay rates $\sigma$ per step, log-uniform. An oscillator remembers $1/\sigma$
+            steps: for sequences of N steps, a lower bound of 1/N covers the whole sequence.
+        gradient: `Reciprocal()` (default) or `Backprop()`.
+        key: random key.
+
+    Raises:
+        ArgumentError: for sizes below 1, angles outside (0, π) or decays that are not positive; when called, for a
+            wrong shape.
+        ArgumentTypeError: if an argument has the wrong type, or the gradient is an echo; when called, for a dtype other
+            than the parameters'.
+
+    Source: J. Boyer, T. K. Rusch and D. Rus, arXiv 2505.12171 (oscillators with trainable damping); "Unifying Physical
+    Backpropagation" (Boesch, Gediz, Tureci), theorem 6.1a (the gradient).
+
+    Example:
+        ```python
+        unit = eg.nn.DampedHRU(3, 8, units=16, key=jax.random.key(0))
+        y = unit(jnp.ones((100, 3)))  # (100, 8)
+        ```
+    """
+
+    angle: Float[Array, " units"]
+    log_decay: Float[Array, " units"]
+    log_step: Float[Array, " units"]
+    read_in: Float[Array, "channels units inputs"]
+    read_out: Float[Array, "outputs channels units"]
+    feedthrough: Float[Array, " outputs"] | None
+    gradient: AbstractGradient
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        units: int = 64,
+        complex: bool = True,
+        angles: tuple[float, float] = (0.01, 2.0),
+        decays: tuple[float, float] = (1e-4, 0.1),
+        gradient: AbstractGradient | None = None,
+        key: PRNGKeyArray,
+    ) -> None:
+        self.gradient = checked_unit(
+            "DampedHRU", complex, gradient, key, lossy=True, inputs=inputs, outputs=outputs, units=units
+        )
+        angles, decays = checked_angles("DampedHRU", angles), checked_decays("DampedHRU", decays)
+        decay_key, angle_key, key = jax.random.split(key, 3)
+        self.angle = initial_angles(units, angles, angle_key)
+        self.log_decay = jnp.log(log_uniform(units, decays, decay_key))
+        # The initial stiffness is 1, so the response to a drive is of order w per step.
+        self.log_step = 0.5 * jnp.log(self.system.stiffness)
+        self.read_in, self.read_out, self.feedthrough = initial_projections(inputs, outputs, units, 1 + complex, key)
+
+    @property
+    def damping(self) -> Float[Array, " units"]:
+        r"""The damping rate $\gamma = 2\sigma/h$ of every oscillator."""
+        return 2 * self.system.decay / self.time_step
+
+    @property
+    def system(self) -> DampedOscillators:
+        return DampedOscillators(rotation(self.angle), jnp.exp(self.log_decay))

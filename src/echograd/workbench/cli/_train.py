@@ -260,12 +260,12 @@ class Show:
 
     def line(self, now: Progress, record: dict[str, Any]) -> None:
         validation = record["validation"]
-        names = ("loss", "balanced_accuracy", "f1") if "f1" in validation else ("loss", "mae", "r2")
+        names = ("loss", "balanced_accuracy", "f1") if "f1" in record["train"] else ("loss", "mae", "r2")
         if not self.headed:
             titles = {"loss": "loss", "balanced_accuracy": "bal. acc.", "f1": "F1", "mae": "MAE", "r2": "R²"}
             heads = "".join(titles[name].rjust(11) for name in names)
             self.out.print(f"{'':8}{'training':>11}  validation\n{'epoch':>8}{'loss':>11}{heads}{'seconds':>11}")
             self.headed = True
-        numbers = "".join(f"{validation[name]:11.3f}" for name in names)
-        mark = "  best" if now.best else ""
+        numbers = "".join(f"{validation[name]:11.3f}" if validation else f"{'-':>11}" for name in names)
+        mark = "  best" if now.best and validation else ""
         self.out.print(f"{now.epoch:8}{record['train']['loss']:11.3f}{numbers}{record['seconds']:11.1f}{mark}")

@@ -251,7 +251,7 @@ def dataset_of(name: str, split: Split, class_names: tuple[str, ...]) -> Dataset
 def print_epoch(now: Progress) -> None:
     """Print a line at the end of an epoch."""
     if now.record is not None:
-        validation = now.record["validation"]
+        validation = now.record["validation"] or now.record["train"]
         metric = next(name for name in ("balanced_accuracy", "mae", "loss") if name in validation)
         mark = ", best so far" if now.best else ""
         print(

@@ -42,6 +42,8 @@ _BOUNDS = {
     "epochs": (1, _MOST),
     "batch_size": (1, _MOST),
     "patience": (1, _MOST),
+    "patch": (1, _MOST),
+    "taps": (1, _MOST),
     "seed": (0, 2**63 - 1),
 }
 
@@ -90,6 +92,11 @@ class Network:
         complex: complex read-in and read-out of the oscillators.
         norm: normalisation before the oscillators, over features ("layer") or over batch and time ("batch").
         dropout: probability of dropping a feature in training.
+        pooling: what the read-out of a whole case sees of every feature: its mean over the steps; its mean, maximum
+            and standard deviation; or its last value.
+        patch: number of samples that make one step of the oscillators.
+        taps: number of patches that the encoder reads for a step: the newest and those before it.
+        bidirectional: run as many blocks again over the reversed sequence.
         angles: bounds of the initial rotation angles per step, in radians between 0 and pi; None uses the default of
             the unit.
         decays: bounds of the initial decay rates of damped oscillators per step; None takes memories from ten steps to
@@ -106,6 +113,10 @@ class Network:
     complex: bool = True
     norm: Literal["layer", "batch"] = "layer"
     dropout: float = 0.1
+    pooling: Literal["mean", "mean_max_deviation", "last"] = "mean"
+    patch: int = 1
+    taps: int = 1
+    bidirectional: bool = False
     angles: tuple[float, float] | None = None
     decays: tuple[float, float] | None = None
 
@@ -124,6 +135,7 @@ class Optimiser:
 
     Attributes:
         learning_rate: the highest rate of the schedule.
+        oscillator_rate: rate of the oscillators' own constants (angles, decays, time steps), as a share of it.
         schedule: after the warm-up, the rate falls to 0 along a half cosine ("cosine") or stays ("constant").
         warmup: share of all steps in which the rate rises from 0.
         weight_decay: decay of weight matrices; constants of oscillators, biases and norms do not decay.
@@ -135,6 +147,7 @@ class Optimiser:
     """
 
     learning_rate: float = 1e-2
+    oscillator_rate: float = 1.0
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = 0.1
     weight_decay: float = 0.01
@@ -143,6 +156,7 @@ class Optimiser:
     def __post_init__(self) -> None:
         _convert(self)
         _require(self.learning_rate > 0, self, "learning_rate", "it must be positive")
+        _require(self.oscillator_rate >= 0, self, "oscillator_rate", "it must be at least 0")
         _require(0 <= self.warmup < 1, self, "warmup", "it is a share of the steps, at least 0 and below 1")
         _require(self.weight_decay >= 0, self, "weight_decay", "it must be at least 0")
         _require(self.clip is None or self.clip > 0, self, "clip", "it must be positive, or None")
@@ -168,8 +182,12 @@ class Config:
         monitor: validation metric that selects the best model; "auto" is balanced accuracy for classification and
             the loss for regression.
         class_weights: give every class the same total weight in the loss.
+        crop: share of the steps of a case that a training step sees: a random window of every case, drawn anew every
+            time; 1 takes whole cases.
+        smoothing: share of the weight that the loss of a classification gives to all classes equally.
         standardise: scale channels (and regression targets) by mean and standard deviation of the training cases.
-        validation_fraction: share of the training cases that become validation cases if the data set has none.
+        validation_fraction: share of the training cases that become validation cases if the data set has none. With 0
+            all cases are trained on, and the model of the last epoch is kept.
         seed: seed of the initial weights, the order of the cases, dropout and the choice of validation cases.
         precision: precision of all numbers in training.
 
@@ -190,6 +208,8 @@ class Config:
     patience: int | None = None
     monitor: Literal["auto", "loss", "accuracy", "balanced_accuracy", "f1", "mse", "mae", "r2"] = "auto"
     class_weights: bool = True
+    crop: float = 1.0
+    smoothing: float = 0.0
     standardise: bool = True
     validation_fraction: float = 0.2
     seed: int = 0
@@ -199,7 +219,15 @@ class Config:
         _convert(self)
         finite = self.nudge != "infinitesimal"
         _require(self.dataset != "", self, "dataset", "name a data set; `echograd datasets` lists them")
-        _require(0 < self.validation_fraction < 1, self, "validation_fraction", "it must be between 0 and 1")
+        _require(0 <= self.validation_fraction < 1, self, "validation_fraction", "it must be at least 0 and below 1")
+        _require(0 < self.crop <= 1, self, "crop", "it is a share of the steps, above 0 and at most 1")
+        _require(0 <= self.smoothing < 1, self, "smoothing", "it is a share, at least 0 and below 1")
+        _require(
+            self.patience is None or self.validation_fraction > 0,
+            self,
+            "patience",
+            "training cannot stop early without validation cases; leave patience out, or set validation_fraction",
+        )
         _require(self.beta != 0, self, "beta", "a nudge of strength 0 gives no gradient; None chooses a strength")
         _require(self.beta is None or finite, self, "beta", "an infinitesimal nudge has no size; leave beta out")
         _require(not finite or self.gradient == "echo", self, "nudge", "only an echo has a nudge; leave nudge out")

@@ -1,6 +1,8 @@
 """The compiled parts of training: one step, and one batch of predictions."""
 
 import dataclasses
+import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import equinox as eqx
@@ -26,6 +28,8 @@ except ModuleNotFoundError as error:
 
 # Weight decay acts on matrices only. Constants of oscillators are logits and logarithms, for which 0 is not special.
 _DECAYED = ("weight", "read_in", "read_out")
+# The constants of oscillators, which have a rate of their own.
+_OSCILLATORS = ("angle", "log_decay", "log_step", "balance")
 # The fastest initial decay of damped oscillators, per step.
 _FASTEST = 0.1
 
@@ -78,6 +82,11 @@ class Learner(eqx.Module):
 def make_model(config: Config, shapes: Shapes) -> tuple[Model, eqx.nn.State]:
     """Return the model of a run before training, and the state of its norms."""
     network = config.network
+    if config.crop < 1 and (shapes.every or config.model == "hopfield"):
+        raise ArgumentError(
+            f"Config: crop={config.crop:g} is for models that give one output for a whole case of any length. Leave "
+            "crop out."
+        )
     if config.model == "hopfield":
         if shapes.task != "classification":
             raise ArgumentError(
@@ -100,7 +109,11 @@ def make_model(config: Config, shapes: Shapes) -> tuple[Model, eqx.nn.State]:
         norm=network.norm,
         dropout=network.dropout,
         head="regression" if shapes.every else "classification",  # the latter pools over the steps
-        every=max(shapes.every, 1),
+        pooling=network.pooling,
+        every=shapes.every or None,
+        patch=network.patch,
+        taps=network.taps,
+        bidirectional=network.bidirectional,
         angles=network.angles,
         decays=_decay_bounds(config, shapes),
         gradient=config.gradient_object(),
@@ -112,7 +125,7 @@ def _decay_bounds(config: Config, shapes: Shapes) -> tuple[float, float] | None:
     """Return the bounds of the initial decay rates: by default memories from ten steps to a whole case."""
     if config.model != "damped" or config.network.decays is not None:
         return config.network.decays
-    return min(1 / max(shapes.length, 1), _FASTEST / 2), _FASTEST
+    return min(config.network.patch / max(shapes.length, 1), _FASTEST / 2), _FASTEST
 
 
 def whole_set(config: Config, cases: int, share: int = 1) -> Config:
@@ -150,20 +163,27 @@ def _transformation(optimiser: Optimiser, steps: int) -> optax.GradientTransform
         after = optax.constant_schedule(optimiser.learning_rate)
     rise = optax.linear_schedule(optimiser.learning_rate / (warmup + 1), optimiser.learning_rate, warmup)
     rate = optax.join_schedules([rise, after], [warmup]) if warmup else after
-    adam = optax.adamw(rate, weight_decay=optimiser.weight_decay, mask=_decays)
+    adam = optax.adamw(rate, weight_decay=optimiser.weight_decay, mask=_named(_DECAYED))
+    if optimiser.oscillator_rate != 1:
+        # A rate is a factor at the end, as Adam does not depend on the size of gradients.
+        adam = optax.chain(adam, optax.masked(optax.scale(optimiser.oscillator_rate), _named(_OSCILLATORS)))
     return adam if optimiser.clip is None else optax.chain(optax.clip_by_global_norm(optimiser.clip), adam)
 
 
-def _decays(params: PyTree) -> PyTree:
-    return jax.tree_util.tree_map_with_path(lambda path, _: getattr(path[-1], "name", None) in _DECAYED, params)
+def _named(names: tuple[str, ...]) -> Callable[[PyTree], PyTree]:
+    """Return the function that marks the leaves of these names."""
+    return lambda tree: jax.tree_util.tree_map_with_path(lambda path, _: getattr(path[-1], "name", None) in names, tree)
 
 
-def costs(outputs: Float[Array, "cases ..."], targets: Num[Array, "cases ..."]) -> Float[Array, "cases ..."]:
+def costs(
+    outputs: Float[Array, "cases ..."], targets: Num[Array, "cases ..."], smoothing: float = 0.0
+) -> Float[Array, "cases ..."]:
     """Return the cross-entropy of every case if the targets are integers, else the squared errors.
 
     Args:
         outputs: logits of shape (cases, classes); for regression predictions, as many as targets.
         targets: class indices of shape (cases,), or real numbers.
+        smoothing: share of the weight that the cross-entropy gives to all classes equally.
 
     Returns:
         Cross-entropies of shape (cases,), or squared errors in the shape of `outputs`.
@@ -174,19 +194,20 @@ def costs(outputs: Float[Array, "cases ..."], targets: Num[Array, "cases ..."]) 
         ```
     """
     if jnp.issubdtype(targets.dtype, jnp.integer):
-        return -jnp.take_along_axis(jax.nn.log_softmax(outputs), targets[:, None], 1)[:, 0]
+        log = jax.nn.log_softmax(outputs)
+        return -(1 - smoothing) * jnp.take_along_axis(log, targets[:, None], 1)[:, 0] - smoothing * jnp.mean(log, 1)
     return (outputs - targets.reshape(outputs.shape)) ** 2
 
 
 def _summed(
-    shapes: Shapes, outputs: Array, batch: Batch, class_weights: Float[Array, " classes"]
+    shapes: Shapes, outputs: Array, batch: Batch, class_weights: Float[Array, " classes"], smoothing: float = 0.0
 ) -> tuple[Array, Array]:
     """Return the summed cost of a batch, and the count to divide it by for a mean."""
     counts = jnp.asarray(batch.weights, outputs.dtype)
     if shapes.task == "classification":
         # Class weights average to 1 over the training cases, so the mean is over cases, not over weights.
         targets = jnp.asarray(batch.targets)
-        return jnp.sum(class_weights[targets] * counts * costs(outputs, targets)), jnp.sum(counts)
+        return jnp.sum(class_weights[targets] * counts * costs(outputs, targets, smoothing)), jnp.sum(counts)
     if shapes.every:
         valid = batch.mask[:, shapes.every - 1 :: shapes.every].astype(outputs.dtype)
         counts = counts[:, None, None] * valid[:, :, None]
@@ -209,9 +230,23 @@ def _apply(
     return model(inputs, state, mask=mask, key=key)
 
 
+def cropped(batch: Batch, share: float, key: PRNGKeyArray) -> Batch:
+    """Return a batch with a random window of every case; a window has this share of the valid steps of its case."""
+    length = batch.inputs.shape[1]
+    valid = jnp.sum(batch.mask, 1)
+    kept = jnp.ceil(share * valid).astype(valid.dtype)
+    chance = jax.random.uniform(key, valid.shape)
+    # The chance is below 1, but its product may be rounded up.
+    start = jnp.minimum((chance * (valid - kept + 1)).astype(valid.dtype), valid - kept)
+    at = jnp.arange(math.ceil(share * length), dtype=valid.dtype)[None]
+    index = jnp.minimum(start[:, None] + at, length - 1)
+    inputs = jnp.take_along_axis(batch.inputs, index[..., None], 1)
+    return batch._replace(inputs=inputs, mask=at < kept[:, None])
+
+
 @eqx.filter_jit
 def train_step(
-    optimiser: Optimiser,
+    config: Config,
     shapes: Shapes,
     steps: int,
     learner: Learner,
@@ -224,17 +259,20 @@ def train_step(
 
     If the batch is split over devices, `everywhere` is the sharding that copies the learner to all of them.
     """
+    if config.crop < 1:
+        key, window = jax.random.split(key)
+        batch = cropped(batch, config.crop, window)
 
     def cost(model: Model) -> Any:
         outputs, state = _apply(model, learner.state, batch, key)
-        total, count = _summed(shapes, outputs, batch, class_weights)
+        total, count = _summed(shapes, outputs, batch, class_weights, config.smoothing)
         return total / jnp.maximum(count, 1), (total, count, outputs, state)
 
     (_, (total, count, outputs, state)), gradient = eqx.filter_value_and_grad(cost, has_aux=True)(learner.model)
     params = eqx.filter(learner.model, eqx.is_inexact_array)
     # optax mixes integers and floats, which fails under strict promotion.
     with jax.numpy_dtype_promotion("standard"):
-        updates, moments = _transformation(optimiser, steps).update(gradient, learner.moments, params)
+        updates, moments = _transformation(config.optimiser, steps).update(gradient, learner.moments, params)
     learner = Learner(eqx.apply_updates(learner.model, updates), state, moments)
     if everywhere is not None:
         learner, outputs = eqx.filter_shard((learner, outputs), everywhere)

@@ -266,7 +266,7 @@ def check_is_dataset(owner: str, dataset: Any) -> None:
 
 def with_validation(dataset: Dataset, config: Config) -> Dataset:
     """Return the data set with validation cases."""
-    if dataset.validation is not None:
+    if dataset.validation is not None or config.validation_fraction == 0:
         return dataset
     return dataset.with_validation(config.validation_fraction, config.seed)
 

@@ -25,6 +25,7 @@ class Snapshot:
         confusion: confusion matrix of the current epoch so far.
         best_epoch: the epoch of the best model so far; 0 before the first.
         best_score: the score of that model; higher is better.
+        best_loss: its loss on the validation cases.
         seconds: training time in all.
     """
 
@@ -38,6 +39,7 @@ class Snapshot:
     confusion: tuple[tuple[int, ...], ...] = ()
     best_epoch: int = 0
     best_score: float | None = None
+    best_loss: float | None = None
     seconds: float = 0.0
 
     def header(self) -> dict[str, Any]:

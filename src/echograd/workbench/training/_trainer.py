@@ -115,6 +115,8 @@ class Trainer:
         sizes = eqx.filter_eval_shape(make_learner, held, self.shapes, self.steps)
         check_memory(sizes.model, sizes.moments, self.size * dataset.length * dataset.inputs_dim)
         self.snapshot = Snapshot(self.place(make_learner(held, self.shapes, self.steps)))
+        # The settings that do not matter to a step are left out, so that steps of several seeds are compiled once.
+        self.settings = dataclasses.replace(config, dataset="any", seed=0, epochs=1, monitor="auto", patience=None)
         self.report = progress or (lambda _: None)
         self.interval = 60 * checkpoint_minutes
 
@@ -174,13 +176,18 @@ class Trainer:
             if time.monotonic() - self.saved >= self.interval:
                 self.save()
         now = self.snapshot
-        validation = self.scores("validation", now.learner)
+        validation = self.scores("validation", now.learner) if self.prepared.validation else {}
         train: dict[str, Any] = {"loss": now.cost / now.count, "gradient_norm": now.slope / now.batch}
         if self.dataset.task == "classification":
             train |= scores_from_confusion(np.asarray(now.confusion))
-        reached = validation[self.monitor] * (1 if self.monitor in _RISING else -1)
-        # The first model is kept even if its score is NaN (R² if all targets are equal, for example).
-        best = now.best_score is None or reached > now.best_score
+        # Without validation cases the last model is kept.
+        reached, loss, best = math.nan, math.nan, True
+        if validation:
+            reached, loss = validation[self.monitor] * (1 if self.monitor in _RISING else -1), validation["loss"]
+            # A few validation cases are soon all right. Among models of equal score the loss decides.
+            equal = reached == now.best_score and now.best_loss is not None and loss < now.best_loss
+            # The first model is kept even if its score is NaN (R² if all targets are equal, for example).
+            best = now.best_score is None or reached > now.best_score or equal
         epoch, seconds = now.epoch + 1, now.seconds + time.monotonic() - self.clock
         self.clock = time.monotonic()
         record = {
@@ -196,11 +203,12 @@ class Trainer:
             step=now.step,
             best_epoch=epoch if best else now.best_epoch,
             best_score=(reached if math.isfinite(reached) else None) if best else now.best_score,
+            best_loss=(loss if math.isfinite(loss) else None) if best else now.best_loss,
             seconds=seconds,
         )
         # If interrupted between these writes, the epoch is repeated identically from the last checkpoint.
         if best and is_first():
-            header = {"epoch": epoch, "monitor": self.monitor, "score": validation[self.monitor]}
+            header = {"epoch": epoch, "monitor": self.monitor, "score": validation.get(self.monitor)}
             save_checkpoint(self.folder / BEST, self.id, header, (now.learner.model, now.learner.state))
         if is_first():
             append_line(self.folder / METRICS, self.id, record)
@@ -213,7 +221,7 @@ class Trainer:
         where = f"step {now.step + 1} (epoch {now.epoch + 1}, batch {now.batch + 1})"
         try:
             learner, (cost, count, slope, outputs) = train_step(
-                self.config.optimiser,
+                self.settings,
                 self.shapes,
                 self.steps,
                 now.learner,
@@ -303,7 +311,7 @@ class Trainer:
             "monitor": self.monitor,
             "classes": list(self.dataset.class_names),
             "test": self.scores("test", best),
-            "validation": self.scores("validation", best),
+            "validation": self.scores("validation", best) if self.prepared.validation else {},
             constant: baseline(self.prepared, self.prepared.test, self.config, self.split_up),
         }
         if is_first():

@@ -1,0 +1,1 @@
+"""The search for a training recipe, and the tables of trained models."""
