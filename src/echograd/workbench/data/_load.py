@@ -13,6 +13,7 @@ from echograd._internal import _checks
 from echograd._internal._checks import shown
 
 from ._arff import read_arff
+from ._by_hand import FAMILIES, load_by_hand
 from ._cases import Missing, check_missing, dataset_from_cases
 from ._dataset import Dataset, Task
 from ._ecg import NAMES as BUNDLED, load_ecg
@@ -102,8 +103,11 @@ def load(
     ``"ecg-rhythm"`` and ``"ecg-afib"`` (two ECG leads), ``"ecg-rhythm-envelope"`` and ``"ecg-afib-envelope"``
     (beats only, see `slope_envelope`) are bundled with the package. Other data sets are read from the data folder (see
     `data_folder`) and downloaded if they are missing there. ``"mnist"`` is never downloaded: put its four published
-    files into ``mnist/``. You can put any data set of the UCR and UEA archives into the folder by hand, as
-    ``NAME/NAME_TRAIN.ts`` and ``NAME/NAME_TEST.ts`` (or ``.tsv``, ``.arff``).
+    files into ``mnist/``. Neither are these, which have options in their names: ``"fsdd"``, ``"fsdd-patches"``,
+    ``"fsdd-waveform"`` and ``"fsdd-theo"`` (or ``"fsdd-patches-theo"``, which hold out a speaker; see `read_fsdd`);
+    ``"troika-04"`` (see `read_troika`); ``"bonn-eeg-3"`` (fold 3 of ten, see `read_bonn_eeg`); ``"etth1-336"`` and
+    ``"etth2-96"`` (the horizon, see `read_ett`). You can put any data set of the UCR and UEA archives into
+    the folder by hand, as ``NAME/NAME_TRAIN.ts`` and ``NAME/NAME_TEST.ts`` (or ``.tsv``, ``.arff``).
 
     Args:
         name: name of the data set, as listed by `available` or in its archive.
@@ -142,13 +146,16 @@ def load(
                 f"four published files, {', '.join(FILES)} (with or without .gz), into {folder / MNIST}."
             )
         return read_mnist(place)
+    placed = load_by_hand(name, folder)
+    if placed is not None:
+        return placed
     read = read_ppg_dalia if name == _PPG else functools.partial(_read_archive, name, missing)
     found = _find(name, folder)
     if found is not None:
         verify(found, [file.relative_to(found).as_posix() for file in _files(name, found)])
         return read(found)
     if name != _PPG and name not in _KNOWN:
-        names = [*BUNDLED, *_KNOWN, _PPG, MNIST]
+        names = [*BUNDLED, *_KNOWN, _PPG, MNIST, *(family.name for family in FAMILIES)]
         close = difflib.get_close_matches(name[:60], names, n=1, cutoff=0.5)
         own = name if re.fullmatch(r"[\w-]{1,60}", name) else "NAME"
         hint = f"Did you mean {close[0]!r}? " if close else ""
@@ -202,7 +209,13 @@ def available(root: str | os.PathLike | None = None) -> tuple[Entry, ...]:
                 None,
             )
         )
+    for family in FAMILIES:
+        at = family.place(folder)
+        state = "missing" if at is None else "cached"
+        place = at or folder / family.folders[0]
+        entries.append(Entry(family.name, state, family.task, None, *family.shape, place))
     local = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+    local -= {name for family in FAMILIES for name in family.folders}
     for name in sorted({*_KNOWN, _PPG, MNIST, *local}, key=str.lower):
         if name == MNIST:
             at = find_mnist(folder)
@@ -223,7 +236,8 @@ def available(root: str | os.PathLike | None = None) -> tuple[Entry, ...]:
         else:
             continue  # another folder
         entries.append(entry)
-    return tuple(entries)
+    bundled, others = entries[: len(BUNDLED)], entries[len(BUNDLED) :]
+    return (*bundled, *sorted(others, key=lambda entry: entry.name.lower()))
 
 
 def _find(name: str, root: pathlib.Path) -> pathlib.Path | None:
