@@ -159,7 +159,7 @@ def nudged_run(
     if held:
         began = weight_of(problem, course, bar, beta, units)
         growth = jnp.where(began > 0, growth / jnp.where(began > 0, began, 1), 0)
-    problem.report(n, "forward" if forward else "echo")
+    problem.report(n, "forward" if forward else "echo", ensemble)
     last = index(n if forward else 0)
     ensemble, pushing = nudge.advance(beta, lambda beta, z: visit(last, beta, z), ensemble)
     if bar.final is not None and forward:

@@ -45,8 +45,8 @@ class Rewind(AbstractGradient):
     reversal of `Leapfrog(exact=True)`, also along chaotic paths.
 
     Args:
-        bits: size of the record, in bits for every momentum and step. By default 1, which is enough if a step takes
-            less than half of any momentum. About 4 times the mean of $\gamma h$ over all momenta is enough as a rule,
+        bits: size of the record, in bits for every damped momentum and step. By default 1, which is enough if a step
+            takes less than half of any momentum. About 4 times the mean of $\gamma h$ over all momenta is enough as a rule,
             because words are put away before they are full; a record that is too small is an error.
         checkpoints: how many states are kept, from which parts of the run are run again and recorded, one part at a
             time. The record shrinks by this factor; it costs one more forward run. By default 1 (record the run itself)
@@ -129,10 +129,11 @@ class Rewind(AbstractGradient):
         system = problem.given.system
         if not isinstance(system, Damped):
             return None
-        least = min(capacity(x.dtype) for x in jax.tree.leaves(z[1]))
-        rows = math.ceil((1.0 if self.bits is None else self.bits) * steps / least) + 1
         assert system.action is not None  # made by `prepared`
-        return empty_record(z[1], rows, system.action.strongest())
+        damped = system.action.cut(z[1])
+        least = min(capacity(x.dtype) for x in jax.tree.leaves(damped))
+        rows = math.ceil((1.0 if self.bits is None else self.bits) * steps / least) + 1
+        return empty_record(damped, rows, system.action.strongest())
 
 
 class Watched(eqx.Module):
@@ -199,7 +200,7 @@ def _run_recorded(arguments: tuple[Problem, State], rule: Rewind) -> tuple[Outco
 
     cost = problem.running_cost(index(0), z0)
     z, record, saved, more = _recorded(problem, 0, n, z0, rule.empty_record(problem, n, z0), saved, watch, "forward")
-    problem.report(n, "forward")
+    problem.report(n, "forward", z)
     if chosen is not None:
         saved = jax.tree.map(lambda x: x[:-1], saved)
     outcome = finite(problem, Outcome(saved, z, cost + more))

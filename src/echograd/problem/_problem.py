@@ -47,10 +47,11 @@ class Problem(eqx.Module):
         """Return the values to keep at node `k`."""
         return jax.tree.map(jnp.asarray, self.save.observe(self.given.time(k), *z))
 
-    def report(self, done: Any, phase: str) -> None:
-        """Report at run time how many steps of a phase are done."""
+    def report(self, done: Any, phase: str, after: Any = None) -> None:
+        """Report at run time how many steps of a phase are done, once the arrays `after` are known."""
         call, of = self.progress, self.steps
         if call is not None:
+            done, _ = jax.lax.optimization_barrier((jnp.asarray(done), jax.lax.stop_gradient(after)))
             jax.debug.callback(lambda done: call(int(done), of, phase), done)
 
     def running_cost(self, k: Int[Array, ""], z: State) -> Float[Array, ""]:

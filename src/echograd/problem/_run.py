@@ -117,7 +117,7 @@ def marked_run(problem: Problem, z0: State, marks: tuple[int, ...]) -> tuple[Out
     if blocks * unit < n:
         z, more = run(index(blocks * unit), n - blocks * unit, z)
         cost += more
-    problem.report(n, "forward")
+    problem.report(n, "forward", z)
     return Outcome(buffer, z, cost), Course(marks, states, z)
 
 
@@ -158,7 +158,7 @@ def _run_with_chosen_nodes(
         0, bounds.size - 1, stretch, (*carry, problem.running_cost(index(0), z0))
     )
     buffer, states = visit(bounds.size - 1, z, buffer, states)
-    problem.report(n, "forward")
+    problem.report(n, "forward", z)
     buffer, states = jax.tree.map(lambda x: x[:-1], (buffer, states))
     return Outcome(buffer, z, cost), Course(marks, states, z)
 
