@@ -81,7 +81,8 @@ GROUPS = (
     Group(
         "Solving",
         "`solve`, its result, and its options.",
-        "solve Trajectory RESULTS energy velocity AllNodes FinalNode EveryNode solutions TwoPointNewton",
+        "solve Trajectory RESULTS energy velocity AllNodes FinalNode EveryNode AtNodes AtTimes solutions "
+        "TwoPointNewton",
     ),
     Group(
         "Integrators",

@@ -67,7 +67,14 @@ from .nudge import (
     Richardson as Richardson,
     Symmetric as Symmetric,
 )
-from .problem import RESULTS as RESULTS, AllNodes as AllNodes, EveryNode as EveryNode, FinalNode as FinalNode
+from .problem import (
+    RESULTS as RESULTS,
+    AllNodes as AllNodes,
+    AtNodes as AtNodes,
+    AtTimes as AtTimes,
+    EveryNode as EveryNode,
+    FinalNode as FinalNode,
+)
 from .statics import (
     EP as EP,
     Equilibrium as Equilibrium,

@@ -114,7 +114,8 @@ def _at_nodes(owner: str, read: Callable[..., Any], system: Any, sol: Trajectory
     hamiltonian = _hamiltonian(owner, system)
     if not isinstance(sol, Trajectory):
         raise ArgumentTypeError(f"{owner}: a {type(sol).__name__} is not a trajectory. Pass the result of `solve`.")
-    if sol.t.ndim != (sol.stride is not None or sol.saved is not None):
+    final = sol.stride is None and sol.nodes is None
+    if sol.t.ndim != (not final or sol.saved is not None):
         raise ArgumentError(
             f"{owner}: the times of the trajectory have shape {sol.t.shape}, so it is a batch or a part of a "
             f"trajectory. For a batch write jax.vmap(lambda sol: eg.{owner}(system, sol))(sol)."
@@ -124,12 +125,14 @@ def _at_nodes(owner: str, read: Callable[..., Any], system: Any, sol: Trajectory
     if len(lengths) > 1 or () in lengths:
         raise ArgumentError(f"{owner}: the inputs have no common leading axis of steps. Pass the inputs of `solve`.")
     one = lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype)  # noqa: E731
-    node = (sol.q, sol.p) if sol.stride is None else jax.tree.map(one, (sol.q, sol.p))
+    node = (sol.q, sol.p) if final else jax.tree.map(one, (sol.q, sol.p))
     t = jax.ShapeDtypeStruct((), sol.t.dtype)
     _checks.scalar(owner, "the energy(t, q, p, u)", hamiltonian, t, *node, jax.tree.map(one, inputs))
-    if sol.stride is None:
+    if final:
         return _read(read, hamiltonian, False, jnp.ravel(sol.t)[-1], sol.q, sol.p, _tree.take(inputs, -1))
-    if lengths:
+    if lengths and sol.nodes is not None:
+        inputs = jax.tree.map(lambda u: u[jnp.minimum(sol.nodes, u.shape[0] - 1)], inputs)
+    elif lengths:
         (steps,), nodes = lengths.pop(), len(sol.t)
         if steps // sol.stride != nodes - 1:
             raise ArgumentError(

@@ -1,10 +1,11 @@
 """Solve: run a system from its boundary condition, with a gradient of your choice."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from ._internal import _checks, _tree
 from ._internal._errors import ArgumentError, plain_errors
@@ -15,10 +16,11 @@ from .gradients._retrace import retrace_error as _retrace_error
 from .integrators import AbstractIntegrator, State
 from .nudge._checks import is_holomorphic
 from .problem import RESULTS, Outcome, Problem
-from .problem._posing import Cost, Save, initial_value_problem, two_point_problem
+from .problem._posing import Cost, Save, initial_value_problem, steps_until, two_point_problem
 from .problem._results import Finding, raise_first, result_of
-from .problem._save import SaveFunction
+from .problem._save import AtTimes, SaveFunction
 from .problem._soundness import blown_up, coarse_clock, not_finite, unstable_step
+from .problem._times import nodes_before, states_between
 from .systems import Dissipative, Hamiltonian, Lagrangian
 from .two_point import TwoPointNewton
 from .two_point._newton import Convergence, is_conjugate
@@ -35,9 +37,10 @@ class Trajectory(eqx.Module):
         cost: the running cost summed over all nodes 0..N; zero without one.
         saved: with `save=function`, its values at every node on a new leading axis; else `None`.
         convergence: how the path was found, for a condition that is not an initial value; else `None`.
-        stride: how many steps apart the nodes of `q` and `p` are; `None` if they hold the final one only.
+        stride: how many steps apart the nodes of `q` and `p` are; `None` if they hold the final one only, or others.
         result: `RESULTS.successful`, or with `throw=False` what is wrong with the run, one value per batch member
             under `vmap`.
+        nodes: with `AtNodes` the numbers of the kept nodes, with `AtTimes` of the node before each time; else `None`.
 
     Example: see `solve`.
     """
@@ -50,6 +53,7 @@ class Trajectory(eqx.Module):
     convergence: Convergence | None = None
     stride: int | None = eqx.field(static=True, default=1)
     result: Any = eqx.field(default_factory=lambda: RESULTS.successful)
+    nodes: Int[Array, "*nodes"] | None = None
 
 
 def solve(
@@ -60,6 +64,7 @@ def solve(
     dt: Any,
     steps: int | None = None,
     t0: Any = 0.0,
+    t1: Any = None,
     integrator: AbstractIntegrator | None = None,
     gradient: AbstractGradient | None = None,
     save: Save | None = None,
@@ -67,6 +72,7 @@ def solve(
     guess: "Trajectory | State | None" = None,
     solver: TwoPointNewton | None = None,
     throw: bool = True,
+    progress: bool | Callable[[int, int, str], None] = False,
 ) -> Trajectory:
     r"""Run a system from its boundary condition; the result is differentiable, by the gradient you choose.
 
@@ -91,14 +97,16 @@ def solve(
         dt: step length, in the time unit of the energies. Positive.
         steps: number of steps N. May be left out if `inputs` has that length.
         t0: time of node 0.
+        t1: time of node N, instead of `steps`. It must be a whole number of steps after `t0`; the step is never changed
+            to fit, because every gradient belongs to the map with this step.
         integrator: a self-adjoint scheme; by default `Leapfrog()` for a `SeparableHamiltonian`, `SplitStep()` for a
             `SplitHamiltonian`, `Leapfrog(exact=True)` for a `Damped` system (`VelocityVerlet(exact=True)` with
             `Langevin` friction), and `ImplicitMidpoint()` for everything else.
         gradient: `Echo()` by default for an initial value: exact, with memory that does not grow with N. `Glep()` by
             default for any other condition. Of a `Damped` system `Rewind()`. Of a `Dissipative` system `Reciprocal()`
             and, for any other condition, `Backprop()`, which is the oracle.
-        save: `AllNodes()` by default, `FinalNode()`, `EveryNode(k)`, or a function `(t, q, p) -> PyTree` of each node,
-            whose values come back as `Trajectory.saved`.
+        save: `AllNodes()` by default, `FinalNode()`, `EveryNode(k)`, `AtNodes([...])`, `AtTimes(ts)` for states between
+            the nodes, or a function `(t, q, p) -> PyTree` of each node, whose values come back as `Trajectory.saved`.
         cost: running cost `(t, q, p) -> scalar`, summed over nodes 0..N inside the loop, so that its gradient needs no
             stored trajectory. It is a plain sum: multiply by `dt` for an integral.
         guess: for a two-point problem: a `Trajectory` with all nodes, or a state `(q0, p0)` that is run to make one. By
@@ -107,9 +115,12 @@ def solve(
         throw: whether to raise `RunError` at run time if the step, the trajectory or the gradient is not sound.
             `False` skips these errors: `Trajectory.result` tells whether the run is sound, for each member of a batch.
             The gradient is then returned unchecked.
+        progress: from an `InitialValue`, whether to print how far a long run is, about 16 times for each pass; or a
+            function `(step, of, phase)` to call instead, with the phase "forward" or "echo". `Backprop` and
+            `Reciprocal` report their forward run only. Pass the same function again: another one is compiled anew.
 
     Returns:
-        `Trajectory(t, q, p, cost, saved, convergence, stride, result)`.
+        `Trajectory(t, q, p, cost, saved, convergence, stride, result, nodes)`.
 
     Raises:
         ArgumentTypeError: if an argument has the wrong type; if the gradient or the integrator does not apply to the
@@ -139,6 +150,8 @@ def solve(
             gradient = Echo() if causal else Glep()
     what = "a gradient object. Pass Echo(), Backprop() or another one, with its parentheses"
     _checks.instance("solve", "gradient", gradient, AbstractGradient, what)
+    if t1 is not None:
+        steps = steps_until(t1, steps, t0, dt)
     options = {"dt": dt, "steps": steps, "t0": t0, "integrator": integrator, "save": save, "cost": cost, "throw": throw}
     options["holomorphic"] = is_holomorphic(gradient)
     convergence = None
@@ -148,11 +161,16 @@ def solve(
                 "solve: guess and solver are for two-point problems; an InitialValue is run, not solved for. Leave "
                 "them out."
             )
-        problem, z0 = initial_value_problem(system, boundary, inputs, **options)
+        problem, z0 = initial_value_problem(system, boundary, inputs, progress=progress, **options)
         gradient.check(problem.given.system)
         with _checks.reverse_mode("solve", gradient), plain_errors():
             outcome, result = _run(_tree.fixed(gradient), problem, z0)
     else:
+        if progress:
+            raise ArgumentError(
+                f"solve: progress reports a run from an InitialValue, and {type(boundary).__name__} is solved for all "
+                "nodes at once. Leave it out; Trajectory.convergence tells the iterations."
+            )
         start, path = (None, (guess.q, guess.p)) if isinstance(guess, Trajectory) else (guess, None)
         problem, like, start = two_point_problem(system, boundary, inputs, start=start, path=path, **options)
         gradient.check(problem.given.system)
@@ -164,13 +182,26 @@ def solve(
             )
 
     stride, n = problem.save.stride(problem.steps), problem.steps
+    if isinstance(save, AtTimes):
+        with plain_errors():
+            t, k, (q, p) = _between(problem, save.times, outcome.saved)
+        return Trajectory(t, q, p, outcome.cost, None, convergence, None, result, k)
     nodes = jnp.asarray(n, jnp.int32) if stride is None else jnp.arange(0, n + 1, stride, dtype=jnp.int32)
+    if problem.save.nodes is not None:
+        nodes = problem.save.nodes
     t = problem.given.t0 + nodes.astype(problem.given.h.dtype) * problem.given.h
     if isinstance(problem.save, SaveFunction):
         q, p = outcome.final
         return Trajectory(t, q, p, outcome.cost, outcome.saved, convergence, None, result)
-    q, p = outcome.final if stride is None else outcome.saved
-    return Trajectory(t, q, p, outcome.cost, None, convergence, stride, result)
+    q, p = outcome.final if nodes.ndim == 0 else outcome.saved
+    return Trajectory(t, q, p, outcome.cost, None, convergence, stride, result, problem.save.nodes)
+
+
+@eqx.filter_jit
+def _between(problem: Problem, times: Array, kept: State) -> tuple[Array, Array, State]:
+    """Return the times, the nodes before them, and their states."""
+    times = times.astype(problem.given.h.dtype)
+    return times, nodes_before(times, problem.given, problem.steps), states_between(problem, times, kept)
 
 
 @eqx.filter_jit

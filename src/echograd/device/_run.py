@@ -15,7 +15,7 @@ from ..integrators import State
 from ..nudge import AbstractFiniteNudge
 from ..problem import Problem
 from ..problem._posing import Cost, Save, initial_value_problem
-from ..problem._save import SaveFunction
+from ..problem._save import AtTimes, SaveFunction
 from ..systems import Dissipative
 from ._echo import EchoPlan, measure_retrace, run_machine
 from ._machine import AbstractMachine
@@ -120,13 +120,19 @@ def run(
     problem, z0 = _problem(machine, model, boundary, inputs, dt=dt, steps=steps, t0=t0, save=save, cost=cost)
     given, n = problem.given, problem.steps
     stride = problem.save.stride(n)
-    whole = cost is not None or isinstance(problem.save, SaveFunction)
+    if isinstance(save, AtTimes):
+        raise ArgumentTypeError("device.run: save=AtTimes; a machine is read at the nodes. Pass AtNodes or EveryNode.")
+    chosen = problem.save.nodes
+    whole = cost is not None or isinstance(problem.save, SaveFunction) or chosen is not None
     plan = EchoPlan(_tree.fixed(nudge), _number(experiment), n, 1 if whole else stride, float(retrace_tolerance), throw)
     probe = _checks.number("device.run", "probe", probe, dtype=given.h.dtype)
     with plain_errors():
         nodes, final = run_machine((given, z0, machine, probe), plan)
     k = jnp.arange(n + 1, dtype=jnp.int32)
     total = jnp.zeros_like(given.h) if cost is None else jnp.sum(jax.vmap(problem.running_cost)(k, nodes))
+    if chosen is not None:
+        q, p = jax.tree.map(lambda x: x[chosen], nodes)
+        return Trajectory(given.time(chosen), q, p, total, stride=None, nodes=chosen)
     k = k[-1] if stride is None else k[::stride]
     t = given.time(k)
     if isinstance(problem.save, SaveFunction):

@@ -1,5 +1,6 @@
 """Friction: what takes energy out of a system, and the system that has it."""
 
+from ._border import Border as Border
 from ._damped import Damped as Damped
 from ._drag import Drag as Drag
 from ._matrix import FrictionMatrix as FrictionMatrix

@@ -10,7 +10,7 @@ from .._internal import _checks
 from .._internal._errors import ArgumentTypeError
 from ..systems import SeparableHamiltonian
 from ..systems._base import AbstractSystem, Scalar
-from ._moves import AbstractAction, AbstractFriction, Instant, Move
+from ._moves import AbstractAction, AbstractFriction
 from ._rates import ConstantRates, VaryingRates, rates_of
 
 Friction = AbstractFriction | Callable[[Any, PyTree, Any], PyTree] | PyTree
@@ -83,10 +83,9 @@ class Damped(AbstractSystem):
         action = self.friction.over_one_step(self.mechanical, h, p)
         return eqx.tree_at(lambda x: x.action, self, action, is_leaf=lambda x: x is None)
 
-    def moves(self, now: Instant, p: PyTree) -> tuple[Move, ...]:
-        """Return the moves of the momenta in one step."""
-        action = self.friction.over_one_step(self.mechanical, now.h, p) if self.action is None else self.action
-        return action.moves(now)
+    def over_this_step(self, h: Float[Array, ""], p: PyTree) -> AbstractAction:
+        """Return what the friction does in a step."""
+        return self.friction.over_one_step(self.mechanical, h, p) if self.action is None else self.action
 
 
 def _friction(friction: Any) -> AbstractFriction:

@@ -119,6 +119,14 @@ class AbstractAction(eqx.Module):
     def moves(self, now: Instant) -> tuple[Move, ...]:
         """Return the moves of the momenta, in their order."""
 
+    def cut(self, p: PyTree) -> PyTree:
+        """Return the part of the momenta that the moves act on, and of which bits are recorded; by default all."""
+        return p
+
+    def pasted(self, p: PyTree, part: PyTree) -> PyTree:
+        """Return the momenta with this part replaced."""
+        return part
+
     def strongest(self) -> Float[Array, ""]:
         r"""Return the largest $\varepsilon$ of a `Scaling`, or 1/2 if it is unknown before the run."""
         return jnp.asarray(0.5)

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
-from .._internal import _checks
+from .._internal import _checks, _tree
 from ..integrators import State
 from ..problem import Outcome, Problem
-from ..problem._run import index
+from ..problem._run import MARKS, index
+from ..problem._save import ChosenNodes
 from ..problem._soundness import finite, watched
 from ..statics import AbstractRelaxation, AbstractStaticGradient, Equilibrium
 from ..statics._base import resting
@@ -59,10 +60,15 @@ class Backprop(AbstractGradient, AbstractStaticGradient):
 
         def advance(carry: Any, k: Int[Array, ""]) -> tuple[Any, None]:
             z, cost = carry
+            if problem.progress is not None:
+                due = k % max(n // MARKS, 1) == 0
+                jax.lax.cond(due, lambda: problem.report(k, "forward"), lambda: None)
             z = problem.step(k, z)
             return (z, cost + problem.running_cost(k + 1, z)), None
 
         carry = (z0, problem.running_cost(index(0), z0))
+        if isinstance(problem.save, ChosenNodes):
+            return finite(problem, self._run_with_chosen_nodes(problem, problem.save, advance, carry))
         if stride is None:
             (z, cost), _ = checkpointed_scan(advance, carry, jnp.arange(n, dtype=jnp.int32), self.checkpoints)
             return finite(problem, Outcome(None, z, cost))
@@ -81,6 +87,24 @@ class Backprop(AbstractGradient, AbstractStaticGradient):
         rest = jnp.arange(blocks * stride, n, dtype=jnp.int32)
         (z, cost), _ = checkpointed_scan(advance, carry, rest, self.checkpoints)
         return finite(problem, Outcome(saved, z, cost))
+
+    def _run_with_chosen_nodes(self, problem: Problem, save: ChosenNodes, advance: Any, carry: Any) -> Outcome:
+        """Write every node into the row of the next kept node, so that the kept node is written last."""
+
+        def write(buffer: PyTree, k: Int[Array, ""], z: State) -> PyTree:
+            return _tree.put(buffer, save.row(k), problem.observe(k, z))
+
+        def step(carry: Any, k: Int[Array, ""]) -> tuple[Any, None]:
+            carry, buffer = carry
+            carry, _ = advance(carry, k)
+            return (carry, write(buffer, k + 1, carry[0])), None
+
+        seen = problem.observe(index(0), carry[0])
+        buffer = jax.tree.map(lambda x: jnp.zeros((save.nodes.size + 1, *x.shape), x.dtype), seen)
+        start = carry, write(buffer, index(0), carry[0])
+        steps = jnp.arange(problem.steps, dtype=jnp.int32)
+        ((z, cost), buffer), _ = checkpointed_scan(step, start, steps, self.checkpoints)
+        return Outcome(jax.tree.map(lambda x: x[:-1], buffer), z, cost)
 
     def relax(self, problem: StaticProblem, start: PyTree, relaxation: AbstractRelaxation) -> Equilibrium:
         def scan(body: Any, carry: Any, xs: PyTree) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from ..integrators._base import Direction, sign, time_reversed
 from ..nudge import AbstractNudge, Infinitesimal
 from ..problem import Outcome, Problem
 from ..problem._run import Course, index, repeated
-from ..problem._save import SaveFunction
+from ..problem._save import ChosenNodes, SaveFunction
 
 # Number of rows of cotangents that are processed together.
 _BLOCK = 256
@@ -136,13 +136,14 @@ def nudged_run(
 
     # Run from mark to mark. Only an infinitesimal nudge carries an un-nudged state to put back.
     held = isinstance(nudge, Infinitesimal) and not forward
-    marks = course.marks if held else (0,)
+    marks = course.marks if held or problem.progress is not None else (0,)
     bounds = jnp.asarray((*marks, n), jnp.int32)
 
     def stretch(i: Any, carry: Any) -> Any:
         ensemble, du, total, strayed, growth = carry
         j = len(marks) - 1 - i
         first, steps = (index(0), n) if len(marks) == 1 else (n - bounds[j + 1], bounds[j + 1] - bounds[j])
+        problem.report(first, "forward" if forward else "echo")
         (ensemble, du), more = summed(lambda i, carry: advance(first + i, carry), steps, (ensemble, du))
         if isinstance(nudge, Infinitesimal) and held:
             found, there = in_forward_time(nudge.retraced(ensemble)[0]), _tree.take(course.states, j)
@@ -158,6 +159,7 @@ def nudged_run(
     if held:
         began = weight_of(problem, course, bar, beta, units)
         growth = jnp.where(began > 0, growth / jnp.where(began > 0, began, 1), 0)
+    problem.report(n, "forward" if forward else "echo", ensemble)
     last = index(n if forward else 0)
     ensemble, pushing = nudge.advance(beta, lambda beta, z: visit(last, beta, z), ensemble)
     if bar.final is not None and forward:
@@ -190,6 +192,12 @@ def share_of(bar: Outcome, problem: Problem, k: Int[Array, ""], z: State) -> Ine
         if stride > 1:
             kept = k % stride == 0
             seen = jax.tree.map(lambda x: jnp.where(kept, x, jnp.zeros_like(x)), seen)
+        total += paired(seen, problem.observe(k, z))
+    if isinstance(problem.save, ChosenNodes) and bar.saved is not None:
+        nodes = problem.save.nodes
+        row = jnp.minimum(problem.save.row(k), nodes.size - 1)
+        kept = nodes[row] == k
+        seen = jax.tree.map(lambda x: jnp.where(kept, x, jnp.zeros_like(x)), _tree.take(bar.saved, row))
         total += paired(seen, problem.observe(k, z))
     return total
 
@@ -295,9 +303,9 @@ def weight_of(
         rows, strongest = _strongest(bar.saved, total.dtype)
         total += jnp.sum(rows) * gauged(lambda k, z: paired(strongest, problem.observe(k, z)))
     elif bar.saved is not None:
-        stride = problem.save.stride(problem.steps) or 1
-        starts = [k // stride for k in course.marks]
-        within = jnp.asarray([*zip(starts, [*starts[1:], problem.steps // stride + 1], strict=True)], jnp.int32)
+        starts = _first_rows(problem, course.marks)
+        count = jax.tree.leaves(bar.saved)[0].shape[0]
+        within = jnp.stack([starts, jnp.append(starts[1:], count)], 1).astype(jnp.int32)
 
         def stretch(x: Any) -> Float[Array, ""]:
             (start, stop), sizes = x
@@ -307,6 +315,13 @@ def weight_of(
     if bar.cost is not None and problem.cost is not None:
         total += (problem.steps + 1) * jnp.abs(bar.cost) * gauged(problem.running_cost)
     return total
+
+
+def _first_rows(problem: Problem, marks: tuple[int, ...]) -> Int[Array, " marks"]:
+    """Return the first row of kept nodes that does not lie before each mark."""
+    if isinstance(problem.save, ChosenNodes):
+        return problem.save.row(jnp.asarray(marks, jnp.int32))
+    return jnp.asarray(marks, jnp.int32) // (problem.save.stride(problem.steps) or 1)
 
 
 def _strongest(saved: PyTree, dtype: Any) -> tuple[Float[Array, " rows"], PyTree]:

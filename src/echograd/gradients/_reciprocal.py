@@ -160,11 +160,13 @@ def _run_recorded(arguments: tuple[Problem, State], gradient: Reciprocal) -> tup
     """Run the problem, and return the states of all nodes too."""
     del gradient
     problem, z0 = arguments
-    stride = problem.save.stride(problem.steps)
+    stride, chosen = problem.save.stride(problem.steps), problem.save.nodes
     recording = eqx.tree_at(lambda x: x.save, problem, SaveStates(problem.save, stride is None))
     outcome = free_run(recording, z0)
     nodes, saved = outcome.saved
     saved = jax.tree.map(lambda x: x[::stride], saved)
+    if chosen is not None:
+        saved = jax.tree.map(lambda x: x[jnp.minimum(chosen, problem.steps)], nodes)
     return finite(problem, Outcome(saved, outcome.final, outcome.cost)), nodes
 
 

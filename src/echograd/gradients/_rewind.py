@@ -17,7 +17,8 @@ from ..friction import Damped
 from ..integrators import State
 from ..integrators._record import STEPS, Record, capacity, empty_record, put_away, taken_back
 from ..problem import Outcome, Problem
-from ..problem._run import index, marked_run
+from ..problem._run import MARKS, free_run, index, marked_run
+from ..problem._save import ChosenNodes
 from ..problem._soundness import finite, finite_cotangents
 from ..systems import SeparableHamiltonian
 from ..two_point import TwoPointNewton
@@ -44,8 +45,8 @@ class Rewind(AbstractGradient):
     reversal of `Leapfrog(exact=True)`, also along chaotic paths.
 
     Args:
-        bits: size of the record, in bits for every momentum and step. By default 1, which is enough if a step takes
-            less than half of any momentum. About 4 times the mean of $\gamma h$ over all momenta is enough as a rule,
+        bits: size of the record, in bits for every damped momentum and step. By default 1, which is enough if a step
+            takes less than half of any momentum. About 4 times the mean of $\gamma h$ over all momenta is enough as a rule,
             because words are put away before they are full; a record that is too small is an error.
         checkpoints: how many states are kept, from which parts of the run are run again and recorded, one part at a
             time. The record shrinks by this factor; it costs one more forward run. By default 1 (record the run itself)
@@ -128,10 +129,11 @@ class Rewind(AbstractGradient):
         system = problem.given.system
         if not isinstance(system, Damped):
             return None
-        least = min(capacity(x.dtype) for x in jax.tree.leaves(z[1]))
-        rows = math.ceil((1.0 if self.bits is None else self.bits) * steps / least) + 1
         assert system.action is not None  # made by `prepared`
-        return empty_record(z[1], rows, system.action.strongest())
+        damped = system.action.cut(z[1])
+        least = min(capacity(x.dtype) for x in jax.tree.leaves(damped))
+        rows = math.ceil((1.0 if self.bits is None else self.bits) * steps / least) + 1
+        return empty_record(damped, rows, system.action.strongest())
 
 
 class Watched(eqx.Module):
@@ -143,7 +145,7 @@ class Watched(eqx.Module):
 
 def _run_free(arguments: tuple[Problem, State], rule: Rewind) -> Outcome:
     problem, z0 = arguments
-    return finite(problem, marked_run(problem, _checked(problem, z0), (0,))[0])
+    return finite(problem, free_run(problem, _checked(problem, z0)))
 
 
 def _checked(problem: Problem, z0: State) -> State:
@@ -176,6 +178,11 @@ def _run_recorded(arguments: tuple[Problem, State], rule: Rewind) -> tuple[Outco
         first = problem.observe(index(0), z0)
         saved = jax.tree.map(lambda x: jnp.zeros((n // stride + 1, *jnp.shape(x)), jnp.result_type(x)), first)
         saved = _tree.put(saved, 0, first)
+    chosen = problem.save if isinstance(problem.save, ChosenNodes) else None
+    if chosen is not None:  # with a spare row
+        first = problem.observe(index(0), z0)
+        saved = jax.tree.map(lambda x: jnp.zeros((chosen.nodes.size + 1, *x.shape), x.dtype), first)
+        saved = _tree.put(saved, chosen.row(index(0)), first)
 
     def watch(k: Int[Array, ""], z: State, saved: PyTree) -> tuple[PyTree, Array]:
         """Write node `k` where the next kept node belongs, so that this one is written last."""
@@ -187,17 +194,29 @@ def _run_recorded(arguments: tuple[Problem, State], rule: Rewind) -> tuple[Outco
                 jax.tree.map(lambda x, y: jnp.where(late, y, x), seen, _tree.take(saved, row)) if stride > 1 else seen
             )
             saved = _tree.put(saved, row, seen)
+        if chosen is not None:
+            saved = _tree.put(saved, chosen.row(k), problem.observe(k, z))
         return saved, problem.running_cost(k, z)
 
     cost = problem.running_cost(index(0), z0)
-    z, record, saved, more = _recorded(problem, 0, n, z0, rule.empty_record(problem, n, z0), saved, watch)
+    z, record, saved, more = _recorded(problem, 0, n, z0, rule.empty_record(problem, n, z0), saved, watch, "forward")
+    problem.report(n, "forward", z)
+    if chosen is not None:
+        saved = jax.tree.map(lambda x: x[:-1], saved)
     outcome = finite(problem, Outcome(saved, z, cost + more))
     states = jax.tree.map(lambda x: x[None], z0)
     return outcome, (states, outcome.final, record)
 
 
 def _recorded(
-    problem: Problem, first: Any, steps: int, z: State, record: Record | None, saved: PyTree, watch: Any
+    problem: Problem,
+    first: Any,
+    steps: int,
+    z: State,
+    record: Record | None,
+    saved: PyTree,
+    watch: Any,
+    phase: str | None = None,
 ) -> tuple[State, Record | None, PyTree, Array]:
     """Run `steps` steps from node `first`, keep a record, and return the sum of what `watch` returns, too."""
 
@@ -210,6 +229,8 @@ def _recorded(
     def block(i: Any, carry: Any) -> Any:
         (z, record, saved), total = carry
         begin, count = STEPS * i, _block(i, steps)
+        if phase is not None:
+            _report(problem, begin, phase)
         start = z, _in_use(record), saved
         (z, used, saved), cost = summed(lambda j, c: advance(first + begin + j, c), count, start)
         return (z, None if record is None else put_away(_with_words(record, used)), saved), total + cost
@@ -217,6 +238,13 @@ def _recorded(
     start = (z, record, saved), jnp.zeros((), problem.given.h.dtype)
     (z, record, saved), total = jax.lax.fori_loop(0, math.ceil(steps / STEPS), block, start)
     return z, record, saved, total
+
+
+def _report(problem: Problem, done: Any, phase: str) -> None:
+    """Report at run time how many steps are done, about `MARKS` times in a run."""
+    if problem.progress is not None:
+        due = done // STEPS % max(problem.steps // STEPS // MARKS, 1) == 0
+        jax.lax.cond(due, lambda: problem.report(done, phase), lambda: None)
 
 
 def _in_use(record: Record | None) -> Record | None:
@@ -266,6 +294,7 @@ def _rewound(rule: Rewind, wanted: Problem, rest: Problem, kept: Any, bar: Outco
             (z, bars, record, du), total = carry
             record = None if record is None else taken_back(record)
             last, count = first + STEPS * (blocks - 1 - i), _block(blocks - 1 - i, steps)
+            _report(problem, n - last - count, "echo")
             start = z, bars, _in_use(record), du
             (z, bars, used, du), more = summed(lambda j, c: retreat(last + count - 1 - j, c), count, start)
             return (z, bars, _with_words(record, used), du), _tree.add(total, more)

@@ -4,6 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from .._internal import _tree
@@ -31,14 +32,19 @@ def ahead(
     """Return the state after step `k`, and the record with what friction destroyed, unless it is `None`."""
     q, p = z
     grid_q, grid_p = (None, None) if given.grid is None else given.grid
+    push = None  # of the kick before the friction, which is repeated after it
     for s in parts_of(substeps, given.system):
         if s is None:
-            for move in given.system.moves(_now(given, k, q), p):
-                p, record = _done(move, p, grid_p, record)
+            action = given.system.over_this_step(given.h, p)
+            part, grid = action.cut(p), _cut_grid(action, grid_p, p)
+            for move in action.moves(_now(given, k, q)):
+                part, record = _done(move, part, grid, record)
+            p = action.pasted(p, part)
         elif s.kind == "drift":
-            q = _tree.subtract(q, _increment(drift_action, given, k, p, s, grid_q))
+            q, push = _tree.subtract(q, _increment(drift_action, given, k, p, s, grid_q)), None
         else:
-            p = _tree.add(p, _increment(kick_action, given, k, q, s, grid_p))
+            push = _increment(kick_action, given, k, q, s, grid_p) if push is None else push
+            p = _tree.add(p, push)
     return within((q, p), given.grid), record
 
 
@@ -94,16 +100,19 @@ def back(
 
     for s in reversed(parts_of(substeps, given.system)):
         if s is None:
-            moves = given.system.moves(_now(given, k, q), p)
-            for i, move in reversed(list(enumerate(moves))):
-                p, record = _undone(move, p, grid_p, record)
+            action = given.system.over_this_step(given.h, p)
+            part, part_bar, grid = action.cut(p), action.cut(p_bar), _cut_grid(action, grid_p, p)
+            for i, move in reversed(list(enumerate(action.moves(_now(given, k, q))))):
+                part, record = _undone(move, part, grid, record)
 
-                def moved(wanted: StepInputs, q: PyTree, p: PyTree, i: int = i) -> PyTree:
+                def moved(wanted: StepInputs, q: PyTree, part: PyTree, p: PyTree = p, i: int = i) -> PyTree:
                     given = eqx.combine(wanted, rest)
-                    return _done(given.system.moves(_now(given, k, q), p)[i], p, None, None)[0]
+                    action = given.system.over_this_step(given.h, p)
+                    return _done(action.moves(_now(given, k, q))[i], part, None, None)[0]
 
-                more, turned, p_bar = jax.vjp(moved, wanted, q, p)[1](p_bar)
+                more, turned, part_bar = jax.vjp(moved, wanted, q, part)[1](part_bar)
                 reading, q_bar = _tree.add(reading, more), _tree.add(q_bar, turned)
+            p, p_bar = action.pasted(p, part), action.pasted(p_bar, part_bar)
         elif s.kind == "drift":
             reading, q_bar = pulled(reading, q_bar, pending)
             pending = None
@@ -135,6 +144,17 @@ def _now(given: StepInputs, k: Array, q: PyTree) -> Instant:
         return now
     spacings = jax.tree.leaves(given.grid[1])
     return now._replace(exact=lambda x, i: rounded(x, spacings[i]))
+
+
+def _cut_grid(action: Any, grid: PyTree, p: PyTree) -> PyTree:
+    """Return the spacings of the part of the momenta that the moves act on; a part has that of its array."""
+    if grid is None:
+        return None
+    whole = jax.tree.map(lambda g, x: jnp.broadcast_to(g, x.shape), grid, p)
+    shapes = jax.eval_shape(action.cut, p)
+    if jax.tree.structure(shapes) == jax.tree.structure(grid):
+        return grid
+    return jax.tree.map(lambda x: x[(0,) * x.ndim], action.cut(whole))
 
 
 def _done(move: Move, p: PyTree, grid: PyTree, record: Any) -> tuple[PyTree, Any]:

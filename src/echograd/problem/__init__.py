@@ -4,6 +4,8 @@ from ._problem import Outcome as Outcome, Problem as Problem
 from ._results import RESULTS as RESULTS
 from ._save import (
     AllNodes as AllNodes,
+    AtNodes as AtNodes,
+    AtTimes as AtTimes,
     EveryNode as EveryNode,
     FinalNode as FinalNode,
 )

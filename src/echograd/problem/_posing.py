@@ -18,7 +18,9 @@ from ..friction import Damped, Langevin
 from ..integrators import AbstractIntegrator, ImplicitMidpoint, Leapfrog, SplitStep, State, StepInputs, VelocityVerlet
 from ..systems import Dissipative, Hamiltonian, Lagrangian, SeparableHamiltonian, SplitHamiltonian, legendre
 from ._problem import Problem
-from ._save import AbstractSave, AllNodes, SaveFunction
+from ._progress import reporter
+from ._save import AbstractSave, AllNodes, AtNodes, AtTimes, SaveFunction
+from ._times import chosen_nodes
 
 Save = AbstractSave | Callable[[Any, PyTree, PyTree], PyTree]
 Cost = Callable[[Any, PyTree, PyTree], Float[Array, ""]]
@@ -138,6 +140,7 @@ def _problem(
     cost: Cost | None = None,
     throw: bool = True,
     holomorphic: bool = False,
+    progress: Any = None,
 ) -> tuple[Problem, State]:
     """Return the checked problem, and `z0` in the dtypes of the step."""
     if integrator is None:
@@ -158,9 +161,11 @@ def _problem(
     if save is None:
         save = AllNodes()
     elif not isinstance(save, AbstractSave):
-        _checks.function("solve", "save", save, "(t, q, p) -> PyTree, nor AllNodes(), FinalNode() or EveryNode(k)")
+        _checks.function("solve", "save", save, "(t, q, p) -> PyTree, nor AllNodes(), EveryNode(k), ...")
         _checks.numbers("solve", "what save returns", _checks.returned("solve", "save(t, q, p)", save, t0, *z0))
         save = SaveFunction(as_program(save, t0, *z0, nudged=nudged))
+    if isinstance(save, AtNodes):
+        save = save.resolved(steps)
     if cost is not None:
         _checks.function("solve", "cost", cost, "(t, q, p) -> scalar")
         _checks.scalar("solve", "cost(t, q, p)", cost, t0, *z0, integers=True)
@@ -168,7 +173,9 @@ def _problem(
 
     _tree.check_usable("solve", "what a function closes over: ", (closed_over, save, cost))
     given = StepInputs(as_closures(system, program), inputs, h, t0)
-    return Problem(given, save, cost, integrator, steps, throw, closed_over, program), z0
+    if isinstance(save, AtTimes):
+        save = chosen_nodes(save, given, steps)
+    return Problem(given, save, cost, integrator, steps, throw, closed_over, program, reporter(progress)), z0
 
 
 def default_integrator(system: Hamiltonian | Lagrangian | Dissipative | Damped) -> AbstractIntegrator:
@@ -203,6 +210,31 @@ def step_count(inputs: PyTree, steps: Any) -> int:
     n = next(iter(lengths.values()))
     if n < 1:
         raise ArgumentError(f"solve: the number of steps is {n}; at least 1 is needed.")
+    return n
+
+
+def steps_until(t1: Any, steps: Any, t0: Any, dt: Any) -> int:
+    """Return the number of steps of length `dt` from `t0` to `t1`."""
+    if steps is not None:
+        raise ArgumentError("solve: steps and t1 both give the number of steps. Pass one of them.")
+    numbers = {"t1": t1, "t0": t0, "dt": dt}
+    for name, x in numbers.items():
+        if isinstance(x, Tracer):
+            raise ArgumentTypeError(
+                f"solve: t1 gives the number of steps, the length of a compiled loop, so t1, t0 and dt must be known "
+                f"when the program is traced, and {name} is traced. Pass steps instead of t1."
+            )
+    end, begin, h = (float(_checks.number("solve", name, x)) for name, x in numbers.items())
+    if not h > 0 or not end > begin:
+        raise ArgumentError(f"solve: t1={end:g}, t0={begin:g} and dt={h:g}; t1 must be after t0, and dt positive.")
+    count = (end - begin) / h
+    digits = max([2.0**-52, *(float(jnp.finfo(x.dtype).eps) for x in numbers.values() if eqx.is_inexact_array(x))])
+    n = max(round(count), 1)
+    if abs(count - n) > 1e-9 + 4 * digits * count:
+        raise ArgumentError(
+            f"solve: t1={end:g} is {count:.6g} steps of dt={h:g} after t0={begin:g}, not a whole number. Pass "
+            f"dt={(end - begin) / n:.12g} for {n} steps, or t1={begin + n * h:.12g}; AtTimes keeps states between."
+        )
     return n
 
 

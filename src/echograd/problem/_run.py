@@ -12,6 +12,7 @@ from .._internal import _tree
 from .._loops import summed
 from ..integrators import State
 from ._problem import Outcome, Problem
+from ._save import ChosenNodes
 
 # Number of states of the free run that are kept for the echo, for any number of steps.
 MARKS = 16
@@ -65,7 +66,8 @@ def index(k: Any) -> Int[Array, ""]:
 
 def free_run(problem: Problem, z0: State) -> Outcome:
     """Run the problem forward and keep the nodes that `problem.save` selects."""
-    return marked_run(problem, z0, (0,))[0]
+    marks = (0,) if problem.progress is None else marks_of(problem.steps, problem.save.stride(problem.steps))
+    return marked_run(problem, z0, marks)[0]
 
 
 def marked_run(problem: Problem, z0: State, marks: tuple[int, ...]) -> tuple[Outcome, Course]:
@@ -74,6 +76,8 @@ def marked_run(problem: Problem, z0: State, marks: tuple[int, ...]) -> tuple[Out
     Kept nodes are written in place into one buffer. The working memory is this buffer, the marks and two states. JAX
     never differentiates this loop; `Backprop` has its own.
     """
+    if isinstance(problem.save, ChosenNodes):
+        return _run_with_chosen_nodes(problem, problem.save, z0, marks)
     n = problem.steps
     stride = problem.save.stride(n)
     unit = 1 if stride is None else stride
@@ -97,6 +101,7 @@ def marked_run(problem: Problem, z0: State, marks: tuple[int, ...]) -> tuple[Out
         """Run from one mark to the next."""
         carry, cost, states = passed
         states = _tree.put(states, i, carry[0])
+        problem.report(bounds[i] * unit, "forward")
         carry, more = summed(lambda j, carry: block(bounds[i] + j, carry), bounds[i + 1] - bounds[i], carry)
         return carry, cost + more, states
 
@@ -112,6 +117,49 @@ def marked_run(problem: Problem, z0: State, marks: tuple[int, ...]) -> tuple[Out
     if blocks * unit < n:
         z, more = run(index(blocks * unit), n - blocks * unit, z)
         cost += more
+    problem.report(n, "forward", z)
+    return Outcome(buffer, z, cost), Course(marks, states, z)
+
+
+def _run_with_chosen_nodes(
+    problem: Problem, save: ChosenNodes, z0: State, marks: tuple[int, ...]
+) -> tuple[Outcome, Course]:
+    """Run from bound to bound, where a bound is a mark or a kept node."""
+    n = problem.steps
+    of_marks = ChosenNodes(jnp.asarray(marks, jnp.int32), False)
+    ends = jnp.asarray((*marks, n), jnp.int32)
+    bounds = jnp.sort(jnp.concatenate([ends, jnp.minimum(save.nodes, n).astype(jnp.int32)]))
+
+    def advance(k: Int[Array, ""], z: State) -> tuple[State, Float[Array, ""]]:
+        z = problem.step(k, z)
+        return z, problem.running_cost(k + 1, z)
+
+    def visit(i: Any, z: State, buffer: Any, states: Any) -> tuple[Any, Any]:
+        """Write the state at bound `i` into the rows of the next kept node and mark; their own states come last."""
+        k = bounds[i]
+        buffer = _tree.put(buffer, save.row(k), problem.observe(k, z))
+        return buffer, _tree.put(states, of_marks.row(k), z)
+
+    def stretch(i: Any, carry: Any) -> Any:
+        z, buffer, states, cost = carry
+        buffer, states = visit(i, z, buffer, states)
+        if problem.progress is not None:
+            reported = jnp.any(ends == bounds[i]) & (bounds[i + 1] > bounds[i])
+            jax.lax.cond(reported, lambda: problem.report(bounds[i], "forward"), lambda: None)
+        z, more = summed(lambda j, z: advance(bounds[i] + j, z), bounds[i + 1] - bounds[i], z)
+        return z, buffer, states, cost + more
+
+    def empty(rows: int, x: Any) -> Any:
+        """Return an array of so many rows and a spare one."""
+        return jax.tree.map(lambda x: jnp.zeros((rows + 1, *jnp.shape(x)), jnp.result_type(x)), x)
+
+    carry = z0, empty(save.nodes.size, problem.observe(index(0), z0)), empty(len(marks), z0)
+    z, buffer, states, cost = jax.lax.fori_loop(
+        0, bounds.size - 1, stretch, (*carry, problem.running_cost(index(0), z0))
+    )
+    buffer, states = visit(bounds.size - 1, z, buffer, states)
+    problem.report(n, "forward", z)
+    buffer, states = jax.tree.map(lambda x: x[:-1], (buffer, states))
     return Outcome(buffer, z, cost), Course(marks, states, z)
 
 

@@ -14,6 +14,7 @@ from ..integrators import State
 from ..systems import Dissipative, SeparableHamiltonian
 from ._problem import Outcome, Problem
 from ._results import RESULTS, Finding, raise_first
+from ._save import ChosenNodes
 
 # The clock of a system that reads it must resolve this part of a step.
 _TICK = 1 / 64
@@ -26,9 +27,10 @@ _FACTOR, _SHARE = 1e3, 0.25
 def coarse_clock(problem: Problem, z0: State) -> list[Finding]:
     """Check that the floating-point numbers about the times of the run are fine enough for dt."""
     given = problem.given
-    if _reads(problem, z0)[0]:
+    save = problem.save
+    if _reads(problem, z0)[0] or (isinstance(save, ChosenNodes) and save.between):
         limit = _TICK
-    elif problem.save.stride(problem.steps) is not None:
+    elif save.stride(problem.steps) is not None or save.nodes is not None:
         limit = 1.0  # only the returned times must be distinct
     else:
         return []

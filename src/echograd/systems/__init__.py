@@ -1,5 +1,6 @@
 """Systems: base classes of Hamiltonians and Lagrangians, and ready-made systems."""
 
+from ._acoustic import AcousticField as AcousticField
 from ._base import (
     AbstractSystem as AbstractSystem,
     Hamiltonian as Hamiltonian,

@@ -135,6 +135,11 @@ def outcome_of(problem: TwoPoint, x: Nodes) -> Outcome:
     z = jax.vmap(problem.state)(x)
     final = problem.state(x[-1])
     cost = jnp.sum(jax.vmap(problem.problem.running_cost)(k, z))
+    nodes = problem.problem.save.nodes
+    if nodes is not None:
+        rows = jnp.minimum(nodes, n)
+        saved = jax.vmap(problem.problem.observe)(rows, jax.tree.map(lambda x: x[rows], z))
+        return finite(problem.problem, Outcome(saved, final, cost))
     if stride is None:
         return finite(problem.problem, Outcome(None, final, cost))
     saved = jax.vmap(problem.problem.observe)(k[::stride], jax.tree.map(lambda x: x[::stride], z))
