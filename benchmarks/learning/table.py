@@ -8,12 +8,10 @@ recipe of the set; the test cases are scored once per seed, at the end. A cell t
 """
 
 import argparse
-import dataclasses
 import datetime
 import json
 import pathlib
 import tempfile
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,7 +19,7 @@ import numpy as np
 
 from echograd._internal._format import cores, processor
 from echograd.workbench.data import Dataset, load
-from echograd.workbench.training import Config, fit_seeds, recipe
+from echograd.workbench.training import fit_seeds, recipe
 
 from . import _page
 
@@ -29,22 +27,18 @@ RESULTS = pathlib.Path(__file__).parent / "results"
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
 
-def _undamped(config: Config, **changes: Any) -> Config:
-    return dataclasses.replace(config, network=dataclasses.replace(config.network, decays=None), **changes)
-
-
-# How the settings of a column differ from the recipe.
-COLUMNS: dict[str, Callable[[Config], Config]] = {
-    "damped": lambda config: config,
-    "echo": lambda config: _undamped(config, model="linear"),
-    "backprop": lambda config: _undamped(config, model="linear", gradient="backprop"),
-    "nonlinear": lambda config: _undamped(config, model="nonlinear"),
+# What a column changes in the recipe.
+COLUMNS: dict[str, dict[str, Any]] = {
+    "damped": {},
+    "echo": {"model": "linear"},
+    "backprop": {"model": "linear", "gradient": "backprop"},
+    "nonlinear": {"model": "nonlinear"},
 }
 
 
 def train(dataset: Dataset, column: str, seeds: int, runs: pathlib.Path | None) -> dict[str, Any]:
     """Train one cell of the table and return its record."""
-    config = COLUMNS[column](recipe(dataset))
+    config = recipe(dataset, **COLUMNS[column])
     with tempfile.TemporaryDirectory() as temporary:
         out = (pathlib.Path(temporary) if runs is None else runs) / f"{dataset.name}-{column}"
         found = fit_seeds(config, dataset, seeds=seeds, out=out, resume=True)
