@@ -130,10 +130,12 @@ def _at_nodes(owner: str, read: Callable[..., Any], system: Any, sol: Trajectory
     _checks.scalar(owner, "the energy(t, q, p, u)", hamiltonian, t, *node, jax.tree.map(one, inputs))
     if final:
         return _read(read, hamiltonian, False, jnp.ravel(sol.t)[-1], sol.q, sol.p, _tree.take(inputs, -1))
-    if lengths and sol.nodes is not None:
-        inputs = jax.tree.map(lambda u: u[jnp.minimum(sol.nodes, u.shape[0] - 1)], inputs)
+    kept = sol.nodes
+    if lengths and kept is not None:
+        inputs = jax.tree.map(lambda u: u[jnp.minimum(kept, u.shape[0] - 1)], inputs)
     elif lengths:
         (steps,), nodes = lengths.pop(), len(sol.t)
+        assert sol.stride is not None
         if steps // sol.stride != nodes - 1:
             raise ArgumentError(
                 f"{owner}: the trajectory has {nodes} nodes, one every {sol.stride} steps, and the inputs have {steps} "

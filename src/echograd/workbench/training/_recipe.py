@@ -21,8 +21,8 @@ def recipe(dataset: Dataset, **changes: Any) -> Config:
     sees mean, maximum and standard deviation of every feature. Training steps see random windows of 80 % of a case,
     with 10 % smoothed labels. The number of epochs makes at least 1200 steps of the optimiser. Sets of fewer than 500
     training cases have no validation cases: a few cases choose a worse model than that of the last epoch. The settings
-    were chosen by cross-validation within the training cases of several archive sets; `benchmarks/learning/search.jsonl`
-    records every trial.
+    were chosen by cross-validation within the training cases of several archive sets. Every trial is recorded in
+    `benchmarks/learning/search.jsonl`.
 
     Args:
         dataset: the data set to train on.
