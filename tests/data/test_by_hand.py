@@ -22,6 +22,7 @@ from echograd.workbench.data import (
     read_troika,
     windows,
 )
+from echograd.workbench.data._beats import DS1, DS2
 from echograd.workbench.data._mat import read_mat
 
 pytestmark = [pytest.mark.precision_free, pytest.mark.fast]
@@ -143,6 +144,53 @@ def test_eeg_segments(tmp_path):
         load("bonn-eeg", root=tmp_path)
 
 
+def pack_212(values):
+    a, b = (values.reshape(-1, 2).T & 0xFFF).astype(np.uint16)
+    return np.stack([a & 255, (a >> 8) | (b >> 8) << 4, b & 255], 1).astype(np.uint8).tobytes()
+
+
+def write_beats(folder, record, beats, codes, leads=("MLII", "V1")):
+    """A record of 8 s whose leads are ramps."""
+    steps = np.arange(8 * 360)
+    values = np.stack([steps // 4, -(steps // 8)], 1)
+    header = [f"{record} 2 360 {len(steps)}"]
+    header += [
+        f"{record}.dat 212 200 12 0 {column[0]} {(column.sum() + 2**15) % 2**16 - 2**15} 0 {lead}"
+        for column, lead in zip(values.T, leads, strict=True)
+    ]
+    (folder / f"{record}.hea").write_text("\n".join([*header, ""]))
+    (folder / f"{record}.dat").write_bytes(pack_212(values.reshape(-1)))
+    words = [code << 10 | gap for code, gap in zip(codes, np.diff(beats, prepend=0), strict=True)]
+    (folder / f"{record}.atr").write_bytes(np.array([*words, 0], "<u2").tobytes())
+
+
+def test_heart_beats(tmp_path):
+    folder = tmp_path / "mit-bih"
+    folder.mkdir()
+    beats, codes = np.array([100, 600, 1100, 1400, 2100, 2500]), (1, 1, 8, 5, 6, 13)
+    for record in (*DS1, *DS2):
+        write_beats(folder, record, beats, codes, ("V5", "MLII") if record == 114 else ("MLII", "V1"))
+    dataset = load("mit-bih-beats", root=tmp_path)
+    # The first beat is too near to the start, and the last one is of no class.
+    assert dataset.train.class_counts(4).tolist() == [22, 22, 22, 22]
+    assert dataset.train.inputs.shape == (88, 203, 4)
+    assert dataset.train.groups.tolist() == np.repeat(DS1, 4).tolist()
+    case = dataset.train.inputs[1]  # the beat at sample 1100, step 275
+    # A step of the first lead is one unit of the file; both leads are scaled by their deviations, whose ratio is 2.
+    np.testing.assert_allclose(np.diff(case[:, 0]), np.diff(case[:, 0])[0], rtol=1e-4)
+    np.testing.assert_allclose(np.diff(case[:, 0]), -np.diff(case[:, 1], n=1).reshape(-1), atol=0.01)
+    swapped = dataset.train.inputs[4 * DS1.index(114) + 1]
+    np.testing.assert_allclose(swapped[:, :2], case[:, [1, 0]], rtol=1e-5)
+    around = np.mean(np.diff(beats))
+    np.testing.assert_allclose(case[:, 2:], np.log([[500 / around, 300 / around]] * 203), rtol=1e-5)
+    write_beats(folder, 100, beats, codes, ("V2", "V5"))
+    with pytest.raises(DataError, match="V2, V5 at 360 Hz"):
+        load("mit-bih-beats", root=tmp_path)
+    (folder / "100.atr").unlink()
+    with pytest.raises(FileNotFoundError, match=r"100\.hea, 100\.dat"):
+        load("mit-bih-beats", root=tmp_path)
+
+
 def write_ett(file, rows=14_402):
     hours = np.arange(rows)
     values = np.sin(2 * np.pi * hours[:, None] / 24 + np.arange(7)) + hours[:, None] / 1e4
@@ -175,7 +223,7 @@ def test_transformer_temperatures(tmp_path):
 
 def test_missing_files_are_named(tmp_path):
     states = {entry.name: entry.state for entry in available(tmp_path)}
-    for name in ("fsdd", "troika", "bonn-eeg", "etth1", "etth2"):
+    for name in ("fsdd", "mit-bih-beats", "troika", "bonn-eeg", "etth1", "etth2"):
         assert states[name] == "missing"
         with pytest.raises(FileNotFoundError, match=r"not downloaded\. Put"):
             load(name, root=tmp_path)

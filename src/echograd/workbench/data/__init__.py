@@ -2,6 +2,7 @@
 
 from ._arff import read_arff as read_arff
 from ._batches import Batches as Batches
+from ._beats import read_mit_bih_beats as read_mit_bih_beats
 from ._bonn import read_bonn_eeg as read_bonn_eeg
 from ._cases import Cases as Cases, dataset_from_cases as dataset_from_cases
 from ._dataset import Dataset as Dataset

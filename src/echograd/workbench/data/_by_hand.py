@@ -6,7 +6,7 @@ import pathlib
 import re
 from collections.abc import Callable
 
-from . import _bonn, _ett, _fsdd, _troika
+from . import _beats, _bonn, _ett, _fsdd, _troika
 from ._dataset import Dataset, Task
 
 
@@ -88,6 +88,16 @@ FAMILIES = (
         _read_bonn,
         "classification",
         (4097, 1, 5),
+    ),
+    ByHand(
+        _beats.NAME,
+        _beats.NAME,
+        "100.hea, 100.dat, 100.atr and so on of https://physionet.org/content/mitdb/1.0.0",
+        ("mit-bih", "MIT-BIH", "mitdb"),
+        _beats.find_beats,
+        _beats.read_mit_bih_beats,
+        "classification",
+        (_beats.BEFORE + _beats.AFTER, len(_beats.CHANNELS), len(_beats.CLASSES)),
     ),
     *(
         ByHand(

@@ -105,9 +105,9 @@ def load(
     `data_folder`) and downloaded if they are missing there. ``"mnist"`` is never downloaded: put its four published
     files into ``mnist/``. Neither are these, which have options in their names: ``"fsdd"``, ``"fsdd-patches"``,
     ``"fsdd-waveform"`` and ``"fsdd-theo"`` (or ``"fsdd-patches-theo"``, which hold out a speaker; see `read_fsdd`);
-    ``"troika-04"`` (see `read_troika`); ``"bonn-eeg-3"`` (fold 3 of ten, see `read_bonn_eeg`); ``"etth1-336"`` and
-    ``"etth2-96"`` (the horizon, see `read_ett`). You can put any data set of the UCR and UEA archives into
-    the folder by hand, as ``NAME/NAME_TRAIN.ts`` and ``NAME/NAME_TEST.ts`` (or ``.tsv``, ``.arff``).
+    ``"mit-bih-beats"`` (see `read_mit_bih_beats`); ``"troika-04"`` (see `read_troika`); ``"bonn-eeg-3"`` (fold 3 of
+    ten, see `read_bonn_eeg`); ``"etth1-336"`` and ``"etth2-96"`` (the horizon, see `read_ett`). You can put any data
+    set of the UCR and UEA archives into the folder by hand, as ``NAME/NAME_TRAIN.ts`` and ``NAME/NAME_TEST.ts`` (or ``.tsv``, ``.arff``).
 
     Args:
         name: name of the data set, as listed by `available` or in its archive.
