@@ -212,8 +212,15 @@ def test_a_folder_that_cannot_be_is_refused_before_anything_is_measured(run, tmp
         report.write(run, tmp_path / "link", say=lambda _: pytest.fail("it has begun"))
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Make figures, but not their pixels."""
+    monkeypatch.setattr("echograd.plot.png", lambda _: b"png")
+
+
 @one_page
 @pytest.mark.parametrize("times", [None, 4])
+@pytest.mark.usefixtures("undrawn")
 def test_a_regression_run(times, tmp_path, monkeypatch):
     """One number a case, and one number now and then. What the tests below measure is not measured here."""
     dataset, rows = (
@@ -260,6 +267,7 @@ def test_the_baseline_of_a_curve_has_its_name(constant, label, monkeypatch):
 
 
 @one_page
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_of_damped_oscillators(tmp_path):
     """They have no echo to show; gradients are by reversed errors."""
     run = fit(dataclasses.replace(SMALL, model="damped", epochs=1), waves(), out=tmp_path / "damped")
