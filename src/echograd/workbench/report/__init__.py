@@ -1,4 +1,4 @@
-"""A report of a run as one HTML page: scores, hard cases, oscillators, gradients, memory and time. Or of several runs."""
+"""A report of a run as one HTML page: scores, hard cases, oscillators, gradients, costs. Or a page of several runs."""
 
 # Without matplotlib, this import raises first and names the extra that is missing.
 from echograd import plot as _plot  # noqa: F401
