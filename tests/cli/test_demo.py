@@ -166,6 +166,11 @@ def test_report_tells_where_the_page_is(tmp_path, monkeypatch, capsys):
     assert "measuring …" in said
     assert f"{tmp_path / 'page' / 'report.html'}" in said.replace("\n", "")
     assert (str(seen["run"]), str(seen["out"]), seen["title"]) == ("runs/a", "page", "Mine")
+    monkeypatch.setattr("echograd.workbench.report.compare", write)
+    assert main(["report", "runs/a", "runs/b", "--title", "Both"]) == 0
+    assert (list(map(str, seen["run"])), str(seen["out"])) == (["runs/a", "runs/b"], "comparison.html")
     monkeypatch.undo()
+    assert main(["report"]) == CODES["failed"]
+    assert "name a run" in capsys.readouterr().err
     assert main(["report", str(tmp_path)]) == CODES["failed"]
     assert "holds no training run" in capsys.readouterr().err

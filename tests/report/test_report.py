@@ -18,7 +18,7 @@ from PIL import Image
 import echograd as eg
 from echograd import plot
 from echograd.workbench import report
-from echograd.workbench.report import _measure, _sections, _write
+from echograd.workbench.report import _costs, _measure, _scores, _write
 from echograd.workbench.report._html import Html, join, table, tag
 from echograd.workbench.report._page import Page, check_ours
 from echograd.workbench.training import Run, fit
@@ -69,7 +69,7 @@ def _quick():
         patch.setattr(_write, "_OSCILLATOR_STEPS", (50,))
         patch.setattr(_write, "_MULTIPLES", (2,))
         patch.setattr(_write, "_CHECKED_STEPS", 12)
-        patch.setattr(_measure, "_SECONDS", 0.1)
+        patch.setattr(_costs, "_SECONDS", 0.1)
         patch.setattr("echograd.plot.png.__kwdefaults__", {"dpi": 40})
         yield
 
@@ -87,7 +87,7 @@ def written(run):
     said = []
     path = report.write(run, title="Waves & <echoes>", command="make \u202ewaves", say=said.append)
     assert path == run.folder / "report.html"
-    assert len(said) == 5
+    assert len(said) == 6
     return path, path.read_text(encoding="utf-8")
 
 
@@ -153,11 +153,15 @@ def test_the_numbers_of_the_results_are_there(document, run):
 
 
 @one_page
-def test_all_sections_are_there(document):
+def test_all_scores_are_there(document):
     for heading in (
         "How well",
         "How it was learned",
+        "Can its probabilities be trusted?",
         "Examples",
+        "Hard cases",
+        "Where the decision was made",
+        "What the oscillators became",
         "Echo against backpropagation",
         "An echo",
         "What it costs",
@@ -208,8 +212,15 @@ def test_a_folder_that_cannot_be_is_refused_before_anything_is_measured(run, tmp
         report.write(run, tmp_path / "link", say=lambda _: pytest.fail("it has begun"))
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Make figures, but not their pixels."""
+    monkeypatch.setattr("echograd.plot.png", lambda _: b"png")
+
+
 @one_page
 @pytest.mark.parametrize("times", [None, 4])
+@pytest.mark.usefixtures("undrawn")
 def test_a_regression_run(times, tmp_path, monkeypatch):
     """One number a case, and one number now and then. What the tests below measure is not measured here."""
     dataset, rows = (
@@ -229,7 +240,9 @@ def test_a_regression_run(times, tmp_path, monkeypatch):
     assert "learned by backpropagation" in document.text
     assert "more than the 1.0 × 10−9 that an exact gradient may have" in document.text
     assert ("Examples" in document.text) == (times is None)
-    assert (tmp_path / "page" / "figures" / "predictions.png").is_file()
+    assert ("Hard cases" in document.text) == ("Where the decision was made" in document.text) == (times is None)
+    for name in ("predictions", "residuals", "spectrum"):
+        assert (tmp_path / "page" / "figures" / f"{name}.png").is_file()
     assert not (run.folder / "report.html").exists()
 
 
@@ -237,23 +250,24 @@ def test_a_regression_run(times, tmp_path, monkeypatch):
 def test_the_baseline_of_a_curve_has_its_name(constant, label, monkeypatch):
     drawn = {}
     monkeypatch.setattr(Page, "figures", lambda *_: None)
-    monkeypatch.setattr(_sections, "draw", lambda _, paint, **__: paint(None))
+    monkeypatch.setattr(_scores, "draw", lambda _, paint, **__: paint(None, None))
     monkeypatch.setattr(
-        _sections.plot, "learning_curve", lambda _, __, metric, **options: drawn.update({metric: options})
+        _scores.plot, "learning_curve", lambda _, __, metric, **options: drawn.update({metric: options})
     )
     results = {"monitor": "mae", "best_epoch": 1, "epochs": 2, constant: {"mae": 0.7}}
     dataset = types.SimpleNamespace(splits={"validation": [1, 2, 3]})
     run = types.SimpleNamespace(results=results, history=lambda: [{}], dataset=dataset)
-    _sections.history(Page("a run"), run)
+    _scores.history(Page("a run"), run)
     assert (drawn["mae"]["baseline_label"], drawn["mae"]["baseline"]) == (label, 0.7)
     drawn.clear()
     page, run.history = Page("a run"), list
-    _sections.history(page, run)
+    _scores.history(page, run)
     assert not drawn
     assert "metrics.jsonl" in page.html()
 
 
 @one_page
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_of_damped_oscillators(tmp_path):
     """They have no echo to show; gradients are by reversed errors."""
     run = fit(dataclasses.replace(SMALL, model="damped", epochs=1), waves(), out=tmp_path / "damped")
@@ -325,7 +339,7 @@ def test_costs_are_measured():
 
         return loss
 
-    rows = _measure.measure(loss_of, jnp.ones(4), (200, 800), repeats=2)
+    rows = _costs.measure(loss_of, jnp.ones(4), (200, 800), repeats=2)
     assert [(row["steps"], row["gradient"]) for row in rows] == [
         (200, "echo"),
         (200, "backprop"),

@@ -60,9 +60,13 @@ def test_a_broken_run_goes_on_bit_for_bit(unbroken, tmp_path):
     assert numbers(tmp_path / "run") == numbers(unbroken)
 
 
-def test_a_report_is_refused(unbroken):
-    with pytest.raises(ValueError, match=r"holds a Hopfield network.*echograd evaluate"):
-        report.write(Run.open(unbroken, DATA))
+def test_a_report_is_without_trajectories(unbroken, tmp_path, monkeypatch):
+    monkeypatch.setattr("echograd.plot.png", lambda _: b"png")
+    text = report.write(Run.open(unbroken, DATA), tmp_path).read_text(encoding="utf-8")
+    for words in ("A Hopfield network (1 hidden layer of 24 units", "equilibrium propagation", "Masking", "no echo"):
+        assert words in text
+    for words in ("What the oscillators became", "What it costs", "Gradient”"):
+        assert words not in text
 
 
 @pytest.mark.float64_only

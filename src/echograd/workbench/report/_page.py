@@ -43,19 +43,20 @@ class Drawing:
 
 def draw(
     name: str,
-    paint: Callable[[Any], Any],
+    paint: Callable[[Any, plot.Theme], Any],
     *,
     caption: str | Html,
     alt: str,
     height: float,
     rows: int = 1,
+    **grid: Any,
 ) -> Drawing:
-    """Draw a figure in both themes. `paint` gets its axes: one, or an array for several rows."""
+    """Draw a figure in both themes. `paint` gets the axes (one, or an array for several rows) and the colours."""
 
     def render(theme: Any) -> bytes:
-        with plot.style(theme):
-            fig, axes = plot.figure(_WIDTH, height, rows=rows)
-            paint(axes)
+        with plot.style(theme) as colours:
+            fig, axes = plot.figure(_WIDTH, height, rows=rows, **grid)
+            paint(axes, colours)
             return plot.png(fig)
 
     return Drawing(name, caption, alt, (_WIDTH, height), render("light"), render("dark"))
