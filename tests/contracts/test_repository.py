@@ -140,6 +140,14 @@ def test_ci_runs_the_tests_on_the_newest_and_the_oldest_python():
         assert not test or f"def {test}(" in (ROOT / path).read_text(), name
 
 
+def test_exhaustive_combinations_run_in_test_all():
+    rule = re.search(r"^test-all:.*\n\t(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    assert "--exhaustive" in rule
+    assert "make test-all" in (ROOT / "CONTRIBUTING.md").read_text()
+    marked = [path for path in (ROOT / "tests").rglob("test_*.py") if "pytest.mark.exhaustive" in path.read_text()]
+    assert marked
+
+
 @pytest.mark.parametrize("command", ["make demo", "make test"])
 def test_the_readme_names_the_commands(command):
     assert command in (ROOT / "README.md").read_text()
