@@ -79,7 +79,7 @@ class AcousticField(SeparableHamiltonian):
         damped = eg.Damped(field, border)
         pulse = jnp.exp(-((jnp.arange(100) * 0.002 - 0.06) / 0.02) ** 2)
         rest = eg.InitialValue(jnp.zeros((60, 60)), jnp.zeros((60, 60)))
-        exact = eg.Leapfrog(exact=True, bits=22)
+        exact = eg.Leapfrog(exact=True, bits=17)
         sol = eg.solve(damped, rest, pulse[:, None], dt=0.002, integrator=exact, save=eg.FinalNode())
         ```
     """
