@@ -59,13 +59,14 @@ GROUPS = (
     Group(
         "Friction",
         "A system with any friction, whose exact gradient is `Rewind()`.",
-        "Damped friction.FrictionMatrix friction.Drag friction.Langevin friction.NoseHoover",
+        "Damped friction.Border friction.FrictionMatrix friction.Drag friction.Langevin friction.NoseHoover",
     ),
     Group(
         "Ready-made systems",
         "Each has trainable parameters and a `start()` that returns a representative initial state.",
         "systems.OscillatorNetwork systems.DuffingNetwork systems.FPUTChain systems.PendulumChain systems.SineGordon "
-        "systems.LCLadder systems.WaveField systems.DoublePendulum systems.SphericalPendulum systems.ChargedParticle "
+        "systems.LCLadder systems.WaveField systems.AcousticField "
+        "systems.DoublePendulum systems.SphericalPendulum systems.ChargedParticle "
         "systems.Kepler systems.NBody systems.KerrLattice systems.NonlinearSchroedinger",
     ),
     Group(

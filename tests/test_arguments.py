@@ -110,6 +110,12 @@ WRONG = {
     "vector": ("x", object(), NAN, Q.astype(complex), jnp.ones((2, 3)), [[1.0], [1.0, 2.0]]),
     "parameter": ("x", object(), None, NAN, 1j, jnp.asarray([1.0, jnp.inf]), ["a"], True, KEY),
     "positive parameter": ("x", object(), None, NAN, 1j, 0.0, -1, jnp.asarray([1.0, -1.0]), jnp.inf, ["a"], True),
+    "nodes": ("x", 5, None, [], [3, 2], [1, 1], [-1], [0.5], [True], jnp.ones((2, 2)), object()),
+    "times": ("x", object(), NAN, 0.5, [], [0.1, NAN], jnp.ones((2, 2)), [1j], ["a"], None),
+    "sides": ("x", 5, [0], [(0, 2)], [(-1, 0)], [(0, 0), (0, 0)], [], object()),
+    "difference": ("x", 3, 0, None, 2.5, [2], object()),
+    "density": ("x", object(), NAN, 0.0, -jnp.ones((3, 3)), jnp.ones((3, 3), complex), True),
+    "points": ("x", object(), NAN, [0.5], [[0.5]], [[9.0, 0.0]], [[-1.0, 0.0]], [[1j, 0]], True),
     "inputs": ("x", object(), 5, 0.1, [0.1, 0.2], np.array([object()] * 3), jnp.zeros((0, 2))),
     "sequence of ints": ("x", 5, None, [3], [3, 2.5, 2], [3, 0], [3, True]),
     "rates": ("x", 1.0, (1.0,), (2.0, 1.0), (0.0, 1.0), (0.1, float("inf")), (NAN, 1.0), ("a", "b"), (None, 1.0)),
@@ -195,6 +201,8 @@ TABLE = {
     "dual": (eg.dual, {"boundary": START}, {"boundary": "object, always", "ends": "guess", "like": "state"}),
     "defect": (eg.defect, {"boundary": eg.Periodic()}, {"boundary": "object, always", "like": "state"}),
     "EveryNode": (eg.EveryNode, {"k": 2}, {"k": "count"}),
+    "AtNodes": (eg.AtNodes, {"nodes": [0, 2]}, {"nodes": "nodes"}),
+    "AtTimes": (eg.AtTimes, {"times": [0.0, 0.2]}, {"times": "times"}),
     "AllNodes": (eg.AllNodes, {}, {}),
     "FinalNode": (eg.FinalNode, {}, {}),
     "Backprop": (eg.Backprop, {}, {"checkpoints": "count, or none"}),
@@ -208,6 +216,7 @@ TABLE = {
         {"bits": "positive, or none", "checkpoints": "count, or none", "report": "function, or none"},
     ),
     "Damped": (eg.Damped, {"system": S, "friction": 0.1}, {"system": "object, always", "friction": "parameter"}),
+    "friction.Border": (eg.friction.Border, {"rates": [0.1, 0.2]}, {"rates": "times", "sides": "sides"}),
     "friction.FrictionMatrix": (eg.friction.FrictionMatrix, {"matrix": jnp.eye(2)}, {"matrix": "matrix"}),
     "friction.Drag": (eg.friction.Drag, {"law": lambda t, q, p, u: p}, {"law": "function"}),
     "friction.Langevin": (
@@ -387,6 +396,12 @@ TABLE = {
     "systems.LCLadder.start": (eg.systems.LCLadder().start, {}, {"n": "count"}),
     "systems.SineGordon": zoo(eg.systems.SineGordon, speed="any", frequency="any", spacing="positive"),
     "systems.SineGordon.start": (eg.systems.SineGordon().start, {}, {"n": "count", "velocity": "velocity"}),
+    "systems.AcousticField": (
+        eg.systems.AcousticField,
+        {"speed": jnp.ones((3, 3))},
+        {"speed": "positive parameter", "spacing": "positive", "order": "difference", "density": "density"}
+        | {"sources": "points", "receivers": "points", "free_surface": "flag", "reference": "positive, or none"},
+    ),
     "systems.WaveField": zoo(eg.systems.WaveField, speed="any", spacing="positive"),
     "systems.OscillatorNetwork": zoo(eg.systems.OscillatorNetwork, mass="+", stiffness="any", bonds="any"),
     "systems.DuffingNetwork": zoo(

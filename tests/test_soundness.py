@@ -100,3 +100,18 @@ def test_the_stability_check_does_not_overflow(exponent):
     run(Scaled(), [1.0], [0.0], dt=0.1, steps=5)
     with pytest.raises(eqx.EquinoxRuntimeError, match=r"step is unstable.* = 4\.4"):
         run(Scaled(), [1.0], [0.0], dt=2.1, steps=5)
+
+
+def test_a_missing_number_in_a_large_state_is_seen():
+    """On CPU, XLA's maximum of a large array ignores NaNs."""
+
+    class Pit(eg.SeparableHamiltonian):
+        def kinetic(self, t, p):
+            return 0.5 * jnp.sum(p**2)
+
+        def potential(self, t, q, u):
+            return jnp.sum(jnp.where(q > 3.0, jnp.sqrt(3.0 - q), -q))
+
+    start = eg.InitialValue(jnp.zeros((300, 300)), jnp.zeros((300, 300)))
+    with pytest.raises(eg.RunError, match="not finite at its end"):
+        eg.solve(Pit(), start, dt=0.1, steps=60, save=eg.FinalNode())

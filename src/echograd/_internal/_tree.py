@@ -14,6 +14,9 @@ from jaxtyping import Array, Bool, Float, Inexact, Integer, PyTree, Shaped
 
 from ._errors import ArgumentError, ArgumentTypeError
 
+# XLA's maximum of so few numbers sees every NaN.
+_SMALL = 256
+
 
 def add(a: PyTree, b: PyTree) -> PyTree:
     """Return `a + b`, leaf by leaf."""
@@ -96,8 +99,16 @@ def norm(a: PyTree) -> Float[Array, ""]:
 
 def max_abs(a: PyTree) -> Float[Array, ""]:
     """Return the largest absolute value in a tree of arrays."""
-    leaves = [jnp.max(jnp.abs(x), initial=0) for x in jax.tree.leaves(a)]
+    leaves = [_largest(jnp.abs(x)) for x in jax.tree.leaves(a)]
     return functools.reduce(jnp.maximum, leaves) if leaves else jnp.zeros(())
+
+
+def _largest(x: Array) -> Float[Array, ""]:
+    """Return the largest entry, or NaN if there is one: on CPU, XLA's maximum of a large array ignores NaNs."""
+    largest = jnp.max(x, initial=0)
+    if x.size < _SMALL or not jnp.issubdtype(x.dtype, jnp.floating):
+        return largest
+    return jnp.where(jnp.any(jnp.isnan(x)), jnp.asarray(jnp.nan, x.dtype), largest)
 
 
 def power_of_two(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -114,10 +125,8 @@ def rounding(a: PyTree) -> float:
 
 def all_finite(a: PyTree) -> Bool[Array, ""]:
     """Return whether no leaf of `a` holds a NaN or an infinity."""
-    # The maximum is not finite if any number is not; an array of booleans would need memory.
-    leaves = [
-        jnp.isfinite(jnp.max(jnp.abs(x), initial=0)) for x in jax.tree.leaves(eqx.filter(a, eqx.is_inexact_array))
-    ]
+    # Not by the maximum, which may ignore NaNs.
+    leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(eqx.filter(a, eqx.is_inexact_array))]
     return functools.reduce(jnp.logical_and, leaves) if leaves else jnp.asarray(True)
 
 

@@ -22,8 +22,8 @@ class Border(AbstractFriction):
     $$\dot p = -\frac{\partial V}{\partial q} - \gamma p, \qquad \gamma = \sum_{\rm sides} \gamma_d$$
 
     in the $d$-th cell of a strip, counted from its inner edge, and $\gamma = 0$ elsewhere. A wave of speed $c$ that
-    enters at a right angle and returns from the outer edge has lost $\sum_d \gamma_d\, a / c$ nepers at a spacing $a$. Rates
-    that rise too fast reflect. Steps and `Rewind` compute friction, and keep its bits, in the strips only.
+    enters at a right angle and returns from the outer edge has lost $\sum_d \gamma_d\, a / c$ nepers at a spacing $a$.
+    Rates that rise too fast reflect. Steps and `Rewind` compute friction, and keep its bits, in the strips only.
 
     Args:
         rates: $\gamma_d$ from the inner to the outer edge, 1/time, shape (cells,). Trainable.
@@ -55,6 +55,8 @@ class Border(AbstractFriction):
                 f"Border: rates has shape {self.rates.shape}; give one number per cell, shape (cells,)."
             )
         if sides is not None:
+            if not isinstance(sides, tuple | list):
+                raise ArgumentError(f"Border: sides={_checks.shown(sides)} is not a list of pairs (axis, end).")
             sides = tuple(_side(i, side) for i, side in enumerate(sides))
             if len(set(sides)) < len(sides) or not sides:
                 raise ArgumentError(f"Border: sides={sides}; list every side that absorbs once.")
@@ -94,8 +96,8 @@ class Border(AbstractFriction):
             room = p.shape[axis] // (2 if (axis, 1 - end) in sides else 1) if axis < p.ndim else 0
             if cells > room:
                 raise ArgumentError(
-                    f"Border: {cells} cells on side {(axis, end)} do not fit into a field of shape {p.shape}. Give fewer "
-                    "rates, or a larger field."
+                    f"Border: {cells} cells on side {(axis, end)} do not fit into a field of shape {p.shape}. Give "
+                    "fewer rates, or a larger field."
                 )
         strips = strips_of(p.shape, cells, sides)
         lost = [-jnp.expm1(-rate * h.astype(p.dtype)) for rate in self._in_strips(p, sides, strips)]

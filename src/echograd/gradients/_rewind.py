@@ -46,8 +46,8 @@ class Rewind(AbstractGradient):
 
     Args:
         bits: size of the record, in bits for every damped momentum and step. By default 1, which is enough if a step
-            takes less than half of any momentum. About 4 times the mean of $\gamma h$ over all momenta is enough as a rule,
-            because words are put away before they are full; a record that is too small is an error.
+            takes less than half of any momentum. About 4 times the mean of $\gamma h$ over the damped momenta is enough
+            as a rule, because words are put away before they are full; a record that is too small is an error.
         checkpoints: how many states are kept, from which parts of the run are run again and recorded, one part at a
             time. The record shrinks by this factor; it costs one more forward run. By default 1 (record the run itself)
             if `bits` is given or there are at most 2000 steps, otherwise about $\sqrt{N/110}$: the least memory.

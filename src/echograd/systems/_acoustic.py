@@ -47,8 +47,8 @@ class AcousticField(SeparableHamiltonian):
 
     with the spacing $a$. The reference speed $c_0$ only sets the unit of the momentum, so that $p$ has the size of
     $q$. Derivatives are central differences of order 2, 4 or 8. Sources and receivers may lie anywhere: $\delta_a$ is
-    linear interpolation along every axis (bilinear, trilinear). Outside of the grid $q = 0$, so bare sides reflect like a
-    free surface. Let the other sides absorb with `Damped(field, friction.Border(...))`.
+    linear interpolation along every axis (bilinear, trilinear). Outside of the grid $q = 0$, so bare sides reflect like
+    a free surface. Let the other sides absorb with `Damped(field, friction.Border(...))`.
 
     Trainable: `speed`, `density`, `sources`, `receivers`, the inputs and the initial field.
 
@@ -79,7 +79,7 @@ class AcousticField(SeparableHamiltonian):
         damped = eg.Damped(field, border)
         pulse = jnp.exp(-((jnp.arange(100) * 0.002 - 0.06) / 0.02) ** 2)
         rest = eg.InitialValue(jnp.zeros((60, 60)), jnp.zeros((60, 60)))
-        exact = eg.Leapfrog(exact=True, bits=22)
+        exact = eg.Leapfrog(exact=True, bits=17)
         sol = eg.solve(damped, rest, pulse[:, None], dt=0.002, integrator=exact, save=eg.FinalNode())
         ```
     """
@@ -108,7 +108,7 @@ class AcousticField(SeparableHamiltonian):
         who = "AcousticField"
         self.speed = _checks.signed(who, "speed", converted(speed), "positive")
         self.spacing = _checks.constant(who, "spacing", spacing, _checks.positive, "a length must be positive")
-        if order not in LAPLACIAN:
+        if isinstance(order, bool) or not isinstance(order, int | np.integer) or order not in LAPLACIAN:
             raise ArgumentError(f"{who}: order={_checks.shown(order)}; there are differences of order 2, 4 and 8.")
         self.order = int(order)
         self.density = None if density is None else _checks.signed(who, "density", converted(density), "positive")
@@ -128,8 +128,8 @@ class AcousticField(SeparableHamiltonian):
         super().__check_init__()
         if self.speed.ndim not in (2, 3) or not self.speed.size:
             raise ArgumentError(
-                f"AcousticField: speed has shape {self.speed.shape}; give one number per cell of a grid with two or three "
-                "axes."
+                f"AcousticField: speed has shape {self.speed.shape}; give one number per cell of a grid with two or "
+                "three axes."
             )
         for name in ("sources", "receivers"):
             positions = getattr(self, name)
@@ -137,8 +137,8 @@ class AcousticField(SeparableHamiltonian):
                 continue
             if positions.ndim != 2 or positions.shape[1] != self.speed.ndim:
                 raise ArgumentError(
-                    f"AcousticField: {name} has shape {positions.shape}; give one row per point and a length along each "
-                    f"of the {self.speed.ndim} axes."
+                    f"AcousticField: {name} has shape {positions.shape}; give one row per point and a length along "
+                    f"each of the {self.speed.ndim} axes."
                 )
             if not isinstance(positions, Tracer):
                 self._check_inside(name, np.asarray(positions))
@@ -149,8 +149,8 @@ class AcousticField(SeparableHamiltonian):
         if outside.any():
             i = int(np.argmax(outside))
             raise ArgumentError(
-                f"AcousticField: {name}[{i}] is at {positions[i].tolist()}, outside of the grid, which reaches from 0 to "
-                f"{ends.tolist()}. Positions are lengths from the first cell, borders included."
+                f"AcousticField: {name}[{i}] is at {positions[i].tolist()}, outside of the grid, which reaches "
+                f"from 0 to {ends.tolist()}. Positions are lengths from the first cell, borders included."
             )
 
     def kinetic(self, t: Scalar, p: Float[Array, "..."]) -> Scalar:
@@ -189,8 +189,8 @@ class AcousticField(SeparableHamiltonian):
 
         Args:
             dt: step length.
-            frequency: the highest frequency that must be resolved, 1/time: for a Ricker wavelet about 2.5 times its peak
-                frequency.
+            frequency: the highest frequency that must be resolved, 1/time: for a Ricker wavelet about 2.5 times its
+                peak frequency.
 
         Raises:
             ArgumentError: if the Courant number $c h / a$ is above the limit of leapfrog, or the points per wavelength
@@ -205,14 +205,16 @@ class AcousticField(SeparableHamiltonian):
         courant, points = fastest * dt / self.spacing, slowest / (frequency * self.spacing)
         if courant > limit:
             raise ArgumentError(
-                f"{who}: the Courant number c dt / spacing is {courant:.4g}, above {limit:.4g}, the limit of leapfrog with "
-                f"differences of order {self.order} on {speed.ndim} axes. Shorten dt to {limit * self.spacing / fastest:.4g}."
+                f"{who}: the Courant number c dt / spacing is {courant:.4g}, above {limit:.4g}, the limit of leapfrog "
+                f"with differences of order {self.order} on {speed.ndim} axes. Shorten dt to "
+                f"{limit * self.spacing / fastest:.4g}."
             )
         least = POINTS[self.order]
         if points < least:
             raise ArgumentError(
-                f"{who}: there are {points:.3g} points per shortest wavelength, and differences of order {self.order} need "
-                f"{least:g}. Use a spacing of {slowest / (frequency * least):.4g}, a higher order, or lower frequencies."
+                f"{who}: there are {points:.3g} points per shortest wavelength, and differences of order {self.order} "
+                f"need {least:g}. Use a spacing of {slowest / (frequency * least):.4g}, a higher order, or lower "
+                "frequencies."
             )
         return Resolution(courant, limit, points)
 
