@@ -52,8 +52,9 @@ class OwnData:
         given = self.given()
         if origin is not None and name == name_of(origin["path"]):
             name = origin["path"]
-        if origin is not None and name == origin["path"]:
-            return read_dataset(**{**origin, **given, "path": name})
+        if origin is not None and is_path(name):
+            moved = {} if name == origin["path"] else {"test": None}
+            return read_dataset(**{**origin, **moved, **given, "path": name})
         if is_path(name) or (given and pathlib.Path(name).is_dir()):
             return read_dataset(name, **given)
         if given:

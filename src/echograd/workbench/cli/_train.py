@@ -24,6 +24,8 @@ from ._own import OwnData, told
 from ._signals import exit_code, told as told_stop
 from ._tables import TITLES, confusion_table, console, for_shell, kind, metrics_table, number
 
+_LINES = 50  # with at least twice as many epochs, not every epoch has a line
+
 
 @dataclasses.dataclass(frozen=True)
 class Train(OwnData, Config):
@@ -230,7 +232,7 @@ def results(out: Console, run: Run) -> None:
 
 
 class Show:
-    """Prints the progress of a run: one line an epoch, and a progress bar on a terminal."""
+    """Prints the progress of a run: one line an epoch (of many epochs only some), and a progress bar on a terminal."""
 
     def __init__(self, out: Console, command: Train) -> None:
         self.out, self.command = out, command
@@ -264,7 +266,8 @@ class Show:
         done = (now.epoch - 1) * now.batches + now.batch
         text = f"epoch {now.epoch}/{now.epochs}, loss {now.loss:.3f}"
         self.bar.update(self.task, description=text, completed=done, total=now.epochs * now.batches)
-        if now.record is not None and not self.command.quiet:
+        every = max(now.epochs // _LINES, 1)
+        if now.record is not None and not self.command.quiet and (now.epoch % every == 0 or now.epoch == 1):
             self.line(now, now.record)
 
     def line(self, now: Progress, record: dict[str, Any]) -> None:
