@@ -107,7 +107,8 @@ def load(
     ``"fsdd-waveform"`` and ``"fsdd-theo"`` (or ``"fsdd-patches-theo"``, which hold out a speaker; see `read_fsdd`);
     ``"mit-bih-beats"`` (see `read_mit_bih_beats`); ``"troika-04"`` (see `read_troika`); ``"bonn-eeg-3"`` (fold 3 of
     ten, see `read_bonn_eeg`); ``"etth1-336"`` and ``"etth2-96"`` (the horizon, see `read_ett`). You can put any data
-    set of the UCR and UEA archives into the folder by hand, as ``NAME/NAME_TRAIN.ts`` and ``NAME/NAME_TEST.ts`` (or ``.tsv``, ``.arff``).
+    set of the UCR and UEA archives into the folder by hand,
+    as ``NAME/NAME_TRAIN.ts`` and ``NAME/NAME_TEST.ts`` (or ``.tsv``, ``.arff``).
 
     Args:
         name: name of the data set, as listed by `available` or in its archive.
