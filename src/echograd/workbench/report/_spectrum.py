@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from echograd.nn import HSSM, NonlinearHRU
 from echograd.plot import Theme
@@ -144,6 +145,7 @@ def _paint(
             ax.plot(x[0], y[0], "o", mfc="none", mec=colours.backprop, ms=4, label="before")
             ax.plot(x[1], y[1], "o", color=colours.echo, ms=4, label="after")
             ax.set_yscale("log")
+            _label_decades(ax.yaxis)
             ax.set_title(f"Block {i + 1}: damping ({'1/s' if rate else 'per step'})")
             ax.grid()
             if i == 0:
@@ -157,4 +159,13 @@ def _paint(
             ax.set_title(f"Block {i + 1}")
             ax.grid(axis="x")
         ax.set_xscale("log")
+        _label_decades(ax.xaxis)
     axes[-1].set_xlabel(f"rate ({unit})")
+
+
+def _label_decades(axis: Any) -> None:
+    """Label 1, 2 and 5 of every decade of a logarithmic axis; only 1 if there are many decades."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
