@@ -161,6 +161,7 @@ def test_report_tells_where_the_page_is(tmp_path, monkeypatch, capsys):
         return tmp_path / "page" / "report.html"
 
     monkeypatch.setattr("echograd.workbench.report.write", write)
+    monkeypatch.setattr("echograd.workbench.cli._report.open_run", lambda folder, data: folder)
     assert main(["report", "runs/a", "--out", "page", "--title", "Mine"]) == 0
     said = capsys.readouterr().out
     assert "measuring …" in said
