@@ -140,7 +140,7 @@ def history(page: Page, run: Run) -> None:
     constant, label = ("majority", "majority class") if "majority" in results else ("mean", "mean of the targets")
     options = {"best_epoch": results["best_epoch"], "baseline": results[constant].get(metric), "baseline_label": label}
     page.heading("How it was learned")
-    validation = run.dataset.validation
+    validation = run.dataset.splits.get("validation")
     if validation is None:
         page.text(f"The model is that of the last epoch, {results['epochs']}. All training cases were trained on.")
     else:
