@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 import echograd as eg
 from echograd.workbench.data import DataError
 from echograd.workbench.estimators import NotFittedError
-from echograd.workbench.training import Predictor, Run, fit, fit_seeds
+from echograd.workbench.training import Predictor, Run, fit, fit_seeds, recipe
 from waves import SMALL, sums, waves
 
 pytestmark = [pytest.mark.precision_free, pytest.mark.least_effort]
@@ -158,11 +158,22 @@ def test_wrong_arguments_of_fit(params, y, match):
         tiny(**params).fit(X, y)
 
 
+@pytest.mark.parametrize("model", ["linear", "nonlinear", "damped", "hopfield"])
+def test_the_recipe_suits_every_model(model):
+    config = recipe(waves(), model=model, seed=2)
+    assert (config.model, config.seed) == (model, 2)
+
+
+def test_patience_needs_validation_cases():
+    assert tiny(patience=1, epochs=2).fit(X, Y).history_[0]["validation"]
+    assert not tiny().fit(X, Y).history_[0]["validation"]
+
+
 def test_groups_stay_together():
     groups = np.repeat(np.arange(6), 4)
     seen = []
-    tiny(progress=seen.append).fit(X, Y, groups=groups)
-    assert seen[-1].record is not None
+    tiny(validation_fraction=0.3, progress=seen.append).fit(X, Y, groups=groups)
+    assert seen[-1].record["validation"]
     with pytest.raises(eg.ArgumentError, match="groups has shape"):
         tiny().fit(X, Y, groups=groups[:3])
 
