@@ -115,7 +115,7 @@ def test_forms_of_cases(fitted):
     ragged = [case[:, :length] for case, length in zip(X, lengths, strict=True)]
     padded = np.where(np.arange(20) < lengths[:, None, None], X, np.nan)
     np.testing.assert_array_equal(fitted.predict_proba(ragged), fitted.predict_proba(padded))
-    np.testing.assert_allclose(fitted.predict_proba(ragged)[[8]], fitted.predict_proba([X[8]]), rtol=1e-5)
+    np.testing.assert_allclose(fitted.predict_proba(ragged)[[8]], fitted.predict_proba([X[8]]), rtol=1e-4, atol=1e-7)
     longer = np.concatenate([X, X], axis=2)
     assert fitted.predict_proba(longer).shape == (24, 2)
 
@@ -164,16 +164,11 @@ def test_the_recipe_suits_every_model(model):
     assert (config.model, config.seed) == (model, 2)
 
 
-def test_patience_needs_validation_cases():
-    assert tiny(patience=1, epochs=2).fit(X, Y).history_[0]["validation"]
-    assert not tiny().fit(X, Y).history_[0]["validation"]
-
-
 def test_groups_stay_together():
     groups = np.repeat(np.arange(6), 4)
     seen = []
-    tiny(validation_fraction=0.3, progress=seen.append).fit(X, Y, groups=groups)
-    assert seen[-1].record["validation"]
+    tiny(patience=5, progress=seen.append).fit(X, Y, groups=groups)
+    assert seen[-1].record["validation"]  # patience needs validation cases
     with pytest.raises(eg.ArgumentError, match="groups has shape"):
         tiny().fit(X, Y, groups=groups[:3])
 
