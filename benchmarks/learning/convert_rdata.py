@@ -1,8 +1,8 @@
 """Convert the .RData files of the R package mlmts (six UEA data sets) into .ts files.
 
-Run `pip install rdata`, then `python -m benchmarks.learning.convert_rdata FOLDER OUT`. For every NAME.RData in it the script
-writes OUT/NAME/NAME_TRAIN.ts and NAME_TEST.ts, which `echograd train NAME` reads if OUT is the data folder
-(ECHOGRAD_DATA). In these files the training cases come first; their numbers are those of the UEA archive.
+Run `pip install rdata`, then `python -m benchmarks.learning.convert_rdata FOLDER OUT`. For every NAME.RData in it the
+script writes OUT/NAME/NAME_TRAIN.ts and NAME_TEST.ts, which `echograd train NAME` reads if OUT is the
+data folder (ECHOGRAD_DATA). In these files the training cases come first; their numbers are those of the UEA archive.
 """
 
 import argparse
