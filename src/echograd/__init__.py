@@ -103,11 +103,15 @@ from .two_point import TwoPointNewton as TwoPointNewton
 if _TYPE_CHECKING:
     from . import plot as plot, workbench as workbench
     from .workbench import data as data, estimators as estimators, training as training
-    from .workbench.estimators import SequenceClassifier as SequenceClassifier, SequenceRegressor as SequenceRegressor
+    from .workbench.estimators import (
+        SequenceClassifier as SequenceClassifier,
+        SequenceForecaster as SequenceForecaster,
+        SequenceRegressor as SequenceRegressor,
+    )
 
 # Imported on first use: they need extras, and say which where one is missing.
 _LAZY = {name: f".{name}" for name in ("data", "estimators", "plot", "training", "workbench")}
-_ESTIMATORS = ("SequenceClassifier", "SequenceRegressor")
+_ESTIMATORS = ("SequenceClassifier", "SequenceForecaster", "SequenceRegressor")
 
 
 def __getattr__(name: str) -> _Any:

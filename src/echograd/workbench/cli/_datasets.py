@@ -84,8 +84,7 @@ def main(argv: Sequence[str]) -> int:
         f"Missing data sets are downloaded on first use into {data_folder()} (set ECHOGRAD_DATA for another folder). "
         "By hand: put NAME_TRAIN.ts and NAME_TEST.ts (or .tsv, .arff) into the folder NAME there; for PPG-DaLiA, "
         "S1/S1.pkl to S15/S15.pkl. This works for any data set of the UCR and UEA archives. `echograd datasets NAME` "
-        "describes a data set and says where to put its files, and `echograd datasets formats` the forms of your own "
-        "files.",
+        "says where to put the files of a data set, `echograd datasets formats` the forms of your own files.",
         markup=False,
     )
     return 0

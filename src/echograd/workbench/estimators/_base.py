@@ -154,6 +154,10 @@ class AbstractSequenceEstimator(Parameters, abc.ABC):
         found.n_features_in_ = len(predictor.channel_names)
         return found
 
+    def _settings(self) -> Any:
+        """Return the parameter `settings`; a subclass may add its own defaults."""
+        return self.settings
+
     def _about(self) -> dict[str, Any]:
         """Return the plain values that `_restore` needs to set the attributes of a fitted subclass."""
         return {}
@@ -176,7 +180,8 @@ class AbstractSequenceEstimator(Parameters, abc.ABC):
             progress = print_epoch if self.progress else None
         else:
             progress = _checks.function(owner, "progress", self.progress, "(Progress) -> None, nor True or False")
-        config, dataset = config_of(self.get_params(), dataset), self._with_validation(dataset)
+        config = config_of({**self.get_params(), "settings": self._settings()}, dataset)
+        dataset = self._with_validation(dataset)
         with tempfile.TemporaryDirectory(prefix="echograd-") as folder:
             found = fit_seeds(
                 config, dataset, seeds=ensemble, out=pathlib.Path(folder) / "runs", progress=progress,

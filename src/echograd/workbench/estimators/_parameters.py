@@ -74,7 +74,7 @@ def config_of(params: Mapping[str, Any], dataset: Any) -> Config:
     """Return the recipe for a data set, changed by the parameters that are not None, then by `settings`."""
 
     def given(names: tuple[str, ...]) -> dict[str, Any]:
-        return {name: params[name] for name in names if params[name] is not None}
+        return {name: params[name] for name in names if params.get(name) is not None}
 
     changes = given(SETTINGS)
     if params["patience"] is not None:
