@@ -81,7 +81,7 @@ class Border(AbstractFriction):
         numbers = [("speed", speed), ("spacing", spacing), ("nepers", nepers)]
         why = "it must be positive"
         c, a, loss = (_checks.constant("Border.quadratic", n, x, _checks.positive, why) for n, x in numbers)
-        shape = (jnp.arange(cells) + 0.5) ** 2
+        shape = (jnp.arange(cells, dtype=float) + 0.5) ** 2
         return cls(loss * c / a * shape / jnp.sum(shape), sides)
 
     def over_one_step(self, system: SeparableHamiltonian, h: Float[Array, ""], p: PyTree) -> "BorderOverStep":
