@@ -98,7 +98,7 @@ def test_the_free_surface_keeps_the_order_at_the_first_row(order):
 
 def reflected(wavelength):
     """Return the reflection of 20 cells in dB at this wavelength in cells, at normal incidence."""
-    steps, n = 560, 160
+    steps, n = 1000, 160
     times = 0.5 * np.arange(steps)
     phase = np.pi * (times / 10.0 - 1.5)
     pulse = jnp.asarray(((1 - 2 * phase**2) * np.exp(-(phase**2)))[:, None])
