@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree
 from .._internal import _checks
 from .._internal._errors import ArgumentError
 from ..systems import SeparableHamiltonian
+from ..systems._parameter import converted
 from ._moves import AbstractAction, AbstractFriction, Instant, Move, Scaling
 
 Strip = tuple[tuple[int, int], ...]
@@ -49,7 +50,7 @@ class Border(AbstractFriction):
     sides: tuple[tuple[int, int], ...] | None = eqx.field(static=True)
 
     def __init__(self, rates: Any, sides: Any = None) -> None:
-        self.rates = _checks.signed("Border", "rates", rates, "not negative")
+        self.rates = _checks.signed("Border", "rates", converted(rates), "not negative")
         if self.rates.ndim != 1 or not self.rates.size:
             raise ArgumentError(
                 f"Border: rates has shape {self.rates.shape}; give one number per cell, shape (cells,)."
@@ -81,7 +82,7 @@ class Border(AbstractFriction):
         numbers = [("speed", speed), ("spacing", spacing), ("nepers", nepers)]
         why = "it must be positive"
         c, a, loss = (_checks.constant("Border.quadratic", n, x, _checks.positive, why) for n, x in numbers)
-        shape = (jnp.arange(cells) + 0.5) ** 2
+        shape = (jnp.arange(cells, dtype=float) + 0.5) ** 2
         return cls(loss * c / a * shape / jnp.sum(shape), sides)
 
     def over_one_step(self, system: SeparableHamiltonian, h: Float[Array, ""], p: PyTree) -> "BorderOverStep":

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
@@ -150,10 +151,12 @@ class AtTimes(AbstractSave):
     times: Float[Array, " m"]
 
     def __init__(self, times: Any) -> None:
-        times = _checks.array("AtTimes", "times", jnp.asarray(times) if isinstance(times, list | tuple) else times)
-        if jnp.ndim(times) != 1 or not jnp.size(times):
+        if isinstance(times, list | tuple) and all(isinstance(t, jax.Array | float | int) for t in times):
+            times = jnp.asarray(times) if times else None
+        found = _checks.array("AtTimes", "times", times)
+        if not isinstance(found, jax.Array) or found.ndim != 1 or not found.size:
             raise ArgumentError(f"AtTimes: times={_checks.shown(times)}; pass a list or an array of shape (m,).")
-        self.times = times
+        self.times = found
 
     def stride(self, steps: int) -> int | None:
         return None

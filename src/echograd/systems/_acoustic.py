@@ -77,7 +77,7 @@ class AcousticField(SeparableHamiltonian):
         field.resolution(dt=0.002, frequency=20.0)  # Resolution(courant=0.3, limit=0.612..., points=7.5)
         border = eg.friction.Border.quadratic(cells=15, speed=1500.0, spacing=10.0)
         damped = eg.Damped(field, border)
-        pulse = jnp.exp(-((jnp.arange(100) * 0.002 - 0.06) / 0.02) ** 2)
+        pulse = jnp.exp(-((jnp.arange(100.0) * 0.002 - 0.06) / 0.02) ** 2)
         rest = eg.InitialValue(jnp.zeros((60, 60)), jnp.zeros((60, 60)))
         exact = eg.Leapfrog(exact=True, bits=17)
         sol = eg.solve(damped, rest, pulse[:, None], dt=0.002, integrator=exact, save=eg.FinalNode())

@@ -83,7 +83,7 @@ def corners(position: Float[Array, "points axes"], shape: tuple[int, ...]) -> tu
     Positions are in units of the spacing, node 0 being at 0.
     """
     last = jnp.asarray([n - 2 for n in shape], position.dtype)
-    low = jnp.clip(jnp.floor(jax.lax.stop_gradient(position)), 0, jnp.maximum(last, 0))
+    low = jnp.clip(jnp.floor(jax.lax.stop_gradient(position)), 0, jnp.maximum(last, 0)[None])
     part = position - low
     offsets = jnp.asarray([[(i >> axis) & 1 for axis in range(len(shape))] for i in range(2 ** len(shape))], jnp.int32)
     cells = low.astype(jnp.int32)[:, None] + offsets[None]
