@@ -42,7 +42,7 @@ def recipe(dataset: Dataset, **changes: Any) -> Config:
     # With a target for every few samples, every sample is a step.
     patch = 1 if shapes.every else 2 ** max(round(math.log2(dataset.length / _STEPS)), 0)
     steps = -(-dataset.length // patch)
-    memories = (4 / max(steps, 8), 0.25)
+    memories = (min(4 / steps, 0.125), 0.25)
     batch = 16 if cases < 4 * _SMALL else 32
     settings = Config(
         dataset.name,
