@@ -111,6 +111,25 @@ def test_the_encoder_is_a_strided_causal_convolution(new_key):
     np.testing.assert_allclose(found, expected[0].T + model.encoder.bias[None], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"pooling": "mean_max_deviation", "patch": 4, "taps": 2}, {"head": "regression", "patch": 3, "every": 9}],
+)
+def test_a_model_is_its_encoder_its_blocks_and_its_decoder(options, new_key):
+    model, _ = make(**options)
+    x, _ = batch(new_key)
+
+    @eqx.filter_jit
+    def piecewise(model, x):
+        rows = model.encode(x)
+        for block in model.blocks:
+            rows, _ = block(rows)
+        return model.decode(rows)
+
+    whole = logits_of(model, x, jnp.ones(x.shape[:2], bool))
+    np.testing.assert_allclose(piecewise(model, x), whole, rtol=1e-4, atol=1e-5)
+
+
 def test_both_directions_see_the_same(new_key):
     """A reversed input with the two stacks, and their halves of the decoder, exchanged gives the same logits."""
     model, _ = make(bidirectional=True, pooling="mean_max_deviation")

@@ -232,19 +232,37 @@ class HSSM(eqx.Module):
             if self.head == "regression":
                 more = jnp.moveaxis(backward(jnp.moveaxis(more, -1, 0), valid), 0, -1)
             found = jnp.concatenate([found, more], -1)
+        logits = self._logits(found, x.shape[1] // self.patch)
+        return logits if state is None else (logits, state)
+
+    def encode(self, x: Float[Array, "batch steps inputs"]) -> Float[Array, "hidden batch patches"]:
+        """Return the input of the first block for whole sequences."""
+        return encode(self.encoder, patches(x, self.patch, self.taps))
+
+    def decode(self, rows: Float[Array, "hidden batch patches"]) -> Float[Array, "batch ..."]:
+        """Return the logits from the output of the last block, for sequences without masked steps.
+
+        A bidirectional model reads the outputs of two stacks of blocks, so it has no such function.
+        """
+        assert not self.reversed_blocks
+        return self._logits(self._pooled(rows, jnp.ones(rows.shape[1:], rows.dtype)), rows.shape[-1])
+
+    def _logits(self, found: Array, steps: int) -> Array:
+        """Return the logits from the features that the decoder reads."""
         if self.head == "regression":
             every = self.every // self.patch
-            found = found[:, every - 1 : x.shape[1] // self.patch : every]
-        logits = _affine(self.decoder, found)
-        return logits if state is None else (logits, state)
+            found = found[:, every - 1 : steps : every]
+        return _affine(self.decoder, found)
+
+    def _pooled(self, x: Rows, valid: Valid) -> Array:
+        """Return the features that the decoder reads, from the output of the last block."""
+        return jnp.moveaxis(x, 0, -1) if self.head == "regression" else pool(self.pooling, x, valid)
 
     def _read(self, blocks: tuple[HSSMBlock, ...], x: Rows, state: Any, valid: Valid, key: Any) -> tuple[Array, Any]:
         """Run rows through blocks; return the features that the decoder reads, and the state of the norms."""
         summed = self.head == "classification" and self.pooling == "mean"
         x, state = run_stack(self.encoder, blocks, x, state, valid, key, pool=summed)
-        if self.head == "regression":
-            return jnp.moveaxis(x, 0, -1), state
-        return mean(x, valid) if summed else pool(self.pooling, x, valid), state
+        return mean(x, valid) if summed else self._pooled(x, valid), state
 
     @property
     def inputs(self) -> int:

@@ -73,9 +73,9 @@ def echo(page: Page, found: Retrace, run: Run) -> None:
         "oscillators ran over the inputs in reverse order. They retrace their path: the relative distance from it is "
         "at most ",
         power(float(found.echo_error.max())),
-        f" over {count(found.steps[-1], 'step')} in {run.config.precision}. A nudge by the gradient of the loss at "
-        "every step drives them away from the path. The displacement per strength of the nudge gives the gradient. The "
-        "nudge shown here is large enough to be visible; in training it is infinitesimal.",
+        f" over {count(len(found.steps) - 1, 'step')} in {run.config.precision}. A nudge by the gradient of the loss "
+        "at every step drives them away from the path. The displacement per strength of the nudge gives the gradient. "
+        "The nudge shown here is large enough to be visible; in training it is infinitesimal.",
     )
     page.figures(
         draw(

@@ -169,7 +169,7 @@ def retrace(subject: Subject, case: int = 0, shift: float = 0.6) -> Retrace:
         return np.sqrt(sum(rows) / sum(size))
 
     return Retrace(
-        steps=np.arange(valid + 1),
+        steps=np.arange(len(forward[0])) * model.patch,
         unit=chosen,
         forward=shown(forward),
         echo=shown(echo),
@@ -185,7 +185,7 @@ def _drive_and_force(
     model: HSSM, state: Any, x: Float[Array, "steps channels"], target: Array
 ) -> tuple[Oscillations, Oscillations]:
     """Return the drive of the oscillators of the first block, and the gradient of the loss in their positions."""
-    features = jax.vmap(model.encoder)(x).T[:, None]
+    features = model.encode(x[None])
     running = [block.statistics(state) for block in model.blocks]
     system, layer = model.blocks[0].around(running[0])
     prepared = layer.prepare(features)
@@ -197,10 +197,7 @@ def _drive_and_force(
         x = layer.output(features, prepared, q, jnp.zeros((), jnp.int32))
         for other, known in zip(model.blocks[1:], running[1:], strict=True):
             x, _ = other(x, known)
-        if model.head == "classification":
-            outputs = model.decoder(jnp.mean(x[:, 0], -1))
-        else:
-            outputs = jax.vmap(model.decoder)(x[:, 0, model.every - 1 :: model.every].T)
+        outputs = model.decode(x)[0]
         truth = target if target.ndim == 0 else target.ravel()[: outputs.size]
         return jnp.mean(costs(outputs[None], truth[None]))
 

@@ -153,9 +153,11 @@ def _measured(run: Run, model: HSSM, say: Callable[[str], object]) -> _Measured:
     gradients = check_model(few)
     subject = Subject.of(model, run.state, test, _TIMED_CASES)
     cases = len(subject.targets)
-    if echoes:
+    # The echo that is shown is that of a model with one stack of blocks.
+    shown = echoes and not model.reversed_blocks
+    if shown:
         say("running an echo")
-    found = retrace(subject, cases // 2) if echoes else None
+    found = retrace(subject, cases // 2) if shown else None
     say("measuring memory and time of gradients")
     every = model.every
     lengths = sorted({max(int(m * test.length) // every, 1) * every for m in _MULTIPLES})
