@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import re
 import wave
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,6 +221,18 @@ def test_transformer_temperatures(tmp_path):
     write_ett(file, 14_399)
     with pytest.raises(DataError, match="14399 hours"):
         load("etth1-96", root=tmp_path)
+
+
+def test_the_page_on_forecasting(tmp_path, monkeypatch):
+    """Its first block runs on a file of the same form; the second one trains for minutes on the published file."""
+    (tmp_path / "ETT").mkdir()
+    write_ett(tmp_path / "ETT/ETTh1.csv")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "forecasting.md").read_text(encoding="utf-8")
+    names = {}
+    exec(compile(re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)[0], "forecasting.md", "exec"), names)
+    # Sines of a day and a slow trend: the linear map continues them.
+    assert names["linear"].evaluate(names["series"].part("test", look_back=336))["mse"] < 1e-3
 
 
 def test_missing_files_are_named(tmp_path):
