@@ -449,7 +449,8 @@ TABLE = {
     "nn.HSSM": (
         eg.nn.HSSM,
         {"inputs": 2, "outputs": 3, "key": KEY},
-        dict.fromkeys(("inputs", "outputs", "hidden", "units", "blocks", "every"), "count")
+        dict.fromkeys(("inputs", "outputs", "hidden", "units", "blocks", "patch", "taps"), "count")
+        | {"every": "count, if any", "pooling": "choice", "bidirectional": "flag"}
         | {"unit": "choice", "norm": "choice", "head": "choice", "complex": "flag", "dropout": "share"}
         | {"angles": "angles", "decays": "rates", "gradient": "class", "kernel": "flag", "key": "key"},
     ),

@@ -79,7 +79,8 @@ def test_the_zoo_is_all_here():
         and name not in (*bases, *wrappers)
         and not name.startswith("Legendre")
     }
-    assert ready == set(ZOO)
+    # test_acoustic.py tests the field.
+    assert ready == {*ZOO, "AcousticField"}
 
 
 @pytest.mark.float64_only

@@ -99,16 +99,28 @@ def norm(a: PyTree) -> Float[Array, ""]:
 
 def max_abs(a: PyTree) -> Float[Array, ""]:
     """Return the largest absolute value in a tree of arrays."""
-    leaves = [_largest(jnp.abs(x)) for x in jax.tree.leaves(a)]
+    leaves = [_largest(x) for x in jax.tree.leaves(a)]
     return functools.reduce(jnp.maximum, leaves) if leaves else jnp.zeros(())
 
 
-def _largest(x: Array) -> Float[Array, ""]:
-    """Return the largest entry, or NaN if there is one: on CPU, XLA's maximum of a large array ignores NaNs."""
-    largest = jnp.max(x, initial=0)
-    if x.size < _SMALL or not jnp.issubdtype(x.dtype, jnp.floating):
+def _largest(x: Shaped[Array, "..."]) -> Float[Array, ""]:
+    """Return the largest absolute value, or NaN if there is one: on CPU, XLA's maximum of many numbers ignores NaNs."""
+    largest = jnp.max(jnp.abs(x), initial=0)
+    if x.size < _SMALL or not jnp.issubdtype(x.dtype, jnp.inexact):
         return largest
-    return jnp.where(jnp.any(jnp.isnan(x)), jnp.asarray(jnp.nan, x.dtype), largest)
+    return jnp.where(_is_finite(x) | jnp.isinf(largest), largest, jnp.asarray(jnp.nan, largest.dtype))
+
+
+def _is_finite(x: Inexact[Array, "..."]) -> Bool[Array, ""]:
+    """Return whether all entries are finite; an array of booleans would need memory."""
+
+    def both(a: Array, b: Array) -> Array:
+        """Return 0 if both numbers are finite, else NaN."""
+        return jnp.where(jnp.isfinite(a) & jnp.isfinite(b), jnp.zeros_like(a), jnp.full_like(a, jnp.nan))
+
+    # JAX has no derivative of such a reduction.
+    x = jax.lax.stop_gradient(x)
+    return jnp.isfinite(jax.lax.reduce(x, jnp.zeros((), x.dtype), both, tuple(range(x.ndim))))
 
 
 def power_of_two(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -125,8 +137,7 @@ def rounding(a: PyTree) -> float:
 
 def all_finite(a: PyTree) -> Bool[Array, ""]:
     """Return whether no leaf of `a` holds a NaN or an infinity."""
-    # Not by the maximum, which may ignore NaNs.
-    leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(eqx.filter(a, eqx.is_inexact_array))]
+    leaves = [_is_finite(jnp.asarray(x)) for x in jax.tree.leaves(eqx.filter(a, eqx.is_inexact_array))]
     return functools.reduce(jnp.logical_and, leaves) if leaves else jnp.asarray(True)
 
 

@@ -304,8 +304,7 @@ def weight_of(
         total += jnp.sum(rows) * gauged(lambda k, z: paired(strongest, problem.observe(k, z)))
     elif bar.saved is not None:
         starts = _first_rows(problem, course.marks)
-        count = jax.tree.leaves(bar.saved)[0].shape[0]
-        within = jnp.stack([starts, jnp.append(starts[1:], count)], 1).astype(jnp.int32)
+        within = jnp.stack([starts, jnp.append(starts[1:], _rows(problem))], 1).astype(jnp.int32)
 
         def stretch(x: Any) -> Float[Array, ""]:
             (start, stop), sizes = x
@@ -322,6 +321,12 @@ def _first_rows(problem: Problem, marks: tuple[int, ...]) -> Int[Array, " marks"
     if isinstance(problem.save, ChosenNodes):
         return problem.save.row(jnp.asarray(marks, jnp.int32))
     return jnp.asarray(marks, jnp.int32) // (problem.save.stride(problem.steps) or 1)
+
+
+def _rows(problem: Problem) -> int:
+    """Return the number of kept nodes."""
+    nodes = problem.save.nodes
+    return problem.steps // (problem.save.stride(problem.steps) or 1) + 1 if nodes is None else nodes.size
 
 
 def _strongest(saved: PyTree, dtype: Any) -> tuple[Float[Array, " rows"], PyTree]:
