@@ -154,6 +154,7 @@ def test_t1_must_be_known():
 RULES = [eg.Echo(), eg.Echo(eg.Symmetric(1e-3)), eg.Backprop(), eg.Rewind()]
 
 
+@pytest.mark.float64_only  # a finite nudge is lost in the rounding of float32
 @pytest.mark.parametrize("rule", RULES, ids=["echo", "finite nudge", "backprop", "rewind"])
 def test_progress(rule):
     reports = []
