@@ -151,10 +151,15 @@ def test_t1_must_be_known():
         jax.jit(lambda dt: eg.solve(SYSTEM, START, dt=dt, t1=1.0).q)(0.1)
 
 
-RULES = [eg.Echo(), eg.Echo(eg.Symmetric(1e-3)), eg.Backprop(), eg.Rewind()]
+RULES = [
+    eg.Echo(),
+    # The rounding of float32 hides so small a nudge.
+    pytest.param(eg.Echo(eg.Symmetric(1e-3)), marks=pytest.mark.float64_only),
+    eg.Backprop(),
+    eg.Rewind(),
+]
 
 
-@pytest.mark.float64_only  # a finite nudge is lost in the rounding of float32
 @pytest.mark.parametrize("rule", RULES, ids=["echo", "finite nudge", "backprop", "rewind"])
 def test_progress(rule):
     reports = []
