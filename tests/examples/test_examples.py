@@ -24,11 +24,7 @@ PAGES = [ROOT / "README.md", *(page for page in sorted((ROOT / "docs").glob("*.m
 # Its examples measure the error of a gradient and take time to compile: float64 only.
 EXTENDING = ROOT / "docs" / "extending.md"
 BLOCKS = [
-    pytest.param(
-        block,
-        id=f"{page.name}-{i}",
-        marks=[pytest.mark.float64_only] if page.name in (EXTENDING.name, "simulating.md") else [],
-    )
+    pytest.param(block, id=f"{page.name}-{i}", marks=[pytest.mark.float64_only] if page == EXTENDING else [])
     for page in PAGES
     for i, block in enumerate(re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S))
 ]

@@ -359,8 +359,8 @@ def _sound(
             x,
             overflown,
             "Rewind: the record of what friction destroys is full. The run needs more than {} bits for every momentum "
-            "and step. Pass larger `bits`, or leave it out; strong friction (a step that takes more than half of a "
-            "momentum) needs more than 1.",
+            "and step. Pass Rewind(bits=...) with a larger number, or shorten dt; strong friction (a step that takes "
+            "more than half of a momentum) needs more than the default.",
             bits,
         )
         return refuse_if(
