@@ -14,5 +14,5 @@ NAMES = ("ROCKET", "ResNet", "InceptionTime", "MultiROCKET")
 SOURCE = (
     "Default splits of the UCR archive (Dau et al., arXiv 1810.07758). ROCKET: Dempster et al., arXiv 1910.13051. "
     "ResNet: Ismail Fawaz et al., arXiv 1809.04356. InceptionTime: Ismail Fawaz et al., arXiv 1909.04939. MultiROCKET: "
-    "Tan et al., arXiv 2102.00457. Single published figures; where a source averages several runs, that mean."
+    "Tan et al., arXiv 2102.00457. None of them was run here, and their protocols differ in the number of runs."
 )

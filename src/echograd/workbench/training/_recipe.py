@@ -20,9 +20,8 @@ def recipe(dataset: Dataset, **changes: Any) -> Config:
     Damped oscillators with batch norms read the series in patches, so that a case has about 256 steps, and the read-out
     sees mean, maximum and standard deviation of every feature. Training steps see random windows of 80 % of a case,
     with 10 % smoothed labels. The number of epochs makes at least 1200 steps of the optimiser. Sets of fewer than 500
-    training cases have no validation cases: a few cases choose a worse model than that of the last epoch. The settings
-    were chosen by cross-validation within the training cases of several archive sets. Every trial is recorded in
-    `benchmarks/learning/search.jsonl`.
+    training cases have no validation cases: a few cases choose a worse model than that of the last epoch.
+    `docs/learning.md` tells how the settings were chosen, and what they reach.
 
     Args:
         dataset: the data set to train on.
