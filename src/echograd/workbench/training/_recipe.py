@@ -15,7 +15,7 @@ _SMALL = 500
 
 
 def recipe(dataset: Dataset, **changes: Any) -> Config:
-    """Return settings that learn most data sets without tuning.
+    """Return default settings for a data set.
 
     Damped oscillators with batch norms read the series in patches, so that a case has about 256 steps, and the read-out
     sees mean, maximum and standard deviation of every feature. Training steps see random windows of 80 % of a case,
